@@ -1,0 +1,129 @@
+"""What the engine needs of a model runtime. Implemented by `backend.llama` and `backend.fake`.
+
+The engine addresses memory by sequence id (one per slot); a `decode` call carries rows in ascending
+sequence order. All arrays are numpy, int32 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from infer_cli.types import SamplingParams
+
+    Ints = npt.NDArray[np.int32]
+    Flags = npt.NDArray[np.int8]
+    Floats = npt.NDArray[np.float32]
+
+
+class DecodeStatus(Enum):
+    """Outcome of one decode call (`llama_decode`'s return codes, llama.h)."""
+
+    OK = "ok"
+    NO_KV_SLOT = "no_kv_slot"  # 1: memory unchanged
+    ABORTED = "aborted"  # 2: whole ubatches may have been kept
+    INVALID = "invalid"  # -1: memory unchanged
+    FAILED = "failed"  # -2, -3: whole ubatches may have been kept
+
+
+class Vocab(Protocol):
+    """Tokens of one model. Safe to call from any thread."""
+
+    n_tokens: int
+    bos: int | None
+    eos: int | None
+    add_bos: bool
+    add_eos: bool
+
+    def tokenize(self, text: bytes) -> list[int]:
+        """Ids of plain text: no special token is added or recognized, USER_DEFINED ones match as in llama.cpp."""
+        ...
+
+    def tokenize_special(self, text: bytes) -> list[int]:
+        """Ids of text in which control tokens are recognized; nothing is added."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """Bytes that a token stands for; empty for control tokens."""
+        ...
+
+    def token_text(self, token: int) -> bytes:
+        """The token's own text, control tokens included (`<|im_end|>`)."""
+        ...
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends a reply."""
+        ...
+
+    def control_tokens(self) -> list[ControlToken]:
+        """CONTROL and UNKNOWN tokens: what plain text must never yield. Longest text first."""
+        ...
+
+
+class ControlToken(Protocol):
+    """A control token: its id, its text, and whether it swallows white space beside it (phi-3's do)."""
+
+    id: int
+    text: bytes
+    lstrip: bool
+    rstrip: bool
+
+
+class SamplerHandle(Protocol):
+    """One request's sampler chain with its own RNG: one draw a token."""
+
+    def sample(self, row: int) -> int:
+        """Choose from output row `row` of the last decode, and accept it. Call once a token."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """Tell the chain of a token that was not sampled by it (a prompt token, for penalties)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A loaded model with one context. Used by one thread; `abort` may be called from any."""
+
+    vocab: Vocab
+    n_ctx_seq: int  # window of each sequence, tokens
+    n_seq_max: int
+    n_batch: int  # most rows of one decode call
+    n_outputs_max: int  # most rows with logits of one decode call
+
+    def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:
+        """Evaluate n rows. `outputs[i]` asks for logits of row i."""
+        ...
+
+    def logits(self, n_outputs: int) -> Floats:
+        """(n_outputs, n_vocab) view of the last decode's logits, in row order; valid until the next decode."""
+        ...
+
+    def new_sampler(self, params: SamplingParams, seed: int) -> SamplerHandle: ...
+
+    def seq_rm(self, seq: int, p0: int) -> bool:
+        """Forget positions >= p0 of a sequence. False where the memory can't (recurrent models)."""
+        ...
+
+    def seq_cp(self, src: int, dst: int) -> None:
+        """Copy a whole sequence over another."""
+        ...
+
+    def seq_pos_max(self, seq: int) -> int:
+        """Last position held, -1 when empty."""
+        ...
+
+    def abort(self) -> None:
+        """Make the decode call now running, or the next, return ABORTED. Any thread."""
+        ...
+
+    def resume(self) -> None:
+        """Take `abort` back."""
+        ...
+
+    def close(self) -> None: ...

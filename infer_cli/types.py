@@ -1,0 +1,199 @@
+"""The values that pass between layers. Frozen, no behaviour beyond small derived facts, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal[
+    "stop",  # the model's end token
+    "stop_string",  # one of the user's stop strings
+    "length",  # the user's token limit
+    "context",  # the window is full
+    "deadline",
+    "cancelled",
+    "repetition",
+    "error",
+]
+Mode = Literal["fast", "canonical", "invariant"]
+Promise = Literal["canonical", "invariant", "seed-only"]
+
+MAX_SEED = 2**32 - 2  # 2**32-1 means "random" to llama.cpp (LLAMA_DEFAULT_SEED)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How one token is chosen from the logits. Defaults are llama.cpp's (`common_params_sampling`).
+
+    `temperature` 0 is greedy: the highest logit, lowest id on ties.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    typical_p: float = 1.0
+    top_n_sigma: float = -1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature <= 0.0
+
+    @property
+    def penalized(self) -> bool:
+        """Whether earlier tokens change the logits."""
+        return (
+            self.repeat_penalty != 1.0
+            or self.frequency_penalty != 0.0
+            or self.presence_penalty != 0.0
+            or self.dry_multiplier != 0.0
+        )
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation, as chat templates know it."""
+
+    role: str
+    content: str
+    # Anything else that the template may read: name, tool_calls, tool_call_id, reasoning_content.
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reply to be computed. `prompt_ids` is final: the engine never changes it."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    max_tokens: int
+    seed: int | None = None  # None for greedy
+    stop: tuple[bytes, ...] = ()
+    n_logprobs: int | None = None  # None: none; 0: the chosen token only; N: and the N likeliest
+    deadline_s: float | None = None  # seconds from submission
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Natural-log probabilities of the model's raw distribution (before sampling parameters)."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()  # (token, logprob), likeliest first
+
+
+@dataclass(frozen=True)
+class Usage:
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds. `ttft_s` and `total_s` start at submission to a loaded engine."""
+
+    load_s: float
+    queue_s: float
+    ttft_s: float | None
+    total_s: float
+    prefill_tps: float | None
+    decode_tps: float | None
+
+
+# --- events of the engine, in order per request: Prefilled*, Token*, Finished (exactly one) -------
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """`done` of `total` prompt tokens are evaluated."""
+
+    request_id: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token was chosen. `text` is what can be shown now: bytes held back for a possible stop
+    string or released by this token included, so it may be empty or longer than the token's own piece."""
+
+    request_id: str
+    token: int
+    text: bytes
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The only terminal event of a request. `tail` is text that had been held back."""
+
+    request_id: str
+    reason: FinishReason
+    tail: bytes
+    tokens: tuple[int, ...]
+    text: bytes
+    logprobs: tuple[TokenLogprobs, ...] | None
+    usage: Usage
+    timings: Timings
+    error: str | None = None
+
+
+Event = Prefilled | Token | Finished
+
+
+# --- what a sink sees -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Text ready to be shown: whole characters only."""
+
+    sample: int
+    text: str
+    reasoning: bool = False
+    token: int | None = None  # None where text is released without a new token
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One finished reply. `as_json()` in `infer_cli.reply` gives its public form."""
+
+    id: str
+    custom_id: str | None
+    sample: int
+    text: str | None
+    reasoning: str | None
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] | None
+    finish_reason: FinishReason
+    digest: str
+    usage: Usage
+    timings: Timings
+    run_seed: int | None
+    seed: int | None
+    mode: Mode
+    promise: Promise
+    probed: bool
+    params: dict[str, object]
+    model: dict[str, object]
+    engine: dict[str, object]
+    truncation: dict[str, object] | None = None
+    error: dict[str, object] | None = None
