@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -87,6 +88,8 @@ class Request:
     stop: tuple[bytes, ...] = ()
     n_logprobs: int | None = None  # None: none; 0: the chosen token only; N: and the N likeliest
     deadline_s: float | None = None  # seconds from submission
+    # Control tokens that stand for text all the same: a thinking model's tags.
+    shown_tokens: Mapping[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,17 @@
+"""`infer` and `python -m infer_cli`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    from infer_cli.cli.app import call
+    from infer_cli.report import run_guarded
+
+    arguments = sys.argv[1:]
+    sys.exit(run_guarded(lambda: call(arguments), verbose="--verbose" in arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""A model without weights behind the same interface: deterministic, scriptable, strict about the contract.
+
+`-m fake` answers every chat prompt with `You said: …`; `-m fake:SCRIPT.json` takes its replies, speeds and
+faults from a file. A token is a byte, so a character of several bytes is always split over tokens.
+What llama.cpp would refuse or abort on raises here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+import zlib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from infer_cli.backend.base import DecodeStatus
+from infer_cli.errors import ModelInvalid, ModelNotFound
+from infer_cli.types import SamplingParams
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Flags, Floats, Ints
+    from infer_cli.backend.spec import ContextSpec
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_SPECIALS = [b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>"]
+_EOS, _IM_START, _IM_END = 256, 257, 258
+_RAW_TEXT = b" the quick brown fox jumps over the lazy dog and"
+
+
+@dataclass(frozen=True)
+class FakeScript:
+    """What a fake model does. Times in seconds."""
+
+    replies: dict[str, str] = field(default_factory=dict)  # last user text -> reply
+    default_reply: str | None = None  # None: "You said: " and the user's text
+    template: str = CHAT_TEMPLATE
+    n_ctx_train: int = 4096
+    load_s: float = 0.0
+    step_s: float = 0.0  # each decode call
+    token_s: float = 0.0  # each row of it
+    crash_signal: str | None = None  # raised by the process itself, as a native fault would be
+    crash_after: int = 0  # decode calls before it
+    nan_after: int | None = None  # decode calls before all logits are NaN
+
+    @classmethod
+    def read(cls, path: Path) -> FakeScript:
+        """Raises ModelNotFound or ModelInvalid, naming the key that is wrong."""
+        try:
+            values = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise ModelNotFound(f"no script for the fake model at {path}") from None
+        except (OSError, ValueError) as e:
+            raise ModelInvalid(f"{path} is not a script for the fake model: {e}") from None
+        known = {f.name for f in fields(cls)}
+        if not isinstance(values, dict) or (unknown := set(values) - known):
+            wrong = ", ".join(sorted(unknown)) if isinstance(values, dict) else type(values).__name__
+            raise ModelInvalid(f"{path}: unknown {wrong}", f"a fake model knows: {', '.join(sorted(known))}")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class FakeControlToken:
+    id: int
+    text: bytes
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+class FakeVocab:
+    """256 bytes and three control tokens."""
+
+    n_tokens = 256 + len(_SPECIALS)
+    bos: int | None = None
+    eos: int | None = _EOS
+    add_bos = False
+    add_eos = False
+
+    def tokenize(self, text: bytes) -> list[int]:
+        return list(text)
+
+    def tokenize_special(self, text: bytes) -> list[int]:
+        ids: list[int] = []
+        while text:
+            for i, special in enumerate(_SPECIALS):
+                if text.startswith(special):
+                    ids.append(256 + i)
+                    text = text[len(special) :]
+                    break
+            else:
+                ids.append(text[0])
+                text = text[1:]
+        return ids
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else b""
+
+    def token_text(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else _SPECIALS[token - 256]
+
+    def is_eog(self, token: int) -> bool:
+        return token in (_EOS, _IM_END)
+
+    def control_tokens(self) -> list[FakeControlToken]:
+        tokens = [FakeControlToken(256 + i, text) for i, text in enumerate(_SPECIALS)]
+        return sorted(tokens, key=lambda t: (-len(t.text), t.id))
+
+
+class FakeSampler:
+    """Temperature and top-k over the fake's logits, one draw a token."""
+
+    def __init__(self, backend: FakeBackend, params: SamplingParams, seed: int) -> None:
+        self._backend = backend
+        self._params = params
+        self._random = random.Random(seed)
+        self.accepted: list[int] = []
+
+    def sample(self, row: int) -> int:
+        logits = self._backend.last_logits[row].astype(np.float64)
+        if self._params.greedy:
+            return int(logits.argmax())
+        n = min(self._params.top_k or len(logits), len(logits))
+        order = np.argsort(-logits, kind="stable")[:n]
+        weights = np.exp((logits[order] - logits[order[0]]) / self._params.temperature)
+        total = np.cumsum(weights)
+        token = int(order[int(np.searchsorted(total, self._random.random() * total[-1]))])
+        self.accepted.append(token)
+        return token
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+    def close(self) -> None:
+        self._backend.open_samplers -= 1
+
+
+class FakeBackend:
+    """Sequences are lists of tokens; a row's logits are a function of its own sequence alone."""
+
+    def __init__(self, script: FakeScript, spec: ContextSpec) -> None:
+        self.script = script
+        self.vocab = FakeVocab()
+        self.n_ctx_train = script.n_ctx_train
+        self.n_ctx_seq = spec.n_ctx_seq
+        self.n_seq_max = spec.n_seq_max
+        self.n_batch = spec.n_batch
+        self.n_outputs_max = spec.n_outputs_max
+        self.n_decodes = 0
+        self.n_rows = 0
+        self.open_samplers = 0
+        self.last_logits: Floats = np.zeros((0, self.vocab.n_tokens), np.float32)
+        self._held: list[list[int]] = [[] for _ in range(spec.n_seq_max)]
+        self._abort = threading.Event()
+
+    def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:
+        n = len(tokens)
+        if not 0 < n <= self.n_batch:
+            raise ValueError(f"{n} rows in a batch of at most {self.n_batch}")
+        if int(np.count_nonzero(outputs)) > self.n_outputs_max:
+            raise ValueError("too many rows with logits")
+        if not all(0 <= token < self.vocab.n_tokens for token in tokens):
+            raise ValueError("a token is outside the vocabulary")
+        if list(seqs) != sorted(seqs) or set(seqs) != set(range(seqs[0], seqs[-1] + 1)):
+            raise ValueError(f"rows are not on ascending slots without a gap: {list(seqs)}")
+        if self._abort.wait(self.script.step_s + n * self.script.token_s):
+            return DecodeStatus.ABORTED
+        self.n_decodes += 1
+        self.n_rows += n
+        self._fail_as_scripted()
+        rows = []
+        for token, position, seq, wanted in zip(tokens, positions, seqs, outputs, strict=True):
+            held = self._held[seq]
+            if position != len(held):
+                raise ValueError(f"position {position} on slot {seq}, which holds {len(held)} tokens")
+            if len(held) >= self.n_ctx_seq:
+                return DecodeStatus.NO_KV_SLOT
+            held.append(int(token))
+            if wanted:
+                rows.append(self._logits_of(held))
+        self.last_logits = np.array(rows, np.float32).reshape(len(rows), self.vocab.n_tokens)
+        return DecodeStatus.OK
+
+    def _fail_as_scripted(self) -> None:
+        script = self.script
+        if script.crash_signal and self.n_decodes > script.crash_after:
+            os.kill(os.getpid(), getattr(signal, script.crash_signal))
+            time.sleep(60)  # the signal ends the process meanwhile
+
+    def _logits_of(self, held: list[int]) -> Floats:
+        script = self.script
+        if script.nan_after is not None and self.n_decodes > script.nan_after:
+            return np.full(self.vocab.n_tokens, np.nan, np.float32)
+        rng = np.random.default_rng(zlib.crc32(bytes(t & 0xFF for t in held)))
+        row = rng.standard_normal(self.vocab.n_tokens, np.float32)
+        row[self._next(held)] += 8.0
+        return row
+
+    def _next(self, held: list[int]) -> int:
+        if _IM_START not in held:
+            return _RAW_TEXT[len(held) % len(_RAW_TEXT)] if len(held) % 97 else _EOS
+        last_turn = len(held) - 1 - held[::-1].index(_IM_START)
+        header = last_turn + 1 + len(b"assistant\n")
+        reply = self._reply_to(held[:last_turn])
+        n_given = len(held) - header
+        return reply[n_given] if 0 <= n_given < len(reply) else _IM_END
+
+    def _reply_to(self, turns: list[int]) -> bytes:
+        text = b"".join(self.vocab.token_text(t) for t in turns)
+        user = text.rpartition(b"<|im_start|>user\n")[2].partition(b"<|im_end|>")[0].decode("utf-8", "replace")
+        if user in self.script.replies:
+            return self.script.replies[user].encode()
+        if self.script.default_reply is not None:
+            return self.script.default_reply.encode()
+        return f"You said: {user}".encode()
+
+    def logits(self, n_outputs: int) -> Floats:
+        if n_outputs != len(self.last_logits):
+            raise ValueError(f"{n_outputs} rows of logits asked for, {len(self.last_logits)} computed")
+        return self.last_logits
+
+    def new_sampler(self, params: SamplingParams, seed: int) -> FakeSampler:
+        self.open_samplers += 1
+        return FakeSampler(self, params, seed)
+
+    def held(self, seq: int) -> tuple[int, ...]:
+        """What a sequence holds, for tests."""
+        return tuple(self._held[seq])
+
+    def seq_rm(self, seq: int, p0: int) -> bool:
+        del self._held[seq][p0:]
+        return True
+
+    def seq_cp(self, src: int, dst: int) -> None:
+        self._held[dst] = list(self._held[src])
+
+    def seq_pos_max(self, seq: int) -> int:
+        return len(self._held[seq]) - 1
+
+    def abort(self) -> None:
+        self._abort.set()
+
+    def resume(self) -> None:
+        self._abort.clear()
+
+    def close(self) -> None:
+        self._held = []

@@ -1,0 +1,441 @@
+"""llama.cpp behind `backend.base.Backend`: a model, its vocabulary, one context, sampler chains.
+
+Everything that llama.cpp would abort on is checked before the call (see `LlamaBackend.decode`).
+Knows no requests and no scheduling.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from infer_cli.backend import native
+from infer_cli.backend.base import DecodeStatus
+from infer_cli.backend.spec import KV_TYPES, ContextSpec, ModelSpec
+from infer_cli.errors import ModelInvalid, OutOfMemory, UnexpectedFailure
+from infer_cli.types import MAX_SEED, SamplingParams
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Flags, Floats, Ints
+
+_STATUS = {
+    0: DecodeStatus.OK,
+    1: DecodeStatus.NO_KV_SLOT,
+    2: DecodeStatus.ABORTED,
+    -1: DecodeStatus.INVALID,
+}
+_INT_P = ctypes.POINTER(ctypes.c_int32)
+
+
+class LoadCancelled(Exception):
+    """The load was stopped because `cancel` was set."""
+
+
+@dataclass(frozen=True)
+class LlamaControlToken:
+    id: int
+    text: bytes
+    lstrip: bool
+    rstrip: bool
+
+
+class LlamaVocab:
+    """`backend.base.Vocab` on a llama_vocab. Holds the model alive only by its owner's promise."""
+
+    def __init__(self, vocab: Any) -> None:
+        self._L = native.bindings()
+        self._vocab = vocab
+        L = self._L
+
+        def token_or_none(token: int) -> int | None:
+            return token if 0 <= token < self.n_tokens else None
+
+        self.n_tokens = int(L.llama_vocab_n_tokens(vocab))
+        self.bos = token_or_none(L.llama_vocab_bos(vocab))
+        self.eos = token_or_none(L.llama_vocab_eos(vocab))
+        # llama.cpp asserts where a vocabulary wants BOS but has none.
+        self.add_bos = bool(L.llama_vocab_get_add_bos(vocab)) and self.bos is not None
+        self.add_eos = bool(L.llama_vocab_get_add_eos(vocab)) and self.eos is not None
+        self._pieces: dict[int, bytes] = {}
+        self._eog: dict[int, bool] = {}
+        self._control: list[LlamaControlToken] | None = None
+
+    def tokenize(self, text: bytes) -> list[int]:
+        return self._tokenize(text, parse_special=False)
+
+    def tokenize_special(self, text: bytes) -> list[int]:
+        return self._tokenize(text, parse_special=True)
+
+    def _tokenize(self, text: bytes, *, parse_special: bool) -> list[int]:
+        if not text:
+            return []
+        if len(text) > 2**31 - 1 - 2:
+            raise UnexpectedFailure("more than 2 GiB of text in one piece", "split the input")
+        room = len(text) // 2 + 16
+        while True:
+            buffer = (ctypes.c_int32 * room)()
+            n = self._L.llama_tokenize(self._vocab, text, len(text), buffer, room, False, parse_special)
+            if n >= 0:
+                return buffer[:n]
+            if n == -(2**31):
+                raise UnexpectedFailure("the text has too many tokens for llama.cpp", "split the input")
+            room = -n
+
+    def _check(self, token: int) -> None:
+        if not 0 <= token < self.n_tokens:
+            raise ValueError(f"token {token} is outside the vocabulary (0..{self.n_tokens - 1})")
+
+    def piece(self, token: int) -> bytes:
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._token_to_piece(token, special=False)
+        return known
+
+    def token_text(self, token: int) -> bytes:
+        return self._token_to_piece(token, special=True)
+
+    def _token_to_piece(self, token: int, *, special: bool) -> bytes:
+        self._check(token)
+        size = 32
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = self._L.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n
+
+    def is_eog(self, token: int) -> bool:
+        known = self._eog.get(token)
+        if known is None:
+            self._check(token)
+            known = self._eog[token] = bool(self._L.llama_vocab_is_eog(self._vocab, token))
+        return known
+
+    def control_tokens(self) -> list[LlamaControlToken]:
+        if self._control is None:
+            L = self._L
+            wanted = L.LLAMA_TOKEN_ATTR_CONTROL | L.LLAMA_TOKEN_ATTR_UNKNOWN
+            get_attr, vocab = L.llama_vocab_get_attr, self._vocab
+            found = []
+            for token in range(self.n_tokens):
+                attr = get_attr(vocab, token)
+                if attr & wanted:
+                    found.append(
+                        LlamaControlToken(
+                            token,
+                            self.token_text(token),
+                            bool(attr & L.LLAMA_TOKEN_ATTR_LSTRIP),
+                            bool(attr & L.LLAMA_TOKEN_ATTR_RSTRIP),
+                        )
+                    )
+            self._control = sorted(found, key=lambda t: (-len(t.text), t.id))
+        return self._control
+
+
+class LlamaModel:
+    """Loaded weights. `vocab` may be used from any thread until `close`."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        on_progress: Callable[[float], None] = lambda _fraction: None,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Load weights. Releases the GIL while it reads.
+
+        Raises ModelInvalid or OutOfMemory, LoadCancelled where `cancel` was set.
+        """
+        L = self._L = native.bindings()
+        params = L.llama_model_default_params()
+        params.n_gpu_layers = spec.gpu_layers
+        params.use_extra_bufts = spec.use_extra_bufts
+        params.vocab_only = spec.vocab_only
+        params.load_mode = {
+            (True, False): L.LLAMA_LOAD_MODE_MMAP,
+            (True, True): L.LLAMA_LOAD_MODE_MMAP_MLOCK,
+            (False, False): L.LLAMA_LOAD_MODE_NONE,
+            (False, True): L.LLAMA_LOAD_MODE_MLOCK,
+        }[spec.use_mmap, spec.use_mlock]
+        self._devices = self._device_array(spec)
+        if self._devices is not None:
+            params.devices = ctypes.cast(self._devices, ctypes.c_void_p)
+
+        def progress(fraction: float, _user: object) -> bool:
+            on_progress(fraction)
+            return cancel is None or not cancel.is_set()
+
+        self._progress = L.llama_progress_callback(progress)
+        params.progress_callback = self._progress
+        self.handle = L.llama_model_load_from_file(os.fsencode(spec.path), params)
+        if not self.handle:
+            if cancel is not None and cancel.is_set():
+                raise LoadCancelled
+            raise ModelInvalid(f"llama.cpp could not load {spec.path}")
+        self.vocab = LlamaVocab(L.llama_model_get_vocab(self.handle))
+
+    @staticmethod
+    def _device_array(spec: ModelSpec) -> ctypes.Array[ctypes.c_void_p] | None:
+        if spec.gpu_layers == 0:
+            # Without this a GPU build would still send large matrix products to the GPU (op_offload).
+            return (ctypes.c_void_p * 1)(None)
+        if not spec.devices:
+            return None
+        by_name = {
+            d.name: h for d, h in zip(native.devices(), native.device_handles(), strict=True)
+        }
+        return (ctypes.c_void_p * (len(spec.devices) + 1))(*[by_name[n] for n in spec.devices], None)
+
+    def close(self) -> None:
+        if self.handle:
+            self._L.llama_model_free(self.handle)
+            self.handle = None
+
+
+class LlamaSampler:
+    """One request's sampler chain, in the order of llama.cpp's `common_sampler_init`:
+    penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, then the draw."""
+
+    def __init__(self, backend: LlamaBackend, params: SamplingParams, seed: int) -> None:
+        L = self._L = native.bindings()
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed {seed} is outside 0..{MAX_SEED}")
+        self._backend = backend
+        n_vocab = backend.vocab.n_tokens
+        self._chain = L.llama_sampler_chain_init(L.llama_sampler_chain_default_params())
+
+        def add(sampler: Any) -> None:
+            if not sampler:  # a NULL in the chain would crash at the first token
+                raise UnexpectedFailure("llama.cpp refused a sampler's parameters")
+            L.llama_sampler_chain_add(self._chain, sampler)
+
+        p = params
+        if p.repeat_penalty != 1.0 or p.frequency_penalty != 0.0 or p.presence_penalty != 0.0:
+            last_n = backend.n_ctx_train if p.repeat_last_n < 0 else p.repeat_last_n
+            add(
+                L.llama_sampler_init_penalties(
+                    n_vocab, last_n, p.repeat_penalty, p.frequency_penalty, p.presence_penalty
+                )
+            )
+        if p.dry_multiplier != 0.0:
+            breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")  # llama.cpp's defaults
+            # "all" is the trained window, not this context's: a reply must not depend on --ctx.
+            last_n = backend.n_ctx_train if p.dry_penalty_last_n < 0 else p.dry_penalty_last_n
+            add(
+                L.llama_sampler_init_dry(
+                    backend.vocab_handle,
+                    p.dry_multiplier,
+                    p.dry_base,
+                    p.dry_allowed_length,
+                    last_n,
+                    breakers,
+                    4,
+                )
+            )
+        if p.greedy:
+            add(L.llama_sampler_init_greedy())
+            return
+        if p.mirostat:
+            self._add_temperature(add, p)
+            if p.mirostat == 1:
+                m = 100  # as in llama.cpp's common_sampler_init
+                add(L.llama_sampler_init_mirostat(n_vocab, seed, p.mirostat_tau, p.mirostat_eta, m))
+            else:
+                add(L.llama_sampler_init_mirostat_v2(seed, p.mirostat_tau, p.mirostat_eta))
+            return
+        if p.top_n_sigma > 0:
+            add(L.llama_sampler_init_top_n_sigma(p.top_n_sigma))
+        if p.top_k > 0:
+            add(L.llama_sampler_init_top_k(p.top_k))
+        if p.typical_p < 1.0:
+            add(L.llama_sampler_init_typical(p.typical_p, 1))
+        if p.top_p < 1.0:
+            add(L.llama_sampler_init_top_p(p.top_p, 1))
+        if p.min_p > 0.0:
+            add(L.llama_sampler_init_min_p(p.min_p, 1))
+        if p.xtc_probability > 0.0:
+            add(L.llama_sampler_init_xtc(p.xtc_probability, p.xtc_threshold, 1, seed))
+        self._add_temperature(add, p)
+        add(L.llama_sampler_init_dist(seed))
+
+    def _add_temperature(self, add: Callable[[Any], None], p: SamplingParams) -> None:
+        add(self._L.llama_sampler_init_temp_ext(p.temperature, p.dynatemp_range, p.dynatemp_exponent))
+
+    def sample(self, row: int) -> int:
+        return int(
+            self._L.llama_sampler_sample(self._chain, self._backend.handle, self._backend.batch_row(row))
+        )
+
+    def accept(self, token: int) -> None:
+        self._L.llama_sampler_accept(self._chain, token)
+
+    def close(self) -> None:
+        if self._chain:
+            self._L.llama_sampler_free(self._chain)
+            self._chain = None
+
+
+class LlamaBackend:
+    """One llama_context over a model, with its batch arrays. Not thread-safe, `abort` excepted."""
+
+    def __init__(self, model: LlamaModel, spec: ContextSpec) -> None:
+        """Make a context. Raises OutOfMemory where llama.cpp cannot allocate it."""
+        L = self._L = native.bindings()
+        if spec.n_seq_max > L.llama_max_parallel_sequences():
+            raise UnexpectedFailure(
+                f"{spec.n_seq_max} sequences asked for, llama.cpp takes {L.llama_max_parallel_sequences()}",
+                "choose a smaller --parallel",
+            )
+        if spec.n_outputs_max < spec.n_seq_max or spec.n_batch < spec.n_seq_max:
+            raise ValueError("n_outputs_max and n_batch must be at least n_seq_max")
+        self._model = model
+        self.vocab = model.vocab
+        self.vocab_handle = L.llama_model_get_vocab(model.handle)
+        self.n_ctx_train = int(L.llama_model_n_ctx_train(model.handle))
+
+        params = L.llama_context_default_params()
+        params.n_ctx = spec.n_ctx_seq * spec.n_seq_max
+        params.n_batch = params.n_ubatch = spec.n_batch
+        params.n_seq_max = spec.n_seq_max
+        params.n_outputs_max = spec.n_outputs_max
+        params.n_threads = params.n_threads_batch = spec.n_threads
+        params.flash_attn_type = {"auto": -1, "off": 0, "on": 1}[spec.flash_attn]
+        params.type_k, params.type_v = KV_TYPES[spec.type_k], KV_TYPES[spec.type_v]
+        params.kv_unified = spec.kv_unified
+        params.swa_full = True  # a windowed cache reuses cells out of order
+        # The abort callback runs after every graph node: libc's strlen over a flag byte needs no GIL.
+        self._abort_flag = ctypes.create_string_buffer(2)
+        libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+        params.abort_callback = ctypes.cast(libc.strlen, type(params.abort_callback))
+        params.abort_callback_data = ctypes.cast(self._abort_flag, ctypes.c_void_p)
+        self.handle = L.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise OutOfMemory(
+                f"llama.cpp could not make a context of {spec.n_seq_max} x {spec.n_ctx_seq} tokens",
+                "use a smaller --ctx or --parallel, or a smaller KV cache (--cache-type-k q8_0)",
+            )
+        self._adapters = self._apply_loras(spec)
+        self.n_ctx_seq = int(L.llama_n_ctx_seq(self.handle))
+        self.n_seq_max = spec.n_seq_max
+        self.n_batch = int(L.llama_n_batch(self.handle))
+        self.n_outputs_max = spec.n_outputs_max
+        self._memory = L.llama_get_memory(self.handle)
+        if not self._memory:
+            raise ModelInvalid(
+                "this model keeps no context (an encoder)", "choose a model that generates text"
+            )
+        self._get_logits = native.function("llama_get_logits", ctypes.c_void_p, ctypes.c_void_p)
+        self._logits_address = 0
+        self._logits_n = 0
+        self._logits_view: Floats = np.empty((0, self.vocab.n_tokens), np.float32)
+        self._make_batch(spec)
+
+    def _make_batch(self, spec: ContextSpec) -> None:
+        n = self.n_batch
+        self._tokens = np.zeros(n, np.int32)
+        self._positions = np.zeros(n, np.int32)
+        self._flags = np.zeros(n, np.int8)
+        self._seq_ids = np.arange(spec.n_seq_max, dtype=np.int32)
+        self._seq_addresses = self._seq_ids.ctypes.data + 4 * np.arange(spec.n_seq_max, dtype=np.uintp)
+        self._seq_pointers = np.zeros(n, np.uintp)
+        self._n_seq = np.ones(n, np.int32)
+        batch = self._L.llama_batch()
+        batch.token = self._tokens.ctypes.data_as(_INT_P)
+        batch.pos = self._positions.ctypes.data_as(_INT_P)
+        batch.n_seq_id = self._n_seq.ctypes.data_as(_INT_P)
+        batch.seq_id = self._seq_pointers.ctypes.data_as(ctypes.POINTER(_INT_P))
+        batch.logits = self._flags.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        self._batch = batch
+        self._output_rows: Ints = np.zeros(0, np.int32)
+
+    def _apply_loras(self, spec: ContextSpec) -> list[Any]:
+        L = self._L
+        adapters = []
+        for lora in spec.loras:
+            adapter = L.llama_adapter_lora_init(self._model.handle, os.fsencode(lora.path))
+            if not adapter:
+                raise ModelInvalid(
+                    f"{lora.path} is not a LoRA adapter for this model", "see --verbose for the reason"
+                )
+            adapters.append(adapter)
+        if adapters:
+            n = len(adapters)
+            handles = (L.llama_adapter_lora_p_ctypes * n)(*adapters)
+            scales = (ctypes.c_float * n)(*[lora.scale for lora in spec.loras])
+            if L.llama_set_adapters_lora(self.handle, handles, n, scales) != 0:
+                raise ModelInvalid("llama.cpp refused the LoRA adapters", "see --verbose for the reason")
+        return adapters
+
+    def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:
+        """Evaluate rows (`llama_decode`). Raises ValueError on what llama.cpp would abort on."""
+        n = len(tokens)
+        n_outputs = int(np.count_nonzero(outputs))
+        if not 0 < n <= self.n_batch:
+            raise ValueError(f"{n} rows in a batch of at most {self.n_batch}")
+        if n_outputs > self.n_outputs_max:
+            raise ValueError(f"{n_outputs} rows with logits, at most {self.n_outputs_max}")
+        if int(seqs.min()) < 0 or int(seqs.max()) >= self.n_seq_max:
+            raise ValueError("a sequence id is out of range")
+        if int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab.n_tokens:
+            raise ValueError("a token is outside the vocabulary")
+        self._tokens[:n] = tokens
+        self._positions[:n] = positions
+        self._flags[:n] = outputs
+        self._seq_pointers[:n] = self._seq_addresses[seqs]
+        self._batch.n_tokens = n
+        self._output_rows = np.flatnonzero(outputs).astype(np.int32)
+        code = self._L.llama_decode(self.handle, self._batch)
+        return _STATUS.get(code, DecodeStatus.FAILED)
+
+    def logits(self, n_outputs: int) -> Floats:
+        address = self._get_logits(self.handle)
+        if not address or n_outputs > len(self._output_rows):
+            raise ValueError(f"{n_outputs} rows of logits asked for, {len(self._output_rows)} computed")
+        if address != self._logits_address or n_outputs != self._logits_n:
+            size = n_outputs * self.vocab.n_tokens
+            memory = (ctypes.c_float * size).from_address(address)
+            self._logits_view = np.frombuffer(memory, np.float32).reshape(n_outputs, self.vocab.n_tokens)
+            self._logits_address, self._logits_n = address, n_outputs
+        return self._logits_view
+
+    def batch_row(self, output_row: int) -> int:
+        """Index in the last batch of an output row."""
+        return int(self._output_rows[output_row])
+
+    def new_sampler(self, params: SamplingParams, seed: int) -> LlamaSampler:
+        return LlamaSampler(self, params, seed)
+
+    def _check_seq(self, seq: int) -> None:
+        if not 0 <= seq < self.n_seq_max:
+            raise ValueError(f"sequence {seq} is outside 0..{self.n_seq_max - 1}")
+
+    def seq_rm(self, seq: int, p0: int) -> bool:
+        self._check_seq(seq)
+        return bool(self._L.llama_memory_seq_rm(self._memory, seq, p0, -1))
+
+    def seq_cp(self, src: int, dst: int) -> None:
+        self._check_seq(src)
+        self._check_seq(dst)
+        self._L.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
+
+    def seq_pos_max(self, seq: int) -> int:
+        self._check_seq(seq)
+        return int(self._L.llama_memory_seq_pos_max(self._memory, seq))
+
+    def abort(self) -> None:
+        self._abort_flag[0] = b"\x01"
+
+    def resume(self) -> None:
+        self._abort_flag[0] = b"\x00"
+
+    def close(self) -> None:
+        if self.handle:
+            self._L.llama_free(self.handle)
+            self.handle = None

@@ -1,0 +1,67 @@
+"""How a model is loaded and its context made. Values only: chosen above, obeyed below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+KV_TYPES: dict[str, int] = {  # ggml_type ids that llama.cpp takes for a KV cache
+    "f32": 0,
+    "f16": 1,
+    "bf16": 30,
+    "q8_0": 8,
+    "q4_0": 2,
+    "q4_1": 3,
+    "iq4_nl": 20,
+    "q5_0": 6,
+    "q5_1": 7,
+}
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """A LoRA adapter file and the factor it is applied with."""
+
+    path: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What `llama_model_load_from_file` is told."""
+
+    path: Path
+    gpu_layers: int = 0  # number of layers, the output layer counted as one more
+    devices: tuple[str, ...] = ()  # names as `infer devices` lists them; empty: all GPU devices
+    use_mmap: bool = True
+    use_mlock: bool = False
+    use_extra_bufts: bool = True  # repack weights for the CPU's fast kernels
+    vocab_only: bool = False
+
+
+@dataclass(frozen=True)
+class ContextSpec:
+    """What `llama_init_from_model` is told. Counts are tokens or rows."""
+
+    n_ctx_seq: int
+    n_seq_max: int
+    n_batch: int
+    n_outputs_max: int
+    n_threads: int
+    type_k: str = "f16"
+    type_v: str = "f16"
+    flash_attn: Literal["auto", "on", "off"] = "auto"
+    kv_unified: bool = False
+    loras: tuple[LoraSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class Device:
+    """A compute device of this build. Memory in bytes."""
+
+    name: str
+    description: str
+    kind: Literal["cpu", "gpu", "igpu", "accel", "meta"]
+    free: int
+    total: int

@@ -1,0 +1,107 @@
+"""The `infer` command: assembles the commands and turns their usage errors into ours. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infer_cli import __version__
+from infer_cli.cli import config, devices, doctor, models, run
+from infer_cli.errors import ExitStatus, UsageError
+from infer_cli.userconfig import config_path, read_config
+
+app = typer.Typer(
+    name="infer",
+    help="Answers from local language models that can be trusted and repeated.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # Rich would cost more than all the rest of `infer --help`
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"infer {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("run")(run.run)
+app.add_typer(models.app, name="models")
+app.command("devices")(devices.devices)
+app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
+
+
+def call(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(
+            arguments, prog_name="infer", standalone_mode=False, default_map=_defaults(command, read_config())
+        )
+    except typer.TyperException as e:
+        raise _usage_error(e) from None
+    except typer.Abort:
+        return ExitStatus.INTERRUPTED
+    return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _usage_error(error: typer.TyperException) -> UsageError:
+    ctx = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    param = getattr(error, "param", None)
+    if ctx is not None and param is not None and param.name is not None:
+        source = ctx.get_parameter_source(param.name)
+        if source is not None and source.name == "DEFAULT_MAP":
+            message += f" (from {config_path()})"
+    command = ctx.command_path if ctx is not None else "infer"
+    return UsageError(message, f"see `{command} --help`")
+
+
+def _defaults(command: object, settings: dict[str, object]) -> dict[str, object]:
+    """Click's default map from the configuration file. Raises UsageError for a name that no command has."""
+    commands: dict[str, object] = getattr(command, "commands", {})
+    everywhere: dict[str, object] = {}
+    tables: dict[str, dict[str, object]] = {name: {} for name in commands}
+    for key, value in settings.items():
+        if isinstance(value, dict) and key in commands:
+            known = _parameters(commands[key])
+            for inner, setting in value.items():
+                if (name := inner.replace("-", "_")) not in known:
+                    raise UsageError(f"{config_path()}: [{key}] has no setting {inner!r}", _SETTINGS_HINT)
+                tables[key][name] = setting
+        elif (name := key.replace("-", "_")) in _parameters(command):
+            everywhere[name] = value
+        else:
+            raise UsageError(f"{config_path()}: no command has a setting {key!r}", _SETTINGS_HINT)
+    return {name: _default_map(sub, {**everywhere, **tables[name]}) for name, sub in commands.items()}
+
+
+def _default_map(command: object, settings: dict[str, object]) -> dict[str, object]:
+    commands: dict[str, object] = getattr(command, "commands", {})
+    if commands:
+        return {name: _default_map(sub, settings) for name, sub in commands.items()}
+    own = _parameters(command)
+    return {name: value for name, value in settings.items() if name in own}
+
+
+_SETTINGS_HINT = "a setting is a flag's long name without the dashes; see `infer run --help`"
+
+
+def _parameters(command: object) -> set[str]:
+    """Names of a command's options; of all its commands' for a group."""
+    names = {p.name for p in getattr(command, "params", []) if p.param_type_name == "option"}
+    for sub in getattr(command, "commands", {}).values():
+        names |= _parameters(sub)
+    return names - {"help", "version"}

@@ -1,0 +1,26 @@
+"""`infer config`: the user's settings."""
+
+from __future__ import annotations
+
+import typer
+
+from infer_cli.userconfig import config_path, read_config
+
+app = typer.Typer(help="Show the configuration file.", no_args_is_help=True)
+
+
+@app.command()
+def path() -> None:
+    """Print where config.toml is looked for."""
+    print(config_path())
+
+
+@app.command()
+def show() -> None:
+    """Print the settings of config.toml."""
+    for key, value in read_config().items():
+        if isinstance(value, dict):
+            for inner, setting in value.items():
+                print(f"{key}.{inner} = {setting!r}")
+        else:
+            print(f"{key} = {value!r}")

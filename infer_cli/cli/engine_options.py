@@ -1,0 +1,98 @@
+"""The engine flags of a command line, checked and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+from infer_cli.backend.spec import LoraSpec
+from infer_cli.errors import UsageError
+from infer_cli.loading import EngineOptions
+from infer_cli.machine import default_threads
+from infer_cli.settings import Given, Setting
+from infer_cli.types import Mode
+
+MAX_THREADS = 512  # GGML_MAX_N_THREADS
+
+
+def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Setting]]:
+    """Raises UsageError naming the flag, variable or setting that is wrong."""
+
+    def value(name: str) -> object:
+        return given[name].value if name in given else None
+
+    def origin(name: str, otherwise: str = "default") -> str:
+        return given[name].origin if name in given else otherwise
+
+    mode = _mode(given)
+    threads = given.get("threads")
+    n_threads = default_threads() if threads is None else int(str(threads.value))
+    if not 1 <= n_threads <= MAX_THREADS:
+        raise UsageError(f"{origin('threads')} {n_threads} is not between 1 and {MAX_THREADS}")
+    flash_attn = value("flash_attn")
+    if flash_attn not in (None, "auto", "on", "off"):
+        raise UsageError(f"{origin('flash_attn')} {flash_attn!r} is not auto, on or off")
+    options = EngineOptions(
+        threads=n_threads,
+        mode=mode,
+        ctx=_ctx(given),
+        gpu_layers=str(value("gpu_layers") or "auto"),
+        devices=tuple(_texts(value("device"))),
+        type_k=cast("str | None", value("cache_type_k")),
+        type_v=cast("str | None", value("cache_type_v")),
+        flash_attn=cast('Literal["auto", "on", "off"] | None', flash_attn),
+        use_mmap=not value("no_mmap"),
+        use_mlock=bool(value("mlock")),
+        loras=tuple(_lora(text) for text in _texts(value("lora"))),
+    )
+    options.check()
+    mode_origin = origin(mode) if mode != "canonical" else "default"
+    settings = [
+        Setting("mode", mode, mode_origin),
+        Setting("ctx", options.ctx or "auto", origin("ctx")),
+        Setting("threads", n_threads, origin("threads", "physical cores")),
+        Setting("gpu_layers", options.gpu_layers, origin("gpu_layers")),
+    ]
+    return options, settings
+
+
+def _mode(given: Mapping[str, Given]) -> Mode:
+    wanted = [given[name] for name in ("fast", "invariant") if name in given and given[name].value]
+    flags = [g for g in wanted if g.by_flag] or wanted  # a flag outdoes a variable that asks for the other
+    if len(flags) > 1:
+        raise UsageError(f"{flags[0].origin} and {flags[1].origin} exclude each other")
+    if not flags:
+        return "canonical"
+    return "fast" if given.get("fast") is flags[0] else "invariant"
+
+
+def _ctx(given: Mapping[str, Given]) -> int | None:
+    if "ctx" not in given or given["ctx"].value == "auto":
+        return None
+    text = str(given["ctx"].value)
+    try:
+        n_ctx = int(text)
+    except ValueError:
+        n_ctx = 0
+    if not 0 < n_ctx < 2**31:
+        raise UsageError(f"{given['ctx'].origin} {text!r} is not a number of tokens above 0, nor auto")
+    return n_ctx
+
+
+def _lora(text: str) -> LoraSpec:
+    path, colon, scale = text.rpartition(":")
+    if colon and not Path(text).exists():
+        try:
+            return LoraSpec(Path(path), float(scale))
+        except ValueError:
+            pass  # a colon in a path, as of a Windows drive
+    return LoraSpec(Path(text))
+
+
+def _texts(value: object) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [str(v) for v in value]
+    return [str(value)]

@@ -1,0 +1,331 @@
+"""What `infer run` does in its worker process: model, prompt, engine, sink, exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from infer_cli.cli.run import RunOptions
+from infer_cli.cli.terminal import Notices, settings_table
+from infer_cli.errors import ExitStatus, InferError, ModelNotFound, UsageError
+from infer_cli.loading import FakeLoading, Loading, is_fake
+from infer_cli.report import report
+from infer_cli.seeds import draw_seed
+from infer_cli.settings import Setting, effective_params, resolve_sampling
+from infer_cli.types import Message, Reply
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.oneshot import Job
+    from infer_cli.prompt import EncodedPrompt
+    from infer_cli.shelf import InstalledModel
+    from infer_cli.sinks.base import Sink
+    from infer_cli.supervisor import Worker
+    from infer_cli.template import ChatTemplate
+
+INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
+STATUS_INTERVAL_S = 0.1
+
+
+def answer(options: RunOptions, worker: Worker) -> int:
+    """Answer one command line; returns the exit code. Raises InferError."""
+    notices = Notices(quiet=options.quiet, stats=options.stats)
+    try:
+        with _explained(worker):
+            return _Run(options, worker, notices).answer()
+    finally:
+        notices.clear()
+
+
+@contextlib.contextmanager
+def _explained(worker: Worker) -> Iterator[None]:
+    """Put llama.cpp's own last words behind a failure that it caused."""
+    try:
+        yield
+    except InferError as e:
+        if isinstance(e.__cause__, InferError) or not e.native:
+            raise
+        report(e, sys.stderr, worker.log_tail(5))
+        raise SystemExit(int(e.exit_status)) from None
+
+
+class _Run:
+    def __init__(self, options: RunOptions, worker: Worker, notices: Notices) -> None:
+        self._options, self._worker, self._notices = options, worker, notices
+
+    def answer(self) -> int:
+        options = self._options
+        model = self._resolve()
+        width = options.n_samples
+        loading: Loading | FakeLoading
+        if model is None:
+            assert options.model is not None
+            loading = FakeLoading(options.model, options.engine, width)
+        else:
+            loading = Loading(model.path, options.engine, width, self._worker.native_fd)
+        messages = self._messages()  # read while the model loads
+        self._wait(loading)
+        for note in loading.notes:
+            self._notices.note(note)
+        if loading.policy.weaker_because:
+            self._notices.warn(
+                f"not {loading.policy.mode}, only the seed is kept: {loading.policy.weaker_because}"
+            )
+        job = self._job(model, loading, messages)
+        return self._stream(model, loading, job)
+
+    # --- the model -----------------------------------------------------------------------------
+
+    def _resolve(self) -> InstalledModel | None:
+        """The model's file, fetched if need be; None for the fake."""
+        options = self._options
+        if is_fake(options.model):
+            return None
+        from infer_cli.cli.pull_progress import PullProgress
+        from infer_cli.shelf import resolve
+
+        with PullProgress(options.quiet) as progress:
+            return resolve(
+                options.model, offline=options.offline, on_fetch=progress.notice, on_event=progress.event
+            )
+
+    def _wait(self, loading: Loading | FakeLoading) -> None:
+        while not loading.wait(STATUS_INTERVAL_S):
+            self._notices.status(f"loading the model {loading.progress:.0%}")
+
+    # --- the prompt ----------------------------------------------------------------------------
+
+    def _messages(self) -> list[Message] | str:
+        """The conversation, or the text to complete with --raw."""
+        from infer_cli import prompt
+
+        options = self._options
+        stdin_named = "-" in options.files or options.messages == "-"
+        files = [prompt.decode_input(_read(name), _shown(name)) for name in options.files]
+        stdin = None
+        if not stdin_named and (piped := _piped_stdin()) is not None:
+            stdin = prompt.decode_input(piped, "stdin")
+        history: list[Message] = []
+        if options.messages is not None:
+            history = prompt.parse_messages(_read(options.messages))
+        if options.prompt_template is not None:
+            from infer_cli import promptlib
+
+            text = prompt.assemble_text(files, stdin, options.words)
+            filled = promptlib.load(options.prompt_template).render(options.variables, text)
+            files, stdin, words = [], None, (filled,)
+        else:
+            words = options.words
+        if options.raw:
+            return _raw_text(files, stdin, words)
+        if history and not (files or stdin or words):
+            return prompt.with_system(history, options.system)
+        return prompt.build_messages(options.system, files, stdin, words, history)
+
+    def _encode(
+        self, loading: Loading | FakeLoading, vocab: Vocab, messages: list[Message] | str
+    ) -> tuple[EncodedPrompt, ChatTemplate | None]:
+        from infer_cli import prompt
+
+        options = self._options
+        if isinstance(messages, str):
+            ids = prompt.encode_raw(messages, vocab, parse_special=options.parse_special)
+            return prompt.EncodedPrompt(ids, messages, None), None
+        template = self._template(loading, vocab)
+        variables = {} if options.prompt_template else _template_variables(options)
+        return prompt.encode_prompt(template, messages, vocab, variables=variables), template
+
+    def _template(self, loading: Loading | FakeLoading, vocab: Vocab) -> ChatTemplate:
+        from infer_cli.prompt import decode_input
+        from infer_cli.template import ChatTemplate
+
+        source = self._options.chat_template
+        if source is not None:
+            text: str | None = decode_input(_read(source), source)
+        elif isinstance(loading, FakeLoading):
+            text = loading.script.template
+        else:
+            text = loading.header.chat_template
+        if text is None:
+            raise UsageError(
+                "this model has no chat template: it is a base model",
+                "complete plain text with --raw, or give a template with --chat-template FILE",
+            )
+
+        def token(token_id: int | None) -> str:
+            return "" if token_id is None else vocab.token_text(token_id).decode("utf-8", "replace")
+
+        return ChatTemplate(
+            text, bos=token(vocab.bos), eos=token(vocab.eos), now=datetime.now().astimezone()
+        )
+
+    # --- the reply -----------------------------------------------------------------------------
+
+    def _job(
+        self, model: InstalledModel | None, loading: Loading | FakeLoading, messages: list[Message] | str
+    ) -> Job:
+        from infer_cli.oneshot import Job, needed_window
+        from infer_cli.reasoning import pairs_of, tag_tokens
+
+        options = self._options
+        entry = dict(model.entry.sampling or {}) if model is not None and model.entry is not None else {}
+        recommended = loading.header.sampling if isinstance(loading, Loading) else {}
+        sampling, settings = resolve_sampling(
+            options.sampling, entry, recommended, default_temperature="0"
+        )
+        if sampling.greedy and options.n_samples > 1:
+            raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
+        run_seed = None
+        if not sampling.greedy:
+            run_seed = draw_seed() if options.seed is None else options.seed
+            settings.append(
+                Setting("seed", run_seed, "drawn" if options.seed is None else "--seed")
+            )
+        vocab = loading.vocab()
+        encoded, template = self._encode(loading, vocab, messages)
+        if not encoded.ids:
+            raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on stdin")
+        name = f"--ctx {options.engine.ctx}" if options.engine.ctx else "what the model was trained for"
+        self._n_window = needed_window(len(encoded.ids), options.max_tokens, loading.window, name)
+        if options.show_params:
+            self._notices.clear()
+            print(settings_table([*options.settings, *settings]), file=sys.stderr)
+        pairs = pairs_of(template.source) if template is not None else ()
+        return Job(
+            id=_new_id(),
+            prompt_ids=encoded.ids,
+            sampling=sampling,
+            params=effective_params(sampling, options.max_tokens, options.stop),
+            max_tokens=options.max_tokens,
+            run_seed=run_seed,
+            n_samples=options.n_samples,
+            stop=options.stop,
+            n_logprobs=options.n_logprobs,
+            deadline_s=options.deadline_s,
+            reasoning_pairs=pairs,
+            open_reasoning=encoded.open_reasoning,
+            tag_tokens=tag_tokens(vocab, pairs) if pairs else {},
+        )
+
+    def _stream(self, model: InstalledModel | None, loading: Loading | FakeLoading, job: Job) -> int:
+        from infer_cli.oneshot import OneShot
+        from infer_cli.supervisor import on_interrupt
+
+        running = loading.start(self._n_window)
+        description = _Description(model, self._options.model, running.facts)
+        sink = _StatusSink(self._sink(job), self._notices)
+        shot = OneShot(job, running, loading.vocab(), sink, description.get)
+        interrupted = threading.Event()
+
+        def interrupt(_signal_name: str) -> None:
+            interrupted.set()
+            shot.cancel()
+            # The engine aborts its decode call at once, except on a GPU: then the process is left as it is.
+            timer = threading.Timer(INTERRUPT_GRACE_S, os._exit, [int(ExitStatus.INTERRUPTED)])
+            timer.daemon = True
+            timer.start()
+
+        on_interrupt(interrupt)
+        try:
+            replies = shot.run()
+        finally:
+            sink.close()
+        if interrupted.is_set():
+            return ExitStatus.INTERRUPTED
+        return self._finish(replies, model)
+
+    def _sink(self, job: Job) -> Sink:
+        options, n = self._options, job.n_samples
+        out: BinaryIO = sys.stdout.buffer
+        if options.format != "text":
+            from infer_cli.sinks.jsonl import JsonlSink, JsonSink
+
+            return JsonSink(out) if options.format == "json" else JsonlSink(out, n_samples=n)
+        is_terminal = sys.stdout.isatty()
+        reasoning = options.reasoning or ("show" if is_terminal else "hide")
+        rendered = options.markdown or (is_terminal and os.environ.get("TERM") != "dumb" and not options.raw)
+        if rendered and not options.plain:
+            from infer_cli.sinks.markdown import MarkdownSink
+
+            return MarkdownSink(sys.stdout, reasoning=reasoning, n_samples=n)
+        from infer_cli.sinks.plain import PlainSink
+
+        return PlainSink(out, raw=options.raw, sanitize=is_terminal, reasoning=reasoning, n_samples=n)
+
+    def _finish(self, replies: list[Reply], model: InstalledModel | None) -> int:
+        name = model.name if model is not None else str(self._options.model)
+        status = ExitStatus.OK
+        for reply in replies:
+            self._notices.statistics(reply, name)
+            if reply.error is not None:
+                raise InferError(str(reply.error["message"]))
+            if reply.finish_reason == "deadline":
+                self._notices.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens")
+                status = ExitStatus.DEADLINE
+            elif reply.finish_reason == "context":
+                self._notices.warn("the window is full: the reply ends here")
+        return status
+
+
+class _Description:
+    """The model and engine parts of a reply. Hashing a model never seen before runs beside the generation."""
+
+    def __init__(
+        self, model: InstalledModel | None, name: str | None, facts: Callable[[], dict[str, object]]
+    ) -> None:
+        self._model, self._name, self._facts = model, name, facts
+        self._known: tuple[dict[str, object], dict[str, object]] | None = None
+        self._sha256 = model.sha256 if model is not None else None
+        self._hashing: threading.Thread | None = None
+        if model is not None and self._sha256 is None:
+            self._hashing = threading.Thread(target=self._hash, args=(model.path,), daemon=True)
+            self._hashing.start()
+
+    def _hash(self, path: Path) -> None:
+        from infer_cli.digests import file_sha256
+
+        self._sha256 = file_sha256(path)
+
+    def get(self) -> tuple[dict[str, object], dict[str, object]]:
+        if self._known is None:
+            from infer_cli.fingerprint import fingerprint
+
+            if self._hashing is not None:
+                self._hashing.join()
+            facts = self._facts()
+            name = self._model.name if self._model is not None else self._name
+            self._known = (
+                {"name": name, "sha256": self._sha256},
+                {
+                    "infer": facts["infer"],
+                    "llama_cpp": facts["llama_cpp"],
+                    "fingerprint": fingerprint(facts),
+                    "facts": facts,
+                },
+            )
+        return self._known
+
+
+class _StatusSink:
+    """Shows prefill progress on the status line and wipes it before the first text."""
+
+    def __init__(self, sink: Sink, notices: Notices) -> None:
+        self._sink, self._notices = sink, notices
+        self.start, self.end, self.close = sink.start, sink.end, sink.close
+
+    def prefill(self, sample: int, done: int, total: int) -> None:
+        self._sink.prefill(sample, done, total)
+        if done < total:
+            self._notices.status(f"reading the prompt {done / total:.0%}")
+        else:
+            self._notices.clear()
+
+    def delta(self, delta: object) -> None:
+        self._sink.delta(delta)  # type: ignore[arg-type]

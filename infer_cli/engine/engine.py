@@ -1,0 +1,302 @@
+"""Turns requests into tokens: one `step` at a time, single-threaded, no I/O, the clock passed in.
+
+Read `Engine.step` first: expire, admit, plan, prefill, decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from infer_cli.backend.base import Backend, DecodeStatus, Floats, SamplerHandle
+from infer_cli.engine.policy import Policy
+from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence
+from infer_cli.textstream import StopMatcher
+from infer_cli.types import Event, Finished, FinishReason, Prefilled, Request, Timings, Token, TokenLogprobs, Usage
+
+DUMMY_TOKEN = 0
+
+
+@dataclass(eq=False)
+class Running:
+    """A request with everything that changes while it runs."""
+
+    request: Request
+    window: int  # tokens that prompt and reply may fill
+    submitted: float
+    stops: StopMatcher
+    sampler: SamplerHandle | None = None  # None: plain argmax
+    admitted: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    n_cached: int = 0
+    tokens: list[int] = field(default_factory=list)
+    text: bytearray = field(default_factory=bytearray)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+
+    @property
+    def n_total(self) -> int:
+        return len(self.request.prompt_ids) + len(self.tokens)
+
+    def expired(self, now: float) -> bool:
+        limit = self.request.deadline_s
+        return limit is not None and now - self.submitted >= limit
+
+
+class Engine:
+    """Continuous batching over one backend. Every submitted request gets exactly one `Finished`.
+
+    `load_s` is the time the model took to load, in seconds: it only passes into each reply's timings.
+    """
+
+    def __init__(self, backend: Backend, policy: Policy, clock: Callable[[], float], load_s: float = 0.0) -> None:
+        self._backend = backend
+        self._policy = policy
+        self._clock = clock
+        self._load_s = load_s
+        self._scheduler: Scheduler[Running] = Scheduler(
+            policy.width, policy.chunk, policy.fixed_width, policy.min_rows, policy.fill_holes
+        )
+        self._sequences: dict[str, Sequence[Running]] = {}
+        self._cancelled: set[str] = set()
+
+    @property
+    def idle(self) -> bool:
+        return not self._sequences
+
+    def submit(self, request: Request, submitted: float) -> None:
+        """Queue a request that came at clock time `submitted`. Raises ValueError where its id is in use or its prompt cannot be run."""
+        if request.id in self._sequences:
+            raise ValueError(f"request id {request.id!r} is in use")
+        if not request.prompt_ids:
+            raise ValueError("an empty prompt")
+        if len(request.prompt_ids) >= self._backend.n_ctx_seq:
+            raise ValueError(f"{len(request.prompt_ids)} prompt tokens do not fit {self._backend.n_ctx_seq}")
+        running = Running(request, self._backend.n_ctx_seq, submitted, StopMatcher(request.stop))
+        sequence = Sequence(running, len(request.prompt_ids))
+        self._sequences[request.id] = sequence
+        self._scheduler.submit(sequence)
+
+    def cancel(self, request_id: str) -> None:
+        """End a request at the next step. Unknown ids are ignored: the reply may just have ended."""
+        if request_id in self._sequences:
+            self._cancelled.add(request_id)
+
+    def step(self) -> list[Event]:
+        """Advance everything by one prefill chunk and one token each."""
+        events = self._end_expired()
+        self._admit()
+        plan = self._scheduler.plan()
+        if plan.prefill is not None:
+            events += self._prefill(plan.prefill)
+        if plan.decode is not None:
+            events += self._decode(plan.decode)
+        return events
+
+    # --- the parts of a step -------------------------------------------------------------------
+
+    def _end_expired(self) -> list[Event]:
+        now = self._clock()
+        events: list[Event] = []
+        for request_id in list(self._sequences):
+            seq = self._sequences[request_id]
+            if request_id in self._cancelled:
+                events.append(self._finish(seq, "cancelled"))
+            elif seq.owner.expired(now):
+                events.append(self._finish(seq, "deadline"))
+        self._cancelled.clear()
+        return events
+
+    def _admit(self) -> None:
+        now = self._clock()
+        for seq in self._scheduler.admit():
+            running = seq.owner
+            running.admitted = now
+            params = running.request.sampling
+            if not params.greedy or params.penalized:
+                running.sampler = self._backend.new_sampler(params, running.request.seed or 0)
+                if params.penalized:
+                    for token in running.request.prompt_ids:
+                        running.sampler.accept(token)
+            self._backend.seq_rm(seq.slot, 0)
+
+    def _prefill(self, call: PrefillCall[Running]) -> list[Event]:
+        seq, n = call.seq, call.end - call.start
+        request = seq.owner.request
+        tokens = np.array(request.prompt_ids[call.start : call.end], np.int32)
+        positions = np.arange(call.start, call.end, dtype=np.int32)
+        seqs = np.full(n, seq.slot, np.int32)
+        outputs = np.zeros(n, np.int8)
+        if call.is_last:
+            outputs[-self._policy.min_rows :] = 1
+        n_dummies = max(0, self._policy.min_rows - n)
+        if n_dummies:
+            tokens, positions, seqs, outputs = self._with_dummies(
+                seq.slot, n_dummies, tokens, positions, seqs, outputs
+            )
+        status = self._backend.decode(tokens, positions, seqs, outputs)
+        if n_dummies:
+            self._forget_unplanned()
+        if status is not DecodeStatus.OK:
+            return self._recover([seq], status)
+        seq.n_past = call.end
+        events: list[Event] = [Prefilled(request.id, seq.n_past, seq.n_prompt)]
+        if call.is_last:
+            last = int(np.flatnonzero(seqs == seq.slot)[-1])
+            row = int(np.count_nonzero(outputs[: last + 1])) - 1
+            logits = self._backend.logits(int(np.count_nonzero(outputs)))
+            events += self._commit(seq, row, int(logits[row].argmax()), logits)
+        return events
+
+    def _with_dummies(
+        self, slot: int, n_dummies: int, *arrays: np.ndarray[tuple[int], np.dtype[np.int32]]
+    ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int32]], ...]:
+        """Join dummy rows on the slots beside a too short prompt, in ascending slot order."""
+        tokens, positions, seqs, outputs = arrays
+        above = slot + 1 < self._policy.n_seq_max
+        others = [slot + 1 + i if above else slot - 1 - i for i in range(n_dummies)]
+        extra = (
+            np.full(n_dummies, DUMMY_TOKEN, np.int32),
+            np.array([self._length(other) for other in others], np.int32),
+            np.array(others, np.int32),
+            np.full(n_dummies, int(outputs.any()), outputs.dtype),
+        )
+        pairs = zip((tokens, positions, seqs, outputs), extra, strict=True)
+        return tuple(np.concatenate((a, b) if above else (b, a)) for a, b in pairs)
+
+    def _decode(self, call: DecodeCall[Running]) -> list[Event]:
+        n = len(call.rows)
+        tokens = np.full(n, DUMMY_TOKEN, np.int32)
+        positions = np.zeros(n, np.int32)
+        slots = np.array([slot for slot, _seq in call.rows], np.int32)
+        for row, (slot, seq) in enumerate(call.rows):
+            if seq is None:
+                positions[row] = self._length(slot)
+            else:
+                tokens[row] = seq.owner.tokens[-1]
+                positions[row] = seq.n_past
+        # Dummies ask for logits too: otherwise the output head would see fewer rows.
+        status = self._backend.decode(tokens, positions, slots, np.ones(n, np.int8))
+        for slot, seq in call.rows:
+            if seq is None:
+                self._backend.seq_rm(slot, self._length(slot))
+        if status is not DecodeStatus.OK:
+            return self._recover(call.live, status)
+        logits = self._backend.logits(n)
+        likeliest = logits.argmax(axis=1)
+        events: list[Event] = []
+        for row, (_slot, seq) in enumerate(call.rows):
+            if seq is not None:
+                seq.n_past += 1
+                events += self._commit(seq, row, int(likeliest[row]), logits)
+        return events
+
+    def _commit(self, seq: Sequence[Running], row: int, likeliest: int, logits: Floats) -> list[Event]:
+        """Choose a token from output row `row`, then see whether the reply goes on."""
+        running, vocab = seq.owner, self._backend.vocab
+        if np.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
+            return [self._finish(seq, "error", "the model computed NaN: its weights are damaged")]
+        token = likeliest if running.sampler is None else running.sampler.sample(row)
+        now = running.last_token = self._clock()
+        if running.first_token is None:
+            running.first_token = now
+        running.tokens.append(token)
+        logprobs = None
+        if running.request.n_logprobs is not None:
+            logprobs = token_logprobs(logits[row], token, running.request.n_logprobs)
+            running.logprobs.append(logprobs)
+        if vocab.is_eog(token):
+            return [Token(running.request.id, token, b"", logprobs), self._finish(seq, "stop")]
+        piece = running.request.shown_tokens.get(token) or vocab.piece(token)
+        released, matched = running.stops.feed(piece)
+        running.text += released
+        events: list[Event] = [Token(running.request.id, token, released, logprobs)]
+        if matched is not None:
+            events.append(self._finish(seq, "stop_string"))
+        elif len(running.tokens) >= running.request.max_tokens:
+            events.append(self._finish(seq, "length"))
+        elif running.n_total >= running.window:
+            events.append(self._finish(seq, "context"))
+        return events
+
+    def _finish(self, seq: Sequence[Running], reason: FinishReason, error: str | None = None) -> Finished:
+        running = seq.owner
+        request = running.request
+        tail, matched = running.stops.finish()
+        running.text += tail
+        if matched is not None:
+            reason = "stop_string"
+        if running.sampler is not None:
+            running.sampler.close()
+        if seq.slot >= 0:
+            self._backend.seq_rm(seq.slot, 0)
+        self._scheduler.release(seq)
+        del self._sequences[request.id]
+        return Finished(
+            request.id,
+            reason,
+            tail,
+            tuple(running.tokens),
+            bytes(running.text),
+            tuple(running.logprobs) if request.n_logprobs is not None else None,
+            Usage(len(request.prompt_ids), running.n_cached, len(running.tokens)),
+            self._timings(running),
+            error,
+        )
+
+    def _timings(self, running: Running) -> Timings:
+        now = self._clock()
+        admitted = running.admitted if running.admitted is not None else now
+        first, last, n = running.first_token, running.last_token, len(running.tokens)
+        prefill_tps = decode_tps = None
+        if first is not None and first > admitted:
+            prefill_tps = (len(running.request.prompt_ids) - running.n_cached) / (first - admitted)
+        if first is not None and last is not None and last > first:
+            decode_tps = (n - 1) / (last - first)
+        return Timings(
+            load_s=self._load_s,
+            queue_s=admitted - running.submitted,
+            ttft_s=None if first is None else first - running.submitted,
+            total_s=now - running.submitted,
+            prefill_tps=prefill_tps,
+            decode_tps=decode_tps,
+        )
+
+    # --- memory --------------------------------------------------------------------------------
+
+    def _length(self, slot: int) -> int:
+        """Tokens that a slot's sequence holds."""
+        seq = self._scheduler.slots[slot] if slot < self._policy.width else None
+        return seq.n_past if seq is not None else 0
+
+    def _forget_unplanned(self) -> None:
+        """Bring every sequence back to the length that we count: dummies and half-done calls go."""
+        for slot in range(self._policy.n_seq_max):
+            self._backend.seq_rm(slot, self._length(slot))
+
+    def _recover(self, seqs: list[Sequence[Running]], status: DecodeStatus) -> list[Event]:
+        """After a decode call that did not succeed. An aborted one is simply done again at the next step."""
+        self._forget_unplanned()
+        if status is DecodeStatus.ABORTED:
+            return []
+        message = {
+            DecodeStatus.NO_KV_SLOT: "the KV cache has no room for this step",
+            DecodeStatus.INVALID: "llama.cpp refused the batch",
+        }.get(status, "llama.cpp could not compute the batch")
+        return [self._finish(seq, "error", message) for seq in seqs]
+
+
+def token_logprobs(logits: Floats, token: int, n_top: int) -> TokenLogprobs:
+    """Log-softmax of one row, in float64: the chosen token's value and the `n_top` likeliest."""
+    wide = logits.astype(np.float64)
+    peak = float(wide.max())
+    norm = peak + float(np.log(np.exp(wide - peak).sum()))
+    top: tuple[tuple[int, float], ...] = ()
+    if n_top:
+        n_top = min(n_top, len(wide))
+        ids = np.argpartition(-wide, n_top - 1)[:n_top]
+        order = np.lexsort((ids, -wide[ids]))
+        top = tuple((int(i), float(wide[i]) - norm) for i in ids[order])
+    return TokenLogprobs(token, float(wide[token]) - norm, top)

@@ -1,0 +1,135 @@
+"""What each mode promises and the shapes that keep the promise.
+
+    fast        no promise beyond the seed
+    canonical   the same shapes whatever the neighbours: a prompt alone, in chunks of C at fixed boundaries;
+                decode steps of exactly W rows, dummy rows in idle slots
+    invariant   kernels whose rows do not depend on the shape: W, chunking and threads are free
+
+Measurements behind the choices are in docs/determinism.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from infer_cli.types import Mode, Promise
+
+CANONICAL_CHUNK = 64  # rows from which llama.cpp's tiled attention is used (GGML_FA_TILE_Q)
+FREE_CHUNK = 512  # llama.cpp's n_ubatch: large enough for full prefill speed, small enough to interrupt
+
+
+@dataclass(frozen=True)
+class ModelTraits:
+    """What a model's header says that decides a promise."""
+
+    pairs_rows: bool = False  # F16/BF16/F32/IQ4_NL matrices: other kernels for one row than for two
+    recurrent: bool = False
+    moe: bool = False
+    mla: bool = False  # latent attention: llama.cpp wants one type for K and V
+    on_gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Shapes of the decode calls, and the context settings that go with them."""
+
+    mode: Mode
+    promise: Promise
+    weaker_because: str  # why the promise is weaker than the mode, or empty
+    width: int  # W, slots
+    chunk: int  # C, most prompt tokens a call (one more where a single token would be left)
+    fixed_width: bool  # every decode call has `width` rows
+    min_rows: int  # least rows of any call
+    fill_holes: bool  # dummy rows in idle slots: False where a state cannot forget them
+    use_extra_bufts: bool
+    flash_attn: Literal["auto", "on", "off"]
+    type_k: str
+    type_v: str
+    environment: tuple[tuple[str, str], ...] = ()  # for llama.cpp, before the first decode
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether a decode call may be aborted half-way and done again."""
+        return self.fill_holes
+
+    @property
+    def n_seq_max(self) -> int:
+        return max(self.width, self.min_rows)
+
+    @property
+    def n_batch(self) -> int:
+        return max(self.chunk + 1, self.n_seq_max)
+
+    @property
+    def n_outputs_max(self) -> int:
+        return max(self.n_seq_max, self.min_rows)
+
+
+def choose(
+    mode: Mode,
+    width: int,
+    traits: ModelTraits,
+    *,
+    type_k: str | None = None,
+    type_v: str | None = None,
+    flash_attn: Literal["auto", "on", "off"] | None = None,
+) -> Policy:
+    """The policy of a mode for a model. None leaves a setting to the mode.
+
+    Where the model or device cannot keep the mode's promise the policy says so and promises the seed only.
+    """
+    weaker = _weaker_because(mode, traits, type_k, type_v, flash_attn)
+    promise: Promise = "seed-only" if mode == "fast" or weaker else mode
+    if mode == "invariant" and not weaker:
+        return Policy(
+            mode,
+            promise,
+            "",
+            width,
+            FREE_CHUNK,
+            fixed_width=False,
+            min_rows=2 if traits.pairs_rows else 1,
+            fill_holes=True,
+            use_extra_bufts=False,
+            flash_attn="on",
+            # Not both F16: attention then keeps to the one code path that adds in F32.
+            type_k="bf16" if traits.mla else "f16",
+            type_v="bf16",
+            environment=(("GGML_CPU_TILED_MM", "0"),),
+        )
+    canonical = mode == "canonical" and not traits.recurrent
+    return Policy(
+        mode,
+        promise,
+        weaker,
+        width,
+        CANONICAL_CHUNK if canonical else FREE_CHUNK,
+        fixed_width=canonical,
+        min_rows=1,
+        fill_holes=not traits.recurrent,
+        use_extra_bufts=True,
+        flash_attn=flash_attn or "auto",
+        type_k=type_k or "f16",
+        type_v=type_v or "f16",
+    )
+
+
+def _weaker_because(
+    mode: Mode,
+    traits: ModelTraits,
+    type_k: str | None,
+    type_v: str | None,
+    flash_attn: str | None,
+) -> str:
+    if mode == "fast":
+        return ""
+    if traits.recurrent:
+        return "a recurrent model's state depends on how the prompt was cut"
+    if traits.on_gpu:
+        return "GPU kernels do not keep it"
+    if mode == "canonical" and traits.moe:
+        return "a mixture-of-experts model groups rows by expert, so neighbours change its shapes"
+    if mode == "invariant" and (type_k or type_v or flash_attn):
+        return "it needs its own KV cache types and flash attention"
+    return ""

@@ -1,0 +1,137 @@
+"""The engine on its own thread: requests in, events out. The only place with threads around the engine."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+
+from infer_cli.backend.base import Backend
+from infer_cli.engine.engine import Engine
+from infer_cli.engine.policy import Policy
+from infer_cli.errors import UnexpectedFailure
+from infer_cli.types import Event, Finished, Request
+
+
+class Stream:
+    """Events of the requests submitted together, until each has `Finished`. Leaving early cancels."""
+
+    def __init__(self, service: Service, request_ids: Iterable[str]) -> None:
+        self._service = service
+        self._open = set(request_ids)
+        self.mailbox: SimpleQueue[Event | BaseException] = SimpleQueue()
+
+    def __iter__(self) -> Iterator[Event]:
+        try:
+            while self._open:
+                event = self._next()
+                if isinstance(event, BaseException):
+                    self._open.clear()
+                    raise UnexpectedFailure(f"the engine stopped: {type(event).__name__}: {event}") from event
+                if isinstance(event, Finished):
+                    self._open.discard(event.request_id)
+                yield event
+        finally:
+            self.cancel()
+
+    def _next(self) -> Event | BaseException:
+        if sys.platform != "win32":
+            return self.mailbox.get()
+        while True:  # a wait without end would keep Ctrl-C out on Windows
+            try:
+                return self.mailbox.get(timeout=0.1)
+            except Empty:
+                continue
+
+    def cancel(self) -> None:
+        """End what still runs; its `Finished` comes with reason "cancelled". Any thread, signal handlers too."""
+        if self._open:
+            self._service.cancel(tuple(self._open))
+
+
+class Service:
+    """Owns a thread that steps the engine while there is work and sleeps otherwise.
+
+    A decode call that runs past a deadline, or for a cancelled request, is aborted where the policy allows:
+    the rest of its rows are evaluated again at the next step.
+    """
+
+    def __init__(
+        self, backend: Backend, policy: Policy, clock: Callable[[], float], load_s: float = 0.0
+    ) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._interruptible = policy.interruptible
+        self._engine = Engine(backend, policy, clock, load_s)
+        # deque.append and Event.set are safe in a signal handler; a lock there could deadlock.
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._closed = False
+        self._mailboxes: dict[str, SimpleQueue[Event | BaseException]] = {}
+        self._timers: dict[str, threading.Timer] = {}
+        self._thread = threading.Thread(target=self._run, name="infer-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, requests: Iterable[Request]) -> Stream:
+        """Queue requests. Their events come through one stream, in the order they happen."""
+        requests = list(requests)
+        stream = Stream(self, (request.id for request in requests))
+        now = self._clock()
+        for request in requests:
+            self._mailboxes[request.id] = stream.mailbox
+            self._post(lambda request=request: self._engine.submit(request, now))  # type: ignore[misc]
+            if request.deadline_s is not None:
+                timer = self._timers[request.id] = threading.Timer(request.deadline_s, self._abort)
+                timer.daemon = True
+                timer.start()
+        return stream
+
+    def cancel(self, request_ids: Iterable[str]) -> None:
+        ids = tuple(request_ids)
+        self._post(lambda: [self._engine.cancel(i) for i in ids])  # type: ignore[func-returns-value]
+        self._abort()
+
+    def close(self) -> None:
+        """Stop the thread. Requests still running end without an event."""
+        self._closed = True
+        self._abort()
+        self._wake.set()
+        self._thread.join()
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _abort(self) -> None:
+        if self._interruptible:
+            self._backend.abort()
+
+    def _post(self, command: Callable[[], object]) -> None:
+        self._commands.append(command)  # type: ignore[arg-type]
+        self._wake.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                self._backend.resume()  # before the commands: an abort must not outlive what it was for
+                self._wake.clear()
+                while self._commands:
+                    self._commands.popleft()()
+                if self._engine.idle:
+                    self._wake.wait()
+                else:
+                    for event in self._engine.step():
+                        self._deliver(event)
+        except BaseException as e:  # handed to every waiting stream
+            for mailbox in set(self._mailboxes.values()):
+                mailbox.put(e)
+
+    def _deliver(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            mailbox = self._mailboxes.pop(event.request_id)
+            timer = self._timers.pop(event.request_id, None)
+            if timer is not None:
+                timer.cancel()
+        else:
+            mailbox = self._mailboxes[event.request_id]
+        mailbox.put(event)

@@ -1,0 +1,210 @@
+"""Downloads one GGUF over HTTP into a `.part` file, which a later run resumes.
+
+Beside the part lies `<part>.json`: the URL, and the validator (ETag or Last-Modified) of what it is a part of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infer_cli.digests import write_atomic
+from infer_cli.fetch.base import GGUF_MAGIC, Report, SourceFailure, check_magic, ensure_space, local_io
+from infer_cli.fetch.connect import CONNECT_S, reach
+
+if TYPE_CHECKING:
+    import requests
+
+READ_S = 30.0  # a server that sends nothing for so long has gone
+MAX_RESUMES = 5  # of one run, each after some bytes came
+_CHUNK = 1 << 17
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+
+
+class _BrokenOff(Exception):
+    """The body ended early; what came is in the part."""
+
+
+class _StaleRange(Exception):
+    """The server has nothing at the part's end: begin anew."""
+
+
+def download(
+    url: str, part: Path, report: Report, *, headers: Mapping[str, str] | None = None, size: int | None = None
+) -> str:
+    """Download `url` into `part`, going on where an earlier run stopped. Returns the hex sha256.
+
+    `size` is the exact length if known beforehand. Raises SourceFailure (the part is kept if it can be
+    resumed) and UnexpectedFailure for trouble with the disk.
+    """
+    import requests
+
+    reach(url)
+    with requests.Session() as session:
+        for left in range(MAX_RESUMES, -1, -1):
+            before = _length(part)
+            try:
+                return _attempt(session, url, part, report, headers or {}, size)
+            except _StaleRange:
+                discard(part)
+            except _NotGguf:
+                discard(part)
+                raise
+            except _BrokenOff as error:
+                if not left or not _meta_path(part).exists() or _length(part) <= before:
+                    raise SourceFailure(str(error)) from error
+    raise SourceFailure("the server's answers contradict each other")
+
+
+def discard(part: Path) -> None:
+    """Remove a part and the note beside it."""
+    with local_io(part):
+        part.unlink(missing_ok=True)
+        _meta_path(part).unlink(missing_ok=True)
+
+
+def _attempt(
+    session: requests.Session,
+    url: str,
+    part: Path,
+    report: Report,
+    headers: Mapping[str, str],
+    size: int | None,
+) -> str:
+    import requests
+
+    validator = _validator_of(part, url)
+    offset = _length(part) if validator else 0
+    asked = {"Accept-Encoding": "identity", "User-Agent": "infer", **headers}
+    if offset:
+        # If-Range: a server whose file has changed since sends all of it (200) instead of the rest (206).
+        asked |= {"Range": f"bytes={offset}-", "If-Range": validator or ""}
+    try:
+        with session.get(url, headers=asked, stream=True, timeout=(CONNECT_S, READ_S)) as response:
+            offset, total = _placement(response, offset, size)
+            _note_validator(part, url, response)
+            return _receive(response, part, offset, total, report)
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.Timeout) as error:
+        if _length(part) > offset:
+            raise _BrokenOff(f"the connection broke: {_cause(error)}") from error
+        raise SourceFailure(_cause(error)) from error
+    except requests.RequestException as error:
+        raise SourceFailure(_cause(error)) from error
+
+
+def _placement(response: requests.Response, offset: int, size: int | None) -> tuple[int, int | None]:
+    """Where the body goes in the file, and the file's length if the server says. Raises SourceFailure."""
+    status = response.status_code
+    if status == 416 and offset:
+        raise _StaleRange
+    if status == 206 and offset:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if not match or int(match[1]) != offset:
+            raise _StaleRange
+        total: int | None = int(match[2])
+    elif status == 200:
+        offset = 0
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdigit() else None
+    else:
+        raise SourceFailure(f"HTTP {status} {response.reason or ''}")
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise SourceFailure("the server compressed what was asked for as it is")
+    if size is not None and total is not None and size != total:
+        raise SourceFailure(f"the server has {total} bytes, {size} were announced")
+    return offset, total if total is not None else size
+
+
+def _receive(response: requests.Response, part: Path, offset: int, total: int | None, report: Report) -> str:
+    if total is not None:
+        ensure_space(part.parent, total - offset)
+    digest = hashlib.sha256()
+    # Unbuffered: if this process is killed, all that came is in the file.
+    with local_io(part):
+        file = part.open("r+b" if offset else "wb", buffering=0)
+    with file:
+        with local_io(part):
+            done = 0
+            while done < offset and (chunk := file.read(min(_CHUNK, offset - done))):
+                digest.update(chunk)
+                done += len(chunk)
+        head = b"" if offset == 0 else GGUF_MAGIC  # a part was begun with a checked head
+        report(done, total)
+        for chunk in response.iter_content(_CHUNK):
+            if len(head) < len(GGUF_MAGIC):
+                head += chunk[:64]
+                if len(head) >= len(GGUF_MAGIC):
+                    _check_head(head, response)
+            with local_io(part):
+                view = memoryview(chunk)
+                while view:
+                    view = view[file.write(view) :]
+            digest.update(chunk)
+            done += len(chunk)
+            report(done, total)
+        if total is not None and done != total:
+            raise _BrokenOff(f"the body ended after {done} of {total} bytes")
+        _check_head(head, response)
+        with local_io(part):
+            os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+class _NotGguf(SourceFailure):
+    """The part is worthless."""
+
+
+def _check_head(head: bytes, response: requests.Response) -> None:
+    try:
+        check_magic(head, response.headers.get("Content-Type", ""))
+    except SourceFailure as error:
+        raise _NotGguf(error.reason) from None
+
+
+def _length(part: Path) -> int:
+    try:
+        return part.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _meta_path(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _validator_of(part: Path, url: str) -> str | None:
+    """What If-Range is to say for this part; None if the part cannot be resumed."""
+    try:
+        meta = json.loads(_meta_path(part).read_text("utf-8"))
+        return str(meta["validator"]) if meta["url"] == url else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _note_validator(part: Path, url: str, response: requests.Response) -> None:
+    etag = response.headers.get("ETag", "")
+    # A weak ETag does not promise equal bytes (RFC 9110, 13.1.5).
+    validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
+    with local_io(part):
+        if validator:
+            write_atomic(_meta_path(part), json.dumps({"url": url, "validator": validator}).encode())
+        else:
+            _meta_path(part).unlink(missing_ok=True)
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost message: requests wraps urllib3 wraps http.client wraps the socket's error."""
+    while True:
+        inner = (
+            error.__cause__
+            or error.__context__
+            or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        )
+        if inner is None:
+            return str(error) or type(error).__name__
+        error = inner

@@ -1,0 +1,370 @@
+"""From a model file to a running engine: header, promise, memory, offload, load, context.
+
+The load runs on its own thread and releases the GIL, so the caller can read and import meanwhile.
+Knows no prompts, no sampling and no output.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from infer_cli.backend.spec import KV_TYPES, ContextSpec, LoraSpec, ModelSpec
+from infer_cli.engine.policy import FREE_CHUNK, ModelTraits, Policy, choose
+from infer_cli.errors import ModelInvalid, OutOfMemory, UsageError
+from infer_cli.types import Mode
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Backend, Vocab
+    from infer_cli.backend.llama import LlamaModel
+    from infer_cli.engine.service import Service
+    from infer_cli.gguf import Header
+
+FAKE = "fake"
+AUTO_PLAN_CTX = 8192  # window that the `auto` offload plan leaves room for when none is given
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the user may say about the engine. None leaves the choice to the mode or the machine."""
+
+    threads: int
+    mode: Mode = "canonical"
+    ctx: int | None = None
+    gpu_layers: str = "auto"  # auto, all or a number
+    devices: tuple[str, ...] = ()
+    type_k: str | None = None
+    type_v: str | None = None
+    flash_attn: Literal["auto", "on", "off"] | None = None
+    use_mmap: bool = True
+    use_mlock: bool = False
+    loras: tuple[LoraSpec, ...] = ()
+
+    def check(self) -> None:
+        """Raises UsageError for a combination that llama.cpp would refuse or abort on."""
+        for flag, value in (("--cache-type-k", self.type_k), ("--cache-type-v", self.type_v)):
+            if value is not None and value not in KV_TYPES:
+                raise UsageError(f"{flag} {value!r} is no cache type", "it takes " + ", ".join(KV_TYPES))
+        if self.type_v not in (None, "f32", "f16", "bf16") and self.flash_attn == "off":
+            raise UsageError(
+                f"--cache-type-v {self.type_v} needs flash attention", "leave out --flash-attn off"
+            )
+        if self.gpu_layers not in ("auto", "all") and not self.gpu_layers.isdecimal():
+            raise UsageError(f"--gpu-layers {self.gpu_layers!r} is not auto, all or a number of layers")
+        for lora in self.loras:
+            if not lora.path.is_file():
+                raise UsageError(f"--lora: no file {lora.path}")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A loaded model with its engine. `facts` gathers what the fingerprint is taken of."""
+
+    service: Service
+    backend: Backend
+    policy: Policy
+    facts: Callable[[], dict[str, object]]
+
+
+class Loading:
+    """A model on its way into memory. Make one, do other things, then `vocab()` and `start()`."""
+
+    def __init__(
+        self,
+        path: Path,
+        options: EngineOptions,
+        width: int,
+        native_fd: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Read the header and begin to load. Raises ModelInvalid, ModelNotFound, OutOfMemory, UsageError."""
+        from infer_cli.gguf import read_header
+
+        self._options, self._width, self._native_fd, self._clock = options, width, native_fd, clock
+        self._began = clock()
+        self.header = read_header(path)
+        self._check_header(self.header)
+        self.progress = 0.0  # of the load, 0 to 1
+        self.notes: list[str] = []  # what was chosen or stepped down, for the user
+        self.cancel = threading.Event()
+        self._spec = ModelSpec(path, use_mmap=options.use_mmap, use_mlock=options.use_mlock)
+        self._model: LlamaModel | None = None
+        self._error: BaseException | None = None
+        self._load_s = 0.0
+        self._thread = threading.Thread(target=self._load_thread, name="infer-load", daemon=True)
+        self._thread.start()
+
+    def _check_header(self, header: Header) -> None:
+        for flag, name, length in (
+            ("--cache-type-k", self._options.type_k, header.key_length),
+            ("--cache-type-v", self._options.type_v, header.value_length),
+        ):
+            if name not in (None, "f32", "f16", "bf16") and length % 32:
+                raise UsageError(f"{flag} {name} needs attention heads of a multiple of 32, not {length}")
+        ctx = self._options.ctx
+        if ctx is not None and ctx > header.n_ctx_train:
+            raise UsageError(
+                f"--ctx {ctx} is larger than the window this model was trained for ({header.n_ctx_train})"
+            )
+
+    @property
+    def window(self) -> int:
+        """Tokens that a prompt and its reply may fill together."""
+        return self._options.ctx or self.header.n_ctx_train
+
+    # --- on the load thread --------------------------------------------------------------------
+
+    def _load_thread(self) -> None:
+        try:
+            self._load()
+        except BaseException as e:  # raised again where the result is asked for
+            self._error = e
+        self._load_s = self._clock() - self._began
+
+    def _load(self) -> None:
+        from infer_cli.backend import native
+        from infer_cli.digests import parts_of
+        from infer_cli.memory import available_memory, check_fits
+
+        native.log_to(self._native_fd)
+        native.last_words_to(lambda message: os.write(self._native_fd, message))
+        self._spec = replace(self._spec, gpu_layers=self._plan_layers(), devices=self._device_names())
+        self.policy = self._choose_policy()
+        self._spec = replace(self._spec, use_extra_bufts=self.policy.use_extra_bufts)
+        if self._spec.gpu_layers == 0:
+            weights = sum(part.stat().st_size for part in parts_of(self._spec.path))
+            check_fits(weights, available_memory())
+        os.environ.update(self.policy.environment)
+        self._load_stepping_down()
+
+    def _choose_policy(self) -> Policy:
+        options, header = self._options, self.header
+        traits = ModelTraits(
+            pairs_rows=header.pairs_rows,
+            recurrent=header.is_recurrent or header.is_hybrid,
+            moe=header.is_moe,
+            mla=header.hyperparameter("attention.kv_lora_rank") is not None,
+            on_gpu=self._spec.gpu_layers > 0,
+        )
+        return choose(
+            options.mode,
+            self._width,
+            traits,
+            type_k=options.type_k,
+            type_v=options.type_v,
+            flash_attn=options.flash_attn,
+        )
+
+    def _device_names(self) -> tuple[str, ...]:
+        from infer_cli.backend import native
+
+        known = {device.name for device in native.devices()}
+        for name in self._options.devices:
+            if name not in known:
+                raise UsageError(f"--device {name!r} is not a device of this build", "see `infer devices`")
+        return self._options.devices
+
+    def _plan_layers(self) -> int:
+        """Layers to offload: as asked, or all that the free device memory holds."""
+        from infer_cli.backend import native
+        from infer_cli.memory import compute_bytes, human_bytes, plan_gpu_layers
+
+        all_layers = self.header.n_layer + 1
+        wanted = self._options.gpu_layers
+        gpus = [d for d in native.devices() if d.kind in ("gpu", "igpu")]
+        if self._options.devices:
+            gpus = [d for d in gpus if d.name in self._options.devices]
+        if wanted == "0":
+            return 0
+        if not gpus or not native.supports_gpu():
+            if wanted == "auto":
+                return 0
+            raise UsageError(
+                f"--gpu-layers {wanted}: this build of llama.cpp has no GPU to use",
+                "see `infer devices`; `infer doctor` says how to get a build for your GPU",
+            )
+        if wanted == "all":
+            return all_layers
+        if wanted != "auto":
+            return min(int(wanted), all_layers)
+        free = sum(device.free for device in gpus)
+        n_ctx = min(self._options.ctx or AUTO_PLAN_CTX, self.header.n_ctx_train)
+        layers = plan_gpu_layers(
+            self.header,
+            free,
+            n_ctx,
+            self._width,
+            self._options.type_k or "f16",
+            self._options.type_v or "f16",
+            compute_bytes(self.header, n_ctx, FREE_CHUNK, self._width),
+        )
+        names = ", ".join(device.name for device in gpus)
+        self.notes.append(f"offloading {layers} of {all_layers} layers to {names} ({human_bytes(free)} free)")
+        return layers
+
+    def _load_stepping_down(self) -> None:
+        from infer_cli.backend.llama import LlamaModel
+
+        while True:
+            try:
+                self._model = LlamaModel(self._spec, on_progress=self._on_progress, cancel=self.cancel)
+                return
+            except ModelInvalid:
+                if not self._step_down():
+                    raise
+
+    def _step_down(self) -> bool:
+        """Fewer GPU layers after a failed allocation; False where there is nothing to give up."""
+        if self._spec.gpu_layers == 0 or self._options.gpu_layers != "auto":
+            return False
+        fewer = self._spec.gpu_layers * 3 // 4
+        self.notes.append(f"the GPU had no room for {self._spec.gpu_layers} layers, trying {fewer}")
+        self._spec = replace(self._spec, gpu_layers=fewer)
+        return True
+
+    def _on_progress(self, fraction: float) -> None:
+        self.progress = fraction
+
+    # --- on the caller's thread ----------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether the load has ended. Raises what it failed with."""
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def vocab(self) -> Vocab:
+        """The vocabulary, once the model is loaded."""
+        self.wait()
+        assert self._model is not None
+        return self._model.vocab
+
+    def start(self, n_ctx_seq: int) -> Running:
+        """Make the context and start the engine, with a window of at least `n_ctx_seq` tokens a slot.
+
+        Raises OutOfMemory where it does not fit.
+        """
+        from infer_cli.backend import native
+        from infer_cli.backend.llama import LlamaBackend
+        from infer_cli.engine.service import Service
+        from infer_cli.fingerprint import engine_facts
+
+        self.wait()
+        policy = self.policy
+        context = ContextSpec(
+            n_ctx_seq=-(-n_ctx_seq // 256) * 256,  # llama.cpp pads to 256 (llama_context)
+            n_seq_max=policy.n_seq_max,
+            n_batch=policy.n_batch,
+            n_outputs_max=policy.n_outputs_max,
+            n_threads=self._options.threads,
+            type_k=policy.type_k,
+            type_v=policy.type_v,
+            flash_attn=policy.flash_attn,
+            loras=self._options.loras,
+        )
+        self._check_memory(context)
+        while True:
+            assert self._model is not None
+            try:
+                backend = LlamaBackend(self._model, context)
+                break
+            except OutOfMemory:
+                if not self._step_down():
+                    raise
+                self._model.close()
+                self._load_stepping_down()
+        service = Service(backend, policy, self._clock, self._load_s)
+        return Running(
+            service,
+            backend,
+            policy,
+            lambda: engine_facts(native.versions(), policy, self._spec, context, self._adapters()),
+        )
+
+    def _check_memory(self, context: ContextSpec) -> None:
+        if self._spec.gpu_layers > 0:
+            return  # device memory: llama.cpp's own allocation answers, and we step down
+        from infer_cli import memory
+
+        needed = memory.kv_bytes(
+            self.header, context.n_ctx_seq, context.n_seq_max, context.type_k, context.type_v
+        ) + memory.compute_bytes(
+            self.header,
+            context.n_ctx_seq,
+            context.n_batch,
+            context.n_outputs_max,
+            flash_attention=context.flash_attn != "off",
+        )
+        memory.check_fits(needed, memory.available_memory())
+
+    def _adapters(self) -> dict[str, float]:
+        from infer_cli.digests import file_sha256
+
+        return {file_sha256(lora.path): lora.scale for lora in self._options.loras}
+
+
+class FakeLoading:
+    """`Loading` for `-m fake` and `-m fake:SCRIPT.json`."""
+
+    def __init__(
+        self,
+        model: str,
+        options: EngineOptions,
+        width: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        from infer_cli.backend.fake import FakeScript
+
+        script = model.partition(":")[2]
+        self.script = FakeScript.read(Path(script)) if script else FakeScript()
+        self.policy = choose(
+            options.mode, width, ModelTraits(), type_k=options.type_k, type_v=options.type_v
+        )
+        self.window = options.ctx or self.script.n_ctx_train
+        if self.window > self.script.n_ctx_train:
+            raise UsageError(
+                f"--ctx {self.window} is larger than the window this model was trained for"
+                f" ({self.script.n_ctx_train})"
+            )
+        self.notes: list[str] = []
+        self.progress = 1.0
+        self._threads, self._clock = options.threads, clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        time.sleep(self.script.load_s)
+        return True
+
+    def vocab(self) -> Vocab:
+        from infer_cli.backend.fake import FakeVocab
+
+        return FakeVocab()
+
+    def start(self, n_ctx_seq: int) -> Running:
+        from infer_cli.backend.fake import FakeBackend
+        from infer_cli.engine.service import Service
+        from infer_cli.fingerprint import engine_facts
+
+        policy = self.policy
+        context = ContextSpec(
+            n_ctx_seq, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, self._threads
+        )
+        backend = FakeBackend(self.script, context)
+        return Running(
+            Service(backend, policy, self._clock, self.script.load_s),
+            backend,
+            policy,
+            lambda: engine_facts({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {}),
+        )
+
+
+def is_fake(model: str | None) -> bool:
+    return model is not None and (model == FAKE or model.startswith(FAKE + ":"))
+

@@ -1,0 +1,177 @@
+"""One prompt, one or several replies: submits to the engine and hands what comes to a sink.
+
+Knows no command line, no files and no model format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from infer_cli.backend.base import Vocab
+from infer_cli.engine.service import Stream
+from infer_cli.errors import ContextOverflow, ExitStatus
+from infer_cli.loading import Running
+from infer_cli.reasoning import ReasoningSplitter, TagPair
+from infer_cli.reply import digest
+from infer_cli.seeds import sample_seed
+from infer_cli.settings import FIT_RESERVE
+from infer_cli.sinks.base import Sink
+from infer_cli.textstream import Utf8Stream
+from infer_cli.types import Delta, Finished, Prefilled, Reply, Request, SamplingParams, Token
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked: a prompt, how to answer it, how many times."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    params: Mapping[str, object]
+    max_tokens: int
+    run_seed: int | None
+    n_samples: int = 1
+    stop: tuple[str, ...] = ()
+    n_logprobs: int | None = None
+    deadline_s: float | None = None
+    reasoning_pairs: tuple[TagPair, ...] = ()
+    open_reasoning: TagPair | None = None
+    tag_tokens: Mapping[int, bytes] = field(default_factory=dict)
+
+    def seed(self, sample: int) -> int | None:
+        return None if self.run_seed is None else sample_seed(self.run_seed, sample)
+
+
+def needed_window(n_prompt: int, max_tokens: int, window: int, name: str) -> int:
+    """Tokens that a prompt and its reply will fill, at most the window.
+
+    Raises ContextOverflow where prompt + min(max_tokens, 256) is more than the window.
+    """
+    reserve = min(max_tokens, FIT_RESERVE)
+    if n_prompt + reserve > window:
+        raise ContextOverflow(
+            f"the prompt is {n_prompt} tokens and {reserve} are kept for the reply: "
+            f"{n_prompt + reserve} do not fit the window of {window} ({name})",
+            "shorten the prompt, lower -n, raise --ctx, or choose a model with a larger window",
+        )
+    return min(n_prompt + max_tokens, window)
+
+
+@dataclass
+class _Text:
+    """One reply's text on its way from bytes to shown characters."""
+
+    utf8: Utf8Stream
+    reasoning: ReasoningSplitter
+    answer: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+
+    def feed(self, data: bytes) -> list[tuple[str, bool]]:
+        return self._keep(self.reasoning.feed(self.utf8.feed(data)))
+
+    def finish(self, data: bytes) -> list[tuple[str, bool]]:
+        parts = self.reasoning.feed(self.utf8.feed(data) + self.utf8.finish())
+        return self._keep(parts + self.reasoning.finish())
+
+    def _keep(self, parts: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+        for text, is_reasoning in parts:
+            (self.thoughts if is_reasoning else self.answer).append(text)
+        return parts
+
+
+class OneShot:
+    """Runs one job. `describe` gives the model and engine parts of a reply once they are known."""
+
+    def __init__(
+        self,
+        job: Job,
+        running: Running,
+        vocab: Vocab,
+        sink: Sink,
+        describe: Callable[[], tuple[dict[str, object], dict[str, object]]],
+    ) -> None:
+        self._job, self._running, self._vocab, self._sink, self._describe = job, running, vocab, sink, describe
+        self._ids = [job.id if job.n_samples == 1 else f"{job.id}-{i}" for i in range(job.n_samples)]
+        self._texts = [
+            _Text(Utf8Stream(), ReasoningSplitter(job.reasoning_pairs, job.open_reasoning)) for _ in self._ids
+        ]
+        self._stream: Stream | None = None
+
+    def cancel(self) -> None:
+        """End the replies with what they have. Safe in a signal handler."""
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def run(self) -> list[Reply]:
+        """Stream all replies to the sink; returns them in sample order."""
+        job = self._job
+        requests = [
+            Request(
+                request_id,
+                job.prompt_ids,
+                job.sampling,
+                job.max_tokens,
+                job.seed(sample),
+                tuple(text.encode() for text in job.stop),
+                job.n_logprobs,
+                job.deadline_s,
+                job.tag_tokens,
+            )
+            for sample, request_id in enumerate(self._ids)
+        ]
+        samples = {request_id: sample for sample, request_id in enumerate(self._ids)}
+        replies: dict[int, Reply] = {}
+        self._sink.start({"id": job.id, "samples": job.n_samples, "prompt_tokens": len(job.prompt_ids)})
+        self._stream = self._running.service.submit(requests)
+        with contextlib.closing(iter(self._stream)) as events:  # type: ignore[type-var]
+            for event in events:
+                sample = samples[event.request_id]
+                if isinstance(event, Prefilled):
+                    self._sink.prefill(sample, event.done, event.total)
+                elif isinstance(event, Token):
+                    self._show(sample, self._texts[sample].feed(event.text), event)
+                else:
+                    self._show(sample, self._texts[sample].finish(event.tail), None)
+                    reply = replies[sample] = self._reply(sample, event)
+                    self._sink.end(reply)
+        return [replies[sample] for sample in sorted(replies)]
+
+    def _show(self, sample: int, parts: Sequence[tuple[str, bool]], event: Token | None) -> None:
+        if event is not None:
+            # A token has exactly one delta that names it, whether or not text came with it.
+            (first, is_reasoning), *rest = parts or [("", False)]
+            self._sink.delta(Delta(sample, first, is_reasoning, event.token, event.logprobs))
+            parts = rest
+        for text, is_reasoning in parts:
+            self._sink.delta(Delta(sample, text, is_reasoning))
+
+    def _reply(self, sample: int, end: Finished) -> Reply:
+        job, texts = self._job, self._texts[sample]
+        model, engine = self._describe()
+        failed = end.reason == "error"
+        text = None if failed else "".join(texts.answer)
+        seed = job.seed(sample)
+        return Reply(
+            id=self._ids[sample],
+            custom_id=None,
+            sample=sample,
+            text=text,
+            reasoning="".join(texts.thoughts) or None,
+            tokens=end.tokens,
+            logprobs=end.logprobs,
+            finish_reason=end.reason,
+            digest=digest(end.tokens, text, end.reason, seed, job.params),
+            usage=end.usage,
+            timings=end.timings,
+            run_seed=job.run_seed,
+            seed=seed,
+            mode=self._running.policy.mode,
+            promise=self._running.policy.promise,
+            probed=False,
+            params=dict(job.params),
+            model=model,
+            engine=engine,
+            error={"code": int(ExitStatus.UNEXPECTED), "message": end.error} if failed else None,
+        )

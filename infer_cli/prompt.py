@@ -1,0 +1,533 @@
+"""From messages to token ids: assembling prompts, reading messages, and encoding that can't be injected into.
+
+**Text never becomes a control token.** Rendering mixes the template's own control tokens (`<|im_end|>`) with
+text of users, files and models. So before rendering, every control token's text inside such text is broken up
+by a guard: a Unicode noncharacter that occurs nowhere in the input, put after its first character. After
+rendering, control tokens are cut out as llama.cpp does with `parse_special`, the guards are taken out of what
+is left, and that is tokenized as plain text. For text without control tokens the ids are llama.cpp's own.
+
+A template may also *make* a control token of harmless text (`|lower` of `<|IM_END|>`, two messages that
+touch). Therefore, where message content holds a character that begins or ends a control token, the
+conversation is rendered again with all these characters guarded, and both renderings must hold the same
+control tokens; a difference is an error, not a guess. Not covered: a token whose first and last characters
+are the template's and whose middle is text (`<|` + name + `|>`); roles, where templates do that, are
+restricted to `ROLES`.
+
+It reads no files and knows no command line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from infer_cli.errors import ModelInvalid, UsageError
+from infer_cli.reasoning import TagPair, opened_pair, pairs_of
+from infer_cli.types import Message
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.template import ChatTemplate
+
+# Templates compose control tokens from roles, so a role is never free text.
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"})
+# Of JSON beside the content (tool calls, schemas): deeper than any in use, shallow enough to recurse over.
+MAX_DEPTH = 64
+_NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+_C_SPACE = " \t\n\v\f\r"  # isspace() of the C locale, as llama.cpp strips
+
+
+# --- reading and assembling -----------------------------------------------------------------------
+
+
+def decode_input(data: bytes, name: str) -> str:
+    """Text of a file or of standard input, without a byte order mark. `name` is for errors.
+
+    Raises UsageError for bytes that are not UTF-8 and for NUL bytes (a binary file).
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    nul = data.find(b"\0")
+    if nul >= 0:
+        raise UsageError(f"{name} is binary: a NUL byte at offset {nul}", "Give a text file.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}",
+            "Convert it first, for example with iconv.",
+        ) from error
+
+
+def assemble_text(files: Sequence[str], stdin: str | None, args: Sequence[str]) -> str:
+    """One text: files, stdin, then the arguments (joined by spaces), a blank line between.
+
+    Line ends at the end of files and stdin are dropped, so `echo hi | infer run` is `infer run hi`.
+    """
+    parts = [*files, stdin or "", " ".join(args)]
+    return "\n\n".join(part for part in (part.rstrip("\r\n") for part in parts) if part)
+
+
+def build_messages(
+    system: str | None,
+    files: Sequence[str] = (),
+    stdin: str | None = None,
+    args: Sequence[str] = (),
+    history: Sequence[Message] = (),
+) -> list[Message]:
+    """The conversation: system message, earlier turns, one user message.
+
+    `system` replaces the system message of `history`. Raises UsageError where there is no text to answer.
+    """
+    text = assemble_text(files, stdin, args)
+    if not text.strip():
+        raise UsageError("the prompt is empty", "Give it as an argument, with -f FILE, or on standard input.")
+    turns = list(history)
+    if system is not None:
+        if turns and turns[0].role in ("system", "developer"):
+            del turns[0]
+        turns.insert(0, Message("system", system))
+    return [*turns, Message("user", text)]
+
+
+def parse_messages(data: bytes) -> list[Message]:
+    """Messages from JSON in OpenAI's form. Content is a string, or text parts (joined by line ends).
+
+    Keys beside `role` and `content` are kept in `Message.extra`. Raises UsageError naming message and field.
+    """
+    text = decode_input(data, "the messages")
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"the messages are not JSON: {reason}") from error
+    return messages_from(value)
+
+
+def messages_from(value: object) -> list[Message]:
+    """As `parse_messages`, from JSON that is already parsed."""
+    if not isinstance(value, list):
+        raise UsageError(
+            f"the messages are {_kind(value)}, not a list", 'Give [{"role": "user", "content": "…"}].'
+        )
+    if not value:
+        raise UsageError("the list of messages is empty")
+    return [_message(item, f"messages[{index}]") for index, item in enumerate(value)]
+
+
+def _message(item: object, where: str) -> Message:
+    if not isinstance(item, dict):
+        raise UsageError(f"{where} is {_kind(item)}, not an object")
+    role = item.get("role")
+    if role is None:
+        raise UsageError(f"{where} has no role", _ROLE_HINT)
+    _check_role(role, where)
+    content = item.get("content")
+    if content is None and not item.get("tool_calls"):
+        raise UsageError(f"{where} has no content")
+    message = Message(
+        str(role),
+        _content(content, f"{where}.content"),
+        {key: value for key, value in item.items() if key not in ("role", "content")},
+    )
+    _check_message(message, where)
+    return message
+
+
+def _content(content: object, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise UsageError(f"{where} is {_kind(content)}, not a string or a list of text parts")
+    texts: list[str] = []
+    for index, part in enumerate(content):
+        if not isinstance(part, dict):
+            raise UsageError(f"{where}[{index}] is {_kind(part)}, not an object")
+        if part.get("type") != "text":
+            raise UsageError(f"{where}[{index}] has the type {part.get('type')!r}", "Only text is supported.")
+        text = part.get("text")
+        if not isinstance(text, str):
+            raise UsageError(f"{where}[{index}].text is {_kind(text)}, not a string")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+_ROLE_HINT = f"Roles are {', '.join(sorted(ROLES))}."
+
+
+def _check_role(role: object, where: str) -> None:
+    if not isinstance(role, str) or role not in ROLES:
+        raise UsageError(f"{where} has the role {role!r}", _ROLE_HINT)
+
+
+def _check_message(message: Message, where: str) -> None:
+    for text, path in _strings(message.content, f"{where}.content"):
+        _check_unicode(text, path)
+    for text, path in _strings(message.extra, where):
+        _check_unicode(text, path)
+
+
+def _check_unicode(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{where}: character {error.start} is half a surrogate pair (U+{ord(text[error.start]):04X})",
+            "Write the character itself, or both halves of its escape.",
+        ) from error
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _strings(value: object, where: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Every string inside, keys included, with its path."""
+    if depth > MAX_DEPTH:
+        raise UsageError(f"{where[:40]}… is nested over {MAX_DEPTH} deep")
+    if isinstance(value, str):
+        yield value, where
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(key, where, depth + 1)
+            yield from _strings(item, f"{where}.{key}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _strings(item, f"{where}[{index}]", depth + 1)
+
+
+def _mapped(value: object, change: Callable[[str], str]) -> object:
+    """The same value with every string changed, keys included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_mapped(key, change): _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_mapped(item, change) for item in value]
+    return value
+
+
+# --- encoding -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """`text` is the rendered prompt without an added BOS, `open_reasoning` the tag pair it leaves open."""
+
+    ids: tuple[int, ...]
+    text: str
+    open_reasoning: TagPair | None
+
+    @property
+    def opens_reasoning(self) -> bool:
+        return self.open_reasoning is not None
+
+
+def encode_prompt(
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    vocab: Vocab,
+    *,
+    add_generation_prompt: bool = True,
+    variables: Mapping[str, object] | None = None,
+    tools: Sequence[Mapping[str, object]] | None = None,
+) -> EncodedPrompt:
+    """Ids of a conversation. BOS is added where the vocabulary wants it and the template did not write it;
+    EOS never.
+
+    Raises UsageError for a role that is not in `ROLES`, text with lone surrogates, a conversation that the
+    template refuses, or one that it turns into control tokens; ModelInvalid for a template that fails.
+    """
+    for index, message in enumerate(messages):
+        _check_role(message.role, f"messages[{index}]")
+        _check_message(message, f"messages[{index}]")
+    for name, given in (("variables", variables), ("tools", tools)):
+        for text, path in _strings(given, name):
+            _check_unicode(text, path)
+
+    controls = _controls_of(vocab)
+    texts = [text for value in (*_values(messages), variables, tools) for text, _ in _strings(value, "")]
+    guards = _Guards(controls, [*texts, template.source])
+
+    def render(content: Callable[[str], str]) -> str:
+        guarded = [
+            Message(message.role, content(message.content), _guard_mapping(message.extra, guards))
+            for message in messages
+        ]
+        rendered = template.render(
+            guarded,
+            add_generation_prompt=add_generation_prompt,
+            variables=None if variables is None else _guard_mapping(variables, guards),
+            tools=None if tools is None else [_guard_mapping(tool, guards) for tool in tools],
+        )
+        _check_rendered(rendered)
+        return rendered
+
+    rendered = render(guards.guard)
+    fragments = controls.partition(rendered)
+    if any(guards.has_edges(message.content) for message in messages):
+        _check_same_controls(fragments, lambda: controls.partition(render(guards.guard_edges)))
+
+    ids: list[int] = []
+    for fragment in fragments:
+        if isinstance(fragment, int):
+            ids.append(fragment)
+        else:
+            ids.extend(vocab.tokenize(guards.remove(fragment).encode()))
+    if vocab.add_bos and vocab.bos is not None and ids[:1] != [vocab.bos]:
+        ids.insert(0, vocab.bos)
+    text = guards.remove(rendered)
+    return EncodedPrompt(tuple(ids), text, opened_pair(pairs_of(template.source), text))
+
+
+def encode_raw(text: str, vocab: Vocab, *, parse_special: bool = False) -> tuple[int, ...]:
+    """Ids of text as it is, with BOS and EOS as the vocabulary wants them (llama.cpp's `add_special`).
+
+    Control tokens are recognized with `parse_special` only; a BOS that the text then begins with is not
+    doubled.
+    """
+    _check_unicode(text, "the prompt")
+    data = text.encode()
+    ids = vocab.tokenize_special(data) if parse_special else vocab.tokenize(data)
+    if vocab.add_bos and vocab.bos is not None and ids[:1] != [vocab.bos]:
+        ids = [vocab.bos, *ids]
+    if vocab.add_eos and vocab.eos is not None:
+        ids = [*ids, vocab.eos]
+    return tuple(ids)
+
+
+def _values(messages: Sequence[Message]) -> Iterator[object]:
+    for message in messages:
+        yield message.content
+        yield message.extra
+
+
+def _guard_mapping(value: Mapping[str, object], guards: _Guards) -> dict[str, object]:
+    guarded = _mapped(value, guards.guard)
+    assert isinstance(guarded, dict)
+    return guarded
+
+
+def _check_rendered(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ModelInvalid(
+            f"the model's chat template writes half a surrogate pair (U+{ord(text[error.start]):04X})",
+            "Give another template with --chat-template, or use --raw.",
+        ) from error
+
+
+def _check_same_controls(fragments: Sequence[str | int], again: Callable[[], Sequence[str | int]]) -> None:
+    found = [fragment for fragment in fragments if isinstance(fragment, int)]
+    try:
+        wanted = [fragment for fragment in again() if isinstance(fragment, int)]
+    except (UsageError, ModelInvalid) as error:
+        raise _made_of_text() from error
+    if found != wanted:
+        raise _made_of_text()
+
+
+def _made_of_text() -> UsageError:
+    return UsageError(
+        "the model's chat template would make control tokens of the text of a message",
+        "Take text that looks like the model's markup out of the messages, or give another --chat-template.",
+    )
+
+
+@dataclass(frozen=True)
+class _Control:
+    """As `ControlToken`, hashable and decoded."""
+
+    text: str
+    id: int
+    lstrip: bool
+    rstrip: bool
+
+
+def _controls_of(vocab: Vocab) -> _Controls:
+    # A text that is not UTF-8 can't be guarded in a `str`, so such a token is never recognized.
+    return _build_controls(
+        tuple(
+            _Control(token.text.decode(), token.id, token.lstrip, token.rstrip)
+            for token in vocab.control_tokens()
+            if token.text and _is_utf8(token.text)
+        )
+    )
+
+
+@lru_cache(
+    maxsize=4
+)  # compiling hundreds of tokens for every prompt of a batch would cost more than the prompts
+def _build_controls(tokens: tuple[_Control, ...]) -> _Controls:
+    return _Controls(tokens)
+
+
+class _Controls:
+    """Control tokens of a vocabulary, found in text as llama.cpp's `tokenizer_st_partition` finds them."""
+
+    def __init__(self, tokens: Sequence[_Control]) -> None:
+        # By descending length in bytes; of equal texts the first.
+        self._tokens: dict[str, _Control] = {}
+        for token in sorted(tokens, key=lambda token: -len(token.text.encode())):
+            self._tokens.setdefault(token.text, token)
+        self.texts = tuple(self._tokens)
+        self.pattern = _longest_of(self.texts)
+
+    def partition(self, text: str) -> list[str | int]:
+        """Ids of control tokens and the text between them, in order."""
+        spans: list[tuple[int, int] | int] = [(0, len(text))] if text else []
+        for token in self._present(text):
+            split: list[tuple[int, int] | int] = []
+            for span in spans:
+                if isinstance(span, int):
+                    split.append(span)
+                else:
+                    split.extend(_split(text, *span, token))
+            spans = split
+        return [span if isinstance(span, int) else text[span[0] : span[1]] for span in spans]
+
+    def _present(self, text: str) -> list[_Control]:
+        """Tokens whose text occurs, overlapped or not, longest first."""
+        found = {match.group() for match in _occurrences(self.pattern, text)}
+        # The pattern gives the longest text at a place; shorter ones there are its beginnings.
+        begun = {text[:size] for text in found for size in range(1, len(text) + 1)}
+        return [token for text, token in self._tokens.items() if text in begun]
+
+
+def _split(text: str, start: int, end: int, token: _Control) -> Iterator[tuple[int, int] | int]:
+    """One raw fragment, cut at every occurrence of a token; its attributes eat white space beside it."""
+    while (match := text.find(token.text, start, end)) >= 0:
+        left_end = match
+        while token.lstrip and left_end > start and text[left_end - 1] in _C_SPACE:
+            left_end -= 1
+        if left_end > start:
+            yield start, left_end
+        yield token.id
+        start = match + len(token.text)
+        while token.rstrip and start < end and text[start] in _C_SPACE:
+            start += 1
+    if start < end:
+        yield start, end
+
+
+class _Guards:
+    """Breaks up control tokens' texts in user text, reversibly.
+
+    Raises UsageError where the input uses up Unicode's 32 noncharacters.
+    """
+
+    def __init__(self, controls: _Controls, inputs: Sequence[str]) -> None:
+        used = (*inputs, *controls.texts)
+        free = (char for char in _NONCHARACTERS if not any(char in text for text in used))
+        # A token of one character can't be broken up: another noncharacter stands in for it.
+        singles = [text for text in controls.texts if len(text) == 1]
+        chosen = list(islice(free, 1 + len(singles)))
+        if len(chosen) < 1 + len(singles):
+            raise UsageError(
+                "the messages hold too many of Unicode's noncharacters (U+FDD0 to U+FDEF)",
+                "Remove them: they are not for text.",
+            )
+        self._guard = chosen[0]
+        self._stand_ins = list(zip(singles, chosen[1:], strict=True))
+        self._pattern = controls.pattern
+        # White space is left alone, so that trimming does what it does without guards.
+        cores = [text.strip() for text in controls.texts if len(text) > 1 and text.strip()]
+        self._first = {core[0] for core in cores}
+        self._last = {core[-1] for core in cores}
+
+    def guard(self, text: str) -> str:
+        """Text without any control token's text: a guard follows the first character of each occurrence."""
+        parts: list[str] = []
+        done = 0
+        for match in _occurrences(self._pattern, text):
+            cut = match.start() + 1
+            parts += (text[done:cut], self._guard)
+            done = cut
+        return self._stand_in("".join((*parts, text[done:])) if parts else text)
+
+    def guard_edges(self, text: str) -> str:
+        """Text with a guard beside every character that could begin or end a control token's text."""
+        for char in self._first | self._last:
+            before = self._guard if char in self._last else ""
+            after = self._guard if char in self._first else ""
+            text = text.replace(char, before + char + after)
+        return self._stand_in(text)
+
+    def has_edges(self, text: str) -> bool:
+        return any(char in text for char in self._first | self._last)
+
+    def remove(self, text: str) -> str:
+        text = text.replace(self._guard, "")
+        for char, stand_in in self._stand_ins:
+            text = text.replace(stand_in, char)
+        return text
+
+    def _stand_in(self, text: str) -> str:
+        for char, stand_in in self._stand_ins:
+            text = text.replace(char, stand_in)
+        return text
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _occurrences(pattern: re.Pattern[str] | None, text: str) -> Iterator[re.Match[str]]:
+    """Matches at every place, overlapping ones included."""
+    position = 0
+    while pattern is not None and (match := pattern.search(text, position)):
+        yield match
+        position = match.start() + 1
+
+
+class _Tree(dict[str, "_Tree"]):
+    """Texts by their characters."""
+
+    ends = False  # a text ends here
+
+
+def _longest_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    """Matches the longest of some texts that occurs at a place; None where there are none.
+
+    A tree of common beginnings: vocabularies have hundreds of `<|reserved_special_token_N|>`.
+    Raises ModelInvalid where the texts nest deeper than Python's regular expressions can.
+    """
+    root = _Tree()
+    for text in texts:
+        node = root
+        for char in text:
+            node = node.setdefault(char, _Tree())
+        node.ends = True
+    try:
+        return re.compile(_branches(root)) if root else None
+    except (RecursionError, OverflowError) as error:
+        raise ModelInvalid("the vocabulary's control tokens begin each other too deeply") from error
+
+
+def _branches(node: _Tree) -> str:
+    written: list[str] = []
+    for char, child in node.items():
+        literal = char
+        while len(child) == 1 and not child.ends:
+            ((char, child),) = child.items()
+            literal += char
+        written.append(re.escape(literal) + _branches(child))
+    if not written:
+        return ""
+    return f"(?:{'|'.join(written)}){'?' if node.ends else ''}"

@@ -1,0 +1,92 @@
+"""The public form of a reply: its JSON object and its digest. Knows no stream and no engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from infer_cli.types import FinishReason, Reply, TokenLogprobs
+
+# Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
+# obeyed by terminals, U+2028, U+2029 (and U+0085) end a line for some readers, U+202D and U+202E reorder it.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
+
+
+def digest(
+    tokens: Sequence[int],
+    text: str | None,
+    finish_reason: FinishReason,
+    seed: int | None,
+    params: Mapping[str, object],
+) -> str:
+    """`sha256:` and the hex hash over exactly these five values; equal digests mean the same reply.
+
+    Hashed is the JSON object `{"finish_reason", "params", "seed", "text", "tokens"}` in ASCII: keys
+    sorted at every level, no white space, characters above U+007E and controls as `\\uXXXX` (UTF-16
+    units, lower case; `\\b \\t \\n \\f \\r` by name), integers in decimal, floats as Python's `repr`
+    (the shortest that reads back the same; 1 and 1.0 differ). Raises ValueError on NaN and infinities.
+    """
+    value = {
+        "finish_reason": finish_reason,
+        "params": dict(params),
+        "seed": seed,
+        "text": text,
+        "tokens": list(tokens),
+    }
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def as_json(reply: Reply) -> dict[str, object]:
+    """The object of `--json`, of a line of `batch` and of `samples.jsonl`, in its fixed key order.
+
+    `logprobs` is a list of `logprobs_json`, one per token. Seconds, rates and log-probabilities that are
+    not finite become null.
+    """
+    return {
+        "id": reply.id,
+        "custom_id": reply.custom_id,
+        "sample": reply.sample,
+        "text": reply.text,
+        "reasoning": reply.reasoning,
+        "tokens": list(reply.tokens),
+        "logprobs": None if reply.logprobs is None else [logprobs_json(item) for item in reply.logprobs],
+        "finish_reason": reply.finish_reason,
+        "digest": reply.digest,
+        "usage": asdict(reply.usage),
+        "timings": {name: _finite(value) for name, value in asdict(reply.timings).items()},
+        "run_seed": reply.run_seed,
+        "seed": reply.seed,
+        "mode": reply.mode,
+        "promise": reply.promise,
+        "probed": reply.probed,
+        "params": reply.params,
+        "model": reply.model,
+        "engine": reply.engine,
+        "truncation": reply.truncation,
+        "error": reply.error,
+    }
+
+
+def logprobs_json(logprobs: TokenLogprobs) -> dict[str, object]:
+    """`{"token", "logprob"}`, and `"top_logprobs"` (likeliest first) where alternatives were asked for."""
+    value: dict[str, object] = {"token": logprobs.token, "logprob": _finite(logprobs.logprob)}
+    if logprobs.top:
+        value["top_logprobs"] = [
+            {"token": token, "logprob": _finite(logprob)} for token, logprob in logprobs.top
+        ]
+    return value
+
+
+def json_line(value: Mapping[str, object]) -> bytes:
+    """One line of JSON in UTF-8 with its newline: valid whatever the strings hold, and safe on a terminal."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8") + b"\n"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,107 @@
+"""Turns a failure into what the user sees: one line on stderr, a hint, an exit code.
+
+Knows errors and text streams; knows no command line and no engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from infer_cli.errors import ExitStatus, InferError, OutOfMemory, UnexpectedFailure
+
+
+def single_line(text: str) -> str:
+    """`text` safe to show: white space becomes spaces, anything else unprintable (escape sequences,
+    bidirectional overrides, lone surrogates) becomes U+FFFD."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text).strip()
+
+
+def report(error: InferError, stream: TextIO | None, log_tail: Sequence[str] = ()) -> None:
+    """Write `error: …`, then `hint: …` if there is one, then native log lines, indented.
+
+    A `stream` that is gone (None: its descriptor was closed at start) leaves nobody to tell.
+    """
+    if stream is None:
+        return
+    lines = [f"error: {single_line(error.message)}"]
+    if error.hint:
+        lines.append(f"hint: {single_line(error.hint)}")
+    lines += [f"  {single_line(line)}" for line in log_tail]
+    with contextlib.suppress(OSError):
+        stream.write("\n".join(lines) + "\n")
+        stream.flush()
+
+
+def run_guarded(work: Callable[[], int], *, verbose: bool = False) -> int:
+    """Run `work` and return its exit code; whatever it raises becomes a report and an exit code.
+
+    An interrupt gives 130 without flushing: stdout may be a pipe that nobody reads, and a flush would
+    then outlive the Ctrl-C. `SystemExit` is passed on.
+    """
+    try:
+        status = work()
+        for stream in _output_streams():
+            stream.flush()
+        return status
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+    except InferError as error:
+        return _report_to_stderr(error)
+    except MemoryError:
+        return _report_to_stderr(OutOfMemory("out of memory", "use a smaller model or a smaller --ctx"))
+    except Exception as error:
+        if _reader_is_gone(error):
+            return ExitStatus.READER_GONE
+        if verbose:
+            _print_traceback(error)
+        hint = "" if verbose else "run again with --verbose for the traceback"
+        message = f"unexpected failure: {type(error).__name__}: {error}"
+        return _report_to_stderr(UnexpectedFailure(message, hint))
+
+
+def _report_to_stderr(error: InferError) -> int:
+    _settle_streams()  # what was answered before the failure goes out first
+    report(error, sys.stderr)
+    return error.exit_status
+
+
+def _print_traceback(error: Exception) -> None:
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    with contextlib.suppress(OSError):  # as in `report`
+        for line in text.splitlines():
+            indent = len(line) - len(line.lstrip(" "))
+            sys.stderr.write(" " * indent + single_line(line) + "\n")
+
+
+def _reader_is_gone(error: Exception) -> bool:
+    """Whether a pipe's reader or the terminal went away. Leaves the streams settled."""
+    broken = _settle_streams()
+    # A terminal that hung up answers EIO, which elsewhere is a failing disk.
+    terminal_gone = broken and isinstance(error, OSError) and error.errno == errno.EIO
+    return terminal_gone or isinstance(error, BrokenPipeError)
+
+
+def _settle_streams() -> bool:
+    """Flush; a stream that can't take its last bytes gets the null device, or the interpreter would
+    complain of it on its way out and turn the exit code into 120. Returns whether there was one."""
+    broken = False
+    for stream in _output_streams():
+        try:
+            stream.flush()
+        except OSError:
+            broken = True
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+    return broken
+
+
+def _output_streams() -> list[TextIO]:
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]  # None: closed at start

@@ -1,0 +1,183 @@
+"""Effective values and where each came from.
+
+Precedence: flag > `INFER_*` > config.toml > (when sampling: model entry > the GGUF's `general.sampling.*`)
+> ours. The command line hands in what the first three gave; the rest is merged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from infer_cli.errors import UsageError
+from infer_cli.types import SamplingParams
+
+# Ours, where nothing else says otherwise.
+MAX_TOKENS = 1024
+FIT_RESERVE = 256  # a prompt fits if prompt + min(max_tokens, this) is within the window
+SAMPLING_TEMPERATURE = 0.8  # of `-t model` where neither entry nor file recommends one; llama.cpp's
+
+_SAMPLING = {f.name: f for f in fields(SamplingParams)}
+# Meaningless to an argmax; penalties are not among them.
+_ONLY_WHEN_SAMPLING = (
+    "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold",
+    "dynatemp_range", "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta",
+)  # fmt: skip
+
+# (least, most) of each sampling parameter; None is no bound.
+_BOUNDS: dict[str, tuple[float | None, float | None]] = {
+    "temperature": (0.0, 100.0),
+    "top_k": (0, 2**31 - 1),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "typical_p": (0.0, 1.0),
+    "top_n_sigma": (-1.0, 1e6),
+    "xtc_probability": (0.0, 1.0),
+    "xtc_threshold": (0.0, 1.0),
+    "repeat_penalty": (1e-6, 100.0),
+    "repeat_last_n": (-1, 2**31 - 1),
+    "frequency_penalty": (-100.0, 100.0),
+    "presence_penalty": (-100.0, 100.0),
+    "dry_multiplier": (0.0, 100.0),
+    "dry_base": (1.0, 100.0),
+    "dry_allowed_length": (0, 2**31 - 1),
+    "dry_penalty_last_n": (-1, 2**31 - 1),
+    "dynatemp_range": (0.0, 100.0),
+    "dynatemp_exponent": (0.0, 100.0),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0.0, 100.0),
+    "mirostat_eta": (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value that the user chose, and how: `--top-k`, `INFER_TOP_K`, `config.toml`, `--set top_k`."""
+
+    value: object
+    origin: str
+
+    @property
+    def by_flag(self) -> bool:
+        return self.origin.startswith("-")
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    value: object
+    origin: str
+
+
+def flag_of(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def checked(name: str, value: object, origin: str) -> float | int:
+    """A sampling parameter's value, in its own type and bounds. Raises UsageError naming both."""
+    kind = int if isinstance(_SAMPLING[name].default, int) else float
+    least, most = _BOUNDS[name]
+    try:
+        number = kind(str(value)) if isinstance(value, str) else kind(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        number = None
+    if number is None or isinstance(value, bool) or number != number or (kind is int and number != float(value)):  # type: ignore[arg-type]
+        what = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{origin}: {name} must be {what}, not {value!r}")
+    if (least is not None and number < least) or (most is not None and number > most):
+        raise UsageError(f"{origin}: {name} must be between {least:g} and {most:g}, not {number:g}")
+    assert isinstance(number, (int, float))
+    return number
+
+
+def parse_set(pairs: list[str]) -> dict[str, Given]:
+    """`--set NAME=VALUE` arguments. Raises UsageError for a name that is no sampling parameter."""
+    given: dict[str, Given] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            raise UsageError(f"--set {pair!r} is not NAME=VALUE")
+        if name not in _SAMPLING:
+            raise UsageError(f"--set knows no parameter {name!r}", "it knows: " + ", ".join(_SAMPLING))
+        given[name] = Given(value.strip(), f"--set {name}")
+    return given
+
+
+def resolve_sampling(
+    given: Mapping[str, Given],
+    entry: Mapping[str, object],
+    gguf: Mapping[str, object],
+    *,
+    default_temperature: str,
+) -> tuple[SamplingParams, list[Setting]]:
+    """Merge what the user gave with what the model recommends.
+
+    `given["temperature"]` may be "model". `default_temperature` is the command's own: "0" or "model".
+    `entry` and `gguf` hold SamplingParams field names. Greedy ignores their recommendations.
+    """
+    temperature = given.get("temperature") or Given(default_temperature, "default")
+    if temperature.value == "model":
+        chosen = _first_of("temperature", {}, entry, gguf) or Setting(
+            "temperature", SAMPLING_TEMPERATURE, "default"
+        )
+    else:
+        if isinstance(temperature.value, str) and not _is_number(temperature.value):
+            raise UsageError(
+                f"{temperature.origin}: a temperature is a number or `model`, not {temperature.value!r}"
+            )
+        chosen = Setting(
+            "temperature", checked("temperature", temperature.value, temperature.origin), temperature.origin
+        )
+    settings = [chosen]
+    sampled = float(str(chosen.value)) > 0
+    for name, field in _SAMPLING.items():
+        if name == "temperature":
+            continue
+        if not sampled and name in _ONLY_WHEN_SAMPLING:
+            if name in given and given[name].by_flag:
+                raise UsageError(
+                    f"{given[name].origin} has no meaning without sampling: the reply is greedy",
+                    "add -t with a temperature, or `-t model`",
+                )
+            continue
+        recommended = (entry, gguf) if sampled else ({}, {})
+        settings.append(_first_of(name, given, *recommended) or Setting(name, field.default, "default"))
+    values = {s.name: checked(s.name, s.value, s.origin) for s in settings}
+    return replace(SamplingParams(), **values), settings  # type: ignore[arg-type]  # checked() gives field types
+
+
+def _first_of(
+    name: str, given: Mapping[str, Given], entry: Mapping[str, object], gguf: Mapping[str, object]
+) -> Setting | None:
+    if name in given:
+        return Setting(name, given[name].value, given[name].origin)
+    if name in entry:
+        return Setting(name, entry[name], "model entry")
+    if name in gguf:
+        return Setting(name, gguf[name], "model file")
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def effective_params(sampling: SamplingParams, max_tokens: int, stop: tuple[str, ...]) -> dict[str, object]:
+    """The parameters that decide a reply, as its record and digest hold them: no defaults that do nothing."""
+    params: dict[str, object] = {"temperature": sampling.temperature}
+    for name, field in _SAMPLING.items():
+        value = getattr(sampling, name)
+        if name == "temperature" or (sampling.greedy and name in _ONLY_WHEN_SAMPLING):
+            continue
+        if not sampling.greedy and name in ("top_k", "top_p", "min_p"):
+            params[name] = value
+        elif value != field.default:
+            params[name] = value
+    params["max_tokens"] = max_tokens
+    params["stop"] = list(stop)
+    return params

@@ -1,0 +1,312 @@
+"""The models on this machine: finds one by name, path or source, and installs it if it is not here.
+
+Each installed model has a directory in `models_dir()` with its files and a note, `model.json`: where it came
+from, its sha256, and size and mtime of its files (which may lie elsewhere: the Hugging Face cache is used in
+place). The note is written last: without it nothing is installed. Knows no terminal and no model runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from infer_cli.catalogue import ModelEntry, load_catalogue
+from infer_cli.digests import cached_sha256, hash_files, parts_of, remember_sha256, write_atomic
+from infer_cli.errors import ModelInvalid, ModelNotFound
+from infer_cli.fetch.base import FetchEvent, OnEvent, Waiting, local_io
+from infer_cli.paths import models_dir
+from infer_cli.sources import Source, has_scheme, parse_source
+
+NOTE = "model.json"
+_SLUG = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A model that can be loaded. `path` is its file (the first part if split); `sha256` None is not known yet.
+
+    `entry` is its catalogue entry, None for a path or a source of the user's own.
+    """
+
+    name: str
+    path: Path
+    sha256: str | None
+    entry: ModelEntry | None
+
+
+@dataclass(frozen=True)
+class FetchNotice:
+    """What is about to be downloaded. `size` is in bytes, None if only the server knows."""
+
+    name: str
+    size: int | None
+    source: str
+
+
+def _ignore(event: object) -> None:
+    pass
+
+
+def resolve(
+    model: str | None,
+    *,
+    offline: bool = False,
+    on_fetch: Callable[[FetchNotice], None] = _ignore,
+    on_event: OnEvent = _ignore,
+) -> InstalledModel:
+    """The model of a name, an alias, a path or a source string, fetched if need be; None is the default one.
+
+    Raises ModelNotFound (unknown, or not here and `offline`), ModelInvalid (changed or incomplete),
+    UsageError (a source that cannot be parsed), SourceUnreachable, UnexpectedFailure (the disk).
+    """
+    wanted = _wanted(model)
+    if isinstance(wanted, Path):
+        return _at_path(wanted)
+    if (here := _installed(wanted)) is not None:
+        return here
+    return _install(wanted, offline, on_fetch, on_event)
+
+
+def pull(
+    model: str | None,
+    *,
+    on_fetch: Callable[[FetchNotice], None] = _ignore,
+    on_event: OnEvent = _ignore,
+) -> InstalledModel:
+    """As `resolve`, but a model whose files have changed since they were installed is fetched again."""
+    wanted = _wanted(model)
+    if isinstance(wanted, Path):
+        return _at_path(wanted)
+    with contextlib.suppress(ModelInvalid):
+        if (here := _installed(wanted)) is not None:
+            return here
+    return _install(wanted, False, on_fetch, on_event)
+
+
+def list_installed() -> list[InstalledModel]:
+    """What is on the shelf, by name. Reads no model data; a model whose files are gone is left out."""
+    catalogue = load_catalogue()
+    found = []
+    for path in sorted(models_dir().glob(f"*/{NOTE}")):
+        note = _read_note(path)
+        if note is not None and all(file.is_file() for file in note.paths()):
+            entry = catalogue.entries.get(note.name)
+            found.append(InstalledModel(note.name, note.paths()[0], note.sha256, entry))
+    return found
+
+
+# --- what is asked for ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A model with a place on the shelf. `expected` is its published sha256."""
+
+    name: str
+    folder: Path
+    sources: tuple[Source, ...]
+    entry: ModelEntry | None
+    expected: str | None
+    size: int | None
+
+
+def _wanted(model: str | None) -> _Wanted | Path:
+    if model is not None and has_scheme(model):
+        source = parse_source(model)
+        mark = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+        folder = f"{_SLUG.sub('-', str(source))[:80]}-{mark}"
+        return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
+    catalogue = load_catalogue()
+    if model is not None and catalogue.get(model) is None and _looks_like_path(model):
+        return Path(model).expanduser()
+    entry = catalogue.find(catalogue.default if model is None else model)
+    return _Wanted(entry.name, models_dir() / entry.name, entry.sources, entry, entry.sha256, entry.size)
+
+
+def _looks_like_path(text: str) -> bool:
+    separators = {"/", "\\", os.sep}
+    return text.startswith((".", "~")) or text.endswith(".gguf") or any(s in text for s in separators)
+
+
+def _at_path(path: Path) -> InstalledModel:
+    if path.is_dir():
+        raise ModelNotFound(f"{path} is a directory", "name the .gguf file in it")
+    if not path.exists():
+        raise ModelNotFound(f"no file {path}", "`infer models list` shows models that have a name")
+    parts = parts_of(path)
+    for part in parts:
+        if not part.is_file():
+            raise ModelInvalid(
+                f"{path} is a part of a split model, and {part.name} is missing", "get all parts"
+            )
+    return InstalledModel(path.stem, parts[0], cached_sha256(parts[0]), None)
+
+
+# --- what is here ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _FileNote:
+    path: str  # a bare name is beside the note
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class _Note:
+    folder: Path
+    name: str
+    source: str
+    sha256: str
+    fetched_at: str
+    files: tuple[_FileNote, ...]
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(self.folder / file.path for file in self.files)
+
+    def unchanged(self) -> bool:
+        """Whether size and mtime of every file are as noted. Raises OSError for one that is gone."""
+        stats = [path.stat() for path in self.paths()]
+        pairs = zip(stats, self.files, strict=True)
+        return all((s.st_size, s.st_mtime_ns) == (file.size, file.mtime_ns) for s, file in pairs)
+
+
+def _read_note(path: Path) -> _Note | None:
+    """A note that cannot be read is none: the model is then looked for anew."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        files = tuple(
+            _FileNote(str(file["path"]), int(file["size"]), int(file["mtime_ns"])) for file in data["files"]
+        )
+        name, source, sha256, fetched_at = (
+            str(data[key]) for key in ("name", "source", "sha256", "fetched_at")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return _Note(path.parent, name, source, sha256, fetched_at, files) if files else None
+
+
+def _write_note(wanted: _Wanted, files: tuple[Path, ...], sha256: str, source: str) -> _Note:
+    folder = wanted.folder
+    note = _Note(
+        folder,
+        wanted.name,
+        source,
+        sha256,
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        tuple(_note_file(folder, file) for file in files),
+    )
+    data = asdict(note)
+    del data["folder"]
+    with local_io(folder):
+        write_atomic(folder / NOTE, json.dumps(data, indent=2).encode())
+    return note
+
+
+def _note_file(folder: Path, file: Path) -> _FileNote:
+    stat = file.stat()
+    path = file.name if file.parent == folder else str(file.absolute())
+    return _FileNote(path, stat.st_size, stat.st_mtime_ns)
+
+
+def _installed(wanted: _Wanted) -> InstalledModel | None:
+    """The model if it is on the shelf. Raises ModelInvalid if its files are not what was installed."""
+    note = _read_note(wanted.folder / NOTE)
+    if note is None or (wanted.expected is not None and note.sha256 != wanted.expected):
+        return None
+    try:
+        if not note.unchanged():
+            # Touched or copied: the bytes decide.
+            if hash_files(note.paths()) != note.sha256:
+                raise ModelInvalid(
+                    f"{note.paths()[0]} has changed since it was installed",
+                    f"`infer models pull {wanted.name}` fetches it again",
+                )
+            _write_note(wanted, note.paths(), note.sha256, note.source)
+    except OSError:
+        return None
+    return _model(wanted, note)
+
+
+def _model(wanted: _Wanted, note: _Note) -> InstalledModel:
+    path = note.paths()[0]
+    return InstalledModel(wanted.name if wanted.entry else path.stem, path, note.sha256, wanted.entry)
+
+
+# --- bringing it here -----------------------------------------------------------------------------
+
+
+def _install(
+    wanted: _Wanted, offline: bool, on_fetch: Callable[[FetchNotice], None], on_event: OnEvent
+) -> InstalledModel:
+    from infer_cli.fetch.pull import fetch, find_here
+
+    with _held(wanted, on_event):
+        damaged = False
+        try:
+            if (here := _installed(wanted)) is not None:  # another process was quicker
+                return here
+        except ModelInvalid:
+            damaged = True
+        expected = wanted.expected or _recorded(wanted)
+        found = find_here(wanted.sources, sha256=expected, on_event=on_event)
+        if found is None:
+            if offline:
+                raise ModelNotFound(
+                    f"{wanted.name} is not installed, and --offline forbids to fetch it",
+                    f"`infer models pull {wanted.name}` installs it",
+                )
+            on_fetch(FetchNotice(wanted.name, wanted.size, str(wanted.sources[0])))
+            if damaged:
+                _remove_files(wanted.folder)
+            found = fetch(
+                wanted.name,
+                wanted.sources,
+                wanted.folder,
+                sha256=expected,
+                size=wanted.size,
+                on_event=on_event,
+            )
+        note = _write_note(wanted, found.files, found.sha256, found.source)
+    remember_sha256(found.files[0], found.sha256)
+    return _model(wanted, note)
+
+
+def _recorded(wanted: _Wanted) -> str | None:
+    """The hash noted at the first download where none is published: later downloads are held to it."""
+    note = _read_note(wanted.folder / NOTE)
+    return note.sha256 if note is not None and note.source in map(str, wanted.sources) else None
+
+
+def _remove_files(folder: Path) -> None:
+    with local_io(folder):
+        for path in folder.glob("*.gguf"):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _held(wanted: _Wanted, on_event: Callable[[FetchEvent], None]) -> Iterator[None]:
+    """Hold the model's directory against other processes; the system lets go if this one is killed."""
+    from filelock import FileLock, Timeout
+
+    with local_io(wanted.folder):
+        wanted.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(wanted.folder / ".lock")
+    with local_io(wanted.folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_event(Waiting(wanted.name))
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,81 @@
+"""Replies as lines of JSON: finished ones (--json) or every event (--jsonl)."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from infer_cli.reply import as_json, json_line, logprobs_json
+from infer_cli.sinks.order import SampleOrder
+from infer_cli.types import Delta, Reply
+
+
+class JsonSink:
+    """--json: one line per finished reply, in sample order. `out` is left open by `close`."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._order = SampleOrder()
+
+    def start(self, info: dict[str, object]) -> None:
+        pass
+
+    def prefill(self, sample: int, done: int, total: int) -> None:
+        pass
+
+    def delta(self, delta: Delta) -> None:
+        pass
+
+    def end(self, reply: Reply) -> None:
+        for due in self._order.push(reply):
+            self._write(due)
+
+    def close(self) -> None:
+        for kept in self._order.drain():
+            self._write(kept)
+
+    def _write(self, item: Delta | Reply) -> None:
+        if isinstance(item, Reply):
+            self._out.write(json_line(as_json(item)))
+            self._out.flush()
+
+
+class JsonlSink:
+    """--jsonl: one line per event, as it comes. `out` is left open by `close`.
+
+    `{"event": "start", …info}`, `{"event": "prefill", "done", "total"}`, `{"event": "token", "token", "text"}`
+    with `"reasoning": true` inside reasoning and `"logprob"` (and `"top_logprobs"`) where asked for,
+    `{"event": "end", …reply}`. `"token"` is null where text is released without a new token. With several
+    samples prefill and token events carry `"sample"`, and events of different samples interleave.
+    """
+
+    def __init__(self, out: BinaryIO, *, n_samples: int) -> None:
+        self._out = out
+        self._several = n_samples > 1
+
+    def start(self, info: dict[str, object]) -> None:
+        self._write({"event": "start", **info})
+
+    def prefill(self, sample: int, done: int, total: int) -> None:
+        self._write({"event": "prefill", **self._sample(sample), "done": done, "total": total})
+
+    def delta(self, delta: Delta) -> None:
+        event: dict[str, object] = {"event": "token", **self._sample(delta.sample)}
+        event |= {"token": delta.token, "text": delta.text}
+        if delta.reasoning:
+            event["reasoning"] = True
+        if delta.logprobs is not None:
+            event |= logprobs_json(delta.logprobs)
+        self._write(event)
+
+    def end(self, reply: Reply) -> None:
+        self._write({"event": "end", **as_json(reply)})
+
+    def close(self) -> None:
+        pass
+
+    def _sample(self, sample: int) -> dict[str, object]:
+        return {"sample": sample} if self._several else {}
+
+    def _write(self, event: dict[str, object]) -> None:
+        self._out.write(json_line(event))
+        self._out.flush()

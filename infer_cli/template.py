@@ -1,0 +1,132 @@
+"""Chat templates: from messages to the text a model was trained on.
+
+A template comes with a GGUF file and is untrusted; `infer_cli.sandbox` bounds it. It sees what
+transformers shows it: `messages`, `tools`, `add_generation_prompt`, `bos_token`, `eos_token`,
+`raise_exception`, `strftime_now`, `tojson`, loop controls and `{% generation %}`. It knows no tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from infer_cli.errors import ModelInvalid, UsageError
+from infer_cli.sandbox import BoundedTemplate, TemplateFailed, TemplateRaised
+from infer_cli.types import Message
+
+# What a template raises is shown on one line of a terminal.
+MAX_RAISED_CHARS = 300
+# Longer date formats have no use, and strftime's cost is the platform's own business.
+MAX_DATE_FORMAT_CHARS = 200
+_SYSTEM_ROLES = ("system", "developer")
+
+
+class ChatTemplate:
+    """A compiled chat template. Safe to render from several threads.
+
+    `bos` and `eos` are the texts of these tokens. `now` is the only clock a template sees: with the same
+    `now` the same messages give the same text.
+
+    Raises ModelInvalid where the source does not compile.
+    """
+
+    def __init__(self, source: str, *, bos: str, eos: str, now: datetime) -> None:
+        self.source = source
+        self._bos = bos
+        self._eos = eos
+
+        def strftime_now(date_format: str) -> str:
+            if len(date_format) > MAX_DATE_FORMAT_CHARS:
+                raise ValueError(f"a date format of {len(date_format)} characters")
+            return now.strftime(date_format)
+
+        try:
+            self._template = BoundedTemplate(source, functions={"strftime_now": strftime_now})
+        except TemplateFailed as error:
+            raise _invalid(error) from error
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the source."""
+        return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def mentions(self, text: str) -> bool:
+        """Whether the source contains `text`."""
+        return text in self.source
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, object] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+    ) -> str:
+        """The conversation as the model's own text. `variables` are further names the template may read.
+
+        Raises UsageError where the template refuses the conversation (`raise_exception`), leaves the system
+        message out or a variable has a reserved name; ModelInvalid where it fails.
+        """
+        standard: dict[str, object] = {
+            "tools": tools,
+            "add_generation_prompt": add_generation_prompt,
+            "bos_token": self._bos,
+            "eos_token": self._eos,
+        }
+        for name in variables or {}:
+            if name in standard or name == "messages":
+                raise UsageError(
+                    f"the template variable {name!r} is set by infer itself",
+                    "Choose another name, or leave it out.",
+                )
+        text = self._render(messages, standard, variables)
+        self._check_system(messages, text, standard, variables)
+        return text
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        standard: Mapping[str, object],
+        variables: Mapping[str, object] | None,
+    ) -> str:
+        shown = [{**message.extra, "role": message.role, "content": message.content} for message in messages]
+        try:
+            return self._template.render({**(variables or {}), **standard, "messages": shown})
+        except TemplateRaised as error:
+            said = " ".join(str(error).split())[:MAX_RAISED_CHARS]
+            raise UsageError(
+                f"the model's chat template refuses this conversation: {said}",
+                "Change the messages, or give another template with --chat-template.",
+            ) from error
+        except TemplateFailed as error:
+            raise _invalid(error) from error
+
+    def _check_system(
+        self,
+        messages: Sequence[Message],
+        text: str,
+        standard: Mapping[str, object],
+        variables: Mapping[str, object] | None,
+    ) -> None:
+        """A system message that has no effect on the prompt is an error, not a silent loss."""
+        for index, message in enumerate(messages):
+            wanted = message.content.strip()
+            if message.role not in _SYSTEM_ROLES or not wanted or wanted in text:
+                continue
+            # It may be there in another form (escaped, upper case): see whether other words change the text.
+            other = Message(message.role, f"{wanted} {wanted}", message.extra)
+            changed = [*messages[:index], other, *messages[index + 1 :]]
+            if self._render(changed, standard, variables) == text:
+                raise UsageError(
+                    f"the model's chat template ignores the {message.role} message",
+                    "Put its text into the prompt, or give another template with --chat-template.",
+                )
+
+
+def _invalid(error: TemplateFailed) -> ModelInvalid:
+    where = f" in line {error.line}" if error.line is not None else ""
+    return ModelInvalid(
+        f"the model's chat template fails{where}: {' '.join(error.reason.split())[:MAX_RAISED_CHARS]}",
+        "Give another template with --chat-template, or use --raw.",
+    )

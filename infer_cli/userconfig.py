@@ -1,0 +1,39 @@
+"""The user's `config.toml`: defaults for flags, as `flag-name = value` at the top level for every command
+that has the flag, or in a table named after one command. Knows no flags: the command line checks names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infer_cli.errors import UsageError
+from infer_cli.paths import config_dir
+
+
+def config_path() -> Path:
+    return config_dir() / "config.toml"
+
+
+def read_config() -> dict[str, object]:
+    """The file as a dictionary; empty where there is none. Raises UsageError where it is not TOML."""
+    path = config_path()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as e:
+        raise UsageError(f"{path} can't be read: {e.strerror}") from None
+    return parse_toml(data, path)
+
+
+def parse_toml(data: bytes, path: Path) -> dict[str, object]:
+    """TOML from bytes. Raises UsageError naming the file and the line."""
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UsageError(f"{path} is not valid TOML: {e}") from None
