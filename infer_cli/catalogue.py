@@ -31,7 +31,7 @@ class ModelEntry:
 
     `sources` are in order of preference and hold the same bytes. `sha256` (hex) is of the whole file, parts
     of a split GGUF in order; None where none is published. `size` is in bytes and may be rounded. `context`
-    is in tokens. `sampling` holds recommended values, keyed by `SamplingParams` field.
+    is in tokens. `sampling` holds recommended values, keyed and typed as the fields of `SamplingParams`.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ModelEntry:
     size: int | None = None
     licence: str | None = None
     context: int | None = None
-    sampling: Mapping[str, float | int] | None = None
+    sampling: Mapping[str, Any] | None = None
     notes: str | None = None
 
 
@@ -232,7 +232,7 @@ def _positive(table: _Table, key: str) -> int | None:
     return value
 
 
-def _sampling(path: Path, name: str, data: dict[str, Any] | None) -> Mapping[str, float | int] | None:
+def _sampling(path: Path, name: str, data: dict[str, Any] | None) -> Mapping[str, Any] | None:
     if data is None:
         return None
     table = _Table(path, f"model {name!r}, sampling", data)

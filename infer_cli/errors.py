@@ -41,15 +41,17 @@ class ExitStatus(IntEnum):
 class InferError(Exception):
     """Base of all errors shown to the user as one line.
 
-    `message` names what was wrong, `hint` what to do next (may be empty).
+    `message` names what was wrong, `hint` what to do next (may be empty). `native`: llama.cpp failed,
+    and its last log lines belong to the explanation.
     """
 
     exit_status: ExitStatus = ExitStatus.UNEXPECTED
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, native: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.native = native
 
 
 class UnexpectedFailure(InferError):

@@ -37,6 +37,7 @@ MAX_TENSORS = 2**18
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1
 MAX_DIMS = 4  # GGML_MAX_DIMS
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+MAX_ARCHITECTURE = 64  # characters; it becomes part of keys and messages
 MAX_DIM = 2**31 - 1  # of one hyperparameter; ggml's own sizes are int32 in many places
 DEFAULT_ALIGNMENT = 32
 
@@ -215,13 +216,8 @@ class Header:
         changed = len(data) != info.n_bytes
         items: list[Any] = []
         if info.element == "string":
-            unpack = struct.Struct("<Q").unpack_from
-            pos = 0
-            while len(items) < info.count and pos + 8 <= len(data):
-                (length,) = unpack(data, pos)
-                items.append(data[pos + 8 : pos + 8 + length])
-                pos += 8 + length
-            changed = changed or pos != len(data) or len(items) != info.count
+            items, end = _split_strings(data, info.count)
+            changed = changed or end != len(data) or len(items) != info.count
         elif not changed:
             items = list(struct.unpack(f"<{info.count}{_CODE_BY_NAME[info.element]}", data))
         if changed:
@@ -242,7 +238,7 @@ class Header:
     def _get_str(self, key: str) -> str | None:
         value = self.metadata.get(key)
         if value is not None and not isinstance(value, str):
-            raise self._invalid(f"{key!r} is {_shown(value)}, expected text")
+            raise self._invalid(f"{_shown(key)} is {_shown(value)}, expected text")
         return value
 
     def hyperparameter(self, name: str) -> int | None:
@@ -288,6 +284,8 @@ class Header:
         value = self._get_str("general.architecture")
         if not value:
             raise self._missing("general.architecture")
+        if len(value) > MAX_ARCHITECTURE or not value.isprintable():
+            raise self._invalid(f"'general.architecture' is {_shown(value)}")
         return value
 
     @property
@@ -480,6 +478,22 @@ class Header:
 
 
 _CODE_BY_NAME = dict(_SCALARS.values())
+
+
+def _split_strings(data: bytes, count: int) -> tuple[list[bytes], int]:
+    """Up to `count` length-prefixed strings, fewer where data ends early, and the position after them."""
+    unpack = struct.Struct("<Q").unpack_from
+    items: list[bytes] = []
+    pos = 0
+    try:
+        for _ in range(count):
+            (length,) = unpack(data, pos)
+            start = pos + 8
+            pos = start + length
+            items.append(data[start:pos])
+    except (struct.error, OverflowError):
+        pass  # the caller compares count and position
+    return items, pos
 
 
 def read_header(path: Path) -> Header:

@@ -146,7 +146,7 @@ class Loading:
         options, header = self._options, self.header
         traits = ModelTraits(
             pairs_rows=header.pairs_rows,
-            recurrent=header.is_recurrent or header.is_hybrid,
+            recurrent=header.is_recurrent,
             moe=header.is_moe,
             mla=header.hyperparameter("attention.kv_lora_rank") is not None,
             on_gpu=self._spec.gpu_layers > 0,

@@ -16,13 +16,7 @@ from infer_cli.gguf import TYPE_BY_NAME, GgmlType, Header
 
 CTX_PAD = 256  # llama.cpp rounds a sequence's window up to this (llama-context.cpp)
 GPU_MARGIN = 2**30  # left free on a device, as llama.cpp's `fit_params_target` (common.h)
-_INPUT_TENSORS = (
-    "token_embd.",
-    "token_embd_norm.",
-    "per_layer_token_embd.",
-    "position_embd.",
-    "token_types.",
-)
+_INPUT_TENSORS = ("token_embd", "per_layer_token_embd", "position_embd", "token_types")
 _FLOAT = 4
 _HALF = 2
 
@@ -89,13 +83,12 @@ def plan_gpu_layers(
     """
     blocks = [0] * header.n_layer
     output = 0
+    shared = None if header.has_output_tensor else "token_embd.weight"
     for tensor in header.tensors:
         block = re.match(r"blk\.(\d+)\.", tensor.name)
         if block and int(block[1]) < len(blocks):
             blocks[int(block[1])] += tensor.n_bytes
-        elif not tensor.name.startswith(_INPUT_TENSORS) or (
-            tensor.name == "token_embd.weight" and not header.has_output_tensor
-        ):
+        elif not tensor.name.startswith(_INPUT_TENSORS) or tensor.name == shared:
             output += tensor.n_bytes
     caches = _kv_by_layer(header, n_ctx_seq, n_seqs, type_k, type_v)
     left = free_bytes - GPU_MARGIN - compute
@@ -124,7 +117,7 @@ def check_fits(needed: int, available: int | None) -> None:
     if available is not None and needed > available:
         raise OutOfMemory(
             f"this needs {human_bytes(needed)} of memory, {human_bytes(max(available, 0))} is available",
-            "use a smaller --ctx, a smaller --parallel, a q8_0 key/value cache or a smaller model",
+            "use a smaller --ctx or --parallel, --cache-type-k and --cache-type-v q8_0, or a smaller model",
         )
 
 
@@ -262,9 +255,8 @@ def _left_in_cgroup(folder: Path, files: _CgroupFiles) -> int | None:
     most, used = _read(folder / files.limit).strip(), _read(folder / files.usage).strip()
     if not most.isdigit() or not used.isdigit():  # no such group, or "max"
         return None
-    pages = re.findall(
-        rf"^{files.stat}(?:in)?active_file (\d+)$", _read(folder / "memory.stat"), re.MULTILINE
-    )
+    counters = _read(folder / "memory.stat")
+    pages = re.findall(rf"^{files.stat}(?:in)?active_file (\d+)$", counters, re.MULTILINE)
     return max(int(most) - int(used) + sum(map(int, pages)), 0)
 
 

@@ -50,12 +50,11 @@ def decode_input(data: bytes, name: str) -> str:
 
     Raises UsageError for bytes that are not UTF-8 and for NUL bytes (a binary file).
     """
-    data = data.removeprefix(b"\xef\xbb\xbf")
     nul = data.find(b"\0")
     if nul >= 0:
         raise UsageError(f"{name} is binary: a NUL byte at offset {nul}", "Give a text file.")
     try:
-        return data.decode("utf-8")
+        return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}",
@@ -81,17 +80,18 @@ def build_messages(
 ) -> list[Message]:
     """The conversation: system message, earlier turns, one user message.
 
-    `system` replaces the system message of `history`. Raises UsageError where there is no text to answer.
+    `system` replaces the system message of `history`; without new text a history stands alone.
+    Raises UsageError where there is nothing to answer.
     """
     text = assemble_text(files, stdin, args)
-    if not text.strip():
+    if not text.strip() and not history:
         raise UsageError("the prompt is empty", "Give it as an argument, with -f FILE, or on standard input.")
     turns = list(history)
     if system is not None:
         if turns and turns[0].role in ("system", "developer"):
             del turns[0]
         turns.insert(0, Message("system", system))
-    return [*turns, Message("user", text)]
+    return [*turns, Message("user", text)] if text.strip() else turns
 
 
 def parse_messages(data: bytes) -> list[Message]:
@@ -99,12 +99,12 @@ def parse_messages(data: bytes) -> list[Message]:
 
     Keys beside `role` and `content` are kept in `Message.extra`. Raises UsageError naming message and field.
     """
-    text = decode_input(data, "the messages")
+    text = decode_input(data, "the list of messages")
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UsageError(f"the messages are not JSON: {reason}") from error
+        raise UsageError(f"the list of messages is not JSON: {reason}") from error
     return messages_from(value)
 
 
@@ -444,8 +444,7 @@ class _Guards:
         self._pattern = controls.pattern
         # White space is left alone, so that trimming does what it does without guards.
         cores = [text.strip() for text in controls.texts if len(text) > 1 and text.strip()]
-        self._first = {core[0] for core in cores}
-        self._last = {core[-1] for core in cores}
+        self._edges = {core[0] for core in cores} | {core[-1] for core in cores}
 
     def guard(self, text: str) -> str:
         """Text without any control token's text: a guard follows the first character of each occurrence."""
@@ -458,15 +457,13 @@ class _Guards:
         return self._stand_in("".join((*parts, text[done:])) if parts else text)
 
     def guard_edges(self, text: str) -> str:
-        """Text with a guard beside every character that could begin or end a control token's text."""
-        for char in self._first | self._last:
-            before = self._guard if char in self._last else ""
-            after = self._guard if char in self._first else ""
-            text = text.replace(char, before + char + after)
+        """Text with guards around every character that could begin or end a control token's text."""
+        for char in self._edges:
+            text = text.replace(char, self._guard + char + self._guard)
         return self._stand_in(text)
 
     def has_edges(self, text: str) -> bool:
-        return any(char in text for char in self._first | self._last)
+        return any(char in text for char in self._edges)
 
     def remove(self, text: str) -> str:
         text = text.replace(self._guard, "")

@@ -73,7 +73,7 @@ class ReasoningSplitter:
         if self._strip:
             text = text.lstrip()
             self._strip = not text
-        if text and not self._held:
+        if text:
             parts.append((text, False))
         return parts
 

@@ -6,7 +6,6 @@ Knows errors and text streams; knows no command line and no engine.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -50,13 +49,14 @@ def run_guarded(work: Callable[[], int], *, verbose: bool = False) -> int:
         return status
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
+    except BrokenPipeError:
+        _settle_streams()
+        return ExitStatus.READER_GONE
     except InferError as error:
         return _report_to_stderr(error)
     except MemoryError:
         return _report_to_stderr(OutOfMemory("out of memory", "use a smaller model or a smaller --ctx"))
     except Exception as error:
-        if _reader_is_gone(error):
-            return ExitStatus.READER_GONE
         if verbose:
             _print_traceback(error)
         hint = "" if verbose else "run again with --verbose for the traceback"
@@ -80,27 +80,16 @@ def _print_traceback(error: Exception) -> None:
             sys.stderr.write(" " * indent + single_line(line) + "\n")
 
 
-def _reader_is_gone(error: Exception) -> bool:
-    """Whether a pipe's reader or the terminal went away. Leaves the streams settled."""
-    broken = _settle_streams()
-    # A terminal that hung up answers EIO, which elsewhere is a failing disk.
-    terminal_gone = broken and isinstance(error, OSError) and error.errno == errno.EIO
-    return terminal_gone or isinstance(error, BrokenPipeError)
-
-
-def _settle_streams() -> bool:
+def _settle_streams() -> None:
     """Flush; a stream that can't take its last bytes gets the null device, or the interpreter would
-    complain of it on its way out and turn the exit code into 120. Returns whether there was one."""
-    broken = False
+    complain of it on its way out and turn the exit code into 120."""
     for stream in _output_streams():
         try:
             stream.flush()
         except OSError:
-            broken = True
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
-    return broken
 
 
 def _output_streams() -> list[TextIO]:

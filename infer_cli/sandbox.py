@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -30,8 +30,8 @@ from jinja2.tests import TESTS
 from jinja2.utils import Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 
-# A second or two of Python at the slowest; the longest published chat templates need a hundredth of it.
-BASE_ALLOWANCE = 4_000_000
+# A few seconds of Python at the very slowest; published chat templates need a hundredth of it.
+BASE_ALLOWANCE = 2_000_000
 # Charging a string costs 1 unit per this many characters (copying is that much cheaper than interpreting) ...
 CHARS_PER_UNIT = 16
 # ... so 16 units per character of input let a template pass over its input 256 times.
@@ -66,8 +66,9 @@ _CONSTANT_TIME_TESTS = _words(
 )
 _STR_METHODS = _words(
     """capitalize casefold center count endswith find index isalnum isalpha isdecimal isdigit islower
-    isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix replace rfind rindex
-    rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill"""
+    isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix replace
+    rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper
+    zfill"""
 )
 _METHODS: dict[type, frozenset[str]] = {
     str: _STR_METHODS,
@@ -75,8 +76,9 @@ _METHODS: dict[type, frozenset[str]] = {
     list: _words("copy count index"),
     tuple: _words("count index"),
 }
-_VIEWS = (KeysView, ValuesView, ItemsView)
-_CONTAINERS = (list, tuple, set, frozenset, *_VIEWS)
+_VIEWS: Any = (type({}.keys()), type({}.values()), type({}.items()))
+_CONTAINERS: Any = (list, tuple, set, frozenset, *_VIEWS)
+_SIZED: Any = (str, bytes, dict, range, *_CONTAINERS)
 _PRINTF = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?.", re.DOTALL)
 _DIGITS = re.compile(r"\d+")
 
@@ -109,19 +111,19 @@ class _Work:
         if self.left < 0:
             raise _TooMuchWork
 
-    def touch(self, value: object) -> None:
+    def touch(self, value: Any) -> None:
         """Charge one pass over a string or over the top level of a container."""
-        if isinstance(value, (str, bytes, dict, range, *_CONTAINERS)):
+        if isinstance(value, _SIZED):
             self.spend(1 + len(value) // CHARS_PER_UNIT)
         else:
             self.spend(1)
 
-    def walk(self, *values: object) -> None:
+    def walk(self, *values: Any) -> None:
         """Charge a pass over everything inside: what comparing, hashing or printing costs.
 
         Shared parts count as often as they occur, as they do for `str` and `==`.
         """
-        pending: list[object] = list(values)
+        pending: list[Any] = list(values)
         while pending:
             value = pending.pop()
             if isinstance(value, dict):
@@ -136,7 +138,7 @@ class _Work:
 
     def counted(self, items: Iterator[Any]) -> Iterator[Any]:
         for item in items:
-            self.spend(1)
+            self.spend(4)  # drawing an item runs a filter, a test or an attribute look-up
             yield item
 
     def join(self, parts: Iterable[str]) -> str:
@@ -312,7 +314,9 @@ class _Charges(NodeTransformer):
         test_size = 1 + (sum(1 for _ in node.test.find_all(nodes.Node)) if node.test else 0)
         self._visit_body(node)
         if node.test is not None:  # turns that the condition skips never reach the body
-            node.test = _call(node.test, "_spend", nodes.Const(test_size, lineno=node.lineno))
+            node.test = _call(
+                cast(nodes.Expr, node.test), "_spend", nodes.Const(test_size, lineno=node.lineno)
+            )
         return node
 
     visit_Macro = visit_CallBlock = visit_Block = _visit_body

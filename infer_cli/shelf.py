@@ -23,7 +23,7 @@ from infer_cli.digests import cached_sha256, hash_files, parts_of, remember_sha2
 from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.paths import models_dir
-from infer_cli.sources import Source, has_scheme, parse_source
+from infer_cli.sources import LocalFile, Source, has_scheme, parse_source
 
 NOTE = "model.json"
 _SLUG = re.compile(r"[^A-Za-z0-9._-]+")
@@ -31,7 +31,7 @@ _SLUG = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class InstalledModel:
-    """A model that can be loaded. `path` is its file (the first part if split); `sha256` None is not known yet.
+    """A model that can be loaded. `path` is its (first) file; `sha256` None is not known yet.
 
     `entry` is its catalogue entry, None for a path or a source of the user's own.
     """
@@ -126,7 +126,9 @@ def _wanted(model: str | None) -> _Wanted | Path:
         return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
     catalogue = load_catalogue()
     if model is not None and catalogue.get(model) is None and _looks_like_path(model):
-        return Path(model).expanduser()
+        source = parse_source(model)
+        assert isinstance(source, LocalFile)  # it has no scheme
+        return source.path
     entry = catalogue.find(catalogue.default if model is None else model)
     return _Wanted(entry.name, models_dir() / entry.name, entry.sources, entry, entry.sha256, entry.size)
 
@@ -171,6 +173,11 @@ class _Note:
 
     def paths(self) -> tuple[Path, ...]:
         return tuple(self.folder / file.path for file in self.files)
+
+    @property
+    def of_the_user(self) -> bool:
+        """Whether the files are the user's own, named by path: they may change."""
+        return not has_scheme(self.source)
 
     def unchanged(self) -> bool:
         """Whether size and mtime of every file are as noted. Raises OSError for one that is gone."""
@@ -226,6 +233,8 @@ def _installed(wanted: _Wanted) -> InstalledModel | None:
         if not note.unchanged():
             # Touched or copied: the bytes decide.
             if hash_files(note.paths()) != note.sha256:
+                if wanted.expected is None and note.of_the_user:
+                    return None
                 raise ModelInvalid(
                     f"{note.paths()[0]} has changed since it was installed",
                     f"`infer models pull {wanted.name}` fetches it again",
@@ -283,7 +292,9 @@ def _install(
 def _recorded(wanted: _Wanted) -> str | None:
     """The hash noted at the first download where none is published: later downloads are held to it."""
     note = _read_note(wanted.folder / NOTE)
-    return note.sha256 if note is not None and note.source in map(str, wanted.sources) else None
+    if note is None or note.of_the_user or note.source not in map(str, wanted.sources):
+        return None
+    return note.sha256
 
 
 def _remove_files(folder: Path) -> None:

@@ -125,9 +125,12 @@ def parse_source(text: str) -> Source:
         return _parse_url(text)
     if has_scheme(text):
         raise _bad(text, f"{text.split(':', 1)[0]!r} is no kind of source")
-    if not text:
-        raise _bad(text, "it is empty")
-    return LocalFile(Path(text).expanduser())
+    if not text or "\0" in text:
+        raise _bad(text, "it is empty" if not text else "a path cannot contain a null character")
+    try:
+        return LocalFile(Path(text).expanduser())
+    except RuntimeError:
+        raise _bad(text, "there is no such user's home directory") from None
 
 
 def split_names(name: str) -> tuple[str, ...]:

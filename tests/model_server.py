@@ -81,7 +81,12 @@ def serving() -> Iterator[ModelServer]:
                 return
             start = self._start(file)
             data = file.body[start:]
-            self.send_response(206 if start else file.status)
+            if start > len(file.body):
+                self.send_response(416)
+                file = Served(b"", etag=None)
+                start = 0
+            else:
+                self.send_response(206 if start else file.status)
             headers = {"Content-Type": file.content_type, **file.headers}
             if file.redirect:
                 headers["Location"] = file.redirect
@@ -91,8 +96,7 @@ def serving() -> Iterator[ModelServer]:
                 headers["Content-Range"] = f"bytes {start}-{len(file.body) - 1}/{len(file.body)}"
             if file.length:
                 headers["Content-Length"] = str(len(data))
-            else:
-                headers["Connection"] = "close"
+            headers["Connection"] = "close"
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()

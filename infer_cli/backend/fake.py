@@ -155,7 +155,7 @@ class FakeBackend:
         self.n_batch = spec.n_batch
         self.n_outputs_max = spec.n_outputs_max
         self.n_decodes = 0
-        self.n_rows = 0
+        self.row_counts: list[int] = []  # of each decode call
         self.open_samplers = 0
         self.last_logits: Floats = np.zeros((0, self.vocab.n_tokens), np.float32)
         self._held: list[list[int]] = [[] for _ in range(spec.n_seq_max)]
@@ -174,7 +174,7 @@ class FakeBackend:
         if self._abort.wait(self.script.step_s + n * self.script.token_s):
             return DecodeStatus.ABORTED
         self.n_decodes += 1
-        self.n_rows += n
+        self.row_counts.append(n)
         self._fail_as_scripted()
         rows = []
         for token, position, seq, wanted in zip(tokens, positions, seqs, outputs, strict=True):

@@ -178,7 +178,7 @@ class LlamaModel:
         if not self.handle:
             if cancel is not None and cancel.is_set():
                 raise LoadCancelled
-            raise ModelInvalid(f"llama.cpp could not load {spec.path}")
+            raise ModelInvalid(f"llama.cpp could not load {spec.path}", native=True)
         self.vocab = LlamaVocab(L.llama_model_get_vocab(self.handle))
 
     @staticmethod
@@ -320,6 +320,7 @@ class LlamaBackend:
             raise OutOfMemory(
                 f"llama.cpp could not make a context of {spec.n_seq_max} x {spec.n_ctx_seq} tokens",
                 "use a smaller --ctx or --parallel, or a smaller KV cache (--cache-type-k q8_0)",
+                native=True,
             )
         self._adapters = self._apply_loras(spec)
         self.n_ctx_seq = int(L.llama_n_ctx_seq(self.handle))
@@ -361,16 +362,14 @@ class LlamaBackend:
         for lora in spec.loras:
             adapter = L.llama_adapter_lora_init(self._model.handle, os.fsencode(lora.path))
             if not adapter:
-                raise ModelInvalid(
-                    f"{lora.path} is not a LoRA adapter for this model", "see --verbose for the reason"
-                )
+                raise ModelInvalid(f"{lora.path} is not a LoRA adapter for this model", native=True)
             adapters.append(adapter)
         if adapters:
             n = len(adapters)
             handles = (L.llama_adapter_lora_p_ctypes * n)(*adapters)
             scales = (ctypes.c_float * n)(*[lora.scale for lora in spec.loras])
             if L.llama_set_adapters_lora(self.handle, handles, n, scales) != 0:
-                raise ModelInvalid("llama.cpp refused the LoRA adapters", "see --verbose for the reason")
+                raise ModelInvalid("llama.cpp refused the LoRA adapters", native=True)
         return adapters
 
     def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:

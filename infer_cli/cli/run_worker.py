@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import secrets
+import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.cli.run import RunOptions
 from infer_cli.cli.terminal import Notices, settings_table
-from infer_cli.errors import ExitStatus, InferError, ModelNotFound, UsageError
+from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.loading import FakeLoading, Loading, is_fake
 from infer_cli.report import report
 from infer_cli.seeds import draw_seed
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
 STATUS_INTERVAL_S = 0.1
+NATIVE_LOG_LINES = 5
 
 
 def answer(options: RunOptions, worker: Worker) -> int:
@@ -50,9 +52,10 @@ def _explained(worker: Worker) -> Iterator[None]:
     try:
         yield
     except InferError as e:
-        if isinstance(e.__cause__, InferError) or not e.native:
+        if not e.native:
             raise
-        report(e, sys.stderr, worker.log_tail(5))
+        sys.stdout.flush()
+        report(e, sys.stderr, worker.log_tail(NATIVE_LOG_LINES))
         raise SystemExit(int(e.exit_status)) from None
 
 
@@ -108,9 +111,9 @@ class _Run:
 
         options = self._options
         stdin_named = "-" in options.files or options.messages == "-"
-        files = [prompt.decode_input(_read(name), _shown(name)) for name in options.files]
+        files = [prompt.decode_input(_read(name), name) for name in options.files]
         stdin = None
-        if not stdin_named and (piped := _piped_stdin()) is not None:
+        if not stdin_named and (piped := self._piped_stdin()) is not None:
             stdin = prompt.decode_input(piped, "stdin")
         history: list[Message] = []
         if options.messages is not None:
@@ -125,9 +128,21 @@ class _Run:
             words = options.words
         if options.raw:
             return _raw_text(files, stdin, words)
-        if history and not (files or stdin or words):
-            return prompt.with_system(history, options.system)
         return prompt.build_messages(options.system, files, stdin, words, history)
+
+    def _piped_stdin(self) -> bytes | None:
+        """What is piped or redirected in; None for a terminal, /dev/null or no stdin at all."""
+        if sys.stdin is None or sys.stdin.isatty():
+            return None
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        if stat.S_ISCHR(mode):
+            return None
+        if not stat.S_ISREG(mode):
+            self._notices.status("reading stdin")
+        try:
+            return sys.stdin.buffer.read()
+        finally:
+            self._notices.clear()
 
     def _encode(
         self, loading: Loading | FakeLoading, vocab: Vocab, messages: list[Message] | str
@@ -139,7 +154,7 @@ class _Run:
             ids = prompt.encode_raw(messages, vocab, parse_special=options.parse_special)
             return prompt.EncodedPrompt(ids, messages, None), None
         template = self._template(loading, vocab)
-        variables = {} if options.prompt_template else _template_variables(options)
+        variables = {} if options.prompt_template else _template_variables(options.variables)
         return prompt.encode_prompt(template, messages, vocab, variables=variables), template
 
     def _template(self, loading: Loading | FakeLoading, vocab: Vocab) -> ChatTemplate:
@@ -199,7 +214,7 @@ class _Run:
             print(settings_table([*options.settings, *settings]), file=sys.stderr)
         pairs = pairs_of(template.source) if template is not None else ()
         return Job(
-            id=_new_id(),
+            id=secrets.token_hex(8),
             prompt_ids=encoded.ids,
             sampling=sampling,
             params=effective_params(sampling, options.max_tokens, options.stop),
@@ -265,13 +280,41 @@ class _Run:
         for reply in replies:
             self._notices.statistics(reply, name)
             if reply.error is not None:
-                raise InferError(str(reply.error["message"]))
+                raise UnexpectedFailure(str(reply.error["message"]))
             if reply.finish_reason == "deadline":
                 self._notices.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens")
                 status = ExitStatus.DEADLINE
             elif reply.finish_reason == "context":
                 self._notices.warn("the window is full: the reply ends here")
         return status
+
+
+def _read(name: str) -> bytes:
+    """A file's bytes; `-` is stdin. Raises UsageError where it can't be read."""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as e:
+        raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
+
+
+def _raw_text(files: list[str], stdin: str | None, words: tuple[str, ...]) -> str:
+    """Text to complete: one source as it is, to the last byte; several with a blank line between."""
+    parts = [*files, stdin or "", " ".join(words)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _template_variables(variables: Mapping[str, str]) -> dict[str, object]:
+    """`--var` values for a chat template: `true`, `false` and numbers as such, anything else as text."""
+    import json
+
+    values: dict[str, object] = {}
+    for name, text in variables.items():
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        values[name] = value if isinstance(value, (bool, int, float)) else text
+    return values
 
 
 class _Description:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infer_cli.backend.base import Backend, DecodeStatus, Floats, SamplerHandle
+from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
 from infer_cli.engine.policy import Policy
 from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence
 from infer_cli.textstream import StopMatcher
 from infer_cli.types import Event, Finished, FinishReason, Prefilled, Request, Timings, Token, TokenLogprobs, Usage
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Floats
 
 DUMMY_TOKEN = 0
 
@@ -137,11 +141,11 @@ class Engine:
                 seq.slot, n_dummies, tokens, positions, seqs, outputs
             )
         status = self._backend.decode(tokens, positions, seqs, outputs)
-        if n_dummies:
-            self._forget_unplanned()
         if status is not DecodeStatus.OK:
             return self._recover([seq], status)
         seq.n_past = call.end
+        if n_dummies:
+            self._forget_unplanned()
         events: list[Event] = [Prefilled(request.id, seq.n_past, seq.n_prompt)]
         if call.is_last:
             last = int(np.flatnonzero(seqs == seq.slot)[-1])

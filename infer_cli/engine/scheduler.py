@@ -139,6 +139,6 @@ class Scheduler(Generic[T]):
             return None
         if not self.fill_holes:
             return DecodeCall(tuple((slot, seq) for slot, seq in enumerate(live) if seq is not None))
-        n_rows = self.width if self.fixed_width else max(highest + 1, self.min_rows)
+        n_rows = max(self.width if self.fixed_width else highest + 1, self.min_rows)
         live += [None] * (n_rows - len(live))
         return DecodeCall(tuple(enumerate(live[:n_rows])))

@@ -83,10 +83,10 @@ def local_io(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
         raise UnexpectedFailure(
-            f"cannot write {path}: {error.strerror or error}",
+            f"{path}: {error.strerror or error}",
             "free some space and repeat the command: what is here already is kept"
             if full
-            else "INFER_HOME moves models to another directory",
+            else "check its permissions; INFER_HOME moves all models to another directory",
         ) from error
 
 

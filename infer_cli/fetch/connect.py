@@ -21,7 +21,9 @@ def reach(url: str) -> None:
 
     proxy = select_proxy(url, get_environ_proxies(url))
     target = urlsplit(proxy if proxy and "://" in proxy else f"//{proxy}" if proxy else url)
-    host = target.hostname or ""
+    host = target.hostname
+    if not host:
+        raise SourceFailure(f"{proxy or url!r} is not a URL with a host")
     port = target.port or (443 if target.scheme == "https" else 80)
     what = f"{host} (proxy)" if proxy else host
     outcome: list[OSError] = []

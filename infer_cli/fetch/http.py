@@ -1,6 +1,6 @@
 """Downloads one GGUF over HTTP into a `.part` file, which a later run resumes.
 
-Beside the part lies `<part>.json`: the URL, and the validator (ETag or Last-Modified) of what it is a part of.
+Beside the part lies `<part>.json`: the URL, and the validator (ETag or Last-Modified) of the whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 READ_S = 30.0  # a server that sends nothing for so long has gone
 MAX_RESUMES = 5  # of one run, each after some bytes came
-_CHUNK = 1 << 17
+_CHUNK = 1 << 14  # what of a chunk has come when the connection breaks is lost
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -85,7 +85,13 @@ def _attempt(
         # If-Range: a server whose file has changed since sends all of it (200) instead of the rest (206).
         asked |= {"Range": f"bytes={offset}-", "If-Range": validator or ""}
     try:
-        with session.get(url, headers=asked, stream=True, timeout=(CONNECT_S, READ_S)) as response:
+        with session.get(
+            url,
+            headers=asked,
+            auth=_as_it_is if "Authorization" in asked else None,
+            stream=True,
+            timeout=(CONNECT_S, READ_S),
+        ) as response:
             offset, total = _placement(response, offset, size)
             _note_validator(part, url, response)
             return _receive(response, part, offset, total, report)
@@ -95,6 +101,11 @@ def _attempt(
         raise SourceFailure(_cause(error)) from error
     except requests.RequestException as error:
         raise SourceFailure(_cause(error)) from error
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from replacing the token by what ~/.netrc says of the host."""
+    return request
 
 
 def _placement(response: requests.Response, offset: int, size: int | None) -> tuple[int, int | None]:

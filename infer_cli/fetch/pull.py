@@ -58,7 +58,8 @@ def fetch(
 ) -> FetchedFile:
     """Download the model into `folder`, which exists and is held by this process alone.
 
-    `sha256` (hex, of all parts in order) is verified before a file gets its final name. `size` may be rounded.
+    `sha256` (hex, of all parts in order) is verified before a file gets its final name. `size` may be
+    rounded.
     A failed or killed download leaves only `.part` files (and their notes), which the next one resumes.
     Raises SourceUnreachable naming every source with its reason, UnexpectedFailure for trouble with the
     disk.
@@ -134,7 +135,10 @@ def _from(
 def _finish(parts: list[tuple[Path, Path, str]], sha256: str | None, source: str) -> FetchedFile:
     """Verify the whole, then give the files their names."""
     written = [part for part, _, _ in parts]
-    digest = parts[0][2] if len(parts) == 1 else hash_files(written)
+    digest: str | None = parts[0][2]
+    if len(parts) > 1:
+        with local_io(written[0]):
+            digest = hash_files(written)
     if sha256 is not None and digest != sha256:
         for part in written:
             http.discard(part)
@@ -153,9 +157,9 @@ def _finish(parts: list[tuple[Path, Path, str]], sha256: str | None, source: str
 
 
 def _verified(files: Sequence[Path], sha256: str | None) -> str:
-    digest = (
-        (cached_sha256(files[0]) if parts_of(files[0]) == tuple(files) else None) or hash_files(files) or ""
-    )
+    with local_io(files[0]):
+        known = cached_sha256(files[0]) if parts_of(files[0]) == tuple(files) else None
+        digest = known or hash_files(files) or ""
     if sha256 is not None and digest != sha256:
         raise SourceFailure(f"sha256 is {digest}, {sha256} was expected")
     _check_header(files[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -138,7 +139,11 @@ def _fetch_wheel(
                 process.kill()
                 process.wait()
     if process.returncode != 0:
-        raise SourceFailure(_reason(error_log.read_text("utf-8", "replace"), process.returncode))
+        output = error_log.read_text("utf-8", "replace")
+        if os.strerror(errno.ENOSPC) in output:
+            with local_io(folder.parent):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise SourceFailure(_reason(output, process.returncode))
     found = list(wheels.glob("*.whl"))
     if len(found) != 1:
         raise SourceFailure(f"pip delivered {len(found)} wheels for {piece.package}=={piece.version}")

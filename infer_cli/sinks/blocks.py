@@ -1,4 +1,4 @@
-"""Cuts streamed Markdown into blocks as their lines come. Knows Markdown's block structure, nothing of rendering.
+"""Cuts streamed Markdown into blocks as their lines come. Knows block structure, nothing of rendering.
 
 Follows CommonMark 0.31 (and GFM's tables) as far as it decides where a block ends. Where it errs, text is
 cut at another line than a full parser would cut it; none is lost. Each line is looked at once.
@@ -99,7 +99,7 @@ class BlockSplitter:
         return Block(self._kind or "paragraph", source, self._gap, self._number)
 
     def cut(self, length: int) -> Block:
-        """Finish the open block early, after `length` characters of its source; the rest goes on without a gap.
+        """Finish the open block early, after `length` characters; the rest goes on without a gap.
 
         A table's rest keeps its header. Must not be called where `open` is None or fenced code.
         """

@@ -42,10 +42,10 @@ class JsonSink:
 class JsonlSink:
     """--jsonl: one line per event, as it comes. `out` is left open by `close`.
 
-    `{"event": "start", …info}`, `{"event": "prefill", "done", "total"}`, `{"event": "token", "token", "text"}`
-    with `"reasoning": true` inside reasoning and `"logprob"` (and `"top_logprobs"`) where asked for,
-    `{"event": "end", …reply}`. `"token"` is null where text is released without a new token. With several
-    samples prefill and token events carry `"sample"`, and events of different samples interleave.
+    `{"event": "start", …info}`, `{"event": "prefill", "done", "total"}`, `{"event": "end", …reply}` and
+    `{"event": "token", "token", "text"}` with `"reasoning": true` inside reasoning and `"logprob"` (and
+    `"top_logprobs"`) where asked for; `"token"` is null where text is released without a new token. With
+    several samples prefill and token events carry `"sample"`, and events of different samples interleave.
     """
 
     def __init__(self, out: BinaryIO, *, n_samples: int) -> None:

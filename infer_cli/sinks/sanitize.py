@@ -18,7 +18,7 @@ MAX_SEQUENCE = 4096
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
 
 _ESC, _BEL, _ST = "\x1b", "\x07", "\x9c"
-_CANCEL = "\n\x18\x1a"  # what ends any sequence: CAN and SUB by the standard, LF so that one line is the most lost
+_CANCEL = "\n\x18\x1a"  # what ends any sequence: CAN, SUB, and LF so that a line is the most that is lost
 
 
 class _State(Enum):

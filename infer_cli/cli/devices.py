@@ -1,0 +1,33 @@
+"""`infer devices`: what this build of llama.cpp can compute on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from infer_cli.supervisor import Worker, supervise
+
+
+def devices(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a device.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
+) -> int:
+    """List the devices that this build can use: name, kind, free and total memory."""
+
+    def work(worker: Worker) -> int:
+        from infer_cli.backend import native
+        from infer_cli.memory import human_bytes
+
+        native.log_to(worker.native_fd)
+        for device in native.devices():
+            if as_json:
+                print(json.dumps(asdict(device)))
+            else:
+                free, total = human_bytes(device.free), human_bytes(device.total)
+                print(f"{device.name}\t{device.kind}\t{free} free of {total}\t{device.description}")
+        return 0
+
+    return supervise(work, verbose=verbose)

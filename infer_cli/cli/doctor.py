@@ -1,0 +1,120 @@
+"""`infer doctor`: what is installed, what is missing, what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
+
+import typer
+
+from infer_cli.errors import ExitStatus, InferError
+from infer_cli.supervisor import Worker, supervise
+
+_GPU_HINT = (
+    'a GPU needs another build: CMAKE_ARGS="-DGGML_CUDA=on" (or -DGGML_METAL=on, -DGGML_VULKAN=on,'
+    " -DGGML_HIP=on) python -m pip install --no-cache-dir --force-reinstall --no-deps llama-cpp-python"
+)
+
+
+class Finding(NamedTuple):
+    ok: bool
+    what: str
+    hint: str = ""
+
+
+def doctor(
+    verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
+) -> int:
+    """Check the installation. Exit code 1 where something does not work."""
+
+    def work(worker: Worker) -> int:
+        from infer_cli.backend import native
+
+        native.log_to(worker.native_fd)
+        failed = False
+        for finding in _findings():
+            failed |= not finding.ok
+            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}")
+            if finding.hint:
+                print(f"      {finding.hint}")
+            sys.stdout.flush()  # a crash in the next check must not take this line along
+        return ExitStatus.UNEXPECTED if failed else ExitStatus.OK
+
+    return supervise(work, verbose=verbose)
+
+
+def _findings() -> Iterator[Finding]:
+    from infer_cli import __version__, paths
+    from infer_cli.backend import native
+    from infer_cli.machine import default_threads
+    from infer_cli.memory import available_memory, human_bytes
+
+    yield Finding(True, f"infer {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    versions = native.versions()
+    yield Finding(
+        True, f"llama-cpp-python {versions['llama_cpp_python']}, llama.cpp {versions['commit']}, ggml {versions['ggml']}"
+    )
+    yield Finding(True, versions["system"])
+    for device in native.devices():
+        yield Finding(
+            True, f"device {device.name}: {device.description}, {human_bytes(device.free)} free"
+        )
+    yield Finding(True, "GPU offload" if native.supports_gpu() else "no GPU offload in this build",
+                  "" if native.supports_gpu() else _GPU_HINT)  # fmt: skip
+    memory = available_memory()
+    yield Finding(
+        True,
+        f"{default_threads()} threads by default, "
+        f"{human_bytes(memory) if memory is not None else 'an unknown amount'} of memory available",
+    )
+    for name, directory in (
+        ("models", paths.models_dir()),
+        ("cache", paths.cache_dir()),
+        ("configuration", paths.config_dir()),
+    ):
+        yield _directory(name, str(directory))
+    yield _default_model()
+
+
+def _directory(name: str, path: str) -> Finding:
+    existing = path
+    while not os.path.exists(existing) and os.path.dirname(existing) != existing:
+        existing = os.path.dirname(existing)
+    if os.access(existing, os.W_OK):
+        return Finding(True, f"{name}: {path}")
+    return Finding(False, f"{name}: {path} cannot be written", "INFER_HOME moves it to another directory")
+
+
+def _default_model() -> Finding:
+    """Whether the default model is here and computes: a wrong CPU build fails at the first product."""
+    from infer_cli.shelf import resolve
+
+    try:
+        model = resolve(None, offline=True)
+    except InferError as e:
+        return Finding(True, f"default model not installed: {e.message}", e.hint)
+    return _decodes(model.name, str(model.path))
+
+
+def _decodes(name: str, path: str) -> Finding:
+    from pathlib import Path
+
+    import numpy as np
+
+    from infer_cli.backend.base import DecodeStatus
+    from infer_cli.backend.llama import LlamaBackend, LlamaModel
+    from infer_cli.backend.spec import ContextSpec, ModelSpec
+    from infer_cli.machine import default_threads
+
+    try:
+        model = LlamaModel(ModelSpec(Path(path)))
+        backend = LlamaBackend(model, ContextSpec(256, 1, 32, 1, default_threads()))
+        one = np.ones(1, np.int32)
+        status = backend.decode(one, one * 0, one * 0, np.ones(1, np.int8))
+        finite = status is DecodeStatus.OK and bool(np.isfinite(backend.logits(1)).all())
+    except InferError as e:
+        return Finding(False, f"default model {name}: {e.message}", e.hint)
+    return Finding(finite, f"default model {name} {'computes' if finite else 'does not compute'}: {path}")

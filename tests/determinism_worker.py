@@ -1,0 +1,103 @@
+"""Run as a process of its own: answers prompts under one mode in several ways and prints what came out.
+
+One mode a process, because llama.cpp reads its kernel settings once. Arguments: MODEL MODE TYPE_OF_RUN…
+Output: one JSON line per way: {"way": …, "replies": {prompt index: [tokens, sha256 of all logits rows]}}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from infer_cli.backend import native
+from infer_cli.backend.llama import LlamaBackend, LlamaModel
+from infer_cli.backend.spec import ContextSpec, ModelSpec
+from infer_cli.engine import engine as engine_module
+from infer_cli.engine.engine import Engine
+from infer_cli.engine.policy import ModelTraits, Policy, choose
+from infer_cli.gguf import read_header
+from infer_cli.types import Finished, Mode, Request, SamplingParams
+
+N_TOKENS = 12
+TEXTS = [
+    "The capital of France is",
+    "Once upon a time there was a small model that",
+    "def fibonacci(n):\n",
+    "In the beginning " * 20,
+    "List of planets: Mercury, Venus,",
+    "مرحبا كيف حالك",
+    "The quick brown fox jumps over the lazy dog. " * 9,
+]
+
+
+class RecordingEngine(Engine):
+    """Hashes the logits row that each token was chosen from."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.hashes: dict[str, hashlib._Hash] = {}
+
+    def _commit(self, seq, row, likeliest, logits):  # type: ignore[no-untyped-def]
+        name = seq.owner.request.id
+        self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(logits[row]).tobytes())
+        return super()._commit(seq, row, likeliest, logits)
+
+
+def answer(
+    model: LlamaModel, policy: Policy, n_threads: int, order: Sequence[int]
+) -> dict[int, tuple[list[int], str]]:
+    """Replies to TEXTS in this order of arrival; odd ones are sampled, even ones greedy."""
+    context = ContextSpec(
+        512, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, n_threads,
+        policy.type_k, policy.type_v, policy.flash_attn,
+    )  # fmt: skip
+    backend = LlamaBackend(model, context)
+    engine = RecordingEngine(backend, policy, time.perf_counter)
+    for i in order:
+        sampling = SamplingParams(temperature=0.8) if i % 2 else SamplingParams()
+        ids = tuple(model.vocab.tokenize(TEXTS[i].encode()))
+        engine.submit(Request(str(i), ids, sampling, N_TOKENS, seed=i), 0.0)
+    replies = {}
+    while not engine.idle:
+        for event in engine.step():
+            if isinstance(event, Finished):
+                digest = engine.hashes[event.request_id].hexdigest()
+                replies[int(event.request_id)] = (list(event.tokens), digest)
+    backend.close()
+    return replies
+
+
+def main() -> None:
+    path, mode, *ways = sys.argv[1:]
+    assert mode in ("fast", "canonical", "invariant")
+    header = read_header(Path(path))
+    traits = ModelTraits(pairs_rows=header.pairs_rows)
+    chosen: Mode = mode  # type: ignore[assignment]
+    os.environ.update(choose(chosen, 1, traits).environment)
+    native.log_to(os.open(os.devnull, os.O_WRONLY))
+    model = LlamaModel(ModelSpec(Path(path), use_extra_bufts=choose(chosen, 1, traits).use_extra_bufts))
+    everyone = list(range(len(TEXTS)))
+    for way in ways:
+        width, _, rest = way.partition(":")
+        policy = choose(chosen, int(width), traits)
+        threads = 1 if "1thread" in rest else 2
+        if "alone" in rest:
+            # Width as named, one request at a time: the other rows are dummies.
+            replies = {}
+            for i in everyone:
+                replies |= answer(model, policy, threads, [i])
+        else:
+            replies = answer(model, policy, threads, everyone[::-1] if "reversed" in rest else everyone)
+        print(json.dumps({"way": way, "replies": replies}), flush=True)
+
+
+if __name__ == "__main__":
+    assert engine_module.DUMMY_TOKEN == 0
+    main()

@@ -1,0 +1,222 @@
+"""The engine on the fake backend, which raises on whatever llama.cpp would refuse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infer_cli.backend.fake import FakeScript
+from infer_cli.types import Finished, Mode, Prefilled, SamplingParams, Token
+from tests.engine_helpers import chat_prompt, fake_engine, request, run_all
+
+SAMPLED = SamplingParams(temperature=1.5, top_k=50)
+
+
+def test_one_reply_from_submission_to_end_token() -> None:
+    engine, _, _, _ = fake_engine()
+    ends, events = run_all(engine, [request("a", "hello")])
+    end = ends["a"]
+    assert end.text == b"You said: hello"
+    assert end.reason == "stop"
+    assert end.tokens == (*b"You said: hello", 258)
+    assert end.usage.prompt_tokens == len(chat_prompt("hello"))
+    assert end.usage.completion_tokens == 16
+    assert isinstance(events[0], Prefilled)
+    assert b"".join(e.text for e in events if isinstance(e, Token)) + end.tail == end.text
+
+
+@pytest.mark.parametrize("mode", ["fast", "canonical", "invariant"])
+@pytest.mark.parametrize("pairs_rows", [False, True])
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.text(min_size=0, max_size=150), min_size=1, max_size=10),
+    width=st.integers(1, 6),
+    data=st.data(),
+)
+def test_batched_equals_alone(
+    mode: Mode, pairs_rows: bool, texts: list[str], width: int, data: st.DataObject
+) -> None:
+    """Whoever shares the batch, in whatever order: the same tokens, greedy and sampled."""
+    requests = [
+        request(
+            str(i),
+            text,
+            max_tokens=data.draw(st.integers(1, 40)),
+            sampling=SAMPLED if i % 2 else SamplingParams(),
+            seed=i if i % 2 else None,
+        )
+        for i, text in enumerate(texts)
+    ]
+    alone = {}
+    for r in requests:
+        engine, _, _, _ = fake_engine(1, mode, n_ctx_seq=1024, pairs_rows=pairs_rows)
+        alone.update(run_all(engine, [r])[0])
+    engine, backend, _, _ = fake_engine(width, mode, n_ctx_seq=1024, pairs_rows=pairs_rows)
+    together, _ = run_all(engine, data.draw(st.permutations(requests)))
+    for request_id, end in alone.items():
+        assert together[request_id].tokens == end.tokens
+        assert together[request_id].text == end.text
+        assert together[request_id].reason == end.reason
+    assert backend.open_samplers == 0
+    assert all(backend.held(seq) == () for seq in range(backend.n_seq_max))
+
+
+def test_canonical_decode_calls_have_exactly_w_rows() -> None:
+    engine, backend, _, _ = fake_engine(width=5)
+    run_all(engine, [request("a", "x" * 200), request("b", "y")])
+    sizes = set(backend.row_counts)
+    n_a, n_b = len(chat_prompt("x" * 200)), len(chat_prompt("y"))
+    assert sizes <= {5, 64, n_a % 64, n_b % 64}
+
+
+def test_rows_come_in_pairs_where_a_lone_row_takes_another_kernel() -> None:
+    engine, backend, _, _ = fake_engine(width=1, mode="invariant", pairs_rows=True)
+    run_all(engine, [request("a", "hello")])
+    assert min(backend.row_counts) == 2
+
+
+def test_a_one_token_prompt_is_paired_with_a_dummy() -> None:
+    from infer_cli.types import Request
+
+    for width in (1, 3):
+        engine, backend, _, _ = fake_engine(width=width, mode="invariant", pairs_rows=True)
+        requests = [Request(str(i), (65,), SamplingParams(), 3) for i in range(width)]
+        ends, _ = run_all(engine, requests)
+        assert {len(end.tokens) for end in ends.values()} == {3}
+        assert min(backend.row_counts) >= 2
+
+
+def test_finish_reasons_are_told_apart() -> None:
+    engine, _, _, _ = fake_engine(width=4, n_ctx_seq=64)
+    ends, _ = run_all(
+        engine,
+        [
+            request("stop", "x"),
+            request("length", "hello", max_tokens=3),
+            request("stop_string", "hello", stop=(b"said",)),
+            request("context", "z" * 30),
+        ],
+    )
+    assert {name: end.reason for name, end in ends.items()} == {name: name for name in ends}
+    assert ends["length"].text == b"You"
+    assert ends["stop_string"].text == b"You "
+    assert ends["context"].usage.prompt_tokens + ends["context"].usage.completion_tokens == 64
+
+
+def test_a_deadline_keeps_what_came() -> None:
+    engine, _, clock, _ = fake_engine()
+    engine.submit(request("a", "hello", deadline_s=5.0), 0.0)
+    for _ in range(4):
+        engine.step()
+    clock.now = 5.0
+    (end,) = [e for e in engine.step() if isinstance(e, Finished)]
+    assert end.reason == "deadline"
+    assert b"You said: hello".startswith(end.text)
+    assert end.text
+    assert engine.idle
+
+
+def test_a_deadline_ends_a_request_that_still_waits() -> None:
+    engine, _, clock, _ = fake_engine(width=1)
+    engine.submit(request("first"), 0.0)
+    engine.submit(request("second", deadline_s=1.0), 0.0)
+    engine.step()
+    clock.now = 2.0
+    ends = [e for e in engine.step() if isinstance(e, Finished)]
+    assert [(e.request_id, e.reason, e.tokens) for e in ends] == [("second", "deadline", ())]
+
+
+def test_cancel_and_the_slot_is_free_again() -> None:
+    engine, _, _, _ = fake_engine(width=1)
+    engine.submit(request("a"), 0.0)
+    engine.step()
+    engine.step()
+    engine.cancel("a")
+    engine.cancel("nobody")
+    assert [e.reason for e in engine.step() if isinstance(e, Finished)] == ["cancelled"]
+    ends, _ = run_all(engine, [request("b")])
+    assert ends["b"].text == b"You said: hello"
+
+
+def test_an_aborted_decode_call_is_done_again() -> None:
+    engine, backend, _, _ = fake_engine(width=2)
+    engine.submit(request("a", "hello"), 0.0)
+    engine.submit(request("b", "x" * 80), 0.0)
+    ends = {}
+    for i in range(500):
+        if engine.idle:
+            break
+        if i % 3 == 0:
+            backend.abort()
+        for event in engine.step():
+            if isinstance(event, Finished):
+                ends[event.request_id] = event
+        backend.resume()
+    assert ends["a"].text == b"You said: hello"
+    assert ends["b"].text == b"You said: " + b"x" * 80
+
+
+def test_nan_logits_are_an_error_not_a_token() -> None:
+    engine, _, _, _ = fake_engine(script=FakeScript(nan_after=4))
+    ends, _ = run_all(engine, [request("a")])
+    assert ends["a"].reason == "error"
+    assert ends["a"].error is not None
+    assert "NaN" in ends["a"].error
+
+
+def test_logprobs_are_of_the_raw_distribution() -> None:
+    engine, _, _, _ = fake_engine()
+    ends, _ = run_all(engine, [request("a", max_tokens=3, n_logprobs=5)])
+    logprobs = ends["a"].logprobs
+    assert logprobs is not None
+    assert [lp.token for lp in logprobs] == list(ends["a"].tokens)
+    for lp in logprobs:
+        assert lp.top[0] == (lp.token, lp.logprob), "greedy takes the likeliest"
+        assert [v for _, v in lp.top] == sorted((v for _, v in lp.top), reverse=True)
+        assert sum(math.exp(v) for _, v in lp.top) < 1.0 + 1e-9
+    assert run_all(engine, [request("b", max_tokens=3)])[0]["b"].logprobs is None
+
+
+def test_a_seed_repeats_and_another_differs() -> None:
+    def tokens(seed: int) -> tuple[int, ...]:
+        engine, _, _, _ = fake_engine()
+        hot = SamplingParams(temperature=5.0, top_k=0)
+        return run_all(engine, [request("a", sampling=hot, seed=seed, max_tokens=30)])[0]["a"].tokens
+
+    assert tokens(0) == tokens(0)
+    assert len({tokens(seed) for seed in range(5)}) == 5
+
+
+def test_penalties_see_the_prompt() -> None:
+    engine, backend, _, _ = fake_engine()
+    seen: list[list[int]] = []
+    original = backend.new_sampler
+
+    def spy(params: SamplingParams, seed: int):  # type: ignore[no-untyped-def]
+        sampler = original(params, seed)
+        seen.append(sampler.accepted)
+        return sampler
+
+    backend.new_sampler = spy  # type: ignore[method-assign]
+    penalized = SamplingParams(repeat_penalty=1.1)
+    r = request("a", sampling=penalized, max_tokens=1)
+    run_all(engine, [r])
+    assert seen[0][: len(r.prompt_ids)] == list(r.prompt_ids)
+
+
+def test_a_character_split_over_tokens_arrives_whole() -> None:
+    engine, _, _, _ = fake_engine()
+    ends, _ = run_all(engine, [request("a", "🙂 مرحبا 你好")])
+    assert ends["a"].text.decode() == "You said: 🙂 مرحبا 你好"
+
+
+def test_what_cannot_run_is_refused_at_submission() -> None:
+    engine, _, _, _ = fake_engine(n_ctx_seq=32)
+    with pytest.raises(ValueError, match="do not fit"):
+        engine.submit(request("a", "x" * 100), 0.0)
+    engine.submit(request("b", ""), 0.0)
+    with pytest.raises(ValueError, match="in use"):
+        engine.submit(request("b", ""), 0.0)

@@ -1,0 +1,115 @@
+"""The scheduler's invariants, under random arrivals, lengths and cancellations."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infer_cli.engine.scheduler import Scheduler, Sequence, chunk_end
+
+
+def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, int]) -> None:
+    """Carry out one plan as the engine would, checking it on the way."""
+    scheduler.admit()
+    plan = scheduler.plan()
+    if plan.prefill is not None:
+        call = plan.prefill
+        assert 0 < call.end - call.start <= scheduler.chunk + 1
+        assert call.start == call.seq.n_past
+        assert call.end == call.seq.n_prompt or call.end % scheduler.chunk == 0
+        call.seq.n_past = call.end
+    if plan.decode is not None:
+        slots = [slot for slot, _ in plan.decode.rows]
+        assert slots == list(range(len(slots)))
+        assert plan.decode.live
+        if scheduler.fixed_width:
+            assert len(slots) == max(scheduler.width, scheduler.min_rows)
+        assert len(slots) >= scheduler.min_rows
+        for slot, seq in plan.decode.rows:
+            if seq is not None:
+                assert seq.slot == slot
+                assert seq.prefilled
+                seq.n_past += 1
+                if seq.n_past - seq.n_prompt >= lengths[seq.owner]:
+                    scheduler.release(seq)
+                    finished.add(seq.owner)
+
+
+@given(
+    width=st.integers(1, 8),
+    chunk=st.integers(2, 16),
+    fixed_width=st.booleans(),
+    min_rows=st.integers(1, 2),
+    requests=st.lists(
+        st.tuples(st.integers(1, 60), st.integers(1, 10), st.integers(0, 20), st.booleans()), max_size=20
+    ),
+)
+def test_every_request_ends_and_no_plan_breaks_the_rules(
+    width: int,
+    chunk: int,
+    fixed_width: bool,
+    min_rows: int,
+    requests: list[tuple[int, int, int, bool]],
+) -> None:
+    scheduler: Scheduler[int] = Scheduler(width, chunk, fixed_width, min_rows)
+    lengths = {i: n_reply for i, (_, n_reply, _, _) in enumerate(requests)}
+    sequences = [Sequence(i, n_prompt) for i, (n_prompt, _, _, _) in enumerate(requests)]
+    finished: set[int] = set()
+    step = 0
+    while True:
+        for i, (_, _, arrival, _) in enumerate(requests):
+            if arrival == step:
+                scheduler.submit(sequences[i])
+        for i, (_, n_reply, arrival, cancelled) in enumerate(requests):
+            if cancelled and step == arrival + n_reply and i not in finished:
+                scheduler.release(sequences[i])
+                finished.add(i)
+        if step > 20 and scheduler.idle:
+            break
+        _run_step(scheduler, finished, lengths)
+        step += 1
+        assert step < 2000
+    assert finished == set(range(len(requests)))
+    assert all(slot is None for slot in scheduler.slots)
+
+
+@given(n_prompt=st.integers(1, 1000), chunk=st.integers(2, 100))
+def test_chunks_cover_the_prompt_at_fixed_boundaries(n_prompt: int, chunk: int) -> None:
+    start, sizes = 0, []
+    while start < n_prompt:
+        end = chunk_end(start, n_prompt, chunk)
+        sizes.append(end - start)
+        assert start % chunk == 0
+        start = end
+    assert sum(sizes) == n_prompt
+    assert sizes[-1] > 1 or n_prompt == 1
+
+
+def test_first_come_first_served() -> None:
+    scheduler: Scheduler[str] = Scheduler(width=2, chunk=4)
+    for name in "abc":
+        scheduler.submit(Sequence(name, 3))
+    assert [seq.owner for seq in scheduler.admit()] == ["a", "b"]
+    plan = scheduler.plan()
+    assert plan.prefill is not None
+    assert plan.prefill.seq.owner == "a"
+    scheduler.release(plan.prefill.seq)
+    assert [(seq.owner, seq.slot) for seq in scheduler.admit()] == [("c", 0)]
+    after = scheduler.plan().prefill
+    assert after is not None
+    assert after.seq.owner == "b", "the one that waited longest is prefilled first"
+
+
+def test_no_dummy_rows_where_a_state_cannot_forget_them() -> None:
+    scheduler: Scheduler[str] = Scheduler(width=3, chunk=4, fill_holes=False)
+    sequences = [Sequence(name, 2) for name in "abc"]
+    for seq in sequences:
+        scheduler.submit(seq)
+    scheduler.admit()
+    for seq in sequences:
+        seq.n_past = 2
+    scheduler.release(sequences[1])
+    call = scheduler.plan().decode
+    assert call is not None
+    assert [(slot, seq.owner) for slot, seq in call.rows if seq is not None] == [(0, "a"), (2, "c")]
+    assert len(call.rows) == 2

@@ -1,0 +1,357 @@
+"""Chat templates render as in transformers, and a hostile one ends in an error within bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from infer_cli import sandbox
+from infer_cli.errors import ModelInvalid, UsageError
+from infer_cli.sandbox import BoundedTemplate, TemplateFailed, TemplateRaised
+from infer_cli.template import ChatTemplate
+from infer_cli.types import Message
+
+NOW = datetime(2026, 7, 26, 12, 30, tzinfo=timezone.utc)
+HI = [Message("user", "hi")]
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ALTERNATING = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}
+    {{ raise_exception('System role not supported') }}
+{% endif %}
+{% for message in messages %}
+    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
+    {% endif %}
+    {% set role = 'model' if message.role == 'assistant' else message.role %}
+<start_of_turn>{{ role }}
+{{ message.content | trim }}<end_of_turn>
+{% endfor %}
+"""
+
+
+def _template(source: str) -> ChatTemplate:
+    return ChatTemplate(source, bos="<s>", eos="</s>", now=NOW)
+
+
+def test_chatml() -> None:
+    assert _template(CHATML).render(HI) == (
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    text = _template(CHATML).render([Message("system", "S"), *HI], add_generation_prompt=False)
+    assert text == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
+
+
+def test_blocks_are_trimmed_as_in_transformers() -> None:
+    assert _template(ALTERNATING).render([Message("user", " a "), Message("assistant", "b")]) == (
+        "<s><start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n"
+    )
+
+
+def test_what_the_template_raises_is_shown() -> None:
+    with pytest.raises(UsageError, match="refuses this conversation: System role not supported"):
+        _template(ALTERNATING).render([Message("system", "S"), *HI])
+    with pytest.raises(UsageError, match=r"roles must alternate user/assistant"):
+        _template(ALTERNATING).render([*HI, *HI])
+
+
+def test_an_ignored_system_message_is_an_error() -> None:
+    source = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    with pytest.raises(UsageError, match="ignores the system message"):
+        _template(source).render([Message("system", "S"), *HI])
+    assert _template(source).render([Message("system", "  "), *HI]) == "hi"
+
+
+def test_a_system_message_in_another_form_is_not_ignored() -> None:
+    text = _template("{{ messages[0].content|upper }}|{{ messages[1].content }}").render(
+        [Message("system", "be kind"), *HI]
+    )
+    assert text == "BE KIND|hi"
+
+
+def test_extra_keys_tools_and_variables_are_seen() -> None:
+    source = (
+        "{{ messages[0].tool_calls[0].function.name }} {{ tools[0].name }} {{ mode }} {{ tools is not none }}"
+        "{{ eos_token }}"
+    )
+    message = Message("assistant", "", {"tool_calls": [{"function": {"name": "f"}}]})
+    assert _template(source).render([message], variables={"mode": "fast"}, tools=[{"name": "t"}]) == (
+        "f t fast True</s>"
+    )
+    assert _template("{{ tools is none }}").render(HI) == "True"
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "bos_token", "add_generation_prompt"])
+def test_reserved_variables_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        _template("x").render(HI, variables={name: "y"})
+
+
+def test_tojson_is_transformers() -> None:
+    assert _template("{{ {'b': 'é<', 'a': [1, none, true]}|tojson }}").render(HI) == (
+        '{"b": "é<", "a": [1, null, true]}'
+    )
+    assert _template("{{ {'b': [1]}|tojson(indent=2) }}").render(HI) == '{\n  "b": [\n    1\n  ]\n}'
+    assert _template("{{ [1, 2]|tojson(separators=(',', ':')) }}").render(HI) == "[1,2]"
+
+
+def test_the_clock_is_the_given_one() -> None:
+    assert _template("{{ strftime_now('%d %b %Y') }}").render(HI) == "26 Jul 2026"
+
+
+def test_extensions() -> None:
+    source = (
+        "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{% if i == 3 %}{% break %}{% endif %}"
+    )
+    assert _template(source + "{{ i }}{% endfor %}").render(HI) == "02"
+    assert _template("{% generation %}{{ messages[0].content }}{% endgeneration %}!").render(HI) == "hi!"
+
+
+PUBLISHED = [
+    CHATML,
+    """{%- set ns = namespace(last=0) -%}
+{%- for m in messages[::-1] if m.role == 'user' -%}
+    {%- set ns.last = (messages|length - 1) - loop.index0 -%}
+{%- endfor -%}
+{%- macro show(text, mark='*') -%}{{ mark ~ text.split(' ')[-1].strip('\n') ~ mark }}{%- endmacro -%}
+{{ show(messages[-1]['content']) }} {{ ns.last }} {{ messages|map(attribute='role')|join(', ') }}
+{% for key, value in {'a': 1}.items() %} {{ key }}={{ value }}{{ loop.length }}{{ loop.last }}{% endfor %}""",
+    """{{ '%s-%03d'|format('x', 7) }} {{ '%s' % 'é' }} {{ '{:>4}'.format('y') }} {{ 'a' in 'abc' < 'b' }}
+{{ {'k': 'v'}.get('k') }} {{ messages | selectattr('role', 'equalto', 'user') | list | length }}
+{{ [3, 1]|sort|first }} {{ nope is defined }} {{ nope }} {{ (1, 'a', none, true, 1.5, {'x': [1]}) }}
+{{ messages[0].content|trim|upper|indent(2) }} {{ [1, 2, 3]|sum }} {{ 7 // 2 }} {{ 2 ** 9 }} {{ 'a' * 2 }}""",
+    "{% set x %}{% filter upper %}{{ messages[0].content }}{% endfilter %}{% endset %}{{ x|upper }}",
+    "{% macro m() %}<{{ caller() }}>{% endmacro %}{% call m() %}{{ messages[0]['content']|e }}{% endcall %}",
+    "{% for x in [[1, [2]], 3] recursive %}{% if x is iterable %}({{ loop(x) }}){% else %}{{ x }}{% endif %}"
+    "{% endfor %}{% for x in 'ab'|map('upper') %}{{ x }}{{ loop.index }}/{{ loop.length }} {% endfor %}",
+    "{% for x in [] %}{{ x }}{% else %}none{% endfor %}{{ cycler('a', 'b').next() }}{% set j = joiner('|') %}"
+    "{% for m in messages %}{{ j() }}{{ loop.cycle('o', 'e') }}"
+    "{{ (loop.previtem|d({'role': '-'})).role }}{% endfor %}",
+    "{{ messages[0].content[1:] }}{{ messages[:1]|length }}{{ 'x' if messages[0].content.startswith('a') }}"
+    "{{ {'b': 1, 'a': 2}|dictsort }}{{ [1, 2, 3]|batch(2)|list }}{{ ['b', 'B', 'a']|unique|list }}",
+    "{% block head %}{{ messages[0].role }}{% endblock %}{{ '<b>'|safe + '<i>' }}{{ self.head() }}",
+]
+
+
+@pytest.mark.parametrize("source", PUBLISHED)
+def test_the_bounds_change_no_output(source: str) -> None:
+    plain = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    messages = [Message("user", " a b<&"), Message("assistant", "c d\n")]
+    wanted = plain.from_string(source).render(
+        messages=[{"role": message.role, "content": message.content} for message in messages],
+        add_generation_prompt=True,
+    )
+    assert _template(source).render(messages) == wanted
+
+
+def test_a_syntax_error_names_its_line() -> None:
+    with pytest.raises(ModelInvalid, match=r"in line 2: "):
+        _template("ok\n{% if %}")
+
+
+def test_a_failing_template_names_its_line() -> None:
+    with pytest.raises(ModelInvalid, match=r"in line 3: 'nope' is undefined"):
+        _template("a\nb\n{{ nope.x }}\n").render(HI)
+    with pytest.raises(ModelInvalid, match=r"in line 2: "):
+        _template("a\n{% for m in messages %}{{ m.content + 1 }}{% endfor %}").render(HI)
+
+
+def test_source_facts() -> None:
+    template = _template("<think>é")
+    assert template.mentions("<think>")
+    assert not template.mentions("[THINK]")
+    assert template.sha256 == hashlib.sha256("<think>é".encode()).hexdigest()
+
+
+DOUBLE = "{% set ns = namespace(x=START, y=START) %}{% for i in range(60) %}BODY{% endfor %}END"
+
+
+def _doubling(start: str, body: str, end: str) -> str:
+    return DOUBLE.replace("START", start).replace("BODY", body).replace("END", end)
+
+
+_NESTED = "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}"
+_TUPLES = "{% set ns.x = (ns.x, ns.x) %}"
+HOSTILE = {
+    "string times": "{{ 'x' * 10**9 }}",
+    "list times": "{{ ([0] * 10**9)|length }}",
+    "power": "{{ 10**(10**8) }}",
+    "squares": _doubling("3", "{% set ns.x = ns.x * ns.x %}", ""),
+    "long integer": "{{ ('f'*1000000)|int(base=16) % 7 }}",
+    "range": "{% for i in range(10**9) %}x{% endfor %}",
+    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "skipping loops": "{% for i in range(9999) %}{% for j in range(9999) if false %}{% endfor %}{% endfor %}",
+    "long body": "{% for i in range(99999) %}" + "{% set x = i %}" * 2000 + "{% endfor %}",
+    "generators": "{% for i in range(99999) %}{{ range(99999)|map('abs')|select|list|length }}{% endfor %}",
+    "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "fan-out": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "recursive loop": "{% for x in [messages] recursive %}{{ loop([messages]) }}{% endfor %}",
+    "recursive block": "{% block a %}{{ self.a() }}{% endblock %}",
+    "concatenation": _doubling("'xx'", "{% set ns.x = ns.x ~ ns.x %}", ""),
+    "addition": _doubling("'xx'", "{% set ns.x = ns.x + ns.x %}", ""),
+    "list addition": _doubling("[0]", "{% set ns.x = ns.x + ns.x %}", ""),
+    "set block": "{% set x %}aa{% endset %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60,
+    "nested output": _doubling("[0]", _NESTED, "{{ ns.x }}"),
+    "nested string": _doubling("[0]", _NESTED, "{{ ns.x|string|length }}"),
+    "nested join": _doubling("[0]", _NESTED, "{{ ns.x|join }}"),
+    "nested concatenation": _doubling("[0]", _NESTED, "{% set z = '' ~ ns.x %}"),
+    "nested format": _doubling("[0]", _NESTED, "{{ '%s' % ns.x }}"),
+    "nested str.format": _doubling("[0]", _NESTED, "{% set z = '{}'.format(ns.x) %}"),
+    "nested str.format!r": _doubling("[0]", _NESTED, "{% set z = '{0!r:.3}'.format(ns.x) %}"),
+    "nested tojson": _doubling("[0]", _NESTED, "{{ ns.x|tojson }}"),
+    "nested equality": _doubling("[0]", _NESTED, "{{ ns.x == ns.y }}"),
+    "nested eq test": _doubling("[0]", _NESTED, "{{ ns.x is eq ns.y }}"),
+    "nested in": _doubling("[0]", _NESTED, "{{ ns.x in [ns.y] }}"),
+    "nested index": _doubling("[0]", _NESTED, "{{ [ns.x].index(ns.y) }}"),
+    "nested unique": _doubling("(0,)", _TUPLES, "{{ [ns.x]|unique|list|length }}"),
+    "nested key": _doubling("(0,)", _TUPLES, "{{ {ns.x: 1}|length }}"),
+    "nested look-up": _doubling("(0,)", _TUPLES, "{{ messages[0][ns.x] }}"),
+    "nested get": _doubling("(0,)", _TUPLES, "{{ messages[0].get(ns.x) }}"),
+    "nested in keys": _doubling("(0,)", _TUPLES, "{{ ns.x in messages[0] }}"),
+    "nested dict": _doubling("[0]", "{% set ns.x = dict(a=ns.x, b=ns.x) %}", "{{ ns.x }}"),
+    "varargs": "{% macro m(n) %}{% if n %}{{ m(n-1, varargs, varargs) }}{% else %}{{ varargs }}{% endif %}"
+    "{% endmacro %}{{ m(60, 1, 1) }}",
+    "center": "{{ 'x'|center(10**9) }}",
+    "constant center": "{{ 'x'|center(1000000000) }}",
+    "ljust": "{{ 'x'.ljust(10**9) }}",
+    "indent": "{{ ('x\n' * 100000)|indent(9999) }}",
+    "printf": "{{ '%1000000000d' % 1 }}",
+    "printf filter": "{{ '%.1000000000d'|format(1) }}",
+    "printf star": "{{ '%*d' % (10**9, 1) }}",
+    "printf many": "{{ ('%(a)s' * 100000) % {'a': 'x' * 100000} }}",
+    "format": "{{ '{:1000000000}'.format(1) }}",
+    "format width": "{{ '{:{w}}'.format(1, w=10**9) }}",
+    "format many": "{{ ('{0}' * 100000).format('x' * 100000) }}",
+    "replace": "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}",
+    "replace empty": "{{ ('a' * 100000).replace('', 'b' * 100000) }}",
+    "join": "{{ range(99999)|join('x' * 100000) }}",
+    "str.join": "{{ ('x' * 100000).join(['a'] * 100000) }}",
+    "strip": "{{ ('ab' * 1000000).strip('cdefgh' * 1000000) }}",
+    "batch": "{{ [1]|batch(10**9, 'x')|list|length }}",
+    "slice": "{{ [1]|slice(10**9)|list|length }}",
+    "round": "{{ 1.5|round(10**8) }}",
+    "sum of lists": "{{ ([[1]] * 10000)|sum(start=[])|length }}",
+    "json indent": "{{ [[1]]|tojson(indent=10**9) }}",
+    "json long indent": "{{ ([[[[[1]]]]] * 100)|tojson(indent='x' * 100000) }}",
+    "slices": "{% set x = 'x' * 1000000 %}{% for i in range(99999) %}{% set y = x[1:] %}{% endfor %}",
+    "searches": "{% set x = 'x' * 1000000 %}{% for i in range(99999) %}{% set y = 'y' in x %}{% endfor %}",
+    "long literal": "{% macro m() %}"
+    + "x" * 100000
+    + "{% endmacro %}{% for i in range(99999) %}{{ m() }}{% endfor %}",
+    "date": "{{ strftime_now('%Y' * 100000) }}",
+    "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "ifs": "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
+    "fors": "{% for i in [1] %}" * 30 + "{% endfor %}" * 30,
+    "long source": " " * 300_000,
+    "python": "{{ ''.__class__.__mro__ }}",
+    "python by format": "{{ '{0.__class__}'.format('') }}{{ ''|attr('__class__') }}",
+    "python by format_map": "{{ '{a}'.format_map({'a': 1}) }}",
+    "include": "{% include 'x' %}",
+    "random": "{{ lipsum() }}",
+    "random choice": "{{ [1, 2]|random }}",
+    "mutation": "{{ messages.append(1) }}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_template_ends_in_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "BASE_ALLOWANCE", 200_000)
+    started = time.monotonic()
+    with pytest.raises(ModelInvalid):
+        _template(HOSTILE[name]).render(HI)
+    assert time.monotonic() - started < 20  # a tenth of a second on an idle machine; unbounded ones never end
+
+
+def test_the_bound_is_a_count() -> None:
+    """The same template fails at the same place, however fast the machine."""
+    template = BoundedTemplate("{% for i in range(n) %}{% for j in range(1000) %}{% endfor %}{% endfor %}")
+    fits = sandbox.BASE_ALLOWANCE // 1000 // 4
+    assert template.render({"n": fits}) == ""
+    with pytest.raises(TemplateFailed, match="too much work"):
+        template.render({"n": fits * 4})
+
+
+def test_long_conversations_fit() -> None:
+    messages = [Message("user" if i % 2 == 0 else "assistant", "word " * 20) for i in range(3000)]
+    assert _template(ALTERNATING).render(messages).count("<end_of_turn>") == 3000
+    text = _template(CHATML).render([Message("user", "x" * 10_000_000)])
+    assert len(text) > 10_000_000
+
+
+def test_the_templates_own_exceptions_are_told_apart() -> None:
+    with pytest.raises(TemplateRaised, match="no"):
+        BoundedTemplate("{{ raise_exception('no') }}").render({})
+
+
+TOKENS = [
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "for",
+    "x",
+    "in",
+    "messages",
+    "endfor",
+    "if",
+    "endif",
+    "|",
+    "length",
+    "(",
+    ")",
+    "[",
+    "]",
+    "0",
+    "~",
+    "+",
+    "*",
+    "'a'",
+    ".",
+    "content",
+    "set",
+    "=",
+    "macro",
+    "endmacro",
+    "-",
+    ":",
+    "{#",
+    "#}",
+    "raise_exception",
+    "namespace",
+    "tojson",
+    ",",
+    "is",
+    "not",
+    "none",
+    "loop",
+]
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(TOKENS), max_size=14).map(" ".join))
+def test_any_source_renders_or_fails_with_one_line(source: str) -> None:
+    try:
+        assert isinstance(_template(source).render(HI), str)
+    except (ModelInvalid, UsageError) as error:
+        assert len(error.message.splitlines()) == 1
+
+
+def test_rendering_in_threads() -> None:
+    template = _template(CHATML)
+    wanted = template.render(HI)
+    got: list[str] = []
+    threads = [threading.Thread(target=lambda: got.append(template.render(HI))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [wanted] * 8
