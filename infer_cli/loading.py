@@ -21,7 +21,7 @@ from infer_cli.types import Mode
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Vocab
-    from infer_cli.backend.llama import LlamaModel
+    from infer_cli.backend.llama import LlamaBackend, LlamaModel
     from infer_cli.engine.service import Service
     from infer_cli.gguf import Header
 
@@ -132,7 +132,7 @@ class Loading:
         from infer_cli.memory import available_memory, check_fits
 
         native.log_to(self._native_fd)
-        native.last_words_to(lambda message: os.write(self._native_fd, message))
+        native.last_words_to(self._native_fd)
         self._spec = replace(self._spec, gpu_layers=self._plan_layers(), devices=self._device_names())
         self.policy = self._choose_policy()
         self._spec = replace(self._spec, use_extra_bufts=self.policy.use_extra_bufts)
@@ -253,7 +253,6 @@ class Loading:
         Raises OutOfMemory where it does not fit.
         """
         from infer_cli.backend import native
-        from infer_cli.backend.llama import LlamaBackend
         from infer_cli.engine.service import Service
         from infer_cli.fingerprint import engine_facts
 
@@ -271,16 +270,7 @@ class Loading:
             loras=self._options.loras,
         )
         self._check_memory(context)
-        while True:
-            assert self._model is not None
-            try:
-                backend = LlamaBackend(self._model, context)
-                break
-            except OutOfMemory:
-                if not self._step_down():
-                    raise
-                self._model.close()
-                self._load_stepping_down()
+        backend = self._make_context(context)
         service = Service(backend, policy, self._clock, self._load_s)
         return Running(
             service,
@@ -288,6 +278,19 @@ class Loading:
             policy,
             lambda: engine_facts(native.versions(), policy, self._spec, context, self._adapters()),
         )
+
+    def _make_context(self, context: ContextSpec) -> LlamaBackend:
+        from infer_cli.backend.llama import LlamaBackend
+
+        while True:
+            assert self._model is not None
+            try:
+                return LlamaBackend(self._model, context)
+            except OutOfMemory:
+                if not self._step_down():
+                    raise
+                self._model.close()
+                self._load_stepping_down()
 
     def _check_memory(self, context: ContextSpec) -> None:
         if self._spec.gpu_layers > 0:
@@ -325,9 +328,7 @@ class FakeLoading:
 
         script = model.partition(":")[2]
         self.script = FakeScript.read(Path(script)) if script else FakeScript()
-        self.policy = choose(
-            options.mode, width, ModelTraits(), type_k=options.type_k, type_v=options.type_v
-        )
+        self.policy = choose(options.mode, width, ModelTraits(), type_k=options.type_k, type_v=options.type_v)
         self.window = options.ctx or self.script.n_ctx_train
         if self.window > self.script.n_ctx_train:
             raise UsageError(
@@ -367,4 +368,3 @@ class FakeLoading:
 
 def is_fake(model: str | None) -> bool:
     return model is not None and (model == FAKE or model.startswith(FAKE + ":"))
-

@@ -38,7 +38,7 @@ def _physical_cores(cpus: set[int]) -> int | None:
 
 
 def _cpu_quota() -> float | None:
-    """CPUs that the control group allows (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`), None without a limit."""
+    """CPUs that the control group allows (v2 `cpu.max`, v1 `cpu.cfs_quota_us`), None without a limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)

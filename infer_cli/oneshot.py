@@ -92,7 +92,13 @@ class OneShot:
         sink: Sink,
         describe: Callable[[], tuple[dict[str, object], dict[str, object]]],
     ) -> None:
-        self._job, self._running, self._vocab, self._sink, self._describe = job, running, vocab, sink, describe
+        self._job, self._running, self._vocab, self._sink, self._describe = (
+            job,
+            running,
+            vocab,
+            sink,
+            describe,
+        )
         self._ids = [job.id if job.n_samples == 1 else f"{job.id}-{i}" for i in range(job.n_samples)]
         self._texts = [
             _Text(Utf8Stream(), ReasoningSplitter(job.reasoning_pairs, job.open_reasoning)) for _ in self._ids

@@ -24,7 +24,7 @@ from jinja2.ext import Extension, LoopControlExtension
 from jinja2.filters import FILTERS
 from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
-from jinja2.runtime import Context, Undefined
+from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace, pass_context
@@ -107,6 +107,8 @@ class _Work:
         self.left = units
 
     def spend(self, units: int) -> None:
+        if not units >= 0:  # a template's own number, NaN included, must not give work back
+            raise SecurityError("a size is not a number from 0 up")
         self.left -= units
         if self.left < 0:
             raise _TooMuchWork
@@ -210,7 +212,7 @@ def _charge_printf(text: str, values: object) -> None:
             raise SecurityError("a width of '*' is not allowed in a format")
         for digits in (width, precision):
             if digits:
-                _check_width(int(digits[:9]))
+                _check_width(int(digits.lstrip("0")[:9] or 0))
         work.spend(cost + (int(width or 0) + int(precision or 0)) // CHARS_PER_UNIT)
 
 
@@ -237,7 +239,7 @@ class _Formatter(SandboxedFormatter):
         work = _work.get()
         work.walk(value)
         for digits in _DIGITS.findall(format_spec):
-            _check_width(int(digits[:9]))
+            _check_width(int(digits.lstrip("0")[:9] or 0))
         return work.received(super().format_field(value, format_spec))
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
@@ -388,7 +390,7 @@ def _charge_join(value: Any, d: str = "", attribute: object = None) -> None:
 
 def _charge_indent(s: str, width: int | str = 4, first: bool = False, blank: bool = False) -> None:
     pad = len(width) if isinstance(width, str) else width
-    _work.get().spend((1 + len(str(s).splitlines())) * (1 + pad) // CHARS_PER_UNIT)
+    _work.get().spend((1 + len(str(s).splitlines())) * (1 + max(pad, 0)) // CHARS_PER_UNIT)
 
 
 def _charge_sum(value: Any, attribute: object = None, start: object = 0) -> None:
@@ -484,17 +486,20 @@ class _Environment(ImmutableSandboxedEnvironment):
         work = _work.get()
         owner: Any = getattr(__obj, "__self__", None)
         method = isinstance(owner, tuple(_METHODS))
-        for arg in (*args, *kwargs.values()):
-            (work.walk if method or __obj is dict else work.touch)(arg)
+        # Inside loops and blocks Jinja passes their local names along.
+        named = {key: value for key, value in kwargs.items() if key not in ("_loop_vars", "_block_vars")}
+        pay = work.touch if isinstance(__obj, (Macro, LoopContext)) else work.walk
+        for arg in (*args, *named.values()):
+            pay(arg)
         if method:
             name = __obj.__name__
             work.touch(owner)
-            for arg in (*args, *kwargs.values()):
+            for arg in (*args, *named.values()):
                 _check_width(arg)
             if name in ("count", "index") and not isinstance(owner, str):
                 work.walk(owner)
             elif name == "replace":
-                _charge_replace(owner, *args, **kwargs)
+                _charge_replace(owner, *args, **named)
             elif name.endswith("strip"):
                 _charge_strip(owner, *args)
             elif name == "join" and args:

@@ -6,6 +6,7 @@ Precedence: flag > `INFER_*` > config.toml > (when sampling: model entry > the G
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
@@ -24,8 +25,8 @@ _ONLY_WHEN_SAMPLING = (
     "dynatemp_range", "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
 
-# (least, most) of each sampling parameter; None is no bound.
-_BOUNDS: dict[str, tuple[float | None, float | None]] = {
+# (least, most) of each sampling parameter.
+_BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 100.0),
     "top_k": (0, 2**31 - 1),
     "top_p": (0.0, 1.0),
@@ -75,19 +76,18 @@ def flag_of(name: str) -> str:
 
 def checked(name: str, value: object, origin: str) -> float | int:
     """A sampling parameter's value, in its own type and bounds. Raises UsageError naming both."""
-    kind = int if isinstance(_SAMPLING[name].default, int) else float
-    least, most = _BOUNDS[name]
+    whole = isinstance(_SAMPLING[name].default, int)
     try:
-        number = kind(str(value)) if isinstance(value, str) else kind(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        number = None
-    if number is None or isinstance(value, bool) or number != number or (kind is int and number != float(value)):  # type: ignore[arg-type]
-        what = "a whole number" if kind is int else "a number"
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if math.isnan(number) or isinstance(value, bool) or (whole and not number.is_integer()):
+        what = "a whole number" if whole else "a number"
         raise UsageError(f"{origin}: {name} must be {what}, not {value!r}")
-    if (least is not None and number < least) or (most is not None and number > most):
+    least, most = _BOUNDS[name]
+    if not least <= number <= most:
         raise UsageError(f"{origin}: {name} must be between {least:g} and {most:g}, not {number:g}")
-    assert isinstance(number, (int, float))
-    return number
+    return int(number) if whole else number
 
 
 def parse_set(pairs: list[str]) -> dict[str, Given]:
@@ -174,9 +174,7 @@ def effective_params(sampling: SamplingParams, max_tokens: int, stop: tuple[str,
         value = getattr(sampling, name)
         if name == "temperature" or (sampling.greedy and name in _ONLY_WHEN_SAMPLING):
             continue
-        if not sampling.greedy and name in ("top_k", "top_p", "min_p"):
-            params[name] = value
-        elif value != field.default:
+        if (not sampling.greedy and name in ("top_k", "top_p", "min_p")) or value != field.default:
             params[name] = value
     params["max_tokens"] = max_tokens
     params["stop"] = list(stop)

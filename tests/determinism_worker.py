@@ -90,7 +90,7 @@ def main() -> None:
         threads = 1 if "1thread" in rest else 2
         if "alone" in rest:
             # Width as named, one request at a time: the other rows are dummies.
-            replies = {}
+            replies: dict[int, tuple[list[int], str]] = {}
             for i in everyone:
                 replies |= answer(model, policy, threads, [i])
         else:

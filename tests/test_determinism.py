@@ -38,7 +38,7 @@ def test_invariant_replies_depend_on_nothing_but_the_request(smollm2: Path) -> N
 
 
 def test_the_bytes_do_depend_on_shapes_that_no_policy_fixes(smollm2: Path) -> None:
-    """The tests above can fail: a prompt fed whole gives other logits than the same prompt in chunks of 64."""
+    """The tests above can fail: a prompt fed whole gives other logits than in chunks of 64."""
     whole = _replies(smollm2, "fast", "1:")["1:"]
     chunked = _replies(smollm2, "canonical", "1:")["1:"]
     assert whole.keys() == chunked.keys()

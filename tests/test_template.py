@@ -139,6 +139,8 @@ PUBLISHED = [
     "{{ (loop.previtem|d({'role': '-'})).role }}{% endfor %}",
     "{{ messages[0].content[1:] }}{{ messages[:1]|length }}{{ 'x' if messages[0].content.startswith('a') }}"
     "{{ {'b': 1, 'a': 2}|dictsort }}{{ [1, 2, 3]|batch(2)|list }}{{ ['b', 'B', 'a']|unique|list }}",
+    "{% for m in messages %}{% set c = m.content.strip().replace('a', 'x') %}{{ dict(a=c) }}{% endfor %}",
+    "{{ ' x\ny'|indent(-1) }}",
     "{% block head %}{{ messages[0].role }}{% endblock %}{{ '<b>'|safe + '<i>' }}{{ self.head() }}",
 ]
 
@@ -182,7 +184,12 @@ def _doubling(start: str, body: str, end: str) -> str:
 
 _NESTED = "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}"
 _TUPLES = "{% set ns.x = (ns.x, ns.x) %}"
+_LOOPS = "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"
 HOSTILE = {
+    "work given back": "{{ messages|map('_spend', -10**9)|list|length }}" + _LOOPS,
+    "work of NaN": "{% set x = 'a'|indent('nan'|float) %}" + _LOOPS,
+    "work below NaN": "{{ messages|map('_spend', 'nan'|float)|list|length }}" + _LOOPS,
+    "negative indent": "{% set x = ('a\n' * 99999)|indent(-9999) %}" + _LOOPS,
     "string times": "{{ 'x' * 10**9 }}",
     "list times": "{{ ([0] * 10**9)|length }}",
     "power": "{{ 10**(10**8) }}",
@@ -218,6 +225,9 @@ HOSTILE = {
     "nested look-up": _doubling("(0,)", _TUPLES, "{{ messages[0][ns.x] }}"),
     "nested get": _doubling("(0,)", _TUPLES, "{{ messages[0].get(ns.x) }}"),
     "nested in keys": _doubling("(0,)", _TUPLES, "{{ ns.x in messages[0] }}"),
+    "nested change": _doubling(
+        "[0]", _NESTED, "{% for x in [ns.x, ns.y] %}{{ loop.changed(x) }}{% endfor %}"
+    ),
     "nested dict": _doubling("[0]", "{% set ns.x = dict(a=ns.x, b=ns.x) %}", "{{ ns.x }}"),
     "varargs": "{% macro m(n) %}{% if n %}{{ m(n-1, varargs, varargs) }}{% else %}{{ varargs }}{% endif %}"
     "{% endmacro %}{{ m(60, 1, 1) }}",
@@ -232,6 +242,8 @@ HOSTILE = {
     "format": "{{ '{:1000000000}'.format(1) }}",
     "format width": "{{ '{:{w}}'.format(1, w=10**9) }}",
     "format many": "{{ ('{0}' * 100000).format('x' * 100000) }}",
+    "format zeros": "{{ '{:000000000999999999}'.format(1) }}",
+    "printf zeros": "{{ '%.000000000999999999d' % 1 }}",
     "replace": "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}",
     "replace empty": "{{ ('a' * 100000).replace('', 'b' * 100000) }}",
     "join": "{{ range(99999)|join('x' * 100000) }}",

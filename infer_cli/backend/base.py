@@ -6,6 +6,7 @@ sequence order. All arrays are numpy, int32 unless said otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,14 +34,23 @@ class DecodeStatus(Enum):
 class Vocab(Protocol):
     """Tokens of one model. Safe to call from any thread."""
 
-    n_tokens: int
-    bos: int | None
-    eos: int | None
-    add_bos: bool
-    add_eos: bool
+    @property
+    def n_tokens(self) -> int: ...
+
+    @property
+    def bos(self) -> int | None: ...
+
+    @property
+    def eos(self) -> int | None: ...
+
+    @property
+    def add_bos(self) -> bool: ...
+
+    @property
+    def add_eos(self) -> bool: ...
 
     def tokenize(self, text: bytes) -> list[int]:
-        """Ids of plain text: no special token is added or recognized, USER_DEFINED ones match as in llama.cpp."""
+        """Ids of plain text: no control token is added or recognized; USER_DEFINED ones match."""
         ...
 
     def tokenize_special(self, text: bytes) -> list[int]:
@@ -59,7 +69,7 @@ class Vocab(Protocol):
         """Whether the token ends a reply."""
         ...
 
-    def control_tokens(self) -> list[ControlToken]:
+    def control_tokens(self) -> Sequence[ControlToken]:
         """CONTROL and UNKNOWN tokens: what plain text must never yield. Longest text first."""
         ...
 
@@ -67,10 +77,17 @@ class Vocab(Protocol):
 class ControlToken(Protocol):
     """A control token: its id, its text, and whether it swallows white space beside it (phi-3's do)."""
 
-    id: int
-    text: bytes
-    lstrip: bool
-    rstrip: bool
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def text(self) -> bytes: ...
+
+    @property
+    def lstrip(self) -> bool: ...
+
+    @property
+    def rstrip(self) -> bool: ...
 
 
 class SamplerHandle(Protocol):
@@ -90,18 +107,20 @@ class SamplerHandle(Protocol):
 class Backend(Protocol):
     """A loaded model with one context. Used by one thread; `abort` may be called from any."""
 
-    vocab: Vocab
     n_ctx_seq: int  # window of each sequence, tokens
     n_seq_max: int
     n_batch: int  # most rows of one decode call
     n_outputs_max: int  # most rows with logits of one decode call
+
+    @property
+    def vocab(self) -> Vocab: ...
 
     def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:
         """Evaluate n rows. `outputs[i]` asks for logits of row i."""
         ...
 
     def logits(self, n_outputs: int) -> Floats:
-        """(n_outputs, n_vocab) view of the last decode's logits, in row order; valid until the next decode."""
+        """(n_outputs, n_vocab) view of the last decode's logits, in row order, until the next decode."""
         ...
 
     def new_sampler(self, params: SamplingParams, seed: int) -> SamplerHandle: ...

@@ -215,7 +215,9 @@ class FakeBackend:
 
     def _reply_to(self, turns: list[int]) -> bytes:
         text = b"".join(self.vocab.token_text(t) for t in turns)
-        user = text.rpartition(b"<|im_start|>user\n")[2].partition(b"<|im_end|>")[0].decode("utf-8", "replace")
+        user = (
+            text.rpartition(b"<|im_start|>user\n")[2].partition(b"<|im_end|>")[0].decode("utf-8", "replace")
+        )
         if user in self.script.replies:
             return self.script.replies[user].encode()
         if self.script.default_reply is not None:

@@ -188,9 +188,7 @@ class LlamaModel:
             return (ctypes.c_void_p * 1)(None)
         if not spec.devices:
             return None
-        by_name = {
-            d.name: h for d, h in zip(native.devices(), native.device_handles(), strict=True)
-        }
+        by_name = {d.name: h for d, h in zip(native.devices(), native.device_handles(), strict=True)}
         return (ctypes.c_void_p * (len(spec.devices) + 1))(*[by_name[n] for n in spec.devices], None)
 
     def close(self) -> None:
@@ -400,7 +398,7 @@ class LlamaBackend:
         if address != self._logits_address or n_outputs != self._logits_n:
             size = n_outputs * self.vocab.n_tokens
             memory = (ctypes.c_float * size).from_address(address)
-            self._logits_view = np.frombuffer(memory, np.float32).reshape(n_outputs, self.vocab.n_tokens)
+            self._logits_view = np.ctypeslib.as_array(memory).reshape(n_outputs, self.vocab.n_tokens)
             self._logits_address, self._logits_n = address, n_outputs
         return self._logits_view
 

@@ -12,7 +12,6 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Callable
 from typing import Any
 
 from infer_cli.backend.spec import Device
@@ -50,7 +49,7 @@ def function(name: str, restype: Any, *argtypes: Any) -> Any:
     """
     lib = bindings()._lib
     try:
-        address = ctypes.cast(getattr(lib, name), ctypes.c_void_p).value
+        address = ctypes.cast(getattr(lib, name), ctypes.c_void_p).value or 0
     except AttributeError as e:
         raise UnexpectedFailure(f"this build of llama.cpp has no {name}", BUILD_HINT) from e
     return ctypes.CFUNCTYPE(restype, *argtypes)(address)
@@ -70,10 +69,14 @@ def log_to(fd: int) -> None:
     L.llama_backend_init()
 
 
-def last_words_to(write: Callable[[bytes], None]) -> None:
-    """Call `write` with the message of a failed GGML_ASSERT before the process aborts."""
+def last_words_to(fd: int) -> None:
+    """Write the message of a failed GGML_ASSERT to a file descriptor before the process aborts."""
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
-    callback = prototype(lambda message: write((message or b"") + b"\n"))
+
+    def write(message: bytes | None) -> None:
+        os.write(fd, (message or b"") + b"\n")
+
+    callback = prototype(write)
     _keep.append(callback)
     function("ggml_set_abort_callback", ctypes.c_void_p, prototype)(callback)
 

@@ -1,4 +1,4 @@
-"""The `infer` command: assembles the commands and turns their usage errors into ours. Imports nothing heavy."""
+"""The `infer` command: assembles the commands, turns usage errors into ours. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ def _usage_error(error: typer.TyperException) -> UsageError:
         source = ctx.get_parameter_source(param.name)
         if source is not None and source.name == "DEFAULT_MAP":
             message += f" (from {config_path()})"
+        elif source is not None and source.name == "ENVIRONMENT" and param.envvar not in message:
+            message += f" (from {param.envvar})"
     command = ctx.command_path if ctx is not None else "infer"
     return UsageError(message, f"see `{command} --help`")
 

@@ -55,13 +55,12 @@ def _findings() -> Iterator[Finding]:
     yield Finding(True, f"infer {__version__}, Python {platform.python_version()}, {platform.platform()}")
     versions = native.versions()
     yield Finding(
-        True, f"llama-cpp-python {versions['llama_cpp_python']}, llama.cpp {versions['commit']}, ggml {versions['ggml']}"
+        True,
+        f"llama-cpp-python {versions['llama_cpp_python']}, llama.cpp {versions['commit']}",
     )
     yield Finding(True, versions["system"])
     for device in native.devices():
-        yield Finding(
-            True, f"device {device.name}: {device.description}, {human_bytes(device.free)} free"
-        )
+        yield Finding(True, f"device {device.name}: {device.description}, {human_bytes(device.free)} free")
     yield Finding(True, "GPU offload" if native.supports_gpu() else "no GPU offload in this build",
                   "" if native.supports_gpu() else _GPU_HINT)  # fmt: skip
     memory = available_memory()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
@@ -41,7 +41,7 @@ def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Sett
         devices=tuple(_texts(value("device"))),
         type_k=cast("str | None", value("cache_type_k")),
         type_v=cast("str | None", value("cache_type_v")),
-        flash_attn=cast('Literal["auto", "on", "off"] | None', flash_attn),
+        flash_attn=flash_attn,
         use_mmap=not value("no_mmap"),
         use_mlock=bool(value("mlock")),
         loras=tuple(_lora(text) for text in _texts(value("lora"))),

@@ -1,11 +1,11 @@
 """Flags that commands share: one spelling, one meaning, one environment variable each.
 
-An option's value None means "not given"; defaults have their homes in `settings`, `engine.policy` and `types`.
+None means "not given": defaults have their homes in `settings`, `engine.policy` and `types`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Optional  # noqa: UP035
+from typing import Annotated, Optional
 
 import typer
 
@@ -119,9 +119,7 @@ Stop = Annotated[
     _option("--stop", env=None, panel=_SAMPLING, help="End the reply before this text. May be repeated."),
 ]
 
-System = Annotated[
-    Optional[str], _option("--system", env="SYSTEM", panel=_PROMPT, help="The system prompt.")
-]
+System = Annotated[Optional[str], _option("--system", env="SYSTEM", panel=_PROMPT, help="The system prompt.")]
 Files = Annotated[
     Optional[list[str]],
     _option(
@@ -246,7 +244,10 @@ GpuLayers = Annotated[
 DeviceNames = Annotated[
     Optional[list[str]],
     _option(
-        "--device", env="DEVICE", panel=_ENGINE, help="GPU to use, as `infer devices` names it. May be repeated."
+        "--device",
+        env="DEVICE",
+        panel=_ENGINE,
+        help="GPU to use, as `infer devices` names it. May be repeated.",
     ),
 ]
 CacheTypeK = Annotated[

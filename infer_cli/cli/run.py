@@ -151,6 +151,9 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     if value("reasoning") not in (None, "show", "hide", "only"):
         raise UsageError(f"{given['reasoning'].origin} {value('reasoning')!r} is not show, hide or only")
 
+    if "" in texts("stop"):
+        raise UsageError("--stop: a stop string is empty")
+
     engine, engine_settings = engine_options(given)
     max_tokens = number("max_tokens", MAX_TOKENS, 1, 2**31 - 1)
     n_samples = number("samples", 1, 1, MAX_SAMPLES)

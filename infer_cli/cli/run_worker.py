@@ -115,17 +115,16 @@ class _Run:
         stdin = None
         if not stdin_named and (piped := self._piped_stdin()) is not None:
             stdin = prompt.decode_input(piped, "stdin")
+        words = options.words
         history: list[Message] = []
         if options.messages is not None:
             history = prompt.parse_messages(_read(options.messages))
         if options.prompt_template is not None:
             from infer_cli import promptlib
 
-            text = prompt.assemble_text(files, stdin, options.words)
+            text = prompt.assemble_text(files, stdin, words)
             filled = promptlib.load(options.prompt_template).render(options.variables, text)
             files, stdin, words = [], None, (filled,)
-        else:
-            words = options.words
         if options.raw:
             return _raw_text(files, stdin, words)
         return prompt.build_messages(options.system, files, stdin, words, history)
@@ -177,9 +176,7 @@ class _Run:
         def token(token_id: int | None) -> str:
             return "" if token_id is None else vocab.token_text(token_id).decode("utf-8", "replace")
 
-        return ChatTemplate(
-            text, bos=token(vocab.bos), eos=token(vocab.eos), now=datetime.now().astimezone()
-        )
+        return ChatTemplate(text, bos=token(vocab.bos), eos=token(vocab.eos), now=datetime.now().astimezone())
 
     # --- the reply -----------------------------------------------------------------------------
 
@@ -192,17 +189,13 @@ class _Run:
         options = self._options
         entry = dict(model.entry.sampling or {}) if model is not None and model.entry is not None else {}
         recommended = loading.header.sampling if isinstance(loading, Loading) else {}
-        sampling, settings = resolve_sampling(
-            options.sampling, entry, recommended, default_temperature="0"
-        )
+        sampling, settings = resolve_sampling(options.sampling, entry, recommended, default_temperature="0")
         if sampling.greedy and options.n_samples > 1:
             raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
         run_seed = None
         if not sampling.greedy:
             run_seed = draw_seed() if options.seed is None else options.seed
-            settings.append(
-                Setting("seed", run_seed, "drawn" if options.seed is None else "--seed")
-            )
+            settings.append(Setting("seed", run_seed, "drawn" if options.seed is None else "--seed"))
         vocab = loading.vocab()
         encoded, template = self._encode(loading, vocab, messages)
         if not encoded.ids:

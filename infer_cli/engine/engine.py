@@ -15,10 +15,20 @@ from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
 from infer_cli.engine.policy import Policy
 from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence
 from infer_cli.textstream import StopMatcher
-from infer_cli.types import Event, Finished, FinishReason, Prefilled, Request, Timings, Token, TokenLogprobs, Usage
+from infer_cli.types import (
+    Event,
+    Finished,
+    FinishReason,
+    Prefilled,
+    Request,
+    Timings,
+    Token,
+    TokenLogprobs,
+    Usage,
+)
 
 if TYPE_CHECKING:
-    from infer_cli.backend.base import Floats
+    from infer_cli.backend.base import Flags, Floats, Ints
 
 DUMMY_TOKEN = 0
 
@@ -55,7 +65,9 @@ class Engine:
     `load_s` is the time the model took to load, in seconds: it only passes into each reply's timings.
     """
 
-    def __init__(self, backend: Backend, policy: Policy, clock: Callable[[], float], load_s: float = 0.0) -> None:
+    def __init__(
+        self, backend: Backend, policy: Policy, clock: Callable[[], float], load_s: float = 0.0
+    ) -> None:
         self._backend = backend
         self._policy = policy
         self._clock = clock
@@ -71,7 +83,10 @@ class Engine:
         return not self._sequences
 
     def submit(self, request: Request, submitted: float) -> None:
-        """Queue a request that came at clock time `submitted`. Raises ValueError where its id is in use or its prompt cannot be run."""
+        """Queue a request that came at clock time `submitted`.
+
+        Raises ValueError where its id is in use or its prompt cannot be run.
+        """
         if request.id in self._sequences:
             raise ValueError(f"request id {request.id!r} is in use")
         if not request.prompt_ids:
@@ -155,20 +170,24 @@ class Engine:
         return events
 
     def _with_dummies(
-        self, slot: int, n_dummies: int, *arrays: np.ndarray[tuple[int], np.dtype[np.int32]]
-    ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int32]], ...]:
-        """Join dummy rows on the slots beside a too short prompt, in ascending slot order."""
-        tokens, positions, seqs, outputs = arrays
+        self, slot: int, n: int, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags
+    ) -> tuple[Ints, Ints, Ints, Flags]:
+        """Join n dummy rows on the slots beside a too short prompt, in ascending slot order."""
         above = slot + 1 < self._policy.n_seq_max
-        others = [slot + 1 + i if above else slot - 1 - i for i in range(n_dummies)]
-        extra = (
-            np.full(n_dummies, DUMMY_TOKEN, np.int32),
-            np.array([self._length(other) for other in others], np.int32),
+        others = [slot + 1 + i if above else slot - n + i for i in range(n)]
+        lengths = [self._length(other) for other in others]
+        dummies = (
+            np.full(n, DUMMY_TOKEN, np.int32),
+            np.array(lengths, np.int32),
             np.array(others, np.int32),
-            np.full(n_dummies, int(outputs.any()), outputs.dtype),
         )
-        pairs = zip((tokens, positions, seqs, outputs), extra, strict=True)
-        return tuple(np.concatenate((a, b) if above else (b, a)) for a, b in pairs)
+        wanted = np.full(n, int(outputs.any()), np.int8)
+        rows = (tokens, positions, seqs)
+        tokens, positions, seqs = (
+            np.concatenate((a, b) if above else (b, a)) for a, b in zip(rows, dummies, strict=True)
+        )
+        outputs = np.concatenate((outputs, wanted) if above else (wanted, outputs))
+        return tokens, positions, seqs, outputs
 
     def _decode(self, call: DecodeCall[Running]) -> list[Event]:
         n = len(call.rows)

@@ -46,7 +46,7 @@ class Stream:
                 continue
 
     def cancel(self) -> None:
-        """End what still runs; its `Finished` comes with reason "cancelled". Any thread, signal handlers too."""
+        """End what still runs, with reason "cancelled". From any thread, and from a signal handler."""
         if self._open:
             self._service.cancel(tuple(self._open))
 

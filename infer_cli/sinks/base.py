@@ -10,7 +10,8 @@ from infer_cli.types import Delta, Reply
 class Sink(Protocol):
     """Receives the stream of one command's replies, in order.
 
-    With several samples their deltas may interleave; a sink that shows text in order keeps what is not yet due.
+    With several samples their deltas may interleave; a sink that shows text in order keeps what is not
+    yet due.
     `OSError`s of the stream (a closed pipe) are passed on to the caller.
     """
 

@@ -32,6 +32,7 @@ _THEME = Theme(
         "markdown.h1": "bold underline",
         "markdown.h2": "bold magenta",
         "markdown.h3": "bold",
+        "markdown.table.header": "bold",
         "markdown.item.number": "bold",
     }
 )

@@ -1,0 +1,286 @@
+"""What is kept of one answer: enough to show it, to compare it and to compute it again.
+
+Knows no database and no command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from infer_cli.digests import parts_of
+from infer_cli.reasoning import TagPair
+from infer_cli.reply import as_json as reply_json
+from infer_cli.settings import Setting
+from infer_cli.types import FinishReason, Message, Mode, Promise, Reply
+
+Kind = Literal["run", "chat", "batch", "eval"]
+
+
+class ModelFile(NamedTuple):
+    """A model file as it was when it answered."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class Adapter(NamedTuple):
+    """A LoRA adapter; its sha256 is among the engine facts."""
+
+    path: str
+    scale: float
+
+
+class Evaluated(NamedTuple):
+    """The next `n_tokens` of the prompt ids came in as a prompt, its chunks counted from here, or were
+    decoded one by one."""
+
+    how: Literal["prefill", "decode"]
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answer; with `kind` batch or eval, a whole job whose answers are in the file `output`.
+
+    A private record has hashes where the prompt and the reply were, and cannot be replayed.
+    """
+
+    id: str
+    kind: Kind
+    created_at: float  # Unix seconds
+    thread: str | None = None
+    custom_id: str | None = None
+    sample: int = 0
+    model: str | None = None
+    model_sha256: str | None = None
+    model_files: tuple[ModelFile, ...] = ()  # all parts, in order
+    adapters: tuple[Adapter, ...] = ()
+    template_sha256: str | None = None
+    fingerprint: str | None = None
+    engine: Mapping[str, object] = field(default_factory=dict)  # the facts that the fingerprint is taken of
+    mode: Mode | None = None
+    promise: Promise | None = None
+    probed: bool = False
+    width: int | None = None  # rows of a decode step
+    n_ctx: int | None = None  # the window asked of the engine, tokens
+    params: Mapping[str, object] = field(default_factory=dict)  # as the digest has them
+    settings: tuple[Setting, ...] = ()  # every effective value and its origin
+    run_seed: int | None = None
+    seed: int | None = None
+    prompt: str | None = None  # the rendered text
+    messages: tuple[Message, ...] | None = None  # None for raw text
+    prompt_ids: tuple[int, ...] | None = None
+    history: tuple[Evaluated, ...] = ()  # how the prompt ids were evaluated
+    reasoning_pairs: tuple[TagPair, ...] = ()
+    open_reasoning: TagPair | None = None
+    text: str | None = None
+    reasoning: str | None = None
+    tokens: tuple[int, ...] | None = None
+    finish_reason: FinishReason | None = None
+    truncation: Mapping[str, object] | None = None
+    usage: Mapping[str, object] | None = None
+    timings: Mapping[str, object] | None = None
+    digest: str | None = None
+    error: Mapping[str, object] | None = None
+    output: str | None = None
+    private: bool = False
+    prompt_sha256: str | None = None  # of `pack_ids(prompt_ids)`
+    text_sha256: str | None = None  # of the text's UTF-8
+
+
+def record_of(
+    reply: Reply,
+    *,
+    kind: Kind = "run",
+    prompt_ids: tuple[int, ...],
+    prompt_text: str,
+    messages: Sequence[Message] | None,
+    model_path: Path | None,
+    template_sha256: str | None,
+    settings: Sequence[Setting],
+    width: int,
+    n_ctx: int,
+    adapters: Sequence[Adapter] = (),
+    reasoning_pairs: Sequence[TagPair] = (),
+    open_reasoning: TagPair | None = None,
+    history: Sequence[Evaluated] | None = None,
+    thread: str | None = None,
+    private: bool = False,
+) -> Record:
+    """The record of a reply that has just ended.
+
+    `history` None: the prompt was evaluated in one go. `model_path` None: the fake model. Raises OSError
+    where the model's files are gone.
+    """
+    public = reply_json(reply)
+    facts = reply.engine.get("facts")
+    record = Record(
+        id=reply.id,
+        kind=kind,
+        created_at=time.time(),
+        thread=thread,
+        custom_id=reply.custom_id,
+        sample=reply.sample,
+        model=_text_or_none(reply.model.get("name")),
+        model_sha256=_text_or_none(reply.model.get("sha256")),
+        model_files=() if model_path is None else model_files(model_path),
+        adapters=tuple(adapters),
+        template_sha256=template_sha256,
+        fingerprint=_text_or_none(reply.engine.get("fingerprint")),
+        engine=dict(facts) if isinstance(facts, Mapping) else {},
+        mode=reply.mode,
+        promise=reply.promise,
+        probed=reply.probed,
+        width=width,
+        n_ctx=n_ctx,
+        params=reply.params,
+        settings=tuple(settings),
+        run_seed=reply.run_seed,
+        seed=reply.seed,
+        prompt=prompt_text,
+        messages=None if messages is None else tuple(messages),
+        prompt_ids=prompt_ids,
+        history=(Evaluated("prefill", len(prompt_ids)),) if history is None else tuple(history),
+        reasoning_pairs=tuple(reasoning_pairs),
+        open_reasoning=open_reasoning,
+        text=reply.text,
+        reasoning=reply.reasoning,
+        tokens=reply.tokens,
+        finish_reason=reply.finish_reason,
+        truncation=reply.truncation,
+        usage=asdict(reply.usage),
+        timings=_object(public["timings"]),
+        digest=reply.digest,
+        error=reply.error,
+        prompt_sha256=_sha256(pack_ids(prompt_ids)),
+        text_sha256=None if reply.text is None else _sha256(reply.text.encode("utf-8", "surrogatepass")),
+    )
+    return _without_content(record) if private else record
+
+
+def model_files(path: Path) -> tuple[ModelFile, ...]:
+    """Identity of a model's files. Raises OSError."""
+    stats = [(part.absolute(), part.stat()) for part in parts_of(path)]
+    return tuple(ModelFile(str(part), stat.st_size, stat.st_mtime_ns) for part, stat in stats)
+
+
+def _without_content(record: Record) -> Record:
+    """Hashes for what the user and the model wrote; stop strings are the user's too."""
+    return replace(
+        record,
+        prompt=None,
+        messages=None,
+        prompt_ids=None,
+        text=None,
+        reasoning=None,
+        tokens=None,
+        params={name: _hashed_stop(name, value) for name, value in record.params.items()},
+        settings=tuple(replace(s, value=_hashed_stop(s.name, s.value)) for s in record.settings),
+        private=True,
+    )
+
+
+def _hashed_stop(name: str, value: object) -> object:
+    if name != "stop" or not isinstance(value, (list, tuple)):
+        return value
+    return [f"sha256:{_sha256(str(text).encode('utf-8', 'surrogatepass'))}" for text in value]
+
+
+def as_json(record: Record) -> dict[str, object]:
+    """A record's public form. What a reply's JSON has too is spelled as there."""
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "created_at": timestamp(record.created_at),
+        "thread": record.thread,
+        "custom_id": record.custom_id,
+        "sample": record.sample,
+        "text": record.text,
+        "reasoning": record.reasoning,
+        "tokens": _list(record.tokens),
+        "finish_reason": record.finish_reason,
+        "digest": record.digest,
+        "usage": record.usage,
+        "timings": record.timings,
+        "run_seed": record.run_seed,
+        "seed": record.seed,
+        "mode": record.mode,
+        "promise": record.promise,
+        "probed": record.probed,
+        "params": dict(record.params),
+        "model": {
+            "name": record.model,
+            "sha256": record.model_sha256,
+            "files": [file._asdict() for file in record.model_files],
+            "adapters": [adapter._asdict() for adapter in record.adapters],
+            "template_sha256": record.template_sha256,
+        },
+        "engine": {
+            "infer": record.engine.get("infer"),
+            "llama_cpp": record.engine.get("llama_cpp"),
+            "fingerprint": record.fingerprint,
+            "width": record.width,
+            "n_ctx": record.n_ctx,
+            "facts": dict(record.engine),
+        },
+        "settings": [asdict(setting) for setting in record.settings],
+        "prompt": {
+            "text": record.prompt,
+            "messages": None if record.messages is None else [message_json(m) for m in record.messages],
+            "ids": _list(record.prompt_ids),
+            "history": [evaluated._asdict() for evaluated in record.history],
+            "sha256": record.prompt_sha256,
+            "reasoning_pairs": [list(pair) for pair in record.reasoning_pairs],
+            "open_reasoning": _list(record.open_reasoning),
+        },
+        "text_sha256": record.text_sha256,
+        "truncation": record.truncation,
+        "error": record.error,
+        "output": record.output,
+        "private": record.private,
+    }
+
+
+def message_json(message: Message) -> dict[str, object]:
+    """`{"role", "content", …}`, as in a file of messages."""
+    return {"role": message.role, "content": message.content, **message.extra}
+
+
+def timestamp(seconds: float) -> str:
+    """UTC, ISO 8601: `2026-01-31T12:00:00.123Z`."""
+    text = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def pack_ids(ids: Sequence[int]) -> bytes:
+    """Token ids as little-endian int32."""
+    return struct.pack(f"<{len(ids)}i", *ids)
+
+
+def unpack_ids(blob: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(blob) // 4}i", blob)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _list(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
+def _object(value: object) -> dict[str, object]:
+    assert isinstance(value, dict)
+    return value

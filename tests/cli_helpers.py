@@ -1,0 +1,68 @@
+"""Runs the real command line in a process of its own, as a user's shell would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+INFER = [sys.executable, "-m", "infer_cli"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def json(self) -> dict[str, object]:
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+def infer(
+    *arguments: str | Path, stdin: bytes | None = None, env: dict[str, str] | None = None, timeout: float = 60
+) -> Outcome:
+    """`infer ARGUMENTS` with stdin piped in, or at /dev/null."""
+    done = subprocess.run(
+        [*INFER, *map(str, arguments)],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        env={**os.environ, **(env or {})},
+        cwd=REPO,
+        timeout=timeout,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr.decode())
+
+
+def one_error_line(outcome: Outcome, code: int, *words: str) -> None:
+    """The outcome is a failure in one `error:` line that holds `words`, perhaps a hint, and no traceback."""
+    lines = outcome.err.splitlines()
+    assert outcome.code == code, outcome
+    assert sum(line.startswith("error: ") for line in lines) == 1, outcome.err
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in outcome.err, outcome.err
+
+
+def script(directory: Path, **values: object) -> str:
+    """A `-m` value for a fake model with this script."""
+    path = directory / "script.json"
+    path.write_text(json.dumps(values))
+    return f"fake:{path}"
+
+
+def lines_of(data: bytes) -> Sequence[dict[str, object]]:
+    return [json.loads(line) for line in data.decode().splitlines()]
