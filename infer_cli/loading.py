@@ -21,7 +21,8 @@ from infer_cli.types import Mode
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Vocab
-    from infer_cli.backend.llama import LlamaBackend, LlamaModel
+    from infer_cli.backend.llama import LlamaBackend
+    from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.engine.service import Service
     from infer_cli.gguf import Header
 
@@ -91,7 +92,6 @@ class Loading:
         self._check_header(self.header)
         self.progress = 0.0  # of the load, 0 to 1
         self.notes: list[str] = []  # what was chosen or stepped down, for the user
-        self.cancel = threading.Event()
         self._spec = ModelSpec(path, use_mmap=options.use_mmap, use_mlock=options.use_mlock)
         self._model: LlamaModel | None = None
         self._error: BaseException | None = None
@@ -208,11 +208,11 @@ class Loading:
         return layers
 
     def _load_stepping_down(self) -> None:
-        from infer_cli.backend.llama import LlamaModel
+        from infer_cli.backend.llama_model import LlamaModel
 
         while True:
             try:
-                self._model = LlamaModel(self._spec, on_progress=self._on_progress, cancel=self.cancel)
+                self._model = LlamaModel(self._spec, self._on_progress)
                 return
             except ModelInvalid:
                 if not self._step_down():

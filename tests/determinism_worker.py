@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from infer_cli.backend import native
-from infer_cli.backend.llama import LlamaBackend, LlamaModel
+from infer_cli.backend.llama import LlamaBackend
+from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ContextSpec, ModelSpec
 from infer_cli.engine import engine as engine_module
 from infer_cli.engine.engine import Engine

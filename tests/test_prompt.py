@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infer_cli.backend.base import ControlToken
-from infer_cli.backend.llama import LlamaModel
+from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt import (

@@ -56,16 +56,17 @@ def function(name: str, restype: Any, *argtypes: Any) -> Any:
 
 
 def log_to(fd: int) -> None:
-    """Send native log lines to a file descriptor, and llama.cpp's last words before an abort too."""
+    """Send native log lines to a file descriptor. For 2 that is llama.cpp's own way, without Python."""
     L = bindings()
+    if fd != 2:
 
-    def write(_level: int, text: bytes | None, _user: object) -> None:
-        with contextlib.suppress(OSError):
-            os.write(fd, text or b"")
+        def write(_level: int, text: bytes | None, _user: object) -> None:
+            with contextlib.suppress(OSError):
+                os.write(fd, text or b"")
 
-    callback = L.llama_log_callback(write)
-    _keep.append(callback)
-    L.llama_log_set(callback, None)
+        callback = L.llama_log_callback(write)
+        _keep.append(callback)
+        L.llama_log_set(callback, None)
     L.llama_backend_init()
 
 

@@ -104,7 +104,8 @@ def _decodes(name: str, path: str) -> Finding:
     import numpy as np
 
     from infer_cli.backend.base import DecodeStatus
-    from infer_cli.backend.llama import LlamaBackend, LlamaModel
+    from infer_cli.backend.llama import LlamaBackend
+    from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.backend.spec import ContextSpec, ModelSpec
     from infer_cli.machine import default_threads
 

@@ -73,7 +73,9 @@ class _Run:
             loading = FakeLoading(options.model, options.engine, width)
         else:
             loading = Loading(model.path, options.engine, width, self._worker.native_fd)
-        messages = self._messages()  # read while the model loads
+        # While the model loads:
+        messages = self._messages()
+        _import_engine()
         self._wait(loading)
         for note in loading.notes:
             self._notices.note(note)
@@ -280,6 +282,12 @@ class _Run:
             elif reply.finish_reason == "context":
                 self._notices.warn("the window is full: the reply ends here")
         return status
+
+
+def _import_engine() -> None:
+    """Import what generating needs. The load has begun and holds no Python lock."""
+    import infer_cli.backend.llama
+    import infer_cli.oneshot  # noqa: F401
 
 
 def _read(name: str) -> bytes:
