@@ -113,9 +113,13 @@ class Loading:
             )
 
     @property
+    def n_ctx_train(self) -> int:
+        return self.header.n_ctx_train
+
+    @property
     def window(self) -> int:
         """Tokens that a prompt and its reply may fill together."""
-        return self._options.ctx or self.header.n_ctx_train
+        return self._options.ctx or self.n_ctx_train
 
     # --- on the load thread --------------------------------------------------------------------
 
@@ -329,7 +333,8 @@ class FakeLoading:
         script = model.partition(":")[2]
         self.script = FakeScript.read(Path(script)) if script else FakeScript()
         self.policy = choose(options.mode, width, ModelTraits(), type_k=options.type_k, type_v=options.type_v)
-        self.window = options.ctx or self.script.n_ctx_train
+        self.n_ctx_train = self.script.n_ctx_train
+        self.window = options.ctx or self.n_ctx_train
         if self.window > self.script.n_ctx_train:
             raise UsageError(
                 f"--ctx {self.window} is larger than the window this model was trained for"

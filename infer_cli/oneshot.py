@@ -44,17 +44,21 @@ class Job:
         return None if self.run_seed is None else sample_seed(self.run_seed, sample)
 
 
-def needed_window(n_prompt: int, max_tokens: int, window: int, name: str) -> int:
+def needed_window(n_prompt: int, max_tokens: int, window: int, n_ctx_train: int) -> int:
     """Tokens that a prompt and its reply will fill, at most the window.
 
     Raises ContextOverflow where prompt + min(max_tokens, 256) is more than the window.
     """
+    can_grow = window < n_ctx_train
     reserve = min(max_tokens, FIT_RESERVE)
     if n_prompt + reserve > window:
         raise ContextOverflow(
             f"the prompt is {n_prompt} tokens and {reserve} are kept for the reply: "
-            f"{n_prompt + reserve} do not fit the window of {window} ({name})",
-            "shorten the prompt, lower -n, raise --ctx, or choose a model with a larger window",
+            f"{n_prompt + reserve} do not fit the window of {window}"
+            + ("" if can_grow else ", all that the model was trained for"),
+            f"shorten the prompt, lower -n, or raise --ctx (up to {n_ctx_train})"
+            if can_grow
+            else "shorten the prompt, lower -n, or choose a model with a larger window",
         )
     return min(n_prompt + max_tokens, window)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from infer_cli.errors import UsageError
+from infer_cli.given import Given
 from infer_cli.types import SamplingParams
 
 # Ours, where nothing else says otherwise.
@@ -52,26 +53,10 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Given:
-    """A value that the user chose, and how: `--top-k`, `INFER_TOP_K`, `config.toml`, `--set top_k`."""
-
-    value: object
-    origin: str
-
-    @property
-    def by_flag(self) -> bool:
-        return self.origin.startswith("-")
-
-
-@dataclass(frozen=True)
 class Setting:
     name: str
     value: object
     origin: str
-
-
-def flag_of(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def checked(name: str, value: object, origin: str) -> float | int:

@@ -32,7 +32,7 @@ class Outcome:
 
 
 def infer(
-    *arguments: str | Path, stdin: bytes | None = None, env: dict[str, str] | None = None, timeout: float = 60
+    *arguments: object, stdin: bytes | None = None, env: dict[str, str] | None = None, timeout: float = 60
 ) -> Outcome:
     """`infer ARGUMENTS` with stdin piped in, or at /dev/null."""
     done = subprocess.run(

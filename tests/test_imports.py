@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [
     {"infer_cli", "errors", "types", "paths", "backend.spec", "backend.base"},
-    {"durations", "report", "machine", "textstream", "reasoning", "seeds", "reply", "settings", "userconfig",
+    {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply", "settings", "userconfig",
      "sandbox", "gguf", "sources", "digests", "streams"},
     {"memory", "template", "promptlib", "prompt", "supervisor", "catalogue",
      "backend.native", "backend.llama_model", "backend.fake", "engine.scheduler", "engine.policy", "fetch"},

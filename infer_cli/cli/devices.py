@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from infer_cli.supervisor import Worker, supervise
-
 
 def devices(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a device.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> int:
     """List the devices that this build can use: name, kind, free and total memory."""
+
+    from infer_cli.supervisor import Worker, supervise
 
     def work(worker: Worker) -> int:
         from infer_cli.backend import native

@@ -11,7 +11,6 @@ from typing import Annotated, NamedTuple
 import typer
 
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.supervisor import Worker, supervise
 
 _GPU_HINT = (
     'a GPU needs another build: CMAKE_ARGS="-DGGML_CUDA=on" (or -DGGML_METAL=on, -DGGML_VULKAN=on,'
@@ -29,6 +28,8 @@ def doctor(
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> int:
     """Check the installation. Exit code 1 where something does not work."""
+
+    from infer_cli.supervisor import Worker, supervise
 
     def work(worker: Worker) -> int:
         from infer_cli.backend import native

@@ -8,9 +8,10 @@ from typing import cast
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
+from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.machine import default_threads
-from infer_cli.settings import Given, Setting
+from infer_cli.settings import Setting
 from infer_cli.types import Mode
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS

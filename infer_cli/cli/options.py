@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from infer_cli.settings import Given, flag_of
+from infer_cli.given import Given, flag_of
 
 # Typer reads these annotations at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -211,6 +211,17 @@ Quiet = Annotated[bool, _option("--quiet", env="QUIET", panel=_OUTPUT, help="No 
 Verbose = Annotated[
     bool, _option("--verbose", env="VERBOSE", panel=_OUTPUT, help="llama.cpp's log on stderr.")
 ]
+
+Private = Annotated[
+    bool,
+    _option(
+        "--private",
+        env="PRIVATE",
+        panel=_OUTPUT,
+        help="Record hashes only, not what was written; `infer replay` is then off.",
+    ),
+]
+NoRecord = Annotated[bool, _option("--no-record", env="NO_RECORD", panel=_OUTPUT, help="Record nothing.")]
 
 Fast = Annotated[
     bool, _option("--fast", env="FAST", panel=_ENGINE, help="Quickest settings; only the seed is kept.")

@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Literal, Optional, cast
+from typing import Annotated, Optional
 
 import typer
 
 from infer_cli.cli import options as o
-from infer_cli.cli.engine_options import engine_options
-from infer_cli.durations import parse_duration
-from infer_cli.errors import UsageError
-from infer_cli.loading import EngineOptions
-from infer_cli.seeds import check_seed
-from infer_cli.settings import MAX_TOKENS, Given, Setting, parse_set
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
-
-MAX_SAMPLES = 256  # LLAMA_MAX_SEQ
-MAX_LOGPROBS = 1000
-
-Format = Literal["text", "json", "jsonl"]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """A checked command line of `infer run`."""
-
-    model: str | None
-    offline: bool
-    words: tuple[str, ...]
-    system: str | None
-    files: tuple[str, ...]
-    messages: str | None
-    raw: bool
-    parse_special: bool
-    prompt_template: str | None
-    variables: Mapping[str, str]
-    chat_template: str | None
-    sampling: Mapping[str, Given]
-    seed: int | None
-    n_samples: int
-    max_tokens: int
-    stop: tuple[str, ...]
-    deadline_s: float | None
-    n_logprobs: int | None
-    format: Format
-    reasoning: Literal["show", "hide", "only"] | None
-    plain: bool
-    markdown: bool
-    stats: bool
-    show_params: bool
-    quiet: bool
-    engine: EngineOptions
-    settings: tuple[Setting, ...]  # those that need no model to be known
 
 
 def run(
@@ -108,6 +62,7 @@ def run(
     offline: o.Offline = False,
 ) -> int:
     """Answer one prompt: system, files, stdin and arguments, in that order. The answer goes to stdout."""
+    from infer_cli.cli.run_options import check
     from infer_cli.supervisor import Worker, supervise
 
     checked = check(o.given_values(context))
@@ -118,113 +73,3 @@ def run(
         return answer(checked, worker)
 
     return supervise(work, verbose=verbose)
-
-
-def check(given: Mapping[str, Given]) -> RunOptions:
-    """The command line's values, typed. Raises UsageError for the first that is wrong."""
-
-    def value(name: str) -> object:
-        return given[name].value if name in given else None
-
-    def text(name: str) -> str | None:
-        return None if value(name) is None else str(value(name))
-
-    def texts(name: str) -> tuple[str, ...]:
-        return tuple(str(v) for v in cast("list[object]", value(name) or []))
-
-    def number(name: str, default: int, least: int, most: int) -> int:
-        n = default if value(name) is None else int(str(value(name)))
-        if not least <= n <= most:
-            raise UsageError(f"{given[name].origin} {n} is not between {least} and {most}")
-        return n
-
-    for one, other in (("json", "jsonl"), ("plain", "markdown"), ("raw", "messages"), ("raw", "system"),
-                       ("raw", "chat_template"), ("messages", "prompt_template")):  # fmt: skip
-        if value(one) and value(other):
-            raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
-    if value("parse_special") and not value("raw"):
-        raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
-    if value("logprobs") is not None and not (value("json") or value("jsonl")):
-        raise UsageError("--logprobs needs --json or --jsonl")
-    if value("prompt_template") is None and value("var") and value("raw"):
-        raise UsageError("--var has nothing to fill: --raw uses no template")
-    if value("reasoning") not in (None, "show", "hide", "only"):
-        raise UsageError(f"{given['reasoning'].origin} {value('reasoning')!r} is not show, hide or only")
-
-    if "" in texts("stop"):
-        raise UsageError("--stop: a stop string is empty")
-
-    engine, engine_settings = engine_options(given)
-    max_tokens = number("max_tokens", MAX_TOKENS, 1, 2**31 - 1)
-    n_samples = number("samples", 1, 1, MAX_SAMPLES)
-    seed = None
-    if "seed" in given:
-        seed = check_seed(int(str(given["seed"].value)), given["seed"].origin)
-    if n_samples > 1 and "temperature" not in given:
-        raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
-
-    def setting(name: str, used: object) -> Setting:
-        return Setting(name, used, given[name].origin if name in given else "default")
-
-    deadline = text("deadline")
-    return RunOptions(
-        model=text("model"),
-        offline=bool(value("offline")),
-        words=texts("prompt"),
-        system=text("system"),
-        files=texts("file"),
-        messages=text("messages"),
-        raw=bool(value("raw")),
-        parse_special=bool(value("parse_special")),
-        prompt_template=text("prompt_template"),
-        variables=_variables(texts("var")),
-        chat_template=text("chat_template"),
-        sampling=_sampling(given, texts("set_")),
-        seed=seed,
-        n_samples=n_samples,
-        max_tokens=max_tokens,
-        stop=texts("stop"),
-        deadline_s=None if deadline is None else parse_duration(deadline, given["deadline"].origin),
-        n_logprobs=None if value("logprobs") is None else number("logprobs", 0, 0, MAX_LOGPROBS),
-        format="json" if value("json") else "jsonl" if value("jsonl") else "text",
-        reasoning=cast('Literal["show", "hide", "only"] | None', value("reasoning")),
-        plain=bool(value("plain")),
-        markdown=bool(value("markdown")),
-        stats=bool(value("stats")),
-        show_params=bool(value("show_params")),
-        quiet=bool(value("quiet")),
-        engine=engine,
-        settings=(
-            *engine_settings,
-            setting("max_tokens", max_tokens),
-            setting("samples", n_samples),
-            setting("stop", list(texts("stop"))),
-            setting("deadline", deadline),
-        ),
-    )
-
-
-_SAMPLING_FLAGS = (
-    "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty",
-)  # fmt: skip
-
-
-def _sampling(given: Mapping[str, Given], sets: tuple[str, ...]) -> dict[str, Given]:
-    chosen = {name: given[name] for name in _SAMPLING_FLAGS if name in given}
-    for name, value in parse_set(list(sets)).items():
-        if name in chosen and chosen[name].by_flag:
-            raise UsageError(f"{chosen[name].origin} and {value.origin} say the same thing twice")
-        chosen[name] = value
-    if "seed" in given and given["seed"].by_flag and "temperature" not in chosen:
-        raise UsageError("--seed has no meaning without sampling: the reply is greedy", "add -t")
-    return chosen
-
-
-def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
-    variables = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"--var {pair!r} is not KEY=VALUE")
-        variables[name] = value
-    return variables

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from infer_cli.cli.run import RunOptions
+from infer_cli.cli.run_options import RunOptions
 from infer_cli.cli.terminal import Notices, settings_table
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.loading import FakeLoading, Loading, is_fake
@@ -202,8 +202,9 @@ class _Run:
         encoded, template = self._encode(loading, vocab, messages)
         if not encoded.ids:
             raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on stdin")
-        name = f"--ctx {options.engine.ctx}" if options.engine.ctx else "what the model was trained for"
-        self._n_window = needed_window(len(encoded.ids), options.max_tokens, loading.window, name)
+        self._n_window = needed_window(
+            len(encoded.ids), options.max_tokens, loading.window, loading.n_ctx_train
+        )
         if options.show_params:
             self._notices.clear()
             print(settings_table([*options.settings, *settings]), file=sys.stderr)
