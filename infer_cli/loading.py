@@ -275,7 +275,7 @@ class Loading:
         )
         self._check_memory(context)
         backend = self._make_context(context)
-        service = Service(backend, policy, self._clock, self._load_s)
+        service = Service(backend, policy, self._clock, self.window, self._load_s)
         return Running(
             service,
             backend,
@@ -364,7 +364,7 @@ class FakeLoading:
         )
         backend = FakeBackend(self.script, context)
         return Running(
-            Service(backend, policy, self._clock, self.script.load_s),
+            Service(backend, policy, self._clock, self.window, self.script.load_s),
             backend,
             policy,
             lambda: engine_facts({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {}),

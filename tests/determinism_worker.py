@@ -60,7 +60,7 @@ def answer(
         policy.type_k, policy.type_v, policy.flash_attn,
     )  # fmt: skip
     backend = LlamaBackend(model, context)
-    engine = RecordingEngine(backend, policy, time.perf_counter)
+    engine = RecordingEngine(backend, policy, time.perf_counter, 512)
     for i in order:
         sampling = SamplingParams(temperature=0.8) if i % 2 else SamplingParams()
         ids = tuple(model.vocab.tokenize(TEXTS[i].encode()))

@@ -40,7 +40,7 @@ def fake_engine(
     spec = ContextSpec(n_ctx_seq, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
     backend = FakeBackend(script or FakeScript(), spec)
     clock = Clock()
-    return Engine(backend, policy, clock), backend, clock, policy
+    return Engine(backend, policy, clock, n_ctx_seq), backend, clock, policy
 
 
 def request(request_id: str, text: str = "hello", *, max_tokens: int = 100, **more: object) -> Request:

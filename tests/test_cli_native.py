@@ -46,6 +46,14 @@ def test_a_window_that_fills_up_ends_the_reply(tiny: Path) -> None:
     assert usage["prompt_tokens"] + usage["completion_tokens"] <= 512
 
 
+def test_the_window_is_what_was_asked_for_not_what_llama_cpp_rounds_it_to(tiny: Path) -> None:
+    done = infer("run", "-m", tiny, "--raw", "hello", "--ctx", "300", "-n", "500", "--json")
+    usage = done.json["usage"]
+    assert isinstance(usage, dict)
+    assert done.json["finish_reason"] == "context"
+    assert usage["prompt_tokens"] + usage["completion_tokens"] == 300
+
+
 def test_a_model_without_a_template_says_what_to_do(tmp_path: Path) -> None:
     base = write_tiny_gguf(tmp_path / "base.gguf", overrides={"tokenizer.chat_template": None})
     one_error_line(infer("run", "-m", base, "hi"), 2, "no chat template", "--raw")

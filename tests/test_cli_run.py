@@ -188,6 +188,14 @@ def test_control_tokens_typed_as_text_stay_text() -> None:
     assert reply["usage"]["prompt_tokens"] == same_length["usage"]["prompt_tokens"]  # type: ignore[index]
 
 
+def test_markdown_in_a_pipe_never_moves_the_cursor(tmp_path: Path) -> None:
+    reply = "# Title\n\nsome *text*\n\n- one\n- two\n"
+    out = infer("run", "-m", script(tmp_path, default_reply=reply), "hi", "--markdown").text
+    assert "Title" in out and "•" in out
+    assert not re.findall(r"\x1b\[[0-9;]*[A-Zac-ln-z]", out), "colours only"
+    assert "\r" not in out
+
+
 def test_no_prompt_is_a_usage_error() -> None:
     one_error_line(infer("run", "-m", "fake"), 2, "prompt is empty")
 

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [
     {"infer_cli", "errors", "types", "paths", "backend.spec", "backend.base"},
-    {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply", "settings", "userconfig",
-     "sandbox", "gguf", "sources", "digests", "streams"},
-    {"memory", "template", "promptlib", "prompt", "supervisor", "catalogue",
+    {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply", "settings",
+     "userconfig", "sandbox", "gguf", "sources", "digests", "streams", "bpe_vocab", "pretokenizers"},
+    {"memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt", "supervisor", "catalogue",
      "backend.native", "backend.llama_model", "backend.fake", "engine.scheduler", "engine.policy", "fetch"},
-    {"shelf", "backend.llama", "engine.engine", "fingerprint", "sinks"},
+    {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},
     {"oneshot"},
@@ -31,10 +31,12 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
     "jinja2": {"sandbox", "promptlib"},
+    "tiktoken": {"tokenizer"},
     "platformdirs": {"paths"},
     "huggingface_hub": {"fetch"},
     "requests": {"fetch"},
-    "filelock": {"shelf"},
+    "filelock": {"shelf", "records"},
+    "sqlite3": {"records"},
 }
 
 HEAVY = {

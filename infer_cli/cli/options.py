@@ -218,7 +218,7 @@ Private = Annotated[
         "--private",
         env="PRIVATE",
         panel=_OUTPUT,
-        help="Record hashes only, not what was written; `infer replay` is then off.",
+        help="Record hashes only, not what was written: no replay then.",
     ),
 ]
 NoRecord = Annotated[bool, _option("--no-record", env="NO_RECORD", panel=_OUTPUT, help="Record nothing.")]

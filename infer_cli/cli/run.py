@@ -46,6 +46,8 @@ def run(
     show_params: o.ShowParams = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    private: o.Private = False,
+    no_record: o.NoRecord = False,
     fast: o.Fast = False,
     invariant: o.Invariant = False,
     deadline: o.Deadline = None,

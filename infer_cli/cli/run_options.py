@@ -51,6 +51,8 @@ class RunOptions:
     stats: bool
     show_params: bool
     quiet: bool
+    private: bool
+    no_record: bool
     engine: EngineOptions
     settings: tuple[Setting, ...]  # those that need no model to be known
 
@@ -135,6 +137,8 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         stats=bool(value("stats")),
         show_params=bool(value("show_params")),
         quiet=bool(value("quiet")),
+        private=bool(value("private")),
+        no_record=bool(value("no_record")),
         engine=engine,
         settings=(
             *engine_settings,

@@ -24,6 +24,7 @@ from infer_cli.types import Message, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.loading import Running
     from infer_cli.oneshot import Job
     from infer_cli.prompt import EncodedPrompt
     from infer_cli.shelf import InstalledModel
@@ -198,8 +199,11 @@ class _Run:
         if not sampling.greedy:
             run_seed = draw_seed() if options.seed is None else options.seed
             settings.append(Setting("seed", run_seed, "drawn" if options.seed is None else "--seed"))
+        self._settings = [*options.settings, *settings]
         vocab = loading.vocab()
         encoded, template = self._encode(loading, vocab, messages)
+        self._prompt_text, self._template_sha256 = encoded.text, template.sha256 if template else None
+        self._asked = None if isinstance(messages, str) else messages
         if not encoded.ids:
             raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on stdin")
         self._n_window = needed_window(
@@ -207,7 +211,7 @@ class _Run:
         )
         if options.show_params:
             self._notices.clear()
-            print(settings_table([*options.settings, *settings]), file=sys.stderr)
+            print(settings_table(self._settings), file=sys.stderr)
         pairs = pairs_of(template.source) if template is not None else ()
         return Job(
             id=secrets.token_hex(8),
@@ -248,9 +252,40 @@ class _Run:
             replies = shot.run()
         finally:
             sink.close()
+        self._record(replies, model, running, job)
         if interrupted.is_set():
             return ExitStatus.INTERRUPTED
         return self._finish(replies, model)
+
+    def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
+        """Keep what was answered. The answer is out; a failure is a warning."""
+        options = self._options
+        if options.no_record:
+            return
+        from infer_cli.records.record import Adapter, record_of
+        from infer_cli.records.store import keep
+
+        if options.private:
+            self._notices.note("private: the record holds hashes only, so it cannot be replayed")
+        records = (
+            record_of(
+                reply,
+                prompt_ids=job.prompt_ids,
+                prompt_text=self._prompt_text,
+                messages=self._asked,
+                model_path=None if model is None else model.path,
+                template_sha256=self._template_sha256,
+                settings=self._settings,
+                width=running.policy.width,
+                n_ctx=self._n_window,
+                adapters=[Adapter(str(lora.path.absolute()), lora.scale) for lora in options.engine.loras],
+                reasoning_pairs=job.reasoning_pairs,
+                open_reasoning=job.open_reasoning,
+                private=options.private,
+            )
+            for reply in replies
+        )
+        keep(records, self._notices.warn)
 
     def _sink(self, job: Job) -> Sink:
         options, n = self._options, job.n_samples
@@ -265,7 +300,7 @@ class _Run:
         if rendered and not options.plain:
             from infer_cli.sinks.markdown import MarkdownSink
 
-            return MarkdownSink(sys.stdout, reasoning=reasoning, n_samples=n)
+            return MarkdownSink(sys.stdout, reasoning=reasoning, n_samples=n, live=is_terminal)
         from infer_cli.sinks.plain import PlainSink
 
         return PlainSink(out, raw=options.raw, sanitize=is_terminal, reasoning=reasoning, n_samples=n)

@@ -38,7 +38,6 @@ class Running:
     """A request with everything that changes while it runs."""
 
     request: Request
-    window: int  # tokens that prompt and reply may fill
     submitted: float
     stops: StopMatcher
     sampler: SamplerHandle | None = None  # None: plain argmax
@@ -62,13 +61,20 @@ class Running:
 class Engine:
     """Continuous batching over one backend. Every submitted request gets exactly one `Finished`.
 
+    `window` is the most tokens that a prompt and its reply may fill: the backend may round its own up.
     `load_s` is the time the model took to load, in seconds: it only passes into each reply's timings.
     """
 
     def __init__(
-        self, backend: Backend, policy: Policy, clock: Callable[[], float], load_s: float = 0.0
+        self,
+        backend: Backend,
+        policy: Policy,
+        clock: Callable[[], float],
+        window: int,
+        load_s: float = 0.0,
     ) -> None:
         self._backend = backend
+        self._window = min(window, backend.n_ctx_seq)
         self._policy = policy
         self._clock = clock
         self._load_s = load_s
@@ -91,9 +97,9 @@ class Engine:
             raise ValueError(f"request id {request.id!r} is in use")
         if not request.prompt_ids:
             raise ValueError("an empty prompt")
-        if len(request.prompt_ids) >= self._backend.n_ctx_seq:
-            raise ValueError(f"{len(request.prompt_ids)} prompt tokens do not fit {self._backend.n_ctx_seq}")
-        running = Running(request, self._backend.n_ctx_seq, submitted, StopMatcher(request.stop))
+        if len(request.prompt_ids) >= self._window:
+            raise ValueError(f"{len(request.prompt_ids)} prompt tokens do not fit {self._window}")
+        running = Running(request, submitted, StopMatcher(request.stop))
         sequence = Sequence(running, len(request.prompt_ids))
         self._sequences[request.id] = sequence
         self._scheduler.submit(sequence)
@@ -240,7 +246,7 @@ class Engine:
             events.append(self._finish(seq, "stop_string"))
         elif len(running.tokens) >= running.request.max_tokens:
             events.append(self._finish(seq, "length"))
-        elif running.n_total >= running.window:
+        elif running.n_total >= self._window:
             events.append(self._finish(seq, "context"))
         return events
 

@@ -59,12 +59,17 @@ class Service:
     """
 
     def __init__(
-        self, backend: Backend, policy: Policy, clock: Callable[[], float], load_s: float = 0.0
+        self,
+        backend: Backend,
+        policy: Policy,
+        clock: Callable[[], float],
+        window: int,
+        load_s: float = 0.0,
     ) -> None:
         self._backend = backend
         self._clock = clock
         self._interruptible = policy.interruptible
-        self._engine = Engine(backend, policy, clock, load_s)
+        self._engine = Engine(backend, policy, clock, window, load_s)
         # deque.append and Event.set are safe in a signal handler; a lock there could deadlock.
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()

@@ -6,22 +6,24 @@ import re
 
 # Scripts written without spaces between words: the index knows no words in them.
 # Thai to Tibetan, Myanmar, Khmer, kana, and the CJK ideographs with their extensions.
-_NO_SPACES = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # fmt: skip  # noqa: E501
+_NO_SPACES = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
 
 def condition(query: str, *, indexed: bool) -> tuple[str, list[str]]:
     """SQL and its parameters: records whose prompt or reply has every word of `query`.
 
-    With an index a word is found at the beginning of words, whatever its case and accents. Without one,
-    and for text that the index has no words for, it is found anywhere.
+    With an index a word of letters and digits is found at the beginning of words, whatever its case and
+    accents. Anything else, and every word without an index, is found anywhere, whatever the case of ASCII.
     """
     words = query.split()
     in_index = [word for word in words if indexed and _is_word(word)]
     clauses, values = [], []
     if in_index:
-        # Quoted: nothing in a word is an operator of the index. `*`: what it may go on with.
+        # Quoted: no word is an operator of the index. `*`: what it may go on with.
         clauses.append("seq IN (SELECT rowid FROM search WHERE search MATCH ?)")
-        values.append(" ".join('"' + word.replace('"', '""') + '"*' for word in in_index))
+        values.append(" ".join(f'"{word}"*' for word in in_index))
     for word in words:
         if word not in in_index:
             clauses.append("(prompt LIKE ? ESCAPE '\\' OR text LIKE ? ESCAPE '\\')")
@@ -30,4 +32,4 @@ def condition(query: str, *, indexed: bool) -> tuple[str, list[str]]:
 
 
 def _is_word(word: str) -> bool:
-    return any(char.isalnum() for char in word) and not _NO_SPACES.search(word)
+    return word.isalnum() and not _NO_SPACES.search(word)

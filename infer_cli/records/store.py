@@ -40,11 +40,11 @@ def store_path() -> Path:
     return data_dir() / "records.sqlite"
 
 
-def keep(records: Sequence[Record], warn: Warn) -> None:
-    """Write records to the user's store. A failure is one warning."""
+def keep(records: Iterable[Record], warn: Warn) -> None:
+    """Write records to the user's store. A failure, in making them too, is one warning."""
     try:
         with Store.open(store_path(), warn) as store:
-            store.add_all(records)
+            store.add_all(list(records))
     except (InferError, OSError) as e:
         warn(f"the answer was not recorded: {e}")
 
@@ -103,13 +103,11 @@ class Store:
         self._run(self._prune)
 
     def _prune(self, connection: sqlite3.Connection) -> None:
-        pruned = False
-        while _used_bytes(connection) > self._max_bytes:
-            oldest = "SELECT seq FROM records WHERE seq < (SELECT max(seq) FROM records) ORDER BY seq LIMIT ?"
+        oldest = "SELECT seq FROM records WHERE seq < (SELECT max(seq) FROM records) ORDER BY seq LIMIT ?"
+        while _size(connection).used > self._max_bytes:
             if not _delete(connection, oldest, [_PRUNE_STEP]):
                 break  # the newest record stays, however large
-            pruned = True
-        if pruned:
+        if _size(connection).file > self._max_bytes:
             connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -156,7 +154,7 @@ class Store:
             raise UsageError(f"{id_or_prefix!r} begins several records: {ids}", "write more of the id")
         return found[0]
 
-    def list(
+    def newest(
         self,
         limit: int,
         *,
@@ -165,7 +163,10 @@ class Store:
         thread: str | None = None,
         since: float | None = None,
     ) -> list[Record]:
-        """Records, newest first. `search`: each of its words is in the prompt or the reply; `since`: Unix seconds."""
+        """Records, newest first. `search`: each of its words is in the prompt or the reply.
+
+        `since` is in Unix seconds.
+        """
 
         def select(connection: sqlite3.Connection) -> list[Record]:
             where, values = _filter(connection, search, model, thread, since)
@@ -275,16 +276,26 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 
 def _shows_damage(error: sqlite3.DatabaseError) -> bool:
-    """SQLITE_NOTADB and SQLITE_CORRUPT; their numbers are part of an error from Python 3.11 on only."""
-    return "not a database" in str(error) or "malformed" in str(error)
+    """Whether the file is no database (SQLITE_NOTADB) or a broken one (SQLITE_CORRUPT).
+
+    These two alone come as the base class itself; Python 3.10 tells no error numbers.
+    """
+    return type(error) is sqlite3.DatabaseError
 
 
-def _used_bytes(connection: sqlite3.Connection) -> int:
+class _Size(NamedTuple):
+    """Bytes of the database without its log: all pages, and those that hold something."""
+
+    file: int
+    used: int
+
+
+def _size(connection: sqlite3.Connection) -> _Size:
     n_pages, n_free, page_size = (
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_count", "freelist_count", "page_size")
     )
-    return (n_pages - n_free) * page_size
+    return _Size(n_pages * page_size, (n_pages - n_free) * page_size)
 
 
 def _delete(connection: sqlite3.Connection, chosen: str, values: Iterable[object]) -> int:
@@ -356,9 +367,13 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _text(value: str | None) -> str | None:
+def _text(value: str) -> str:
     """SQLite's text is UTF-8, which has no lone surrogates: bytes of a file name that were none."""
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def _text_or_none(value: str | None) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _ids(value: Sequence[int] | None) -> bytes | None:
@@ -397,7 +412,7 @@ def _tag_pair_back(value: str) -> TagPair | None:
 
 _CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(
-        ("id", "thread", "custom_id", "model", "prompt", "text", "reasoning"), (_text, _same)
+        ("id", "thread", "custom_id", "model", "prompt", "text", "reasoning"), (_text_or_none, _same)
     ),
     **dict.fromkeys(
         ("engine", "params", "truncation", "usage", "timings", "error", "output"), (_json, json.loads)

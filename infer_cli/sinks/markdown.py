@@ -27,7 +27,8 @@ class MarkdownSink:
     """Markdown to a terminal, painted as it streams.
 
     `reasoning`: "show" puts it before the answer, dim, under a dim marker; "hide" folds it into one dim line.
-    Several samples follow each other with a line `---` between. Nothing else may write to the terminal
+    Several samples follow each other with a line `---` between. `live` False shows finished blocks only and
+    never moves the cursor: for a pager. Nothing else may write to the terminal
     between the first delta and `close` but at the end of a reply. `file` is left open by `close`.
     """
 
@@ -37,6 +38,7 @@ class MarkdownSink:
         *,
         reasoning: ReasoningView,
         n_samples: int,
+        live: bool = True,
         size: Size | None = None,
         reflows: bool | None = None,
     ) -> None:
@@ -45,8 +47,10 @@ class MarkdownSink:
             file,
             size or terminal_size(file),
             reflows=terminal_reflows() if reflows is None else reflows,
+            moves=live,
         )
         self._view = reasoning
+        self._is_live = live
         self._order = SampleOrder() if n_samples > 1 else None
         self._sample = 0
         self._running = False  # a delta came, its reply is not finished
@@ -181,6 +185,8 @@ class MarkdownSink:
 
     def _live(self, final: list[Row], width: int) -> list[Row]:
         """Rows of the open block; what it has too much of goes to `final`."""
+        if not self._is_live:
+            return []
         if self._thinking:
             return [self._renderer.text_row(f"thinking… {self._n_thought} tokens")]
         dim = self._reasoning and self._view == "show"

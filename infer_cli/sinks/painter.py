@@ -47,10 +47,11 @@ class Painter:
     width. The other terminals cut rows off, and one row stays one: there all live rows are painted anew.
     """
 
-    def __init__(self, file: TextIO, size: Size, *, reflows: bool) -> None:
+    def __init__(self, file: TextIO, size: Size, *, reflows: bool, moves: bool = True) -> None:
         self._file = file
         self._size = size
         self._reflows = reflows
+        self._moves = moves
         self._live: list[Row] = []  # painted last, to be replaced
         self._gone = 0  # rows of the open block before them that a resize left no room for
         self._tailed = False  # rows before them are not on the screen: they are printed when they are final
@@ -93,15 +94,16 @@ class Painter:
                 same += 1
         if same < max(len(rows), len(self._live)):
             up = min(height(self._live[same:], self._wrap(columns)), lines - 1)
-            move = f"\x1b[{up}A" if up else ""
-            self._file.write(f"{move}\r\x1b[J" + "".join(f"{row.ansi}\n" for row in rows[same:]))
+            move = (f"\x1b[{up}A" if up else "") + "\r\x1b[J" if self._moves else ""
+            self._file.write(move + "".join(f"{row.ansi}\n" for row in rows[same:]))
             self._file.flush()
         self._live, self._columns, self._width = shown, columns, width
 
     def clear_line(self) -> None:
         """Remove what the terminal echoed at the cursor (^C)."""
-        self._file.write("\r\x1b[J")
-        self._file.flush()
+        if self._moves:
+            self._file.write("\r\x1b[J")
+            self._file.flush()
 
     def _wrap(self, columns: int) -> int:
         return columns if self._reflows else self._columns
