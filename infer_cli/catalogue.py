@@ -52,6 +52,7 @@ class Catalogue:
     entries: Mapping[str, ModelEntry]
     names: Mapping[str, str]  # every name and alias -> name
     default: str
+    own: frozenset[str] = frozenset()  # names of the entries in the user's file
 
     def find(self, name: str) -> ModelEntry:
         """The entry of a name or an alias. Raises ModelNotFound, which names close matches."""
@@ -85,8 +86,22 @@ def user_path() -> Path:
 
 def load_catalogue() -> Catalogue:
     """Read both files. Raises UsageError naming file, table and key of the first thing that is wrong."""
+    return _merged(_read(user_path()) if user_path().is_file() else _File(user_path(), {}, None))
+
+
+def check_user_text(text: str) -> Catalogue:
+    """The catalogue with `text` as the user's file. Raises UsageError as `load_catalogue`."""
+    return _merged(_parse(user_path(), text.encode()))
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name an entry: never mistaken for a path or a source."""
+    plain = bool(text) and _NAME_CHARS.issuperset(text)
+    return plain and text[0] not in ".-" and not text.endswith(".gguf")
+
+
+def _merged(user: _File) -> Catalogue:
     shipped = _read(shipped_path())
-    user = _read(user_path()) if user_path().is_file() else _File(user_path(), {}, None)
     entries = {**shipped.entries, **user.entries}
     names: dict[str, str] = {}
     for source in (shipped, user):  # the user's aliases win
@@ -100,7 +115,7 @@ def load_catalogue() -> Catalogue:
             f"{where}: default names no model of the catalogue: {default!r}",
             "name an entry, or an alias of one",
         )
-    return Catalogue(entries, names, names[default.lower()])
+    return Catalogue(entries, names, names[default.lower()], frozenset(user.entries))
 
 
 @dataclass(frozen=True)
@@ -112,10 +127,15 @@ class _File:
 
 def _read(path: Path) -> _File:
     try:
-        with path.open("rb") as file:
-            data = tomllib.load(file)
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    return _parse(path, content)
+
+
+def _parse(path: Path, content: bytes) -> _File:
+    try:
+        data = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     top = _Table(path, "top level", data)
@@ -189,7 +209,7 @@ def _entry(path: Path, number: int, data: dict[str, Any]) -> ModelEntry:
     table.name = f"model {name!r}"
     aliases = table.texts("aliases")
     for text in (name, *aliases):
-        if not _NAME_CHARS.issuperset(text) or text[0] in ".-" or text.endswith(".gguf"):
+        if not is_name(text):
             raise table.error(
                 "name" if text is name else "aliases",
                 f"{text!r}: only a-z, 0-9, '.', '_' and '-' are allowed",

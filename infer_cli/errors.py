@@ -7,6 +7,7 @@ InferError
 ├── ContextOverflow       5   the prompt does not fit the window
 ├── OutOfMemory           6   model, cache or buffers do not fit in memory
 ├── DeadlineExceeded      7   a deadline or budget ended the work
+├── CheckFailed           9   what was checked is not as it should be
 ├── SourceUnreachable    10   a download failed from every source
 ├── NativeCrash          11   llama.cpp ended the process
 └── UnexpectedFailure     1   anything else
@@ -80,6 +81,10 @@ class OutOfMemory(InferError):
 
 class DeadlineExceeded(InferError):
     exit_status = ExitStatus.DEADLINE
+
+
+class CheckFailed(InferError):
+    exit_status = ExitStatus.CHECK_FAILED
 
 
 class SourceUnreachable(InferError):

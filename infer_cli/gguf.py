@@ -16,7 +16,7 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite, prod
 from pathlib import Path
@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from infer_cli.errors import ModelInvalid, ModelNotFound
+from infer_cli.sources import split_names
 
 Scalar = str | int | float | bool
 
@@ -517,6 +518,27 @@ def read_header(path: Path) -> Header:
         raise ModelNotFound(f"there is no file {path}", "see `infer models list`") from exc
     except OSError as exc:
         raise _unreadable(path, exc) from exc
+
+
+def read_model_header(path: Path) -> Header:
+    """The header of a model's first file with the tensors of all its files (a split GGUF has several).
+
+    Raises as `read_header`, and ModelInvalid where the files do not belong together.
+    """
+    header = read_header(path)
+    if header.split is None:
+        return header
+    names = split_names(path.name)
+    if len(names) != header.split.count:
+        raise ModelInvalid(
+            f"{path} is part of a model in {header.split.count} files, and its name does not say so",
+            "give the files back the names …-00001-of-0000N.gguf that they were published with",
+        )
+    parts = [header if name == path.name else read_header(path.with_name(name)) for name in names]
+    for i, part in enumerate(parts):
+        if part.split is None or (part.split.no, part.split.count) != (i, len(parts)):
+            raise ModelInvalid(f"{part.path} is not part {i + 1} of {len(parts)} of a model", _HINT_FETCH)
+    return replace(parts[0], tensors=tuple(tensor for part in parts for tensor in part.tensors))
 
 
 def _unreadable(path: Path, exc: OSError) -> ModelInvalid:

@@ -1,7 +1,7 @@
 """The models on this machine: finds one by name, path or source, and installs it if it is not here.
 
 Each installed model has a directory in `models_dir()` with its files and a note, `model.json`: where it came
-from, its sha256, and size and mtime of its files (which may lie elsewhere: the Hugging Face cache is used in
+from, its sha256, and size and mtime of its files (which may lie elsewhere: what another tool holds is used in
 place). The note is written last: without it nothing is installed. Knows no terminal and no model runtime.
 """
 
@@ -13,19 +13,29 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from infer_cli import neighbours
 from infer_cli.catalogue import ModelEntry, load_catalogue
-from infer_cli.digests import cached_sha256, hash_files, parts_of, remember_sha256, write_atomic
-from infer_cli.errors import ModelInvalid, ModelNotFound
+from infer_cli.digests import (
+    cached_sha256,
+    compute_sha256,
+    hash_files,
+    parts_of,
+    remember_sha256,
+    write_atomic,
+)
+from infer_cli.errors import ModelInvalid, ModelNotFound, UsageError
 from infer_cli.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.paths import models_dir
-from infer_cli.sources import LocalFile, Source, has_scheme, parse_source
+from infer_cli.sources import LocalFile, OllamaModel, Source, StudioFile, has_scheme, parse_source
 
 NOTE = "model.json"
+_LOCK = ".lock"
+_BLOB = re.compile(r"sha256-([0-9a-f]{64})")
 _SLUG = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -68,8 +78,8 @@ def resolve(
     UsageError (a source that cannot be parsed), SourceUnreachable, UnexpectedFailure (the disk).
     """
     wanted = _wanted(model)
-    if isinstance(wanted, Path):
-        return _at_path(wanted)
+    if isinstance(wanted, InstalledModel):
+        return wanted
     if (here := _installed(wanted)) is not None:
         return here
     return _install(wanted, offline, on_fetch, on_event)
@@ -83,24 +93,152 @@ def pull(
 ) -> InstalledModel:
     """As `resolve`, but a model whose files have changed since they were installed is fetched again."""
     wanted = _wanted(model)
-    if isinstance(wanted, Path):
-        return _at_path(wanted)
+    if isinstance(wanted, InstalledModel):
+        return wanted
     with contextlib.suppress(ModelInvalid):
         if (here := _installed(wanted)) is not None:
             return here
     return _install(wanted, False, on_fetch, on_event)
 
 
+def look(model: str | None) -> InstalledModel | ModelEntry:
+    """What is known of a model without fetching or hashing: the model if it is here, else its entry.
+
+    Its `sha256` is None where its file may have changed since it was hashed. Raises ModelNotFound,
+    UsageError.
+    """
+    wanted = _wanted(model)
+    if isinstance(wanted, InstalledModel):
+        return wanted
+    if (note := _current_note(wanted)) is not None:
+        found = _model(wanted, note)
+        return found if note.unchanged() else replace(found, sha256=None)
+    from infer_cli.fetch.pull import locate
+
+    for source in wanted.sources:
+        if files := locate(source):
+            return InstalledModel(wanted.name, files[0], cached_sha256(files[0]), wanted.entry)
+    if wanted.entry is None:
+        raise _not_installed(wanted)
+    return wanted.entry
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What hashing a model said. `expected` None: nothing is known to compare with.
+
+    `origin` tells where `expected` comes from.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    expected: str | None
+    origin: str
+
+    @property
+    def holds(self) -> bool:
+        return self.expected in (None, self.sha256)
+
+
+def verify(model: str | None) -> Verdict:
+    """Read all bytes of a model that is here and compare their hash with the published or noted one.
+
+    Raises ModelNotFound where it is not here, UnexpectedFailure where it cannot be read.
+    """
+    wanted = _wanted(model)
+    if isinstance(wanted, InstalledModel):
+        blob = _BLOB.fullmatch(wanted.path.name)
+        return _verdict(wanted.name, wanted.path, blob[1] if blob else None, "the name that ollama gave it")
+    note = _current_note(wanted)
+    if note is None:
+        raise _not_installed(wanted)
+    return _verify_note(note, wanted.expected)
+
+
+def verify_all() -> Iterator[Verdict]:
+    """`verify` for everything on the shelf, by name."""
+    catalogue = load_catalogue()
+    for note in _notes():
+        entry = catalogue.entries.get(note.name)
+        yield _verify_note(note, entry.sha256 if entry else None)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """`freed` is in bytes; `kept` are files of the model that are not the shelf's to remove."""
+
+    name: str
+    freed: int
+    kept: tuple[Path, ...]
+
+
+def remove(model: str, *, on_event: OnEvent = _ignore) -> Removed:
+    """Remove what was installed of a model, unfinished downloads too. Files used in place stay.
+
+    Raises UsageError for a path or another tool's model, ModelNotFound where nothing is installed.
+    """
+    try:
+        wanted = _wanted(model)
+    except ModelNotFound:
+        noted = next((note for note in _notes() if note.name == model), None)
+        if noted is None:  # an entry may go before its files
+            raise
+        wanted = _Wanted(noted.name, noted.folder, (), None, None, None)
+    if isinstance(wanted, InstalledModel):
+        raise UsageError(
+            f"{wanted.path} was not installed by infer, so it stays",
+            "remove it with the tool that put it there",
+        )
+    if not wanted.folder.is_dir():
+        raise _not_installed(wanted)
+    with _held(wanted, on_event):
+        note = _read_note(wanted.folder / NOTE)
+        kept = tuple(path for path in note.paths() if path.parent != wanted.folder) if note else ()
+        freed = 0
+        found = False
+        with local_io(wanted.folder):
+            # The lock stays: another process may be waiting for it. The note goes first.
+            for path in sorted(wanted.folder.iterdir(), key=lambda path: path.name != NOTE):
+                if path.name == _LOCK or path.is_dir():
+                    continue
+                found = True
+                freed += path.stat().st_size
+                path.unlink()
+    if not found:
+        raise _not_installed(wanted)
+    return Removed(wanted.name, freed, kept)
+
+
 def list_installed() -> list[InstalledModel]:
     """What is on the shelf, by name. Reads no model data; a model whose files are gone is left out."""
     catalogue = load_catalogue()
-    found = []
-    for path in sorted(models_dir().glob(f"*/{NOTE}")):
-        note = _read_note(path)
-        if note is not None and all(file.is_file() for file in note.paths()):
-            entry = catalogue.entries.get(note.name)
-            found.append(InstalledModel(note.name, note.paths()[0], note.sha256, entry))
-    return found
+    return [
+        InstalledModel(note.name, note.paths()[0], note.sha256, catalogue.entries.get(note.name))
+        for note in _notes()
+    ]
+
+
+def _notes() -> list[_Note]:
+    """The notes of models whose files are all here."""
+    notes = (_read_note(path) for path in sorted(models_dir().glob(f"*/{NOTE}")))
+    return [note for note in notes if note is not None and all(path.is_file() for path in note.paths())]
+
+
+def _not_installed(wanted: _Wanted) -> ModelNotFound:
+    return ModelNotFound(f"{wanted.name} is not installed", f"`infer models pull {wanted.name}` installs it")
+
+
+def _verify_note(note: _Note, published: str | None) -> Verdict:
+    origin = "published" if published else "noted when it was installed"
+    return _verdict(note.name, note.paths()[0], published or note.sha256, origin)
+
+
+def _verdict(name: str, path: Path, expected: str | None, origin: str) -> Verdict:
+    with local_io(path):
+        digest = compute_sha256(path)
+    assert digest is not None  # only a `should_stop` yields None
+    return Verdict(name, path, digest, expected, origin)
 
 
 # --- what is asked for ----------------------------------------------------------------------------
@@ -118,9 +256,12 @@ class _Wanted:
     size: int | None
 
 
-def _wanted(model: str | None) -> _Wanted | Path:
+def _wanted(model: str | None) -> _Wanted | InstalledModel:
+    """What is asked for; a file that is used where it is, is a model already."""
     if model is not None and has_scheme(model):
         source = parse_source(model)
+        if isinstance(source, OllamaModel | StudioFile):
+            return _in_place(source)
         mark = hashlib.sha256(str(source).encode()).hexdigest()[:8]
         folder = f"{_SLUG.sub('-', str(source))[:80]}-{mark}"
         return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
@@ -128,7 +269,7 @@ def _wanted(model: str | None) -> _Wanted | Path:
     if model is not None and catalogue.get(model) is None and _looks_like_path(model):
         source = parse_source(model)
         assert isinstance(source, LocalFile)  # it has no scheme
-        return source.path
+        return _at_path(source.path)
     entry = catalogue.find(catalogue.default if model is None else model)
     return _Wanted(entry.name, models_dir() / entry.name, entry.sources, entry, entry.sha256, entry.size)
 
@@ -136,6 +277,18 @@ def _wanted(model: str | None) -> _Wanted | Path:
 def _looks_like_path(text: str) -> bool:
     separators = {"/", "\\", os.sep}
     return text.startswith((".", "~")) or text.endswith(".gguf") or any(s in text for s in separators)
+
+
+def _in_place(source: OllamaModel | StudioFile) -> InstalledModel:
+    files = neighbours.locate(source)
+    if files is None:
+        tool = "ollama" if isinstance(source, OllamaModel) else "LM Studio"
+        raise ModelNotFound(
+            f"{tool} has no model {str(source).partition(':')[2]!r} here",
+            "`infer models list` shows what it has",
+        )
+    model = _at_path(files[0])
+    return replace(model, name=str(source)) if isinstance(source, OllamaModel) else model
 
 
 def _at_path(path: Path) -> InstalledModel:
@@ -176,8 +329,8 @@ class _Note:
 
     @property
     def of_the_user(self) -> bool:
-        """Whether the files are the user's own, named by path: they may change."""
-        return not has_scheme(self.source)
+        """Whether the files are the user's or another tool's, not fetched by us: they may change."""
+        return not has_scheme(self.source) or self.source.startswith(("ollama:", "lmstudio:"))
 
     def unchanged(self) -> bool:
         """Whether size and mtime of every file are as noted. Raises OSError for one that is gone."""
@@ -224,10 +377,25 @@ def _note_file(folder: Path, file: Path) -> _FileNote:
     return _FileNote(path, stat.st_size, stat.st_mtime_ns)
 
 
-def _installed(wanted: _Wanted) -> InstalledModel | None:
-    """The model if it is on the shelf. Raises ModelInvalid if its files are not what was installed."""
+def _current_note(wanted: _Wanted) -> _Note | None:
+    """The note of a model whose files are here and are still the ones that its sources name."""
     note = _read_note(wanted.folder / NOTE)
     if note is None or (wanted.expected is not None and note.sha256 != wanted.expected):
+        return None
+    if not all(path.is_file() for path in note.paths()):
+        return None
+    if note.source.startswith("ollama:") and wanted.expected is None:
+        source = parse_source(note.source)  # its tag may have moved to another file
+        assert isinstance(source, OllamaModel)
+        if neighbours.locate(source) != note.paths():
+            return None
+    return note
+
+
+def _installed(wanted: _Wanted) -> InstalledModel | None:
+    """The model if it is on the shelf. Raises ModelInvalid if its files are not what was installed."""
+    note = _current_note(wanted)
+    if note is None:
         return None
     try:
         if not note.unchanged():
@@ -310,7 +478,7 @@ def _held(wanted: _Wanted, on_event: Callable[[FetchEvent], None]) -> Iterator[N
 
     with local_io(wanted.folder):
         wanted.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(wanted.folder / ".lock")
+    lock = FileLock(wanted.folder / _LOCK)
     with local_io(wanted.folder):
         try:
             lock.acquire(timeout=0)

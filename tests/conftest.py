@@ -16,12 +16,14 @@ USERS_ENVIRONMENT = dict(os.environ)  # before any test changes it
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty INFER_HOME, and no setting of infer's or the Hugging Face hub's from outside."""
+    """An empty INFER_HOME, and no settings or models of infer or of other tools from outside."""
     for name in list(os.environ):
-        if name.startswith(("INFER_", "HF_")) and not name.startswith("INFER_TEST_"):
+        if name.startswith(("INFER_", "HF_", "OLLAMA_")) and not name.startswith("INFER_TEST_"):
             monkeypatch.delenv(name)
     home = tmp_path / "infer-home"
     monkeypatch.setenv("INFER_HOME", str(home))
+    monkeypatch.setenv("HOME", str(tmp_path))  # where other tools' models would be found
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "80")
     return home
 

@@ -28,6 +28,8 @@ SHA = hashlib.sha256(GGUF).hexdigest()
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    for name in ("HOME", "USERPROFILE", "OLLAMA_MODELS", "HF_HUB_CACHE"):  # no other tool's models
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ ROOMS = [
     {"engine.service"},
     {"loading"},
     {"oneshot"},
+    {"replaying"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip

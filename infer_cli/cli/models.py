@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from infer_cli.catalogue import ModelEntry
-    from infer_cli.shelf import InstalledModel
+from infer_cli.cli import model_view
+from infer_cli.cli.options import Ctx
+from infer_cli.errors import CheckFailed, ModelNotFound, UsageError
+from infer_cli.report import single_line
 
 app = typer.Typer(help="Models: what there is, what is here, and fetching them.", no_args_is_help=True)
 
 _MODEL = typer.Argument(
     metavar="[MODEL]",
-    help="A name, an alias, a path or a source (hf:…, pypi:…, https:…); without it the default model.",
+    help="A name, an alias, a path or a source (hf:…, ollama:…, https:…); without it the default model.",
     show_default=False,
 )
 
@@ -47,72 +47,136 @@ def path(model: Annotated[str | None, _MODEL] = None) -> None:
     typer.echo(str(shelf.resolve(model, offline=True).path))
 
 
+@app.command()
+def show(
+    model: Annotated[str | None, _MODEL] = None,
+    ctx: Ctx = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show what a model is and where each value comes from. Reads headers only and fetches nothing."""
+    from infer_cli import shelf
+    from infer_cli.catalogue import ModelEntry
+    from infer_cli.model_facts import facts_of_entry, facts_of_model
+
+    window = _window(ctx)
+    found = shelf.look(model)
+    installed = not isinstance(found, ModelEntry)
+    if isinstance(found, ModelEntry):
+        facts = facts_of_entry(found)
+    else:
+        facts = facts_of_model(found.path, found.sha256, found.entry, window)
+    if as_json:
+        shown = {fact.name: {"value": fact.value, "origin": fact.origin} for fact in facts}
+        typer.echo(json.dumps({"name": found.name, "installed": installed, **shown}, indent=2))
+        return
+    model_view.print_facts(found.name, installed, facts)
+
+
+@app.command()
+def verify(
+    model: Annotated[str | None, _MODEL] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="Everything on the shelf.")] = False,
+) -> None:
+    """Read every byte of a model and compare its hash with the published one. Exit code 9 if it differs."""
+    from infer_cli import shelf
+
+    if all_models and model is not None:
+        raise UsageError("--all and a model exclude each other")
+    differing = []
+    for verdict in shelf.verify_all() if all_models else [shelf.verify(model)]:
+        typer.echo(model_view.verdict_line(verdict))
+        if not verdict.holds:
+            differing.append(single_line(verdict.name))
+    if differing:
+        raise CheckFailed(
+            f"not what was published or installed: {', '.join(differing)}",
+            f"`infer models rm {differing[0]}`, then `infer models pull {differing[0]}` fetches it again",
+        )
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="A new name: a-z, 0-9, '.', '_' and '-'.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="hf:OWNER/REPO/FILE.gguf@REVISION, hf:OWNER/REPO:QUANT, ollama:NAME, https:… or a path.",
+            show_default=False,
+        ),
+    ],
+    alias: Annotated[list[str] | None, typer.Option("--alias", help="Another name (repeatable).")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="What the file's hash must be.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace your entry of that name.")] = False,
+) -> None:
+    """Give a model a name, in your own models.toml. Downloads nothing: `infer models pull` does."""
+    from infer_cli.catalogue_edit import add_entry
+
+    path = add_entry(name, source, aliases=alias or (), sha256=sha256, replace=replace)
+    typer.echo(f"added {name} to {single_line(str(path))}", err=True)
+
+
+@app.command()
+def rm(
+    model: Annotated[str, typer.Argument(help="A name, an alias or a source.", show_default=False)],
+    entry: Annotated[
+        bool, typer.Option("--entry", help="Your entry in models.toml too, installed or not.")
+    ] = False,
+) -> None:
+    """Remove what was installed of a model. Files used in place, of yours or of another tool, stay."""
+    from infer_cli import shelf
+    from infer_cli.catalogue import load_catalogue
+    from infer_cli.catalogue_edit import check_removable, remove_entry
+    from infer_cli.cli.pull_progress import PullProgress
+
+    own = load_catalogue().find(model).name if entry else None
+    if own is not None:
+        check_removable(own)
+    try:
+        with PullProgress(quiet=False) as progress:
+            removed = shelf.remove(model, on_event=progress.event)
+    except ModelNotFound:
+        if own is None:
+            raise
+    else:
+        from infer_cli.fetch.base import human_size
+
+        name, freed = single_line(removed.name), human_size(removed.freed)
+        typer.echo(f"removed {name}: {freed} freed", err=True)
+        for path in removed.kept:
+            typer.echo(f"kept {single_line(str(path))}: it was used in place", err=True)
+    if own is not None:
+        remove_entry(own)
+        typer.echo(f"removed the entry {own}", err=True)
+
+
+@app.command()
+def default(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A name or an alias.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the name of the default model, or set it in your own models.toml."""
+    from infer_cli.catalogue import load_catalogue
+    from infer_cli.catalogue_edit import set_default
+
+    typer.echo(load_catalogue().default if model is None else set_default(model))
+
+
 @app.command("list")
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
 ) -> None:
-    """List the catalogue and what is installed: a table, or tab-separated lines in a pipe."""
-    rows = _rows()
+    """List the catalogue, what is installed, and what other tools hold; tab-separated in a pipe."""
+    rows = model_view.list_rows()
     if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-    elif sys.stdout.isatty():
-        _print_table(rows)
+        typer.echo(json.dumps(rows, indent=2))
     else:
-        for row in rows:
-            fields = (row["name"], row["size"], row["licence"], row["context"], row["path"])
-            typer.echo("\t".join("-" if field is None else str(field) for field in fields))
+        model_view.print_rows(rows)
 
 
-def _rows() -> list[dict[str, Any]]:
-    from infer_cli.catalogue import load_catalogue
-    from infer_cli.shelf import list_installed
-
-    catalogue = load_catalogue()
-    installed = {model.name: model for model in list_installed()}
-    rows = [
-        _row(name, entry, installed.pop(name, None), name == catalogue.default)
-        for name, entry in catalogue.entries.items()
-    ]
-    rows += [_row(name, None, model, False) for name, model in installed.items()]
-    return rows
-
-
-def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, default: bool) -> dict[str, Any]:
-    size = model.path.stat().st_size if model else entry.size if entry else None
-    return {
-        "name": name,
-        "aliases": list(entry.aliases) if entry else [],
-        "default": default,
-        "installed": model is not None,
-        "path": str(model.path) if model else None,
-        "size": size,
-        "sha256": model.sha256 if model else entry.sha256 if entry else None,
-        "licence": entry.licence if entry else None,
-        "context": entry.context if entry else None,
-        "sampling": dict(entry.sampling) if entry and entry.sampling else None,
-        "notes": entry.notes if entry else None,
-        "sources": [str(source) for source in entry.sources] if entry else [],
-    }
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from infer_cli.fetch.base import human_size
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("model", "size", "context", "licence", "here", "notes"):
-        table.add_column(heading, justify="right" if heading in ("size", "context") else "left")
-    for row in rows:
-        cells = (
-            row["name"] + (" (default)" if row["default"] else ""),
-            human_size(row["size"]) if row["size"] else "",
-            str(row["context"] or ""),
-            row["licence"] or "",
-            "yes" if row["installed"] else "",
-            row["notes"] or "",
-        )
-        table.add_row(*map(Text, cells))
-    Console().print(table)
+def _window(ctx: str | None) -> int | None:
+    if ctx in (None, "auto"):
+        return None
+    if not (ctx.isascii() and ctx.isdigit() and len(ctx) <= 10 and 0 < int(ctx) < 2**31):
+        raise UsageError(f"--ctx {ctx!r} is not a number of tokens above 0, nor auto")
+    return int(ctx)

@@ -41,14 +41,14 @@ def answer(options: RunOptions, worker: Worker) -> int:
     """Answer one command line; returns the exit code. Raises InferError."""
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
-        with _explained(worker):
+        with explained(worker):
             return _Run(options, worker, notices).answer()
     finally:
         notices.clear()
 
 
 @contextlib.contextmanager
-def _explained(worker: Worker) -> Iterator[None]:
+def explained(worker: Worker) -> Iterator[None]:
     """Put llama.cpp's own last words behind a failure that it caused."""
     try:
         yield
@@ -234,7 +234,7 @@ class _Run:
         from infer_cli.supervisor import on_interrupt
 
         running = loading.start(self._n_window)
-        description = _Description(model, self._options.model, running.facts)
+        description = Description(model, self._options.model, running.facts)
         sink = _StatusSink(self._sink(job), self._notices)
         shot = OneShot(job, running, loading.vocab(), sink, description.get)
         interrupted = threading.Event()
@@ -354,7 +354,7 @@ def _template_variables(variables: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-class _Description:
+class Description:
     """The model and engine parts of a reply. Hashing a model never seen before runs beside the generation."""
 
     def __init__(

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from infer_cli import neighbours
 from infer_cli.digests import cached_sha256, hash_files, parts_of
 from infer_cli.errors import ModelInvalid, SourceUnreachable
 from infer_cli.fetch import http, hub, pypi
@@ -21,30 +22,50 @@ from infer_cli.fetch.base import (
     local_io,
     plain,
 )
-from infer_cli.sources import HttpsFile, HubFile, HubQuant, LocalFile, PypiFile, Source, split_names
+from infer_cli.sources import (
+    HttpsFile,
+    HubFile,
+    HubQuant,
+    LocalFile,
+    OllamaModel,
+    PypiFile,
+    Source,
+    StudioFile,
+    split_names,
+)
 
 
 def find_here(
     sources: Sequence[Source], *, sha256: str | None = None, on_event: OnEvent
 ) -> FetchedFile | None:
-    """The model if this machine has it: a file, or in the Hugging Face cache. It is used in place.
+    """The model if this machine has it: a file, or one that another tool holds. It is used in place.
 
     A file whose hash is not `sha256` is reported as a failed source and passed over.
     """
+    if sha256 is not None:
+        sources = [*sources, OllamaModel(f"sha256-{sha256}")]  # ollama names its files by their hash
     for source in sources:
-        if isinstance(source, LocalFile):
-            files: tuple[Path, ...] | None = parts_of(source.path)
-        elif isinstance(source, HubFile | HubQuant):
-            files = hub.cached(source)
-        else:
-            continue
-        if not files or not all(file.is_file() for file in files):
+        files = locate(source)
+        if files is None:
             continue
         try:
             return FetchedFile(files, _verified(files, sha256), str(source))
         except SourceFailure as failure:
             on_event(Failed(str(source), f"{failure.reason} (in {files[0]})"))
     return None
+
+
+def locate(source: Source) -> tuple[Path, ...] | None:
+    """The files of a source that are on this machine already, unverified; None unless all are."""
+    if isinstance(source, LocalFile):
+        files: tuple[Path, ...] | None = parts_of(source.path)
+    elif isinstance(source, HubFile | HubQuant):
+        files = hub.cached(source)
+    elif isinstance(source, OllamaModel | StudioFile):
+        files = neighbours.locate(source)
+    else:
+        return None
+    return files if files and all(file.is_file() for file in files) else None
 
 
 def fetch(
@@ -88,7 +109,7 @@ def fetch(
 def _from(
     source: Source, folder: Path, sha256: str | None, size: int | None, on_event: OnEvent
 ) -> FetchedFile:
-    if isinstance(source, LocalFile):
+    if isinstance(source, LocalFile | OllamaModel | StudioFile):
         raise SourceFailure("there is no such file")  # `find_here` has looked
     parts: list[tuple[Path, Path, str]] = []  # (.part, final, sha256)
 

@@ -1,0 +1,83 @@
+"""A recorded request as a job again, and how two replies to it differ. Knows no store and no terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from infer_cli.backend.spec import LoraSpec
+from infer_cli.errors import UsageError
+from infer_cli.loading import EngineOptions
+from infer_cli.oneshot import Job
+from infer_cli.records.compare import Comparison
+from infer_cli.records.record import Record
+from infer_cli.types import Reply, SamplingParams
+
+N_CANDIDATES = 20  # likeliest tokens kept at each step, to find the recorded one among
+
+
+def engine_options(record: Record) -> EngineOptions:
+    """The engine as the record has it. Raises UsageError for a record that holds too little."""
+    if record.kind != "run" or record.prompt_ids is None or record.tokens is None or record.mode is None:
+        reason = "it was kept private" if record.private else f"it is a {record.kind} without its tokens"
+        raise UsageError(f"record {record.id} can't be replayed: {reason}")
+    origins = {setting.name: setting.value for setting in record.settings}
+    facts = record.engine
+    own_types = record.mode == "invariant" and record.promise == "invariant"  # set by the mode itself
+    return EngineOptions(
+        threads=int(str(facts.get("threads") or origins["threads"])),
+        mode=record.mode,
+        gpu_layers=str(facts.get("gpu_layers", 0)),
+        devices=tuple(cast("Sequence[str]", facts.get("devices") or ())),
+        type_k=None if own_types else str(facts["type_k"]),
+        type_v=None if own_types else str(facts["type_v"]),
+        flash_attn=None if own_types else cast('Literal["auto", "on", "off"]', facts["flash_attn"]),
+        loras=tuple(LoraSpec(Path(adapter.path), adapter.scale) for adapter in record.adapters),
+    )
+
+
+def job_of(record: Record, tag_tokens: Mapping[int, bytes]) -> Job:
+    """The record's request. Its reply seed stands for the run seed: one reply is asked for."""
+    assert record.prompt_ids is not None
+    fields = {field.name for field in dataclasses.fields(SamplingParams)}
+    sampling = SamplingParams(**{k: v for k, v in record.params.items() if k in fields})  # type: ignore[arg-type]
+    return Job(
+        id=record.id,
+        prompt_ids=record.prompt_ids,
+        sampling=sampling,
+        params=record.params,
+        max_tokens=int(str(record.params["max_tokens"])),
+        run_seed=record.seed,
+        stop=tuple(cast("Sequence[str]", record.params["stop"])),
+        n_logprobs=N_CANDIDATES,
+        reasoning_pairs=record.reasoning_pairs,
+        open_reasoning=record.open_reasoning,
+        tag_tokens=tag_tokens,
+    )
+
+
+def is_same(record: Record, reply: Reply) -> bool:
+    """Equal digests; for a reply that was cut from outside, equal tokens as far as it came."""
+    if record.finish_reason in ("deadline", "cancelled"):
+        old = record.tokens or ()
+        return reply.tokens[: len(old)] == old
+    return reply.digest == record.digest
+
+
+def logprobs_at(reply: Reply, index: int) -> dict[int, float]:
+    """Natural-log probabilities of the likeliest tokens at one step, the chosen one among them."""
+    if reply.logprobs is None or index >= len(reply.logprobs):
+        return {}
+    step = reply.logprobs[index]
+    return {**dict(step.top), step.token: step.logprob}
+
+
+def reasons(record: Record, comparison: Comparison) -> list[str]:
+    """What may explain a difference, the likeliest first."""
+    wanted = [d for d in comparison.differences if d.what == "model_sha256" or d.what.startswith("engine.")]
+    found = [f"{d.what.removeprefix('engine.')} was {d.a}, is {d.b}" for d in wanted]
+    if record.promise == "seed-only":
+        found.append("only the seed was promised")
+    return found

@@ -1,0 +1,58 @@
+"""`infer replay`: identical, or where and why not."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.cli_helpers import infer, one_error_line, script
+from tests.tiny_gguf import write_tiny_gguf
+
+
+def _last_id() -> str:
+    return infer("records", "list", "--limit", "1").text.split("\t")[0]
+
+
+@pytest.mark.parametrize("mode", [[], ["--fast"], ["--invariant"]])
+@pytest.mark.parametrize("how", [[], ["-t", "2", "--seed", "9", "--samples", "3"]])
+def test_a_run_replays_to_the_same_digest(tmp_path: Path, mode: list[str], how: list[str]) -> None:
+    tiny = write_tiny_gguf(tmp_path / "tiny.gguf")
+    assert infer("run", "-m", tiny, "hello", "-n", "10", "--stop", "zzz", *mode, *how).code == 0
+    for line in infer("records", "list").text.splitlines():
+        done = infer("replay", line.split("\t")[0])
+        assert (done.code, done.text, done.err) == (0, "identical\n", "")
+
+
+def test_another_model_file_is_noticed_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_gguf(path, seed=1)
+    infer("run", "-m", path, "--raw", "hello", "-n", "20")
+    write_tiny_gguf(path, seed=2)
+    done = infer("replay", _last_id())
+    assert done.code == 9
+    assert done.text.startswith("differs at token ")
+    assert "log-probability" in done.text
+    assert "model_sha256 was" in done.text
+
+
+def test_a_reply_that_a_deadline_cut_is_compared_as_a_prefix(tmp_path: Path) -> None:
+    slow = script(tmp_path, step_s=0.05, default_reply="word " * 10)
+    assert infer("run", "-m", slow, "hi", "--deadline", "500ms").code == 7
+    script(tmp_path, default_reply="word " * 10)
+    assert infer("replay", _last_id()).text == "identical\n"
+    script(tmp_path, default_reply="other " * 10)
+    assert infer("replay", _last_id()).code == 9
+
+
+def test_what_cannot_be_replayed_says_why(tmp_path: Path, own_home: Path) -> None:
+    one_error_line(infer("replay", "feed"), 2, "feed")
+    infer("run", "-m", "fake", "secret", "--private")
+    one_error_line(infer("replay", _last_id()), 2, "private")
+    with sqlite3.connect(own_home / "data" / "records.sqlite") as store:
+        assert not any("secret" in line for line in store.iterdump())
+    gone = write_tiny_gguf(tmp_path / "gone.gguf")
+    infer("run", "-m", gone, "--raw", "hello", "-n", "3")
+    gone.unlink()
+    one_error_line(infer("replay", _last_id()), 3, "gone.gguf")
