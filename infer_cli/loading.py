@@ -137,7 +137,8 @@ class Loading:
 
         native.log_to(self._native_fd)
         native.last_words_to(self._native_fd)
-        self._spec = replace(self._spec, gpu_layers=self._plan_layers(), devices=self._device_names())
+        self._spec = replace(self._spec, devices=self._device_names())
+        self._spec = replace(self._spec, gpu_layers=self._plan_layers())
         self.policy = self._choose_policy()
         self._spec = replace(self._spec, use_extra_bufts=self.policy.use_extra_bufts)
         if self._spec.gpu_layers == 0:
