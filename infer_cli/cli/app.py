@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infer_cli import __version__
-from infer_cli.cli import config, devices, doctor, models, records, replay, run
+from infer_cli.cli import config, devices, doctor, models, records, replay, run, tokens
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.userconfig import config_path, read_config
 
@@ -38,6 +38,7 @@ def _top(
 
 app.command("run")(run.run)
 app.command("replay")(replay.replay)
+app.command("tokens")(tokens.tokens)
 app.add_typer(models.app, name="models")
 app.add_typer(records.app, name="records")
 app.command("devices")(devices.devices)

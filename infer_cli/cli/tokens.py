@@ -1,0 +1,361 @@
+"""`infer tokens`: how many tokens a text is, which ones, and whether they fit. Loads no weights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, Optional
+
+import typer
+
+from infer_cli.cli import options as o
+from infer_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.cli.terminal import Notices
+    from infer_cli.gguf import Header
+    from infer_cli.supervisor import Worker
+    from infer_cli.tokenizer import TiktokenTokenizer
+
+# Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
+# ruff: noqa: UP045
+
+Shown = Literal["count", "ids", "pieces", "json"]
+
+_PIECE_STYLES = (
+    "black on bright_cyan",
+    "black on bright_yellow",
+    "black on bright_green",
+    "black on bright_magenta",
+)
+
+
+def tokens(
+    text: Annotated[Optional[list[str]], typer.Argument(help="The text; words are joined.")] = None,
+    model: o.Model = None,
+    file: Annotated[
+        Optional[list[str]],
+        typer.Option("-f", "--file", help="Count a file; `-` is stdin. May be repeated."),
+    ] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Show the ids.")] = False,
+    pieces: Annotated[
+        bool, typer.Option("--pieces", help="Show what each token stands for; a line each in a pipe.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text, ids included.")] = False,
+    add_special: Annotated[
+        bool,
+        typer.Option("--add-special", help="Add the tokens that the model wants around a text (BOS, EOS)."),
+    ] = False,
+    parse_special: Annotated[
+        bool, typer.Option("--parse-special", help="Let the text contain control tokens.")
+    ] = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    offline: o.Offline = False,
+) -> int:
+    """Count tokens of a text, of files or of stdin, as a model would. Loads no weights."""
+    from infer_cli.supervisor import supervise
+
+    if ids + pieces + as_json > 1:
+        raise UsageError("--ids, --pieces and --json exclude each other")
+    shown: Shown = "ids" if ids else "pieces" if pieces else "json" if as_json else "count"
+    words, names = tuple(text or ()), tuple(file or ())
+    if not words and not names and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError("there is no text to count", "give it as an argument, with -f FILE, or on stdin")
+
+    def work(worker: Worker) -> int:
+        from infer_cli.cli.terminal import Notices
+
+        notices = Notices(quiet=quiet, stats=False)
+        try:
+            source = _open(model, offline, quiet, notices, worker)
+            counter = _Counter(source, add_special=add_special, parse_special=parse_special)
+            _Report(counter, shown).of(_inputs(words, names))
+        finally:
+            notices.clear()
+        return 0
+
+    return supervise(work, verbose=verbose)
+
+
+# --- what is counted ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A text to be read once. `name` is None for the arguments and for a lone stdin."""
+
+    name: str | None
+    blocks: Callable[[], Iterator[bytes]]
+
+
+def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[_Input]:
+    inputs = []
+    if words:
+        data = " ".join(words).encode("utf-8", "surrogateescape")
+        inputs.append(_Input(None, lambda: iter((data,))))
+    inputs += [_Input("stdin" if name == "-" else name, _reader(name)) for name in names]
+    return inputs or [_Input(None, _reader("-"))]
+
+
+def _reader(name: str) -> Callable[[], Iterator[bytes]]:
+    def blocks() -> Iterator[bytes]:
+        from infer_cli.tokenizer import BLOCK_BYTES
+
+        try:
+            with contextlib.nullcontext(_stdin()) if name == "-" else Path(name).open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    yield block
+        except OSError as e:
+            raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
+
+    return blocks
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise UsageError("there is no stdin to read")
+    return sys.stdin.buffer
+
+
+# --- what counts ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model's vocabulary. `vocab` loads llama.cpp's; `exact` does without it where it can."""
+
+    name: str
+    window: int | None
+    vocab: Callable[[], Vocab]
+    exact: TiktokenTokenizer | None
+    without_exact: Literal["llama.cpp", "fake"]
+    header: Header | None
+
+
+def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worker: Worker) -> _Source:
+    from infer_cli.loading import is_fake
+
+    if is_fake(model):
+        assert model is not None
+        return _fake(model)
+    from infer_cli.cli.pull_progress import PullProgress
+    from infer_cli.gguf import read_header
+    from infer_cli.shelf import resolve
+    from infer_cli.tokenizer import exact_tokenizer
+
+    with PullProgress(quiet) as progress:
+        found = resolve(model, offline=offline, on_fetch=progress.notice, on_event=progress.event)
+    header = read_header(found.path)
+    vocab = _once(lambda: _load_vocab(found.path, worker))
+    exact = exact_tokenizer(header, vocab, lambda: notices.status("checking this vocabulary, once"))
+    notices.clear()
+    return _Source(found.name, header.hyperparameter("context_length"), vocab, exact, "llama.cpp", header)
+
+
+def _fake(model: str) -> _Source:
+    from infer_cli.backend.fake import FakeScript, FakeVocab
+
+    path = model.partition(":")[2]
+    script = FakeScript.read(Path(path)) if path else FakeScript()
+    return _Source(model, script.n_ctx_train, FakeVocab, None, "fake", None)
+
+
+def _once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
+    import threading
+
+    lock = threading.Lock()
+    loaded: list[Vocab] = []
+
+    def get() -> Vocab:
+        with lock:
+            if not loaded:
+                loaded.append(load())
+            return loaded[0]
+
+    return get
+
+
+def _load_vocab(path: Path, worker: Worker) -> Vocab:
+    from infer_cli.backend import native
+    from infer_cli.backend.llama_model import LlamaModel
+    from infer_cli.backend.spec import ModelSpec
+
+    native.log_to(worker.native_fd)
+    native.last_words_to(worker.native_fd)
+    model = LlamaModel(ModelSpec(path, vocab_only=True))
+    _models.append(model)
+    return model.vocab
+
+
+_models: list[object] = []  # a vocabulary does not keep its model alive
+
+
+class _Counter:
+    """Tokenizes inputs; `method` says by what, once they are read."""
+
+    def __init__(self, source: _Source, *, add_special: bool, parse_special: bool) -> None:
+        self.source = source
+        self._exact = None if parse_special else source.exact
+        self._parse_special = parse_special
+        self._before, self._after = self._frame() if add_special else ([], [])
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        from infer_cli.tokenizer import frame
+
+        return frame(self.source.header, self.source.vocab())
+
+    @property
+    def method(self) -> str:
+        if self._exact is None or self._exact.n_by_llama_cpp:
+            return self.source.without_exact
+        return "tiktoken"
+
+    def ids(self, item: _Input) -> Iterator[list[int]]:
+        """The ids of an input, a stretch at a time."""
+        yield self._before
+        if self._exact is not None:
+            from infer_cli.machine import default_threads
+
+            yield from self._exact.tokenize_blocks(item.blocks(), default_threads())
+        else:
+            text = b"".join(item.blocks())
+            vocab = self.source.vocab()
+            yield vocab.tokenize_special(text) if self._parse_special else vocab.tokenize(text)
+        yield self._after
+
+    def count(self, item: _Input) -> int:
+        if self._exact is None:
+            return sum(map(len, self.ids(item)))
+        from infer_cli.machine import default_threads
+
+        n = self._exact.count_blocks(item.blocks(), default_threads())
+        return len(self._before) + n + len(self._after)
+
+    def piece(self, token: int) -> bytes:
+        if self._exact is not None and token not in (*self._before, *self._after):
+            return self._exact.piece(token)
+        return self.source.vocab().token_text(token)
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+class _Report:
+    def __init__(self, counter: _Counter, shown: Shown) -> None:
+        self._counter, self._shown = counter, shown
+        self._out: BinaryIO = sys.stdout.buffer
+
+    def of(self, inputs: list[_Input]) -> None:
+        counts = []
+        for item in inputs:
+            if self._shown == "json":
+                counts.append(self._json(item, alone=len(inputs) == 1))
+                continue
+            if self._shown != "count" and len(inputs) > 1:
+                self._line(f"{item.name or 'text'}:")
+            if self._shown == "ids":
+                counts.append(self._ids(self._counter.ids(item)))
+                self._line("")
+            elif self._shown == "pieces":
+                counts.append(self._pieces(self._counter.ids(item)))
+            else:
+                counts.append(self._counter.count(item))
+            if len(inputs) > 1:
+                self._line(f"{counts[-1]}\t{item.name or 'text'}")
+        total = sum(counts)
+        if self._shown == "json":
+            if len(inputs) > 1:
+                self._write_json({"total": {"n_inputs": len(inputs), **self._facts(total)}})
+            return
+        self._line(f"{total}\ttotal" if len(inputs) > 1 else f"{total} tokens")
+        self._line(self._fit(total))
+
+    def _line(self, text: str) -> None:
+        self._out.write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+    def _fit(self, n_tokens: int) -> str:
+        source = self._counter.source
+        if source.window is None:
+            return f"{source.name} does not say how large its window is"
+        left = source.window - n_tokens
+        outcome = f"yes, {left} left" if left >= 0 else f"no, {-left} too many"
+        return f"fits the window of {source.name} ({source.window}): {outcome}"
+
+    def _facts(self, n_tokens: int) -> dict[str, object]:
+        source = self._counter.source
+        window = source.window
+        return {
+            "n_tokens": n_tokens,
+            "method": self._counter.method,
+            "model": source.name,
+            "window": window,
+            "fits": None if window is None else n_tokens <= window,
+            "left": None if window is None else window - n_tokens,
+        }
+
+    def _ids(self, stretches: Iterable[list[int]], joint: bytes = b" ") -> int:
+        n = 0
+        for ids in stretches:
+            if ids:
+                self._out.write((joint if n else b"") + joint.join(b"%d" % i for i in ids))
+                n += len(ids)
+        return n
+
+    def _json(self, item: _Input, *, alone: bool) -> int:
+        """Ids first: they are written as they come, and the count is known after."""
+        self._out.write(b'{"ids": [')
+        n = self._ids(self._counter.ids(item), b", ")
+        self._out.write(b"], ")
+        facts = self._facts(n) if alone else {"name": item.name, **self._facts(n)}
+        self._out.write(json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace")[1:] + b"\n")
+        return n
+
+    def _write_json(self, value: dict[str, object]) -> None:
+        self._line(json.dumps(value, ensure_ascii=False))
+
+    def _pieces(self, stretches: Iterable[list[int]]) -> int:
+        n = 0
+        if not sys.stdout.isatty():
+            for ids in stretches:
+                self._out.writelines(f"{i}\t{shown_piece(self._counter.piece(i))}\n".encode() for i in ids)
+                n += len(ids)
+            return n
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(highlight=False, soft_wrap=True)
+        colours = console.color_system is not None and not console.no_color
+        for ids in stretches:
+            line = Text()
+            for i in ids:
+                piece = self._counter.piece(i)
+                style = _PIECE_STYLES[n % len(_PIECE_STYLES)] if colours else ""
+                line.append(shown_piece(piece) + ("" if colours else "|"), style)
+                if piece.endswith(b"\n"):
+                    line.append("\n")
+                n += 1
+            console.print(line, end="")
+        console.print()
+        return n
+
+
+def shown_piece(piece: bytes) -> str:
+    """A piece in one line: control characters and bytes that are no character are escaped."""
+    try:
+        text = piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in piece)
+    return "".join(
+        "\\\\"
+        if char == "\\"
+        else char
+        if char.isprintable()
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )

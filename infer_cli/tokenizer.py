@@ -1,0 +1,423 @@
+"""Token ids without llama.cpp: a `tiktoken.Encoding` made of a GGUF's own vocabulary, where that is exact.
+
+Exact is proven per vocabulary: its merges are turned into ranks that leave no choice (`bpe_vocab`), Unicode
+categories of tiktoken are compared with llama.cpp's, and a probe text, every token's own text among it, must
+give llama.cpp's ids. The verdict is kept in the cache directory, under a hash of vocabulary and versions.
+
+What tiktoken can't do for one text (bytes that are not UTF-8, bytes without a token, runs so long that its
+regular expressions give up) llama.cpp does. Knows no weights, no prompts and no output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from infer_cli.bpe_vocab import NotRepresentable, rank_order, token_bytes
+from infer_cli.digests import write_atomic
+from infer_cli.paths import cache_dir
+from infer_cli.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS, PreTokenizer, as_known
+
+if TYPE_CHECKING:
+    import tiktoken
+
+    from infer_cli.backend.base import Vocab
+    from infer_cli.gguf import Header
+
+_T = TypeVar("_T")
+
+_VERSION = 1  # of the proof and of the file that keeps its outcome
+_TOKENS, _TYPES, _MERGES = (f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "merges"))
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama_token_type
+# Tokens that llama.cpp makes USER_DEFINED whatever the file says (llama-vocab.cpp, gpt-oss).
+_MADE_USER_DEFINED = frozenset({b"<|channel|>", b"<|message|>", b"<|start|>", b"<|constrain|>"})
+_NEVER_IN_UTF8 = bytes([0xC0, 0xC1, *range(0xF5, 0x100)])
+
+BLOCK_BYTES = 1 << 20
+_NEAR_END = 1 << 12
+# Where every pattern of `pretokenizers` starts a new piece, and no earlier text changes what follows: between
+# a line's single end and a letter or digit ...
+_LINE_CUT = re.compile(
+    rb"(?:[!-~]|[\xd0\xd1][\x80-\xbf]|[\xe4-\xe9][\x80-\xbf]{2}|\xe3\x80[\x81\x82]|\xef[\xbc\xbd][\x80-\xbf])\n"
+    rb"(?=[A-Za-z0-9]|[\xd0\xd1\xe4-\xed]|\xe3[\x81-\x83])"
+)
+# ... and between a letter and a space before a letter.
+_CUT = re.compile(_LINE_CUT.pattern + rb"|[A-Za-z](?= [A-Za-z])")
+_CROSSES_A_CUT = re.compile(rb"[A-Za-z] |\n[^\s]")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether tiktoken is exact for a vocabulary, and if so what its encoding is made of.
+
+    `order`: ids of the tokens of two bytes and more, lowest rank first. `added`: ids of the tokens that are
+    found in text before anything else, in llama.cpp's order.
+    """
+
+    exact: bool
+    reason: str = ""
+    order: tuple[int, ...] = ()
+    added: tuple[int, ...] = ()
+
+
+class TiktokenTokenizer:
+    """`backend.base.Vocab.tokenize` by tiktoken. Safe to call from any thread.
+
+    `load_vocab` gives llama.cpp's vocabulary; it is called at most once, and only if needed.
+    `n_by_llama_cpp` counts the texts that llama.cpp tokenized.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        pre: PreTokenizer,
+        order: Sequence[int],
+        added: Sequence[int],
+        load_vocab: Callable[[], Vocab],
+    ) -> None:
+        import tiktoken
+
+        meanings = token_bytes(tokens)
+        byte_ids = {meaning[0]: i for i, meaning in enumerate(meanings) if meaning and len(meaning) == 1}
+        self._ids = [byte_ids.get(byte, -1) for byte in range(256)] + list(order)
+        ranks = {bytes([byte]): byte for byte in range(256)}
+        for rank, token in enumerate(order, 256):
+            meaning = meanings[token]
+            assert meaning is not None
+            ranks[meaning] = rank
+        self._encoding: tiktoken.Encoding = tiktoken.Encoding(
+            "gguf", pat_str=pre.pattern, mergeable_ranks=ranks, special_tokens={}
+        )
+        self._no_token = bytes(b for b in range(256) if b not in byte_ids and b not in _NEVER_IN_UTF8)
+        self._added = [(tokens[i], i) for i in added]
+        self._added_starts = sorted({text[:4] for text, _ in self._added})
+        self._tokens, self._meanings = tokens, meanings
+        crossing = any(_CROSSES_A_CUT.search(text) for text, _ in self._added)
+        self._cut = None if crossing else _CUT if pre.splits_words else _LINE_CUT
+        self._load_vocab = load_vocab
+        self._lock = threading.Lock()
+        self._vocab: Vocab | None = None
+        self.n_by_llama_cpp = 0
+
+    def tokenize(self, text: bytes) -> list[int]:
+        """Ids of plain text: no special token is added or recognized, USER_DEFINED ones match."""
+        ids: list[int] = []
+        table = self._ids
+        for part in self._parts(text):
+            if isinstance(part, int):
+                ids.append(part)
+                continue
+            ranks = self._ranks(part)
+            if ranks is None:
+                return self._by_llama_cpp(text)
+            ids += [table[rank] for rank in ranks]
+        return ids
+
+    def count(self, text: bytes) -> int:
+        """How many ids `tokenize` gives."""
+        n = 0
+        for part in self._parts(text):
+            ranks = [part] if isinstance(part, int) else self._ranks(part)
+            if ranks is None:
+                return len(self._by_llama_cpp(text))
+            n += len(ranks)
+        return n
+
+    def tokenize_blocks(self, blocks: Iterable[bytes], n_threads: int) -> Iterator[list[int]]:
+        """Ids of one long text that comes in blocks, a list for each stretch, in order.
+
+        The ids are those of the whole text. Memory holds a few blocks where the text has words or lines.
+        """
+        return self._in_threads(self.tokenize, blocks, n_threads)
+
+    def count_blocks(self, blocks: Iterable[bytes], n_threads: int) -> int:
+        """How many ids `tokenize_blocks` gives."""
+        return sum(self._in_threads(self.count, blocks, n_threads))
+
+    def _in_threads(
+        self, work: Callable[[bytes], _T], blocks: Iterable[bytes], n_threads: int
+    ) -> Iterator[_T]:
+        """Results for the stretches of a text, in order. tiktoken works without Python's lock."""
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        with ThreadPoolExecutor(n_threads, "infer-tokenize") as pool:
+            running: deque[Future[_T]] = deque()
+            for stretch in self._stretches(blocks):
+                running.append(pool.submit(work, stretch))
+                if len(running) > n_threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+    def piece(self, token: int) -> bytes:
+        """Bytes that a token of some text stands for."""
+        meaning = self._meanings[token]
+        return self._tokens[token] if meaning is None else meaning
+
+    def _stretches(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        held = b""
+        for block in blocks:
+            # Only what is new can have a new cut; a few bytes before it may begin one.
+            end = self._last_cut(held, block) if self._cut is not None else 0
+            text = held + block
+            if end:
+                yield text[:end]
+            held = text[end:]
+        if held:
+            yield held
+
+    def _last_cut(self, held: bytes, block: bytes) -> int:
+        """The last cut after `held`, as an index into both; 0 where there is none."""
+        assert self._cut is not None
+        text = held[-8:] + block
+        for start in (max(0, len(text) - _NEAR_END), 0):
+            ends = [match.end() for match in self._cut.finditer(text, start)]
+            if ends:
+                return len(held) - min(8, len(held)) + ends[-1]
+        return 0
+
+    def _parts(self, text: bytes) -> list[bytes | int]:
+        """The text with added tokens taken out, the longest first everywhere (`tokenizer_st_partition`)."""
+        starts = tuple(start for start in self._added_starts if start in text)
+        parts: list[bytes | int] = [text] if text else []
+        if not starts:
+            return parts
+        for added, token in self._added:
+            if not added.startswith(starts) or added not in text:
+                continue
+            split: list[bytes | int] = []
+            for part in parts:
+                if isinstance(part, int) or added not in part:
+                    split.append(part)
+                    continue
+                for i, piece in enumerate(part.split(added)):
+                    if i:
+                        split.append(token)
+                    if piece:
+                        split.append(piece)
+            parts = split
+        return parts
+
+    def _ranks(self, text: bytes) -> list[int] | None:
+        """tiktoken's ranks; None where it is not to be trusted with this text."""
+        if self._no_token and len(text.translate(None, self._no_token)) != len(text):
+            return None
+        try:
+            ranks = self._encoding.encode_ordinary(text.decode("utf-8"))
+        except UnicodeDecodeError:
+            return None
+        except BaseException as e:
+            if type(e).__name__ != "PanicException":  # Rust's, and no Exception
+                raise
+            return None
+        # tiktoken drops what its pattern does not match.
+        return ranks if self._encoding.decode_bytes(ranks) == text else None
+
+    def _by_llama_cpp(self, text: bytes) -> list[int]:
+        with self._lock:
+            if self._vocab is None:
+                self._vocab = self._load_vocab()
+            self.n_by_llama_cpp += 1
+        return self._vocab.tokenize(text)
+
+
+def exact_tokenizer(
+    header: Header, load_vocab: Callable[[], Vocab], on_check: Callable[[], None] = lambda: None
+) -> TiktokenTokenizer | None:
+    """A tokenizer whose ids are llama.cpp's, made without it; None where there is no such thing.
+
+    A vocabulary that was never seen is checked first, which takes llama.cpp and some seconds: `on_check`
+    is called before. Raises what `load_vocab` raises, ModelInvalid for a damaged header.
+    """
+    name = header.metadata.get("tokenizer.ggml.pre") or "default"
+    pre = PRE_TOKENIZERS.get(str(name))
+    if pre is None or header.metadata.get("tokenizer.ggml.model") != "gpt2":
+        return None
+    if not {_TOKENS, _TYPES, _MERGES} <= header.arrays.keys():
+        return None
+    tokens: list[bytes] = header.array(_TOKENS)
+    path = cache_dir() / "vocabularies" / f"{_vocabulary_hash(header)}.json"
+    verdict = _read_verdict(path, len(tokens))
+    if verdict is None:
+        on_check()
+        verdict = judge(header, pre, load_vocab())
+        # A cache that cannot be written costs time, nothing else.
+        with contextlib.suppress(OSError):
+            write_atomic(path, _as_json(verdict))
+    if not verdict.exact:
+        return None
+    return TiktokenTokenizer(tokens, pre, verdict.order, verdict.added, load_vocab)
+
+
+def frame(header: Header | None, vocab: Vocab) -> tuple[list[int], list[int]]:
+    """Ids that llama.cpp puts before and after a text where special tokens are asked for."""
+    kind = None if header is None else header.metadata.get("tokenizer.ggml.model")
+    if kind in ("rwkv", "plamo2"):
+        return [], []
+    before = [vocab.bos] if vocab.add_bos and vocab.bos is not None else []
+    if header is not None and kind == "bert":  # [CLS] and [SEP], whatever the file says of BOS and EOS
+        separator = header.get_int("tokenizer.ggml.seperator_token_id")  # the format's own spelling
+        bos = 101 if vocab.bos is None else vocab.bos
+        return [bos], [102 if separator is None else separator]
+    return before, [vocab.eos] if vocab.add_eos and vocab.eos is not None else []
+
+
+# --- the proof ------------------------------------------------------------------------------------
+
+
+def judge(header: Header, pre: PreTokenizer, vocab: Vocab) -> Verdict:
+    """Whether tiktoken gives llama.cpp's ids with this vocabulary. `vocab` is llama.cpp's."""
+    tokens: list[bytes] = header.array(_TOKENS)
+    types: list[int] = header.array(_TYPES)
+    try:
+        if category := _differing_category():
+            raise NotRepresentable(f"tiktoken and llama.cpp differ in which characters are {category}")
+        added = _added_tokens(tokens, types, vocab)
+        order = rank_order(tokens, header.array(_MERGES), ignore_merges=pre.ignore_merges)
+        tokenizer = TiktokenTokenizer(tokens, pre, order, added, lambda: vocab)
+        for text in probe_texts(tokens, added):
+            if tokenizer.tokenize(text) != vocab.tokenize(text):
+                raise NotRepresentable(f"the ids of {text[:60]!r} differ")
+    except NotRepresentable as e:
+        return Verdict(False, str(e))
+    return Verdict(True, order=tuple(order), added=tuple(added))
+
+
+def _added_tokens(tokens: Sequence[bytes], types: Sequence[int], vocab: Vocab) -> list[int]:
+    """Tokens that llama.cpp finds in plain text before anything else, in its order: the longest first."""
+    if len(types) < len(tokens):
+        raise NotRepresentable("not every token has a type")
+    control = {token.id for token in vocab.control_tokens()}
+    added = [
+        i
+        for i, (text, kind) in enumerate(zip(tokens, types[: len(tokens)], strict=True))
+        if text
+        and i not in control
+        and (kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) or text in _MADE_USER_DEFINED)
+    ]
+    by_length: dict[int, list[bytes]] = {}
+    for i in added:
+        by_length.setdefault(len(tokens[i]), []).append(tokens[i])
+    for length, texts in by_length.items():
+        for n in range(1, length):
+            heads = {text[:n]: text for text in texts}
+            if any(heads.get(text[-n:], text) != text for text in texts):
+                raise NotRepresentable("added tokens of one length may overlap: which comes first is open")
+    return sorted(added, key=lambda i: -len(tokens[i]))
+
+
+@functools.cache
+def _differing_category() -> str | None:
+    """The first category in which tiktoken's regular expressions have other characters than llama.cpp."""
+    import tiktoken
+
+    every_byte = {bytes([byte]): byte for byte in range(256)}
+    text = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+    for category, digest in CATEGORY_DIGESTS.items():
+        encoding = tiktoken.Encoding(
+            "category", pat_str=as_known(category), mergeable_ranks=every_byte, special_tokens={}
+        )
+        matched = bytes(encoding.encode_ordinary(text))  # what does not match is dropped
+        if hashlib.sha256(matched).hexdigest() != digest:
+            return category
+    return None
+
+
+_PROBES = (
+    "def f(x):\n\treturn {'a': x[0]**2, \"b\": -1.5e-3}  # it's we'll I'VE they'Re don'T\r\n\r\n",
+    '    if (a != b && c <= 0x1F) {\n        std::cout << "\\n";\n    }\n\n\n/* … */\n',
+    "我想在apple工作1314151天～ 日本語のテキスト、カタカナ・ひらがな゛。한국어 문장입니다. \u3000全角　スペ",
+    "👨‍👩‍👧‍👦 👩🏽‍💻 🏳️‍🌈 ☕️ 😀😁 1️⃣ 🇩🇪",
+    "שלום עולם، مرحبا بالعالم ١٢٣٤٥ ۱۲۳ हिन्दी १२३ ภาษาไทย ไก่ Việt Cửa e\u0301 à\u0323\u0307 កាន់តែ",
+    "1 12 123 1234 12345 123456 1234567 3.14159 1,000,000 ²³ ½ Ⅷ ①② ٣٤ 2٣4٥67",
+    " a  b   c    d\te\t\tf \t g\n\nh\r\ni \n j\n \n\n  k\u00a0l\u2003\u2028m\u0085n\u000b\u000co \u200b p",
+    "x \n y  \n\n z\t\n1 \n2  3   4 ! ? .  -- ... !!\n\n?\n/ //\n///n !\r\n",
+    "<|im_start|> <s></s> [INST] <unk> <|endoftext|>",
+    "\x00\x01\x1b\x7f\u00ad\u200e\u202e\ufeff\ufffd\ufffe\ue000\U000f0000\U0010ffff\U00010d40\U0001fae9\u0378",
+    "''' 's 'S 'll'LL 'x 'ſ '\u212a \u0130's O'Reilly's l'été",
+)
+_RUN_LENGTH = 1000  # longer runs may overflow the stack of llama.cpp's regular expressions
+_RUNS = ("a", " ", "\n", "\t", "1", "-", "é", "中", "あ", "😀", "ab", " a", "\n ", "\r\n", "a1", "'s", ".\n")
+
+
+def probe_texts(tokens: Sequence[bytes], added: Sequence[int]) -> Iterator[bytes]:
+    """Texts whose ids must be equal: scripts, white space, long runs, every token, added tokens."""
+    for text in _PROBES:
+        yield text.encode()
+    yield "\n".join(_PROBES).encode()
+    for run in _RUNS:
+        yield (run * _RUN_LENGTH).encode()
+        yield f"x{run * 7}y {run * 50}1".encode()
+    meanings = [meaning for meaning in token_bytes(tokens) if meaning is not None]
+    for start in range(0, len(meanings), 1000):
+        some = meanings[start : start + 1000]
+        for joint in (b"", b"\n"):
+            yield joint.join(some).decode("utf-8", "ignore").encode()
+    texts = [tokens[i] for i in added]
+    for start in range(0, len(texts), 200):
+        some = texts[start : start + 200]
+        for joint in (b"", b" ", b"a", b"\n", b" \n b"):
+            yield b"x" + joint + joint.join(some) + joint + b"y"
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+
+def _vocabulary_hash(header: Header) -> str:
+    """Of all in the header that ids depend on, and of the versions that the verdict holds for."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256()
+    facts = {
+        key: value
+        for key, value in header.metadata.items()
+        if key in ("general.name", "general.architecture")
+        or (key.startswith("tokenizer.") and not key.startswith("tokenizer.chat_template"))
+    }
+    digest.update(
+        json.dumps(
+            [_VERSION, version("tiktoken"), version("llama_cpp_python"), sorted(facts.items())]
+        ).encode()
+    )
+    with header.path.open("rb") as file:
+        for key in (_TOKENS, _TYPES, _MERGES):
+            array = header.arrays[key]
+            file.seek(array.offset)
+            digest.update(f"{key} {array.count} {array.n_bytes}\n".encode())
+            digest.update(file.read(array.n_bytes))
+    return digest.hexdigest()
+
+
+def _as_json(verdict: Verdict) -> bytes:
+    data = {
+        "exact": verdict.exact,
+        "reason": verdict.reason,
+        "order": verdict.order,
+        "added": verdict.added,
+    }
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
+def _read_verdict(path: Path, n_tokens: int) -> Verdict | None:
+    """The kept verdict; None if there is none that can be read."""
+    try:
+        data = json.loads(path.read_bytes())
+        verdict = Verdict(
+            bool(data["exact"]),
+            str(data["reason"]),
+            tuple(map(int, data["order"])),
+            tuple(map(int, data["added"])),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    ids = (*verdict.order, *verdict.added)
+    return verdict if not ids or (min(ids) >= 0 and max(ids) < n_tokens) else None

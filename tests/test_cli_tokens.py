@@ -1,0 +1,186 @@
+"""`infer tokens` as its user meets it: counts, ids, pieces, JSON, several files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from infer_cli.cli.tokens import shown_piece
+from tests.cli_helpers import Outcome, infer, lines_of, one_error_line, script
+from tests.tiny_gguf import gguf_bytes, metadata, write_tiny_gguf
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_tiny_gguf(tmp_path / "tiny.gguf")
+
+
+def test_a_text(tiny: Path) -> None:
+    done = infer("tokens", "-m", tiny, "hello", "the world")
+    assert (done.code, done.err) == (0, "")
+    assert done.text == "3 tokens\nfits the window of tiny (512): yes, 509 left\n"
+
+
+def test_json(tiny: Path) -> None:
+    done = infer("tokens", "-m", tiny, "--json", "hello the world")
+    facts = done.json
+    ids = facts.pop("ids")
+    assert isinstance(ids, list) and len(ids) == 3
+    assert facts.pop("method") == "tiktoken"
+    assert facts == {"n_tokens": 3, "model": "tiny", "window": 512, "fits": True, "left": 509}
+    first, *_ = infer("tokens", "-m", tiny, "--ids", "hello the world").text.splitlines()
+    assert first.split() == [str(i) for i in ids]
+
+
+def test_what_does_not_fit(tmp_path: Path) -> None:
+    model = script(tmp_path, n_ctx_train=256)
+    done = infer("tokens", "-m", model, "--json", stdin=b"x" * 300)
+    assert (done.json["n_tokens"], done.json["fits"], done.json["left"]) == (300, False, -44)
+    assert infer("tokens", "-m", model, stdin=b"x" * 300).text.endswith("(256): no, 44 too many\n")
+
+
+def test_the_fake_model() -> None:
+    done = infer("tokens", "-m", "fake", "--json", "abc")
+    assert (done.json["ids"], done.json["method"]) == ([97, 98, 99], "fake")
+
+
+def test_pieces_in_a_pipe(tiny: Path) -> None:
+    lines = infer("tokens", "-m", tiny, "--pieces", "the é😀\n\\").text.splitlines()
+    pieces = [line.split("\t")[1] for line in lines[:-2]]
+    assert pieces == ["the", " ", "é", "\\xf0", "\\x9f", "\\x98", "\\x80", "\\n", "\\\\"]
+    assert lines[-2] == "9 tokens"
+
+
+def test_control_tokens_are_text_unless_asked_for(tiny: Path) -> None:
+    def ids(*more: str) -> list[int]:
+        found = infer("tokens", "-m", tiny, "--json", *more, "<|im_end|>hello").json["ids"]
+        assert isinstance(found, list)
+        return found
+
+    assert len(ids()) == len("<|im_end|>") + 1
+    assert ids("--parse-special") == [2, ids()[-1]]
+    lines = infer("tokens", "-m", tiny, "--pieces", "--parse-special", "<|im_end|>hello").text.splitlines()
+    assert lines[0] == "2\t<|im_end|>"
+
+
+def test_what_llama_cpp_does_itself_says_so(tiny: Path) -> None:
+    done = infer("tokens", "-m", tiny, "--json", "--parse-special", "hello")
+    assert done.json["method"] == "llama.cpp"
+    done = infer("tokens", "-m", tiny, "--json", stdin=b"caf\xe9")
+    assert (done.json["method"], done.code) == ("llama.cpp", 0)
+
+
+def test_special_tokens_are_added_where_the_model_wants_them(tmp_path: Path) -> None:
+    wants = {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True}
+    model = write_tiny_gguf(tmp_path / "wants.gguf", overrides=wants)
+    plain = infer("tokens", "-m", model, "--json", "hello").json["ids"]
+    assert isinstance(plain, list) and len(plain) == 1
+    assert infer("tokens", "-m", model, "--json", "--add-special", "hello").json["ids"] == [1, *plain, 2]
+    lines = infer("tokens", "-m", model, "--pieces", "--add-special", "hello").text.splitlines()
+    assert lines[:3] == ["1\t<|im_start|>", f"{plain[0]}\thello", "2\t<|im_end|>"]
+
+
+def test_several_files(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("hello")
+    (tmp_path / "b").write_text("hello the world")
+    files = ("-f", tmp_path / "a", "-f", tmp_path / "b", "-f", "-")
+    done = infer("tokens", "-m", tiny, *files, stdin=b"the")
+    counts = [(1, tmp_path / "a"), (3, tmp_path / "b"), (1, "stdin"), (5, "total")]
+    assert done.text.splitlines()[:-1] == [f"{n}\t{name}" for n, name in counts]
+    *each, last = lines_of(infer("tokens", "-m", tiny, "--json", *files, stdin=b"the").out)
+    assert [(row["n_tokens"], row["name"]) for row in each] == [(n, str(name)) for n, name in counts[:-1]]
+    total = last["total"]
+    assert isinstance(total, dict) and (total["n_tokens"], total["n_inputs"]) == (5, 3)
+
+
+def test_an_empty_text(tiny: Path) -> None:
+    assert infer("tokens", "-m", tiny, "--json", stdin=b"").json["ids"] == []
+    assert infer("tokens", "-m", tiny, "--ids", stdin=b"").text.startswith("\n0 tokens\n")
+
+
+def test_a_long_text_is_the_sum_of_its_lines(tiny: Path) -> None:
+    """Longer than a block, so that it is cut, with the last line cut off."""
+    line = b"hello the world and he is of the system, 12 users\n"
+    one = infer("tokens", "-m", tiny, "--json", stdin=line).json
+    many = infer("tokens", "-m", tiny, "--json", stdin=line * 50_000 + b"hello").json
+    assert isinstance(one["ids"], list) and isinstance(many["ids"], list)
+    assert many["n_tokens"] == 50_000 * len(one["ids"]) + 1 == len(many["ids"])
+    assert many["ids"][: 2 * len(one["ids"])] == one["ids"] * 2
+    assert many["method"] == "tiktoken"
+
+
+def test_the_weights_are_not_read(tmp_path: Path) -> None:
+    """A gigabyte of weights that are not there (a hole in the file) costs neither time nor memory."""
+    shape, float32 = (2**28,), 0
+    head = gguf_bytes(metadata(512, None), [("token_embd.weight", shape, float32, b"")])
+    path = tmp_path / "large.gguf"
+    path.write_bytes(head)
+    os.truncate(path, len(head) + 2**30)
+    assert infer("tokens", "-m", path, "--json", "hello").json["n_tokens"] == 1  # checks the vocabulary
+    done, resident = _with_peak_memory("tokens", "-m", path, "--json", "hello")
+    assert (done.json["n_tokens"], done.json["method"]) == (1, "tiktoken")
+    assert resident < 2**28
+
+
+def _with_peak_memory(*arguments: str | Path) -> tuple[Outcome, int]:
+    """The outcome, and the most bytes that a process of it had resident."""
+    if sys.platform == "win32":
+        return infer(*arguments), 0
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = infer(*arguments)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    scale = 1 if sys.platform == "darwin" else 1024
+    return done, max(before, after) * scale
+
+
+def test_usage_errors(tiny: Path, tmp_path: Path) -> None:
+    one_error_line(infer("tokens", "-m", tiny, "--ids", "--json", "x"), 2, "--json", "exclude")
+    one_error_line(infer("tokens", "-m", tiny, "-f", tmp_path / "none"), 2, "none", "No such file")
+    one_error_line(infer("tokens", "-m", tiny, "-f", tmp_path), 2, "directory")
+    one_error_line(infer("tokens", "-m", tmp_path / "no.gguf", "x"), 3, "no.gguf")
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(struct.pack("<4sI", b"GGUF", 3))
+    one_error_line(infer("tokens", "-m", path, "x"), 4, "bad.gguf")
+
+
+def test_a_vocabulary_that_only_llama_cpp_reads(tmp_path: Path) -> None:
+    """Its pre-tokenizer has no single pattern."""
+    path = write_tiny_gguf(tmp_path / "other.gguf", overrides={"tokenizer.ggml.pre": "deepseek-llm"})
+    done = infer("tokens", "-m", path, "--json", "hello the world")
+    assert (done.code, done.json["method"]) == (0, "llama.cpp")
+
+
+@pytest.mark.parametrize(
+    ("piece", "shown"),
+    [
+        (b" the", " the"),
+        ("é中😀".encode(), "é中😀"),
+        (b"\xe4\xb8", "\\xe4\\xb8"),
+        (b"\n\t\r", "\\n\\t\\r"),
+        (b"\x1b[31m", "\\x1b[31m"),
+        ("\u202e\u200d".encode(), "\\u202e\\u200d"),
+        (b"\\n", "\\\\n"),
+    ],
+)
+def test_shown_piece(piece: bytes, shown: str) -> None:
+    assert shown_piece(piece) == shown
+
+
+@pytest.mark.weights
+def test_the_default_model_counts_as_llama_cpp_does(smollm2: Path) -> None:
+    text = "The quick brown fox, 12 345 日本語 😀\n\n  jumps."
+    ours = infer("tokens", "-m", smollm2, "--json", text).json
+    theirs = infer("tokens", "-m", smollm2, "--json", "--parse-special", text).json
+    assert (ours["method"], theirs["method"]) == ("tiktoken", "llama.cpp")
+    assert ours["ids"] == theirs["ids"]
+    assert json.dumps(ours["window"]) == "8192"
