@@ -1,6 +1,6 @@
 """Seconds that `infer --help` takes, against `python -c "import typer"` with the same interpreter.
 
-    python -m benchmarks.startup [--rounds 21]
+python -m benchmarks.startup [--rounds 21]
 """
 
 from __future__ import annotations

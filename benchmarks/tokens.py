@@ -68,7 +68,9 @@ def _write_text(path: Path, given: argparse.Namespace) -> int:
     except OSError as e:
         raise common.BenchmarkError(f"{given.text}: {e.strerror}: give a text with --text") from None
     size = given.megabytes * common.MB
-    path.write_bytes((once * (size // len(once) + 1))[:size])
+    with path.open("wb") as file:
+        for start in range(0, size, len(once)):
+            file.write(once[: size - start])
     return int(size)
 
 

@@ -126,9 +126,7 @@ def _against_llm(
         {
             "llm": timed(theirs, text, env),
             "infer (llm's question)": timed([*common.INFER, "run", *infer(threads)], text, env),
-            f"infer (llm's question, {half} threads)": timed(
-                [*common.INFER, "run", *infer(half)], text, env
-            ),
+            f"infer (llm's question, {half} threads)": timed([*common.INFER, "run", *infer(half)], text, env),
         },
         rounds,
     )

@@ -86,7 +86,10 @@ class _Text:
 
 
 class OneShot:
-    """Runs one job. `describe` gives the model and engine parts of a reply once they are known."""
+    """Runs one job. `describe` gives the model and engine parts of a reply.
+
+    `meanwhile` is called once while the engine is at work: for what will be needed at the end.
+    """
 
     def __init__(
         self,
@@ -95,14 +98,10 @@ class OneShot:
         vocab: Vocab,
         sink: Sink,
         describe: Callable[[], tuple[dict[str, object], dict[str, object]]],
+        meanwhile: Callable[[], None],
     ) -> None:
-        self._job, self._running, self._vocab, self._sink, self._describe = (
-            job,
-            running,
-            vocab,
-            sink,
-            describe,
-        )
+        self._job, self._running, self._vocab, self._sink = job, running, vocab, sink
+        self._describe, self._meanwhile = describe, meanwhile
         self._ids = [job.id if job.n_samples == 1 else f"{job.id}-{i}" for i in range(job.n_samples)]
         self._texts = [
             _Text(Utf8Stream(), ReasoningSplitter(job.reasoning_pairs, job.open_reasoning)) for _ in self._ids
@@ -135,6 +134,7 @@ class OneShot:
         replies: dict[int, Reply] = {}
         self._sink.start({"id": job.id, "samples": job.n_samples, "prompt_tokens": len(job.prompt_ids)})
         self._stream = self._running.service.submit(requests)
+        self._meanwhile()
         with contextlib.closing(iter(self._stream)) as events:  # type: ignore[type-var]
             for event in events:
                 sample = samples[event.request_id]

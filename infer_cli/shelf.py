@@ -265,16 +265,17 @@ def _wanted(model: str | None) -> _Wanted | InstalledModel:
         mark = hashlib.sha256(str(source).encode()).hexdigest()[:8]
         folder = f"{_SLUG.sub('-', str(source))[:80]}-{mark}"
         return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
-    catalogue = load_catalogue()
-    if model is not None and catalogue.get(model) is None and _looks_like_path(model):
+    if model is not None and _looks_like_path(model):
         source = parse_source(model)
         assert isinstance(source, LocalFile)  # it has no scheme
         return _at_path(source.path)
+    catalogue = load_catalogue()
     entry = catalogue.find(catalogue.default if model is None else model)
     return _Wanted(entry.name, models_dir() / entry.name, entry.sources, entry, entry.sha256, entry.size)
 
 
 def _looks_like_path(text: str) -> bool:
+    """Whether text can be no name: names have no separator, no dot at their start and no file's ending."""
     separators = {"/", "\\", os.sep}
     return text.startswith((".", "~")) or text.endswith(".gguf") or any(s in text for s in separators)
 

@@ -115,16 +115,17 @@ def test_a_long_text_is_the_sum_of_its_lines(tiny: Path) -> None:
 
 
 def test_the_weights_are_not_read(tmp_path: Path) -> None:
-    """A gigabyte of weights that are not there (a hole in the file) costs neither time nor memory."""
-    shape, float32 = (2**28,), 0
+    """Gigabytes of weights that are not there (a hole in the file) cost neither time nor memory."""
+    n_bytes = 2**24 if sys.platform == "win32" else 2**32  # where a hole takes no room
+    shape, float32 = (n_bytes // 4,), 0
     head = gguf_bytes(metadata(512, None), [("token_embd.weight", shape, float32, b"")])
     path = tmp_path / "large.gguf"
     path.write_bytes(head)
-    os.truncate(path, len(head) + 2**30)
+    os.truncate(path, len(head) + n_bytes)
     assert infer("tokens", "-m", path, "--json", "hello").json["n_tokens"] == 1  # checks the vocabulary
     done, resident = _with_peak_memory("tokens", "-m", path, "--json", "hello")
     assert (done.json["n_tokens"], done.json["method"]) == (1, "tiktoken")
-    assert resident < 2**28
+    assert resident < n_bytes // 2  # a child begins with what its parent, the test run, has resident
 
 
 def _with_peak_memory(*arguments: str | Path) -> tuple[Outcome, int]:

@@ -23,7 +23,7 @@ import typer
 import infer_cli
 from infer_cli.catalogue import load_catalogue
 from infer_cli.catalogue import user_path as user_catalogue
-from infer_cli.cli.app import app, call
+from infer_cli.cli.app import call, command_line
 from infer_cli.errors import ExitStatus
 from infer_cli.reply import as_json
 from infer_cli.types import FinishReason, Reply, Timings, Usage
@@ -35,6 +35,7 @@ from tests.test_imports import ROOMS
 
 def _is_ahead(page: Path) -> bool:
     """A page of a command that is being written: its module is there, the command is not."""
+    app = command_line()
     known = {group.name for group in app.registered_groups} | {c.name for c in app.registered_commands}
     return (REPO / "infer_cli" / "cli" / f"{page.stem}.py").is_file() and page.stem not in known
 
@@ -225,7 +226,7 @@ def commands() -> Iterator[tuple[str, Any]]:
         for key, sub in (inner or {}).items():
             yield from walk(f"{name} {key}".strip(), sub)
 
-    return walk("", typer.main.get_command(app))
+    return walk("", typer.main.get_command(command_line()))
 
 
 def options(command: Any) -> dict[str, tuple[list[str], str | None]]:
@@ -262,7 +263,7 @@ def test_no_page_lists_a_flag_that_its_commands_have_not() -> None:
 
 
 def test_flags_without_a_command_are_in_the_readme() -> None:
-    top = typer.main.get_command(app)
+    top = typer.main.get_command(command_line())
     for flag in options(top):
         assert f"`infer {flag}`" in read("README.md")
 

@@ -1,4 +1,4 @@
-"""How many layers go to a GPU, and what happens where they don't fit. The GPU is pretended; the model is tiny."""
+"""How many layers go to a GPU, and what happens where they don't fit. The GPU is pretended."""
 
 from __future__ import annotations
 

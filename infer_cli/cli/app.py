@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from infer_cli import __version__
-from infer_cli.cli import config, devices, doctor, models, records, replay, run, tokens
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.userconfig import config_path, read_config
 
-app = typer.Typer(
-    name="infer",
-    help="Answers from local language models that can be trusted and repeated.",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # Rich would cost more than all the rest of `infer --help`
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+# Name -> module of `infer_cli.cli` and what is in it: a function, or a Typer app of several commands.
+_COMMANDS = {
+    "run": ("run", "run"),
+    "replay": ("replay", "replay"),
+    "tokens": ("tokens", "tokens"),
+    "models": ("models", "app"),
+    "records": ("records", "app"),
+    "devices": ("devices", "devices"),
+    "doctor": ("doctor", "doctor"),
+    "config": ("config", "app"),
+}
 
 
 def _show_version(wanted: bool) -> None:
@@ -27,7 +31,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
 def _top(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -36,22 +39,36 @@ def _top(
     pass
 
 
-app.command("run")(run.run)
-app.command("replay")(replay.replay)
-app.command("tokens")(tokens.tokens)
-app.add_typer(models.app, name="models")
-app.add_typer(records.app, name="records")
-app.command("devices")(devices.devices)
-app.command("doctor")(doctor.doctor)
-app.add_typer(config.app, name="config")
+def command_line(names: Iterable[str] = _COMMANDS) -> typer.Typer:
+    """The app with these commands: building only the one that is called saves half of the start-up."""
+    app = typer.Typer(
+        name="infer",
+        help="Answers from local language models that can be trusted and repeated.",
+        no_args_is_help=True,
+        rich_markup_mode=None,  # Rich would cost more than all the rest of `infer --help`
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_top)
+    for name in names:
+        module, attribute = _COMMANDS[name]
+        found = getattr(importlib.import_module(f"infer_cli.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
+    return app
 
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
-    command = typer.main.get_command(app)
+    settings = read_config()
+    # A setting may be any command's, so the file's names are checked against all of them.
+    only_one = arguments and arguments[0] in _COMMANDS and not settings
+    command = typer.main.get_command(command_line(arguments[:1] if only_one else _COMMANDS))
     try:
         result = command.main(
-            arguments, prog_name="infer", standalone_mode=False, default_map=_defaults(command, read_config())
+            arguments, prog_name="infer", standalone_mode=False, default_map=_defaults(command, settings)
         )
     except typer.TyperException as e:
         raise _usage_error(e) from None

@@ -80,9 +80,8 @@ def _reply_to(record: Record, worker: Worker) -> tuple[Reply, Vocab, Record]:
     vocab = loading.vocab()
     job = job_of(record, tag_tokens(vocab, record.reasoning_pairs))
     running = loading.start(record.n_ctx or loading.window)
-    (reply,) = OneShot(
-        job, running, vocab, _Silent(), Description(model, record.model, running.facts).get
-    ).run()
+    description = Description(model, record.model, running.facts)
+    (reply,) = OneShot(job, running, vocab, _Silent(), description.get, description.prepare).run()
     again = record_of(
         reply,
         prompt_ids=job.prompt_ids,

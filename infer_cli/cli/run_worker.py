@@ -236,7 +236,13 @@ class _Run:
         running = loading.start(self._n_window)
         description = Description(model, self._options.model, running.facts)
         sink = _StatusSink(self._sink(job), self._notices)
-        shot = OneShot(job, running, loading.vocab(), sink, description.get)
+
+        def meanwhile() -> None:
+            description.prepare()
+            if not self._options.no_record:
+                import infer_cli.records.store  # noqa: F401
+
+        shot = OneShot(job, running, loading.vocab(), sink, description.get, meanwhile)
         interrupted = threading.Event()
 
         def interrupt(_signal_name: str) -> None:
@@ -322,6 +328,8 @@ class _Run:
 
 def _import_engine() -> None:
     """Import what generating needs. The load has begun and holds no Python lock."""
+    # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import infer_cli.backend.llama
     import infer_cli.oneshot  # noqa: F401
 
@@ -361,7 +369,7 @@ class Description:
         self, model: InstalledModel | None, name: str | None, facts: Callable[[], dict[str, object]]
     ) -> None:
         self._model, self._name, self._facts = model, name, facts
-        self._known: tuple[dict[str, object], dict[str, object]] | None = None
+        self._engine: dict[str, object] = {}
         self._sha256 = model.sha256 if model is not None else None
         self._hashing: threading.Thread | None = None
         if model is not None and self._sha256 is None:
@@ -373,24 +381,25 @@ class Description:
 
         self._sha256 = file_sha256(path)
 
-    def get(self) -> tuple[dict[str, object], dict[str, object]]:
-        if self._known is None:
+    def prepare(self) -> None:
+        """Gather what does not depend on the model's hash."""
+        if not self._engine:
             from infer_cli.fingerprint import fingerprint
 
-            if self._hashing is not None:
-                self._hashing.join()
             facts = self._facts()
-            name = self._model.name if self._model is not None else self._name
-            self._known = (
-                {"name": name, "sha256": self._sha256},
-                {
-                    "infer": facts["infer"],
-                    "llama_cpp": facts["llama_cpp"],
-                    "fingerprint": fingerprint(facts),
-                    "facts": facts,
-                },
-            )
-        return self._known
+            self._engine = {
+                "infer": facts["infer"],
+                "llama_cpp": facts["llama_cpp"],
+                "fingerprint": fingerprint(facts),
+                "facts": facts,
+            }
+
+    def get(self) -> tuple[dict[str, object], dict[str, object]]:
+        self.prepare()
+        if self._hashing is not None:
+            self._hashing.join()
+        name = self._model.name if self._model is not None else self._name
+        return {"name": name, "sha256": self._sha256}, self._engine
 
 
 class _StatusSink:
