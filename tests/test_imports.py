@@ -13,8 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 ROOMS = [
     {"infer_cli", "errors", "types", "paths", "backend.spec", "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
-     "settings", "userconfig", "sandbox", "gguf", "sources", "digests", "streams", "bpe_vocab", "pretokenizers"},
-    {"memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt", "supervisor", "catalogue",
+     "settings", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
+     "bpe_vocab", "pretokenizers"},
+    {"memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt", "supervisor",
+     "catalogue",
      "backend.native", "backend.llama_model", "backend.fake", "engine.scheduler", "engine.policy", "fetch"},
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},

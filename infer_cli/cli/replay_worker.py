@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.run_worker import Description, explained
+from infer_cli.cli.explain import explained
+from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.loading import FakeLoading, Loading, is_fake

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from infer_cli.cli.explain import explained
 from infer_cli.cli.run_options import RunOptions
 from infer_cli.cli.terminal import Notices, settings_table
-from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
+from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
 from infer_cli.loading import FakeLoading, Loading, is_fake
-from infer_cli.report import report
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import Setting, effective_params, resolve_sampling
 from infer_cli.types import Message, Reply
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
 STATUS_INTERVAL_S = 0.1
-NATIVE_LOG_LINES = 5
 
 
 def answer(options: RunOptions, worker: Worker) -> int:
@@ -45,19 +43,6 @@ def answer(options: RunOptions, worker: Worker) -> int:
             return _Run(options, worker, notices).answer()
     finally:
         notices.clear()
-
-
-@contextlib.contextmanager
-def explained(worker: Worker) -> Iterator[None]:
-    """Put llama.cpp's own last words behind a failure that it caused."""
-    try:
-        yield
-    except InferError as e:
-        if not e.native:
-            raise
-        sys.stdout.flush()
-        report(e, sys.stderr, worker.log_tail(NATIVE_LOG_LINES))
-        raise SystemExit(int(e.exit_status)) from None
 
 
 class _Run:

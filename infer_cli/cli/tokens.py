@@ -69,13 +69,15 @@ def tokens(
         raise UsageError("there is no text to count", "give it as an argument, with -f FILE, or on stdin")
 
     def work(worker: Worker) -> int:
+        from infer_cli.cli.explain import explained
         from infer_cli.cli.terminal import Notices
 
         notices = Notices(quiet=quiet, stats=False)
         try:
-            source = _open(model, offline, quiet, notices, worker)
-            counter = _Counter(source, add_special=add_special, parse_special=parse_special)
-            _Report(counter, shown).of(_inputs(words, names))
+            with explained(worker):
+                source = _open(model, offline, quiet, notices, worker)
+                counter = _Counter(source, add_special=add_special, parse_special=parse_special)
+                _Report(counter, shown).of(_inputs(words, names))
         finally:
             notices.clear()
         return 0
