@@ -15,11 +15,11 @@ ROOMS = [
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply", "settings", "userconfig",
      "sandbox", "gguf", "sources", "digests", "streams"},
     {"memory", "template", "promptlib", "prompt", "supervisor", "catalogue",
-     "backend.native", "backend.llama_model", "backend.fake", "engine.scheduler", "engine.policy", "fetch"},
+     "backend.native", "backend.llama_model", "backend.fake", "engine.history", "engine.scheduler", "engine.policy", "fetch"},
     {"shelf", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},
-    {"oneshot"},
+    {"oneshot", "conversation"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip
@@ -35,10 +35,12 @@ ONLY_IN = {
     "huggingface_hub": {"fetch"},
     "requests": {"fetch"},
     "filelock": {"shelf"},
+    "prompt_toolkit": {"cli"},
 }
 
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
+    "prompt_toolkit",
     "infer_cli.engine.engine", "infer_cli.shelf", "ctypes",
 }  # fmt: skip
 
