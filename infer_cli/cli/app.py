@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infer_cli import __version__
-from infer_cli.cli import config, devices, doctor, models, run
+from infer_cli.cli import chat, config, devices, doctor, models, run
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.userconfig import config_path, read_config
 
@@ -37,6 +37,7 @@ def _top(
 
 
 app.command("run")(run.run)
+app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
