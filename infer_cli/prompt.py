@@ -14,8 +14,8 @@ are the template's and whose middle is text (`<|` + name + `|>`); roles, where t
 restricted to `ROLES`.
 
 **A reply's tokens are never made anew of its text.** Where a message's sampled ids are known (`KeptReply`), a
-placeholder is rendered instead of its content, and the ids take its place in the result. A reasoning block has
-a placeholder of its own between its tags, so a template that drops it drops its ids.
+placeholder is rendered instead of its content, and the ids take its place in the result. A reasoning block
+has a placeholder of its own between its tags, so a template that drops it drops its ids.
 
 It reads no files and knows no command line.
 """
@@ -336,8 +336,8 @@ def encode_raw(text: str, vocab: Vocab, *, parse_special: bool = False) -> tuple
 class _Splice:
     """Puts replies' ids where the template put their messages' contents.
 
-    A whole reply is the placeholder `MARK index MARK`; one with reasoning is two of them, for the block (`r`) and
-    for the answer (`a`), the first one between its tags, so that templates find the block.
+    A whole reply is the placeholder `MARK index MARK`; one with reasoning is two of them, for the block (`r`)
+    and for the answer (`a`), the first one between its tags, so that templates find the block.
     """
 
     def __init__(self, kept: Mapping[int, KeptReply], mark: str, vocab: Vocab) -> None:
@@ -367,7 +367,8 @@ class _Splice:
                 text = re.sub(f"{opening}{block}{self._place(index, 'a')}", self._place(index), text)
         if self._kept and self._mark in self._placeholder.sub("", text):
             raise ModelInvalid(
-                "the model's chat template takes earlier replies apart", "give another one with --chat-template"
+                "the model's chat template takes earlier replies apart",
+                "give another one with --chat-template",
             )
         return text
 

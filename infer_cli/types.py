@@ -89,7 +89,7 @@ class Segment:
 class Request:
     """One reply to be computed. `history` and `prompt_ids` are final: the engine never changes them.
 
-    `history` is what came before, as it was evaluated; `prompt_ids` is this turn's own prompt. It may be empty
+    `history` is what came before, as it was evaluated; `prompt_ids` is this turn's own prompt, empty
     only where the history ends with decoded tokens: then the reply goes on after them.
     `session`: what this request has evaluated stays in memory, for the session's next request.
     """
@@ -119,7 +119,7 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class Usage:
-    """`prompt_tokens` counts all tokens before the reply, `cached_tokens` those of them not evaluated anew."""
+    """`prompt_tokens` counts all tokens before the reply, `cached_tokens` those not evaluated anew."""
 
     prompt_tokens: int
     cached_tokens: int

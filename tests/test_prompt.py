@@ -459,7 +459,8 @@ DROPS_REASONING = (
 REWRITES_REASONING = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if '</think>' in m.content %}"
     "<think>\n{{ m.content.split('</think>')[0].split('<think>')[-1].strip() }}\n</think>\n\n"
-    "{{ m.content.split('</think>')[-1].lstrip() }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{{ m.content.split('</think>')[-1].lstrip() }}{% else %}{{ m.content }}{% endif %}"
+    "<|im_end|>\n{% endfor %}"
 )
 
 

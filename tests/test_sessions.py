@@ -202,7 +202,9 @@ def test_batched_equals_alone_with_histories(
     mode: Mode, talks: list[list[tuple[str, int]]], width: int
 ) -> None:
     requests = [
-        Request(str(i), chat_prompt(f"{i}"), SAMPLED, 12, i, history=_history(parts, i), session=f"s{i % 3}{i}")
+        Request(
+            str(i), chat_prompt(f"{i}"), SAMPLED, 12, i, history=_history(parts, i), session=f"s{i % 3}{i}"
+        )
         for i, parts in enumerate(talks)
     ]
     alone = {}
@@ -213,7 +215,10 @@ def test_batched_equals_alone_with_histories(
 
 
 @given(
-    n_common=st.integers(0, 300), n_more=st.integers(1, 300), parts=_segments, chunk=st.sampled_from([1, 8, 64])
+    n_common=st.integers(0, 300),
+    n_more=st.integers(1, 300),
+    parts=_segments,
+    chunk=st.sampled_from([1, 8, 64]),
 )
 def test_a_rendered_prompt_is_split_at_what_was_evaluated(
     n_common: int, n_more: int, parts: list[tuple[str, int]], chunk: int

@@ -44,7 +44,7 @@ def find(name: str) -> Command:
     close = get_close_matches(name, COMMANDS, n=1)
     raise UsageError(
         f"no command /{name}",
-        f"did you mean /{close[0]}?" if close else "/help lists them; begin a message with // to send a slash",
+        f"did you mean /{close[0]}?" if close else "/help lists them; // begins a message with a slash",
     )
 
 
@@ -212,11 +212,10 @@ def _context(chat: Chat, argument: str) -> None:
     talk = chat.talk
     start = talk.turns[-1].start if talk.turns else 0
     if talk.system:
-        chat.say(f"system  {' '.join(talk.system.split())[:60]}")
+        chat.say(f"system: {' '.join(talk.system.split())[:60]}")
     for i, turn in enumerate(talk.turns):
-        state = "dropped" if i < start else f"{len(turn.ids)} tokens" if turn.ids is not None else "as text"
-        chat.say(f"{i + 1:>6}  {' '.join(turn.user.split())[:48]}  ({state} of reply)"
-                 if i >= start else f"{i + 1:>6}  {' '.join(turn.user.split())[:48]}  (dropped)")  # fmt: skip
+        n = "text of another model" if turn.ids is None else f"{len(turn.ids)} tokens sampled"
+        chat.say(f"{i + 1}  {' '.join(turn.user.split())[:60]}  ({'dropped' if i < start else n})")
     chat.say(f"{talk.n_tokens} of {talk.window} tokens are in use")
 
 

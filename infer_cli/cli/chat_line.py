@@ -74,13 +74,19 @@ class PlainLines:
 class EditorLine:
     """prompt_toolkit's line: history, several lines, completion, an external editor, a toolbar.
 
-    Enter sends, Alt-Enter begins a new line, pasted line ends are text. Ctrl-X Ctrl-E (vi: v) opens the editor.
+    Enter sends, Alt-Enter begins a new line, pasted line ends are text; Ctrl-X Ctrl-E (vi: v) opens the
+    editor.
     """
 
     def __init__(
-        self, *, vi: bool, private: bool, toolbar: Callable[[], str], complete: Callable[[str], Iterable[str]]
+        self,
+        *,
+        vi: bool,
+        private: bool,
+        toolbar: Callable[[], str],
+        complete: Callable[[str], Iterable[str]],
     ) -> None:
-        """`complete` gives the words that can follow a line which begins with a slash."""
+        """`complete` gives what the last word of a line that begins with a slash can become."""
         from prompt_toolkit import PromptSession
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.history import FileHistory, History, InMemoryHistory
@@ -167,7 +173,9 @@ def edit_text(text: str) -> str:
             file.write(text)
         # Descriptors 1 and 2 belong to native code's log in this process.
         done = subprocess.run([*words, name], stdout=sys.stdout, stderr=sys.stderr, check=False)
-        return decode_input(path.read_bytes(), "the edited text").rstrip("\n") if done.returncode == 0 else text
+        if done.returncode != 0:
+            return text
+        return decode_input(path.read_bytes(), "the edited text").rstrip("\n")
     finally:
         path.unlink(missing_ok=True)
 

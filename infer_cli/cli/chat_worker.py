@@ -74,9 +74,9 @@ class Chat:
         self.attached: list[tuple[str, str]] = []  # name and text
         self.n_replies = self.n_evaluated = self.n_reused = self.n_sampled = 0
         self._load(options.model)
-        self.talk = Conversation(
-            *self._for_talk, system=options.system, variables=template_variables(options.variables)
-        )
+        template, vocab, window, chunk = self._for_talk
+        variables = template_variables(options.variables)
+        self.talk = Conversation(template, vocab, window, chunk, options.system, variables)
 
     # --- the model -----------------------------------------------------------------------------
 

@@ -36,7 +36,10 @@ def prompt_span(n_tokens: int) -> tuple[Span, ...]:
 
 @dataclass(eq=False)
 class Sequence(Generic[T]):
-    """One request's place in the schedule. `n_past` counts evaluated tokens, `spans` those before its reply."""
+    """One request's place in the schedule.
+
+    `n_past` counts the tokens evaluated, `spans` are those before its reply.
+    """
 
     owner: T
     spans: tuple[Span, ...]
