@@ -19,7 +19,16 @@ from infer_cli.seeds import sample_seed
 from infer_cli.settings import FIT_RESERVE
 from infer_cli.sinks.base import Sink
 from infer_cli.textstream import Utf8Stream
-from infer_cli.types import Delta, Finished, Prefilled, Reply, Request, SamplingParams, Token
+from infer_cli.types import (
+    Delta,
+    Finished,
+    Prefilled,
+    Reply,
+    Request,
+    SamplingParams,
+    Segment,
+    Token,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Job:
     reasoning_pairs: tuple[TagPair, ...] = ()
     open_reasoning: TagPair | None = None
     tag_tokens: Mapping[int, bytes] = field(default_factory=dict)
+    history: tuple[Segment, ...] = ()
+    session: str | None = None
 
     def seed(self, sample: int) -> int | None:
         return None if self.run_seed is None else sample_seed(self.run_seed, sample)
@@ -98,7 +109,7 @@ class OneShot:
         vocab: Vocab,
         sink: Sink,
         describe: Callable[[], tuple[dict[str, object], dict[str, object]]],
-        meanwhile: Callable[[], None],
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self._job, self._running, self._vocab, self._sink = job, running, vocab, sink
         self._describe, self._meanwhile = describe, meanwhile
@@ -127,6 +138,8 @@ class OneShot:
                 job.n_logprobs,
                 job.deadline_s,
                 job.tag_tokens,
+                job.history,
+                job.session,
             )
             for sample, request_id in enumerate(self._ids)
         ]
