@@ -231,5 +231,5 @@ def test_a_rendered_prompt_is_split_at_what_was_evaluated(
     assert prompt
     assert history.first(evaluated, history.length(past)) == past
     assert len(common) - history.length(past) <= chunk
-    if past and past[-1].kind == "decoded":
+    if all(segment.kind == "decoded" for segment in evaluated):
         assert history.length(past) == len(common)
