@@ -81,9 +81,7 @@ class Terminal:
     @property
     def text(self) -> str:
         """Scrollback and screen."""
-        rows = [
-            "".join(row[x].data for x in range(self.screen.columns)) for row in self.screen.history.top
-        ]
+        rows = ["".join(row[x].data for x in range(self.screen.columns)) for row in self.screen.history.top]
         return "\n".join(row.rstrip() for row in [*rows, *self.screen.display])
 
     def wait_for(self, wanted: str | Callable[[str], bool], timeout: float = 30) -> str:
