@@ -17,18 +17,18 @@ READY = "> "
 
 
 def chat(lines: str, *arguments: str | Path) -> str:
-    done = infer("chat", "-m", "fake", *arguments, stdin=lines.encode())
+    done = infer("chat", "-m", "fake", "-t", "0", *arguments, stdin=lines.encode())
     assert done.code == 0, done.err
     return done.text
 
 
 def test_a_pipe_gives_one_turn_a_line_and_nothing_else() -> None:
-    done = infer("chat", "-m", "fake", stdin=b"a\n\nb\n")
+    done = infer("chat", "-m", "fake", "-t", "0", stdin=b"a\n\nb\n")
     assert (done.code, done.out, done.err) == (0, b"You said: a\nYou said: b\n", "")
 
 
 def test_each_turn_evaluates_only_what_is_new() -> None:
-    done = infer("chat", "-m", "fake", stdin=b"one\n/stats\ntwo\n/stats\nthree\n/stats\n")
+    done = infer("chat", "-m", "fake", "-t", "0", stdin=b"one\n/stats\ntwo\n/stats\nthree\n/stats\n")
     counts = re.findall(r"last reply: (\d+) prompt tokens evaluated, (\d+) reused, (\d+) sampled", done.err)
     (new_1, old_1, n_1), (new_2, old_2, n_2), (_, old_3, _) = [tuple(map(int, c)) for c in counts]
     assert old_1 == 0
@@ -56,8 +56,8 @@ def test_the_same_seed_gives_the_same_reply_again() -> None:
 
 
 def test_a_cut_reply_goes_on_as_if_it_had_not_been_cut() -> None:
-    whole = chat("hello there\n", "-t", "0")
-    parts = chat("hello there\n/set max_tokens 999\n/continue\n", "-t", "0", "-n", "9")
+    whole = chat("hello there\n")
+    parts = chat("hello there\n/set max_tokens 999\n/continue\n", "-n", "9")
     assert parts.replace("\n", "") == whole.replace("\n", "")
 
 
@@ -137,8 +137,8 @@ def test_wrong_flags() -> None:
 
 
 def test_ten_turns_a_toolbar_and_a_line_after_each() -> None:
-    with Terminal("chat", "-m", "fake") as t:
-        t.wait_for("fake · 0/4096")
+    with Terminal("chat", "-m", "fake", "-t", "0.1") as t:
+        t.wait_for("0/4096 · fake")
         for i in range(10):
             t.line(f"turn {i}")
             t.wait_for(f"You said: turn {i}\n")
@@ -187,7 +187,7 @@ def test_ctrl_c_inside_a_prefill_gives_the_message_up(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_at_the_prompt_clears_the_line() -> None:
-    with Terminal("chat", "-m", "fake") as t:
+    with Terminal("chat", "-m", "fake", "-t", "0.1") as t:
         t.wait_for("0/4096")
         t.send("nonsense")
         t.wait_for("nonsense")
@@ -237,7 +237,7 @@ def test_a_resize_during_a_reply_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_narrow_terminal() -> None:
     with Terminal("chat", "-m", "fake", "-t", "0", columns=20) as t:
-        t.wait_for("fake · 0/4096")
+        t.wait_for("0/4096 · fake")
         t.line("a message that is wider than it")
         t.wait_for("You said:")
         t.wait_for("TTFT")
@@ -285,7 +285,9 @@ def test_history_completion_and_copy(own_home: Path) -> None:
         t.wait_for("0/4096")
         t.line("remember me")
         t.wait_for("You said: remember me")
-        t.send("/und\t")
+        t.send("/und")
+        t.wait_for("/undo")
+        t.send("\t")
         t.wait_for("> /undo")
         t.send("\x03")
         t.line("/copy")
@@ -299,7 +301,7 @@ def test_history_completion_and_copy(own_home: Path) -> None:
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     with Terminal("chat", "-m", "fake", "-t", "0", env={"TERM": "dumb"}) as t:
-        t.wait_for("> ")
+        t.wait_for(">")
         t.line("hi")
         t.wait_for("You said: hi")
         t.wait_for("TTFT")
@@ -313,7 +315,7 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
 
 
 def test_termination_leaves() -> None:
-    with Terminal("chat", "-m", "fake") as t:
+    with Terminal("chat", "-m", "fake", "-t", "0.1") as t:
         t.wait_for("0/4096")
         t.process.send_signal(signal.SIGTERM)
         assert t.end() == 130

@@ -50,7 +50,7 @@ def talk(options: ChatOptions, worker: Worker) -> int:
     """Talk until the input ends; returns the exit code. Raises InferError."""
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
-        with explained(worker):
+        with explained(worker), _quiet_terminal():
             return Chat(options, worker, notices).run()
     finally:
         notices.clear()
@@ -63,7 +63,7 @@ class Chat:
         self._options, self._worker, self._notices = options, worker, notices
         self._typed = sys.stdin is not None and sys.stdin.isatty()
         self._on_terminal = sys.stdout.isatty()
-        self._smart = self._on_terminal and os.environ.get("TERM", "dumb") != "dumb"
+        self._smart = self._on_terminal and _is_smart()
         self._given = dict(options.sampling)
         self._shot: OneShot | None = None
         self._stopped = False  # Ctrl-C ended the reply
@@ -99,7 +99,7 @@ class Chat:
         self._model: InstalledModel | None = model
         self._loading, self._running = loading, running
         self.vocab: Vocab = vocab
-        self.name = model.name if model is not None else str(name)
+        self.name = model.name if model is not None else Path(str(name)).name
         self._resolve()
 
     def switch_model(self, name: str) -> None:
@@ -245,14 +245,11 @@ class Chat:
         self._stopped = False
         self._shot = shot
         try:
-            with _no_echo(self._typed):
-                try:
-                    (reply,) = shot.run()
-                finally:
-                    self._shot = None
-                    sink.close()
-                    self._notices.clear()
+            (reply,) = shot.run()
         finally:
+            self._shot = None
+            sink.close()
+            self._notices.clear()
             if self._stopped:
                 self._carry_on()
         if reply.error is not None:
@@ -332,7 +329,7 @@ class Chat:
             self._notices.note("the token limit ended the reply: /continue lets it go on", dim=self._smart)
 
     def _toolbar(self) -> str:
-        parts = [self.name, f"{self.talk.n_tokens}/{self.talk.window}"]
+        parts = [f"{self.talk.n_tokens}/{self.talk.window}", self.name]  # a narrow terminal cuts the end off
         if self.attached:
             parts.append(f"{len(self.attached)} attached")
         if self._sampling.greedy:
@@ -371,20 +368,26 @@ def _unload(loading: Loading | FakeLoading, running: Running) -> None:
         loading.close()
 
 
+def _is_smart() -> bool:
+    return os.environ.get("TERM", "dumb") != "dumb"
+
+
 @contextlib.contextmanager
-def _no_echo(typed: bool) -> Iterator[None]:
-    """Keep what is typed during a reply from being echoed into it; it is there for the next line."""
-    if not typed or sys.platform == "win32":
+def _quiet_terminal() -> Iterator[None]:
+    """Between two prompts, keep what is typed from being echoed into a reply: the next prompt reads it.
+
+    The supervisor sets the terminal right again where this process dies.
+    """
+    if sys.platform == "win32" or sys.stdin is None or not sys.stdin.isatty() or not _is_smart():
         yield
         return
     import termios
 
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
+    before = termios.tcgetattr(sys.stdin)
     quiet = [*before]
-    quiet[3] &= ~termios.ECHO
-    termios.tcsetattr(fd, termios.TCSANOW, quiet)
+    quiet[3] &= ~(termios.ECHO | termios.ICANON)  # without ICANON a Ctrl-D is a key like any other
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSANOW, before)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
