@@ -44,7 +44,7 @@ class Talk:
         policy = choose("canonical", 1, ModelTraits())
         spec = ContextSpec(WINDOW, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 2)
         self.backend = CountingBackend(model, spec)
-        self.engine = Engine(self.backend, policy, time.perf_counter)
+        self.engine = Engine(self.backend, policy, time.perf_counter, WINDOW)
         source = read_header(path).chat_template
         assert source is not None
         template = ChatTemplate(source, bos="", eos="", now=datetime(2026, 1, 1, tzinfo=timezone.utc))
