@@ -92,10 +92,10 @@ def test_a_turn_evaluates_its_own_prompt_and_nothing_else(mode: Mode) -> None:
 
 def test_a_fresh_engine_repeats_the_history_as_it_was() -> None:
     engine, backend = shape_engine("canonical")
-    past: tuple[Segment, ...] = ()
-    for turn in range(4):
-        before = past
-        end, past = ask(engine, chat_prompt(f"{turn}" * 70), before, seed=turn)
+    before: tuple[Segment, ...] = ()
+    for turn in range(3):
+        _, before = ask(engine, chat_prompt(f"{turn}" * 70), before, seed=turn)
+    end, _ = ask(engine, chat_prompt("3" * 70), before, seed=3)
     again, fresh = shape_engine("canonical")
     repeated, _ = ask(again, chat_prompt("3" * 70), before, seed=3)
     assert repeated.tokens == end.tokens
