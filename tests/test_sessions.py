@@ -231,5 +231,6 @@ def test_a_rendered_prompt_is_split_at_what_was_evaluated(
     assert prompt
     assert history.first(evaluated, history.length(past)) == past
     assert len(common) - history.length(past) <= chunk
-    if all(segment.kind == "decoded" for segment in evaluated):
-        assert history.length(past) == len(common)
+    reached = history.first(evaluated, len(common))
+    if reached and reached[-1].kind == "decoded":
+        assert past == reached, "sampled tokens can be cut anywhere"
