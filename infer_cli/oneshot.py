@@ -97,10 +97,7 @@ class _Text:
 
 
 class OneShot:
-    """Runs one job. `describe` gives the model and engine parts of a reply.
-
-    `meanwhile` is called once while the engine is at work: for what will be needed at the end.
-    """
+    """Runs one job. `describe` gives the model and engine parts of a reply once they are known."""
 
     def __init__(
         self,
@@ -109,10 +106,9 @@ class OneShot:
         vocab: Vocab,
         sink: Sink,
         describe: Callable[[], tuple[dict[str, object], dict[str, object]]],
-        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self._job, self._running, self._vocab, self._sink = job, running, vocab, sink
-        self._describe, self._meanwhile = describe, meanwhile
+        self._describe = describe
         self._ids = [job.id if job.n_samples == 1 else f"{job.id}-{i}" for i in range(job.n_samples)]
         self._texts = [
             _Text(Utf8Stream(), ReasoningSplitter(job.reasoning_pairs, job.open_reasoning)) for _ in self._ids
@@ -147,7 +143,6 @@ class OneShot:
         replies: dict[int, Reply] = {}
         self._sink.start({"id": job.id, "samples": job.n_samples, "prompt_tokens": len(job.prompt_ids)})
         self._stream = self._running.service.submit(requests)
-        self._meanwhile()
         with contextlib.closing(iter(self._stream)) as events:  # type: ignore[type-var]
             for event in events:
                 sample = samples[event.request_id]

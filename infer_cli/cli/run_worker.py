@@ -67,7 +67,7 @@ class _Run:
             loading = Loading(model.path, options.engine, width, self._worker.native_fd)
         # While the model loads:
         messages = self._messages()
-        _import_engine()
+        _import_rest(recording=not self._options.no_record)
         wait_for(loading, self._notices)
         job = self._job(model, loading, messages)
         return self._stream(model, loading, job)
@@ -180,13 +180,7 @@ class _Run:
         running = loading.start(self._n_window)
         description = Description(model, self._options.model, running.facts)
         sink = StatusSink(self._sink(job), self._notices)
-
-        def meanwhile() -> None:
-            description.prepare()
-            if not self._options.no_record:
-                import infer_cli.records.store  # noqa: F401
-
-        shot = OneShot(job, running, loading.vocab(), sink, description.get, meanwhile)
+        shot = OneShot(job, running, loading.vocab(), sink, description.get)
         interrupted = threading.Event()
 
         def interrupt(_signal_name: str) -> None:
@@ -270,12 +264,17 @@ class _Run:
         return status
 
 
-def _import_engine() -> None:
-    """Import what generating needs. The load has begun and holds no Python lock."""
+def _import_rest(*, recording: bool) -> None:
+    """Import what is needed later. The load has begun and holds no Python lock."""
     # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     import infer_cli.backend.llama
-    import infer_cli.oneshot  # noqa: F401
+    import infer_cli.fingerprint
+    import infer_cli.oneshot
+
+    if recording:
+        import infer_cli.records.store  # noqa: F401
 
 
 def _raw_text(files: list[str], stdin: str | None, words: tuple[str, ...]) -> str:
@@ -303,8 +302,7 @@ class Description:
 
         self._sha256 = file_sha256(path)
 
-    def prepare(self) -> None:
-        """Gather what does not depend on the model's hash."""
+    def get(self) -> tuple[dict[str, object], dict[str, object]]:
         if not self._engine:
             from infer_cli.fingerprint import fingerprint
 
@@ -315,9 +313,6 @@ class Description:
                 "fingerprint": fingerprint(facts),
                 "facts": facts,
             }
-
-    def get(self) -> tuple[dict[str, object], dict[str, object]]:
-        self.prepare()
         if self._hashing is not None:
             self._hashing.join()
         name = self._model.name if self._model is not None else self._name
