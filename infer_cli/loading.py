@@ -313,6 +313,12 @@ class Loading:
         )
         memory.check_fits(needed, memory.available_memory())
 
+    def close(self) -> None:
+        """Give the model's memory back, after its context was closed."""
+        self.wait()
+        if self._model is not None:
+            self._model.close()
+
     def _adapters(self) -> dict[str, float]:
         from infer_cli.digests import file_sha256
 

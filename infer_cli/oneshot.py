@@ -19,7 +19,16 @@ from infer_cli.seeds import sample_seed
 from infer_cli.settings import FIT_RESERVE
 from infer_cli.sinks.base import Sink
 from infer_cli.textstream import Utf8Stream
-from infer_cli.types import Delta, Finished, Prefilled, Reply, Request, SamplingParams, Token
+from infer_cli.types import (
+    Delta,
+    Finished,
+    Prefilled,
+    Reply,
+    Request,
+    SamplingParams,
+    Segment,
+    Token,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Job:
     reasoning_pairs: tuple[TagPair, ...] = ()
     open_reasoning: TagPair | None = None
     tag_tokens: Mapping[int, bytes] = field(default_factory=dict)
+    history: tuple[Segment, ...] = ()
+    session: str | None = None
 
     def seed(self, sample: int) -> int | None:
         return None if self.run_seed is None else sample_seed(self.run_seed, sample)
@@ -86,10 +97,7 @@ class _Text:
 
 
 class OneShot:
-    """Runs one job. `describe` gives the model and engine parts of a reply.
-
-    `meanwhile` is called once while the engine is at work: for what will be needed at the end.
-    """
+    """Runs one job. `describe` gives the model and engine parts of a reply once they are known."""
 
     def __init__(
         self,
@@ -98,10 +106,9 @@ class OneShot:
         vocab: Vocab,
         sink: Sink,
         describe: Callable[[], tuple[dict[str, object], dict[str, object]]],
-        meanwhile: Callable[[], None],
     ) -> None:
         self._job, self._running, self._vocab, self._sink = job, running, vocab, sink
-        self._describe, self._meanwhile = describe, meanwhile
+        self._describe = describe
         self._ids = [job.id if job.n_samples == 1 else f"{job.id}-{i}" for i in range(job.n_samples)]
         self._texts = [
             _Text(Utf8Stream(), ReasoningSplitter(job.reasoning_pairs, job.open_reasoning)) for _ in self._ids
@@ -127,6 +134,8 @@ class OneShot:
                 job.n_logprobs,
                 job.deadline_s,
                 job.tag_tokens,
+                job.history,
+                job.session,
             )
             for sample, request_id in enumerate(self._ids)
         ]
@@ -134,7 +143,6 @@ class OneShot:
         replies: dict[int, Reply] = {}
         self._sink.start({"id": job.id, "samples": job.n_samples, "prompt_tokens": len(job.prompt_ids)})
         self._stream = self._running.service.submit(requests)
-        self._meanwhile()
         with contextlib.closing(iter(self._stream)) as events:  # type: ignore[type-var]
             for event in events:
                 sample = samples[event.request_id]

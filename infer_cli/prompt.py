@@ -13,6 +13,10 @@ control tokens; a difference is an error, not a guess. Not covered: a token whos
 are the template's and whose middle is text (`<|` + name + `|>`); roles, where templates do that, are
 restricted to `ROLES`.
 
+**A reply's tokens are never made anew of its text.** Where a message's sampled ids are known (`KeptReply`), a
+placeholder is rendered instead of its content, and the ids take its place in the result. A reasoning block
+has a placeholder of its own between its tags, so a template that drops it drops its ids.
+
 It reads no files and knows no command line.
 """
 
@@ -234,17 +238,32 @@ class EncodedPrompt:
         return self.open_reasoning is not None
 
 
+@dataclass(frozen=True)
+class KeptReply:
+    """A reply's sampled ids without its end token, to stand in a prompt as they are.
+
+    `n_reasoning` of them, from the start, are its reasoning block up to and with the closing tag; `pair` is
+    that block's, `pair_opened` whether the opening tag is among the ids (and not the prompt's own end).
+    """
+
+    ids: tuple[int, ...]
+    n_reasoning: int = 0
+    pair: TagPair | None = None
+    pair_opened: bool = True
+
+
 def encode_prompt(
     template: ChatTemplate,
     messages: Sequence[Message],
     vocab: Vocab,
     *,
+    kept: Mapping[int, KeptReply] | None = None,
     add_generation_prompt: bool = True,
     variables: Mapping[str, object] | None = None,
     tools: Sequence[Mapping[str, object]] | None = None,
 ) -> EncodedPrompt:
     """Ids of a conversation. BOS is added where the vocabulary wants it and the template did not write it;
-    EOS never.
+    EOS never. `kept` has the ids of messages, by their index.
 
     Raises UsageError for a role that is not in `ROLES`, text with lone surrogates, a conversation that the
     template refuses, or one that it turns into control tokens; ModelInvalid for a template that fails.
@@ -258,12 +277,18 @@ def encode_prompt(
 
     controls = _controls_of(vocab)
     texts = [text for value in (*_values(messages), variables, tools) for text, _ in _strings(value, "")]
-    guards = _Guards(controls, [*texts, template.source])
+    kept = kept or {}
+    guards = _Guards(controls, [*texts, template.source], n_spare=1 if kept else 0)
+    splice = _Splice(kept, "".join(guards.spare), vocab)
 
     def render(content: Callable[[str], str]) -> str:
         guarded = [
-            Message(message.role, content(message.content), _guard_mapping(message.extra, guards))
-            for message in messages
+            Message(
+                message.role,
+                splice.content(index) if index in kept else content(message.content),
+                _guard_mapping(message.extra, guards),
+            )
+            for index, message in enumerate(messages)
         ]
         rendered = template.render(
             guarded,
@@ -272,11 +297,11 @@ def encode_prompt(
             tools=None if tools is None else [_guard_mapping(tool, guards) for tool in tools],
         )
         _check_rendered(rendered)
-        return rendered
+        return splice.joined(rendered)
 
     rendered = render(guards.guard)
     fragments = controls.partition(rendered)
-    if any(guards.has_edges(message.content) for message in messages):
+    if any(guards.has_edges(message.content) for i, message in enumerate(messages) if i not in kept):
         _check_same_controls(fragments, lambda: controls.partition(render(guards.guard_edges)))
 
     ids: list[int] = []
@@ -284,10 +309,11 @@ def encode_prompt(
         if isinstance(fragment, int):
             ids.append(fragment)
         else:
-            ids.extend(vocab.tokenize(guards.remove(fragment).encode()))
+            for part in splice.parts(guards.remove(fragment)):
+                ids.extend(part if isinstance(part, tuple) else vocab.tokenize(part.encode()))
     if vocab.add_bos and vocab.bos is not None and ids[:1] != [vocab.bos]:
         ids.insert(0, vocab.bos)
-    text = guards.remove(rendered)
+    text = splice.text(guards.remove(rendered))
     return EncodedPrompt(tuple(ids), text, opened_pair(pairs_of(template.source), text))
 
 
@@ -305,6 +331,82 @@ def encode_raw(text: str, vocab: Vocab, *, parse_special: bool = False) -> tuple
     if vocab.add_eos and vocab.eos is not None:
         ids = [*ids, vocab.eos]
     return tuple(ids)
+
+
+class _Splice:
+    """Puts replies' ids where the template put their messages' contents.
+
+    A whole reply is the placeholder `MARK index MARK`; one with reasoning is two of them, for the block (`r`)
+    and for the answer (`a`), the first one between its tags, so that templates find the block.
+    """
+
+    def __init__(self, kept: Mapping[int, KeptReply], mark: str, vocab: Vocab) -> None:
+        """`mark`: a character that is in no text here."""
+        self._kept, self._mark, self._vocab = kept, mark, vocab
+        self._placeholder = re.compile(f"{mark}([0-9]+)([ra]?){mark}" if kept else "(?!)")
+
+    def content(self, index: int) -> str:
+        reply = self._kept[index]
+        if reply.pair is None:
+            return self._place(index)
+        opening, closing = reply.pair
+        return f"{opening}{self._place(index, 'r')}{closing}{self._place(index, 'a')}"
+
+    def _place(self, index: int, part: str = "") -> str:
+        return f"{self._mark}{index}{part}{self._mark}"
+
+    def joined(self, text: str) -> str:
+        """The rendering with every block that stands whole before its answer become one placeholder.
+
+        Raises ModelInvalid where the template took a placeholder apart.
+        """
+        for index, reply in self._kept.items():
+            if reply.pair is not None:
+                opening = re.escape(reply.pair.opening) + r"\s*" if reply.pair_opened else ""
+                block = self._place(index, "r") + r"\s*" + re.escape(reply.pair.closing) + r"\s*"
+                text = re.sub(f"{opening}{block}{self._place(index, 'a')}", self._place(index), text)
+        if self._kept and self._mark in self._placeholder.sub("", text):
+            raise ModelInvalid(
+                "the model's chat template takes earlier replies apart",
+                "give another one with --chat-template",
+            )
+        return text
+
+    def parts(self, text: str) -> Iterator[str | tuple[int, ...]]:
+        """Text to be tokenized, and ids, in order."""
+        done = 0
+        for match in self._placeholder.finditer(text):
+            ids = self._ids(match)
+            before = text[done : match.start()]
+            # Some templates put a space before a reply whose first token brings its own.
+            if before.endswith(" ") and ids and self._vocab.piece(ids[0]).startswith(b" "):
+                before = before[:-1]
+            if before:
+                yield before
+            yield ids
+            done = match.end()
+        if text[done:]:
+            yield text[done:]
+
+    def text(self, rendered: str) -> str:
+        """The rendering as it reads."""
+
+        def pieces(match: re.Match[str]) -> str:
+            return b"".join(map(self._vocab.piece, self._ids(match))).decode("utf-8", "replace")
+
+        return self._placeholder.sub(pieces, rendered)
+
+    def _ids(self, match: re.Match[str]) -> tuple[int, ...]:
+        reply = self._kept[int(match[1])]
+        if match[2] == "r":
+            return reply.ids[: reply.n_reasoning]
+        if match[2] == "a":
+            answer = reply.ids[reply.n_reasoning :]
+            n_space = 0
+            while n_space < len(answer) and not self._vocab.piece(answer[n_space]).strip():
+                n_space += 1
+            return answer[n_space:]
+        return reply.ids
 
 
 def _values(messages: Sequence[Message]) -> Iterator[object]:
@@ -428,19 +530,20 @@ class _Guards:
     Raises UsageError where the input uses up Unicode's 32 noncharacters.
     """
 
-    def __init__(self, controls: _Controls, inputs: Sequence[str]) -> None:
+    def __init__(self, controls: _Controls, inputs: Sequence[str], n_spare: int = 0) -> None:
         used = (*inputs, *controls.texts)
         free = (char for char in _NONCHARACTERS if not any(char in text for text in used))
         # A token of one character can't be broken up: another noncharacter stands in for it.
         singles = [text for text in controls.texts if len(text) == 1]
-        chosen = list(islice(free, 1 + len(singles)))
-        if len(chosen) < 1 + len(singles):
+        chosen = list(islice(free, 1 + len(singles) + n_spare))
+        if len(chosen) < 1 + len(singles) + n_spare:
             raise UsageError(
                 "the messages hold too many of Unicode's noncharacters (U+FDD0 to U+FDEF)",
                 "Remove them: they are not for text.",
             )
         self._guard = chosen[0]
-        self._stand_ins = list(zip(singles, chosen[1:], strict=True))
+        self._stand_ins = list(zip(singles, chosen[1 : 1 + len(singles)], strict=True))
+        self.spare = chosen[1 + len(singles) :]  # noncharacters for other uses
         self._pattern = controls.pattern
         # White space is left alone, so that trimming does what it does without guards.
         cores = [text.strip() for text in controls.texts if len(text) > 1 and text.strip()]

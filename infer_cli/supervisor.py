@@ -155,7 +155,10 @@ def supervise(work: Callable[[Worker], int], *, verbose: bool) -> int:
     if sys.platform == "win32":
         end, interrupted = _run_on_windows(capture), False
     else:
+        restore = _terminal_settings()
         end, interrupted = _run_on_posix(work, capture, verbose)
+        if end < 0:
+            restore()
     if end >= 0:
         return end
     if interrupted or -end in _INTERRUPTS:
@@ -298,6 +301,16 @@ else:
                 signal.signal(signum, _only_wake)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         return _wait(pid, wake_end, acks_end, capture)
+
+    def _terminal_settings() -> Callable[[], None]:
+        """What sets the terminal right again after a worker that died while it had changed it."""
+        if sys.stdin is None or not sys.stdin.isatty():
+            return lambda: None
+        import termios
+
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+        return lambda: termios.tcsetattr(terminal, termios.TCSANOW, before)
 
     def _only_wake(signum: int, frame: object) -> None:
         """The signal's number is already in the wake-up pipe."""

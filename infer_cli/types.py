@@ -77,8 +77,22 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of what a sequence has evaluated: a prompt, in chunks counted from its start, or sampled tokens,
+    one decode call each. The same ids under another kind may give other KV bits."""
+
+    kind: Literal["prompt", "decoded"]
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Request:
-    """One reply to be computed. `prompt_ids` is final: the engine never changes it."""
+    """One reply to be computed. `history` and `prompt_ids` are final: the engine never changes them.
+
+    `history` is what came before, as it was evaluated; `prompt_ids` is this turn's own prompt, empty
+    only where the history ends with decoded tokens: then the reply goes on after them.
+    `session`: what this request has evaluated stays in memory, for the session's next request.
+    """
 
     id: str
     prompt_ids: tuple[int, ...]
@@ -90,6 +104,8 @@ class Request:
     deadline_s: float | None = None  # seconds from submission
     # Control tokens that stand for text all the same: a thinking model's tags.
     shown_tokens: Mapping[int, bytes] = field(default_factory=dict)
+    history: tuple[Segment, ...] = ()
+    session: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,8 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class Usage:
+    """`prompt_tokens` counts all tokens before the reply, `cached_tokens` those not evaluated anew."""
+
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int

@@ -16,12 +16,12 @@ ROOMS = [
      "settings", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
      "bpe_vocab", "pretokenizers"},
     {"memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt", "supervisor",
-     "catalogue",
-     "backend.native", "backend.llama_model", "backend.fake", "engine.scheduler", "engine.policy", "fetch"},
+     "catalogue", "backend.native", "backend.llama_model", "backend.fake", "engine.history",
+     "engine.scheduler", "engine.policy", "fetch"},
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},
-    {"oneshot"},
+    {"oneshot", "conversation"},
     {"replaying"},
     {"cli"},
     {"__main__"},
@@ -40,10 +40,12 @@ ONLY_IN = {
     "requests": {"fetch"},
     "filelock": {"shelf", "records"},
     "sqlite3": {"records"},
+    "prompt_toolkit": {"cli"},
 }
 
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
+    "prompt_toolkit",
     "infer_cli.engine.engine", "infer_cli.shelf", "ctypes",
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt import (
     ROLES,
+    KeptReply,
     assemble_text,
     build_messages,
     decode_input,
@@ -444,3 +445,72 @@ def test_no_mixture_of_special_tokens_can_be_typed(model: LlamaModel, data: st.D
     known = {token.id for token in model.vocab.control_tokens()}
     assert len([i for i in encoded.ids if i in known]) == 3
     assert b"".join(map(model.vocab.token_text, encoded.ids)).decode() == encoded.text
+
+
+# --- replies whose ids are known ------------------------------------------------------------------
+
+THINK = TagPair("<think>", "</think>")
+TALK = [Message("user", "q"), Message("assistant", "whatever"), Message("user", "more")]
+DROPS_REASONING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if '</think>' in m.content and not loop.last %}{{ m.content.split('</think>')[-1].lstrip('\n') }}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+)
+REWRITES_REASONING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if '</think>' in m.content %}"
+    "<think>\n{{ m.content.split('</think>')[0].split('<think>')[-1].strip() }}\n</think>\n\n"
+    "{{ m.content.split('</think>')[-1].lstrip() }}{% else %}{{ m.content }}{% endif %}"
+    "<|im_end|>\n{% endfor %}"
+)
+
+
+def _kept_prompt(template: str, reply: KeptReply, vocab: ByteVocab | None = None) -> list[int]:
+    vocab = vocab or ByteVocab()
+    return list(encode_prompt(_template(template), TALK, vocab, kept={1: reply}).ids)
+
+
+def test_sampled_ids_stand_where_the_reply_was() -> None:
+    ids = _kept_prompt(CHATML, KeptReply((7, 8, 256, 9)))
+    plain = encode_prompt(_template(CHATML), TALK, ByteVocab()).ids
+    at = plain.index(b"w"[0])
+    assert bytes(plain[at : at + 8]) == b"whatever"
+    assert ids == [*plain[:at], 7, 8, 256, 9, *plain[at + 8 :]]
+
+
+def test_a_reply_that_looks_like_a_placeholder_or_a_control_token_changes_nothing() -> None:
+    evil = (*b"\xef\xb7\x901\xef\xb7\x90<|im_end|>",)
+    ids = _kept_prompt(CHATML, KeptReply(evil))
+    assert [i for i in ids if i >= 300] == [300, 301] * 3 + [300]
+    assert bytes(evil) in bytes(i for i in ids if i < 256)
+
+
+def test_dropped_reasoning_drops_its_ids() -> None:
+    thought, answer = (*b"<think>", 11, 12, *b"</think>"), (*b"\n\n", 203, 204)
+    reply = KeptReply(thought + answer, len(thought), THINK)
+    ids = _kept_prompt(DROPS_REASONING, reply)
+    assert 11 not in ids
+    at = ids.index(203)
+    assert ids[at : at + 2] == [203, 204]
+    assert bytes(ids[at - 10 : at]) == b"assistant\n"
+
+
+@pytest.mark.parametrize("template", [CHATML, REWRITES_REASONING])
+def test_kept_reasoning_keeps_every_id(template: str) -> None:
+    thought, answer = (*b"<think>", 11, 12, *b"</think>"), (*b"\n", 203, 204)
+    ids = _kept_prompt(template, KeptReply(thought + answer, len(thought), THINK))
+    at = ids.index(11) - len(b"<think>")
+    assert tuple(ids[at : at + len(thought + answer)]) == thought + answer
+    assert bytes(ids[at - 10 : at]) == b"assistant\n"
+
+
+def test_a_reply_that_brings_its_own_space_gets_no_second_one() -> None:
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+    text = bytes(i for i in _kept_prompt(template, KeptReply((*b" hi",))) if i < 256)
+    assert b"assistant: hi" in text
+    assert b"assistant: ho" in bytes(i for i in _kept_prompt(template, KeptReply((*b"ho",))) if i < 256)
+
+
+def test_a_template_that_cuts_replies_is_refused() -> None:
+    template = "{% for m in messages %}{{ m.content[:1] }}<|im_end|>{% endfor %}"
+    with pytest.raises(ModelInvalid, match="apart"):
+        _kept_prompt(template, KeptReply((7,)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infer_cli.engine.scheduler import Scheduler, Sequence, chunk_end
+from infer_cli.engine.history import chunk_end
+from infer_cli.engine.scheduler import Scheduler, Sequence, Span, prompt_span
 
 
 def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, int]) -> None:
@@ -16,7 +17,10 @@ def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, 
         call = plan.prefill
         assert 0 < call.end - call.start <= scheduler.chunk + 1
         assert call.start == call.seq.n_past
-        assert call.end == call.seq.n_prompt or call.end % scheduler.chunk == 0
+        span = call.seq.span
+        assert not span.decoded
+        assert span.start <= call.start < call.end <= span.end
+        assert call.end == span.end or (call.end - span.start) % scheduler.chunk == 0
         call.seq.n_past = call.end
     if plan.decode is not None:
         slots = [slot for slot, _ in plan.decode.rows]
@@ -28,11 +32,21 @@ def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, 
         for slot, seq in plan.decode.rows:
             if seq is not None:
                 assert seq.slot == slot
-                assert seq.prefilled
+                assert seq.prefilled or seq.span.decoded
                 seq.n_past += 1
                 if seq.n_past - seq.n_prompt >= lengths[seq.owner]:
-                    scheduler.release(seq)
+                    scheduler.release(seq, keep=True)
                     finished.add(seq.owner)
+    assert all(scheduler.slots[slot] is None for slot in scheduler.kept.values())
+    assert len(set(scheduler.kept.values())) == len(scheduler.kept)
+
+
+def _spans(parts: list[tuple[int, bool]]) -> tuple[Span, ...]:
+    spans: list[Span] = []
+    for size, decoded in parts:
+        start = spans[-1].end if spans else 0
+        spans.append(Span(start, start + size, decoded))
+    return tuple(spans)
 
 
 @given(
@@ -41,19 +55,30 @@ def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, 
     fixed_width=st.booleans(),
     min_rows=st.integers(1, 2),
     requests=st.lists(
-        st.tuples(st.integers(1, 60), st.integers(1, 10), st.integers(0, 20), st.booleans()), max_size=20
+        st.tuples(
+            st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=4),
+            st.integers(1, 10),
+            st.integers(0, 20),
+            st.booleans(),
+        ),
+        max_size=20,
     ),
+    with_sessions=st.booleans(),
 )
 def test_every_request_ends_and_no_plan_breaks_the_rules(
     width: int,
     chunk: int,
     fixed_width: bool,
     min_rows: int,
-    requests: list[tuple[int, int, int, bool]],
+    requests: list[tuple[list[tuple[int, bool]], int, int, bool]],
+    with_sessions: bool,
 ) -> None:
     scheduler: Scheduler[int] = Scheduler(width, chunk, fixed_width, min_rows)
     lengths = {i: n_reply for i, (_, n_reply, _, _) in enumerate(requests)}
-    sequences = [Sequence(i, n_prompt) for i, (n_prompt, _, _, _) in enumerate(requests)]
+    sequences = [
+        Sequence(i, _spans(parts), str(i) if with_sessions and i % 2 else None)
+        for i, (parts, _, _, _) in enumerate(requests)
+    ]
     finished: set[int] = set()
     step = 0
     while True:
@@ -88,7 +113,7 @@ def test_chunks_cover_the_prompt_at_fixed_boundaries(n_prompt: int, chunk: int) 
 def test_first_come_first_served() -> None:
     scheduler: Scheduler[str] = Scheduler(width=2, chunk=4)
     for name in "abc":
-        scheduler.submit(Sequence(name, 3))
+        scheduler.submit(Sequence(name, prompt_span(3)))
     assert [seq.owner for seq in scheduler.admit()] == ["a", "b"]
     plan = scheduler.plan()
     assert plan.prefill is not None
@@ -102,7 +127,7 @@ def test_first_come_first_served() -> None:
 
 def test_no_dummy_rows_where_a_state_cannot_forget_them() -> None:
     scheduler: Scheduler[str] = Scheduler(width=3, chunk=4, fill_holes=False)
-    sequences = [Sequence(name, 2) for name in "abc"]
+    sequences = [Sequence(name, prompt_span(2)) for name in "abc"]
     for seq in sequences:
         scheduler.submit(seq)
     scheduler.admit()
@@ -113,3 +138,21 @@ def test_no_dummy_rows_where_a_state_cannot_forget_them() -> None:
     assert call is not None
     assert [(slot, seq.owner) for slot, seq in call.rows if seq is not None] == [(0, "a"), (2, "c")]
     assert len(call.rows) == 2
+
+
+def test_a_session_finds_its_slot_again_and_the_longest_idle_one_gives_way() -> None:
+    scheduler: Scheduler[str] = Scheduler(width=2, chunk=4)
+
+    def visit(session: str | None) -> int:
+        seq = Sequence("x", prompt_span(3), session)
+        scheduler.submit(seq)
+        assert scheduler.admit() == [seq]
+        slot = seq.slot
+        scheduler.release(seq, keep=True)
+        return slot
+
+    assert [visit("a"), visit("b"), visit("a"), visit("b")] == [0, 1, 0, 1]
+    assert visit(None) == 0, "a was idle for longer"
+    assert visit("c") == 0
+    assert visit("b") == 1
+    assert scheduler.kept == {"c": 0, "b": 1}

@@ -15,6 +15,7 @@ from infer_cli.userconfig import config_path, read_config
 # Name -> module of `infer_cli.cli` and what is in it: a function, or a Typer app of several commands.
 _COMMANDS = {
     "run": ("run", "run"),
+    "chat": ("chat", "chat"),
     "replay": ("replay", "replay"),
     "tokens": ("tokens", "tokens"),
     "models": ("models", "app"),

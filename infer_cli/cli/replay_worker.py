@@ -82,7 +82,7 @@ def _reply_to(record: Record, worker: Worker) -> tuple[Reply, Vocab, Record]:
     job = job_of(record, tag_tokens(vocab, record.reasoning_pairs))
     running = loading.start(record.n_ctx or loading.window)
     description = Description(model, record.model, running.facts)
-    (reply,) = OneShot(job, running, vocab, _Silent(), description.get, description.prepare).run()
+    (reply,) = OneShot(job, running, vocab, _Silent(), description.get).run()
     again = record_of(
         reply,
         prompt_ids=job.prompt_ids,

@@ -121,9 +121,9 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raw=bool(value("raw")),
         parse_special=bool(value("parse_special")),
         prompt_template=text("prompt_template"),
-        variables=_variables(texts("var")),
+        variables=variables_of(texts("var")),
         chat_template=text("chat_template"),
-        sampling=_sampling(given, texts("set_")),
+        sampling=_sampled(given, texts("set_")),
         seed=seed,
         n_samples=n_samples,
         max_tokens=max_tokens,
@@ -155,12 +155,18 @@ _SAMPLING_FLAGS = (
 )  # fmt: skip
 
 
-def _sampling(given: Mapping[str, Given], sets: tuple[str, ...]) -> dict[str, Given]:
+def sampling_of(given: Mapping[str, Given], sets: tuple[str, ...]) -> dict[str, Given]:
+    """The sampling parameters that the user gave, by flag and with `--set`. Raises UsageError."""
     chosen = {name: given[name] for name in _SAMPLING_FLAGS if name in given}
     for name, value in parse_set(list(sets)).items():
         if name in chosen and chosen[name].by_flag:
             raise UsageError(f"{chosen[name].origin} and {value.origin} say the same thing twice")
         chosen[name] = value
+    return chosen
+
+
+def _sampled(given: Mapping[str, Given], sets: tuple[str, ...]) -> dict[str, Given]:
+    chosen = sampling_of(given, sets)
     if "seed" in given and given["seed"].by_flag and "temperature" not in chosen:
         raise UsageError("--seed has no meaning without sampling: the reply is greedy", "add -t")
     return chosen
@@ -170,7 +176,8 @@ def _nothing_piped() -> bool:
     return sys.stdin is None or sys.stdin.isatty()
 
 
-def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
+def variables_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`--var KEY=VALUE` arguments. Raises UsageError."""
     variables = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

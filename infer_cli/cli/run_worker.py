@@ -7,16 +7,23 @@ import secrets
 import stat
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.cli.explain import explained
+from infer_cli.cli.loaded import (
+    StatusSink,
+    chat_template,
+    find_model,
+    read_bytes,
+    template_variables,
+    wait_for,
+)
 from infer_cli.cli.run_options import RunOptions
 from infer_cli.cli.terminal import Notices, settings_table
 from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
-from infer_cli.loading import FakeLoading, Loading, is_fake
+from infer_cli.loading import FakeLoading, Loading
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import Setting, effective_params, resolve_sampling
 from infer_cli.types import Message, Reply
@@ -32,7 +39,6 @@ if TYPE_CHECKING:
     from infer_cli.template import ChatTemplate
 
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
-STATUS_INTERVAL_S = 0.1
 
 
 def answer(options: RunOptions, worker: Worker) -> int:
@@ -51,7 +57,7 @@ class _Run:
 
     def answer(self) -> int:
         options = self._options
-        model = self._resolve()
+        model = find_model(options.model, offline=options.offline, quiet=options.quiet)
         width = options.n_samples
         loading: Loading | FakeLoading
         if model is None:
@@ -61,35 +67,10 @@ class _Run:
             loading = Loading(model.path, options.engine, width, self._worker.native_fd)
         # While the model loads:
         messages = self._messages()
-        _import_engine()
-        self._wait(loading)
-        for note in loading.notes:
-            self._notices.note(note)
-        if loading.policy.weaker_because:
-            self._notices.warn(
-                f"not {loading.policy.mode}, only the seed is kept: {loading.policy.weaker_because}"
-            )
+        _import_rest(recording=not self._options.no_record)
+        wait_for(loading, self._notices)
         job = self._job(model, loading, messages)
         return self._stream(model, loading, job)
-
-    # --- the model -----------------------------------------------------------------------------
-
-    def _resolve(self) -> InstalledModel | None:
-        """The model's file, fetched if need be; None for the fake."""
-        options = self._options
-        if is_fake(options.model):
-            return None
-        from infer_cli.cli.pull_progress import PullProgress
-        from infer_cli.shelf import resolve
-
-        with PullProgress(options.quiet) as progress:
-            return resolve(
-                options.model, offline=options.offline, on_fetch=progress.notice, on_event=progress.event
-            )
-
-    def _wait(self, loading: Loading | FakeLoading) -> None:
-        while not loading.wait(STATUS_INTERVAL_S):
-            self._notices.status(f"loading the model {loading.progress:.0%}")
 
     # --- the prompt ----------------------------------------------------------------------------
 
@@ -99,14 +80,14 @@ class _Run:
 
         options = self._options
         stdin_named = "-" in options.files or options.messages == "-"
-        files = [prompt.decode_input(_read(name), name) for name in options.files]
+        files = [prompt.decode_input(read_bytes(name), name) for name in options.files]
         stdin = None
         if not stdin_named and (piped := self._piped_stdin()) is not None:
             stdin = prompt.decode_input(piped, "stdin")
         words = options.words
         history: list[Message] = []
         if options.messages is not None:
-            history = prompt.parse_messages(_read(options.messages))
+            history = prompt.parse_messages(read_bytes(options.messages))
         if options.prompt_template is not None:
             from infer_cli import promptlib
 
@@ -140,31 +121,9 @@ class _Run:
         if isinstance(messages, str):
             ids = prompt.encode_raw(messages, vocab, parse_special=options.parse_special)
             return prompt.EncodedPrompt(ids, messages, None), None
-        template = self._template(loading, vocab)
-        variables = {} if options.prompt_template else _template_variables(options.variables)
+        template = chat_template(loading, vocab, options.chat_template)
+        variables = {} if options.prompt_template else template_variables(options.variables)
         return prompt.encode_prompt(template, messages, vocab, variables=variables), template
-
-    def _template(self, loading: Loading | FakeLoading, vocab: Vocab) -> ChatTemplate:
-        from infer_cli.prompt import decode_input
-        from infer_cli.template import ChatTemplate
-
-        source = self._options.chat_template
-        if source is not None:
-            text: str | None = decode_input(_read(source), source)
-        elif isinstance(loading, FakeLoading):
-            text = loading.script.template
-        else:
-            text = loading.header.chat_template
-        if text is None:
-            raise UsageError(
-                "this model has no chat template: it is a base model",
-                "complete plain text with --raw, or give a template with --chat-template FILE",
-            )
-
-        def token(token_id: int | None) -> str:
-            return "" if token_id is None else vocab.token_text(token_id).decode("utf-8", "replace")
-
-        return ChatTemplate(text, bos=token(vocab.bos), eos=token(vocab.eos), now=datetime.now().astimezone())
 
     # --- the reply -----------------------------------------------------------------------------
 
@@ -220,14 +179,8 @@ class _Run:
 
         running = loading.start(self._n_window)
         description = Description(model, self._options.model, running.facts)
-        sink = _StatusSink(self._sink(job), self._notices)
-
-        def meanwhile() -> None:
-            description.prepare()
-            if not self._options.no_record:
-                import infer_cli.records.store  # noqa: F401
-
-        shot = OneShot(job, running, loading.vocab(), sink, description.get, meanwhile)
+        sink = StatusSink(self._sink(job), self._notices)
+        shot = OneShot(job, running, loading.vocab(), sink, description.get)
         interrupted = threading.Event()
 
         def interrupt(_signal_name: str) -> None:
@@ -311,40 +264,23 @@ class _Run:
         return status
 
 
-def _import_engine() -> None:
-    """Import what generating needs. The load has begun and holds no Python lock."""
+def _import_rest(*, recording: bool) -> None:
+    """Import what is needed later. The load has begun and holds no Python lock."""
     # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     import infer_cli.backend.llama
-    import infer_cli.oneshot  # noqa: F401
+    import infer_cli.fingerprint
+    import infer_cli.oneshot
 
-
-def _read(name: str) -> bytes:
-    """A file's bytes; `-` is stdin. Raises UsageError where it can't be read."""
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as e:
-        raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
+    if recording:
+        import infer_cli.records.store  # noqa: F401
 
 
 def _raw_text(files: list[str], stdin: str | None, words: tuple[str, ...]) -> str:
     """Text to complete: one source as it is, to the last byte; several with a blank line between."""
     parts = [*files, stdin or "", " ".join(words)]
     return "\n\n".join(part for part in parts if part)
-
-
-def _template_variables(variables: Mapping[str, str]) -> dict[str, object]:
-    """`--var` values for a chat template: `true`, `false` and numbers as such, anything else as text."""
-    import json
-
-    values: dict[str, object] = {}
-    for name, text in variables.items():
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        values[name] = value if isinstance(value, (bool, int, float)) else text
-    return values
 
 
 class Description:
@@ -366,8 +302,7 @@ class Description:
 
         self._sha256 = file_sha256(path)
 
-    def prepare(self) -> None:
-        """Gather what does not depend on the model's hash."""
+    def get(self) -> tuple[dict[str, object], dict[str, object]]:
         if not self._engine:
             from infer_cli.fingerprint import fingerprint
 
@@ -378,28 +313,7 @@ class Description:
                 "fingerprint": fingerprint(facts),
                 "facts": facts,
             }
-
-    def get(self) -> tuple[dict[str, object], dict[str, object]]:
-        self.prepare()
         if self._hashing is not None:
             self._hashing.join()
         name = self._model.name if self._model is not None else self._name
         return {"name": name, "sha256": self._sha256}, self._engine
-
-
-class _StatusSink:
-    """Shows prefill progress on the status line and wipes it before the first text."""
-
-    def __init__(self, sink: Sink, notices: Notices) -> None:
-        self._sink, self._notices = sink, notices
-        self.start, self.end, self.close = sink.start, sink.end, sink.close
-
-    def prefill(self, sample: int, done: int, total: int) -> None:
-        self._sink.prefill(sample, done, total)
-        if done < total:
-            self._notices.status(f"reading the prompt {done / total:.0%}")
-        else:
-            self._notices.clear()
-
-    def delta(self, delta: object) -> None:
-        self._sink.delta(delta)  # type: ignore[arg-type]

@@ -27,10 +27,11 @@ class Notices:
         if not self._quiet:
             self._line(f"warning: {single_line(message)}")
 
-    def note(self, message: str) -> None:
+    def note(self, message: str, *, dim: bool = False) -> None:
         """Something that is good to know: on a terminal or with --stats."""
         if self._stats or (self._is_terminal and not self._quiet):
-            self._line(single_line(message))
+            text = single_line(message)
+            self._line(f"\x1b[2m{text}\x1b[0m" if dim and self._is_terminal else text)
 
     def status(self, text: str) -> None:
         """Show what is being waited for."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
+from infer_cli.engine import history
 from infer_cli.engine.policy import Policy
-from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence
+from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence, Span, prompt_span
 from infer_cli.textstream import StopMatcher
 from infer_cli.types import (
     Event,
@@ -21,6 +22,7 @@ from infer_cli.types import (
     FinishReason,
     Prefilled,
     Request,
+    Segment,
     Timings,
     Token,
     TokenLogprobs,
@@ -38,6 +40,8 @@ class Running:
     """A request with everything that changes while it runs."""
 
     request: Request
+    wanted: tuple[Segment, ...]  # all that is to be evaluated before the reply
+    ids: tuple[int, ...]  # the same, flat
     submitted: float
     stops: StopMatcher
     sampler: SamplerHandle | None = None  # None: plain argmax
@@ -51,7 +55,14 @@ class Running:
 
     @property
     def n_total(self) -> int:
-        return len(self.request.prompt_ids) + len(self.tokens)
+        return len(self.ids) + len(self.tokens)
+
+    def id_at(self, position: int) -> int:
+        return self.ids[position] if position < len(self.ids) else self.tokens[position - len(self.ids)]
+
+    def evaluated(self, n: int) -> tuple[Segment, ...]:
+        """The first n tokens of all, as they were evaluated."""
+        return history.first(history.normalized((*self.wanted, Segment("decoded", tuple(self.tokens)))), n)
 
     def expired(self, now: float) -> bool:
         limit = self.request.deadline_s
@@ -82,6 +93,7 @@ class Engine:
             policy.width, policy.chunk, policy.fixed_width, policy.min_rows, policy.fill_holes
         )
         self._sequences: dict[str, Sequence[Running]] = {}
+        self._residents: dict[int, tuple[str, tuple[Segment, ...]]] = {}  # by slot: session, what it holds
         self._cancelled: set[str] = set()
 
     @property
@@ -91,18 +103,33 @@ class Engine:
     def submit(self, request: Request, submitted: float) -> None:
         """Queue a request that came at clock time `submitted`.
 
-        Raises ValueError where its id is in use or its prompt cannot be run.
+        Raises ValueError where its id or its session is in use or its prompt cannot be run.
         """
         if request.id in self._sequences:
             raise ValueError(f"request id {request.id!r} is in use")
-        if not request.prompt_ids:
+        if request.session is not None and any(
+            request.session == seq.session for seq in self._sequences.values()
+        ):
+            raise ValueError(f"session {request.session!r} is in use")
+        wanted = history.normalized((*request.history, Segment("prompt", request.prompt_ids)))
+        if not wanted or (not request.prompt_ids and wanted[-1].kind == "prompt"):
             raise ValueError("an empty prompt")
-        if len(request.prompt_ids) >= self._window:
-            raise ValueError(f"{len(request.prompt_ids)} prompt tokens do not fit {self._window}")
-        running = Running(request, submitted, StopMatcher(request.stop))
-        sequence = Sequence(running, len(request.prompt_ids))
+        ids = history.flat(wanted)
+        if len(ids) >= self._window:
+            raise ValueError(f"{len(ids)} prompt tokens do not fit {self._window}")
+        running = Running(request, wanted, ids, submitted, StopMatcher(request.stop))
+        sequence = Sequence(running, self._spans(wanted), request.session)
         self._sequences[request.id] = sequence
         self._scheduler.submit(sequence)
+
+    def _spans(self, wanted: tuple[Segment, ...]) -> tuple[Span, ...]:
+        if not self._policy.fixed_width:  # no shape to keep: all of it in large chunks
+            return prompt_span(history.length(wanted))
+        spans: list[Span] = []
+        for segment in wanted:
+            start = spans[-1].end if spans else 0
+            spans.append(Span(start, start + len(segment.ids), segment.kind == "decoded"))
+        return tuple(spans)
 
     def cancel(self, request_id: str) -> None:
         """End a request at the next step. Unknown ids are ignored: the reply may just have ended."""
@@ -143,14 +170,25 @@ class Engine:
             if not params.greedy or params.penalized:
                 running.sampler = self._backend.new_sampler(params, running.request.seed or 0)
                 if params.penalized:
-                    for token in running.request.prompt_ids:
+                    for token in running.ids:
                         running.sampler.accept(token)
-            self._backend.seq_rm(seq.slot, 0)
+            seq.n_past = running.n_cached = self._reuse(seq)
+
+    def _reuse(self, seq: Sequence[Running]) -> int:
+        """Cut what the slot holds down to what begins this request; how many tokens that is."""
+        session, held = self._residents.pop(seq.slot, (None, ()))
+        if session is not None and session == seq.session:
+            chunk = self._policy.chunk if self._policy.fixed_width else None
+            n = history.reusable(held, seq.owner.wanted, chunk)
+            if n and self._backend.seq_rm(seq.slot, n):
+                return n
+        self._backend.seq_rm(seq.slot, 0)
+        return 0
 
     def _prefill(self, call: PrefillCall[Running]) -> list[Event]:
         seq, n = call.seq, call.end - call.start
         request = seq.owner.request
-        tokens = np.array(request.prompt_ids[call.start : call.end], np.int32)
+        tokens = np.array(seq.owner.ids[call.start : call.end], np.int32)
         positions = np.arange(call.start, call.end, dtype=np.int32)
         seqs = np.full(n, seq.slot, np.int32)
         outputs = np.zeros(n, np.int8)
@@ -204,7 +242,7 @@ class Engine:
             if seq is None:
                 positions[row] = self._length(slot)
             else:
-                tokens[row] = seq.owner.tokens[-1]
+                tokens[row] = seq.owner.id_at(seq.n_past)
                 positions[row] = seq.n_past
         # Dummies ask for logits too: otherwise the output head would see fewer rows.
         status = self._backend.decode(tokens, positions, slots, np.ones(n, np.int8))
@@ -217,8 +255,12 @@ class Engine:
         likeliest = logits.argmax(axis=1)
         events: list[Event] = []
         for row, (_slot, seq) in enumerate(call.rows):
-            if seq is not None:
-                seq.n_past += 1
+            if seq is None:
+                continue
+            seq.n_past += 1
+            if seq.n_past <= seq.n_prompt:
+                events.append(Prefilled(seq.owner.request.id, seq.n_past, seq.n_prompt))
+            if seq.prefilled:
                 events += self._commit(seq, row, int(likeliest[row]), logits)
         return events
 
@@ -259,9 +301,13 @@ class Engine:
             reason = "stop_string"
         if running.sampler is not None:
             running.sampler.close()
-        if seq.slot >= 0:
+        keep = seq.slot >= 0 and seq.session is not None and seq.n_past > 0 and reason != "error"
+        if keep:
+            assert seq.session is not None
+            self._residents[seq.slot] = (seq.session, running.evaluated(seq.n_past))
+        elif seq.slot >= 0:
             self._backend.seq_rm(seq.slot, 0)
-        self._scheduler.release(seq)
+        self._scheduler.release(seq, keep=keep)
         del self._sequences[request.id]
         return Finished(
             request.id,
@@ -270,7 +316,7 @@ class Engine:
             tuple(running.tokens),
             bytes(running.text),
             tuple(running.logprobs) if request.n_logprobs is not None else None,
-            Usage(len(request.prompt_ids), running.n_cached, len(running.tokens)),
+            Usage(len(running.ids), running.n_cached, len(running.tokens)),
             self._timings(running),
             error,
         )
@@ -281,7 +327,7 @@ class Engine:
         first, last, n = running.first_token, running.last_token, len(running.tokens)
         prefill_tps = decode_tps = None
         if first is not None and first > admitted:
-            prefill_tps = (len(running.request.prompt_ids) - running.n_cached) / (first - admitted)
+            prefill_tps = (len(running.ids) - running.n_cached) / (first - admitted)
         if first is not None and last is not None and last > first:
             decode_tps = (n - 1) / (last - first)
         return Timings(
@@ -298,7 +344,9 @@ class Engine:
     def _length(self, slot: int) -> int:
         """Tokens that a slot's sequence holds."""
         seq = self._scheduler.slots[slot] if slot < self._policy.width else None
-        return seq.n_past if seq is not None else 0
+        if seq is not None:
+            return seq.n_past
+        return history.length(self._residents[slot][1]) if slot in self._residents else 0
 
     def _forget_unplanned(self) -> None:
         """Bring every sequence back to the length that we count: dummies and half-done calls go."""

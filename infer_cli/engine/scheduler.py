@@ -3,6 +3,10 @@
 A step is at most one prefill call (one prompt's next chunk) and one decode call (a row for each live
 reply). Slots are sequence ids; rows go in ascending slot order; a call's slots are consecutive from 0,
 holes filled by dummy rows, because llama.cpp splits a batch at a gap and so changes its shape.
+
+A sequence is spans of prompt and of tokens decoded before, in any order, then its reply. Decoded tokens take
+part in decode calls as rows of a live reply do. What a session has evaluated may stay in its slot (`kept`)
+until the session comes back or the slot is needed.
 """
 
 from __future__ import annotations
@@ -10,23 +14,56 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from infer_cli.engine.history import chunk_end
 
 T = TypeVar("T")
 
 
+class Span(NamedTuple):
+    """Tokens [start, end) of a sequence."""
+
+    start: int
+    end: int
+    decoded: bool = False
+
+
+def prompt_span(n_tokens: int) -> tuple[Span, ...]:
+    """A prompt without a history."""
+    return (Span(0, n_tokens),)
+
+
 @dataclass(eq=False)
 class Sequence(Generic[T]):
-    """One request's place in the schedule. `n_past` counts evaluated tokens."""
+    """One request's place in the schedule.
+
+    `n_past` counts the tokens evaluated, `spans` are those before its reply.
+    """
 
     owner: T
-    n_prompt: int
+    spans: tuple[Span, ...]
+    session: str | None = None
     slot: int = -1
     n_past: int = 0
 
     @property
+    def n_prompt(self) -> int:
+        return self.spans[-1].end
+
+    @property
     def prefilled(self) -> bool:
         return self.n_past >= self.n_prompt
+
+    @property
+    def span(self) -> Span:
+        """The span that the next token is in; only before the reply."""
+        return next(span for span in self.spans if self.n_past < span.end)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the next token takes a decode row."""
+        return self.prefilled or self.span.decoded
 
 
 @dataclass(frozen=True)
@@ -59,15 +96,6 @@ class Plan(Generic[T]):
     decode: DecodeCall[T] | None = None
 
 
-def chunk_end(start: int, n_prompt: int, chunk: int) -> int:
-    """Where the chunk that begins at `start` ends: at a multiple of `chunk`, or at the prompt's end.
-
-    A tail of one token joins the chunk before it: alone it would take the kernels of a single row.
-    """
-    end = min(start - start % chunk + chunk, n_prompt)
-    return n_prompt if n_prompt - end == 1 else end
-
-
 @dataclass
 class Scheduler(Generic[T]):
     """First come, first served over `width` slots.
@@ -83,6 +111,7 @@ class Scheduler(Generic[T]):
     fill_holes: bool = True
     waiting: deque[Sequence[T]] = field(default_factory=deque)
     slots: list[Sequence[T] | None] = field(init=False)
+    kept: dict[str, int] = field(init=False, default_factory=dict)  # session -> idle slot, longest idle first
 
     def __post_init__(self) -> None:
         self.slots = [None] * self.width
@@ -91,10 +120,12 @@ class Scheduler(Generic[T]):
     def submit(self, seq: Sequence[T]) -> None:
         self.waiting.append(seq)
 
-    def release(self, seq: Sequence[T]) -> None:
-        """Take a sequence out, wherever it is."""
+    def release(self, seq: Sequence[T], *, keep: bool = False) -> None:
+        """Take a sequence out, wherever it is. `keep`: its slot stays its session's."""
         if seq.slot >= 0:
             self.slots[seq.slot] = None
+            if keep and seq.session is not None:
+                self.kept[seq.session] = seq.slot
             if seq in self._prefilling:
                 self._prefilling.remove(seq)
         elif seq in self.waiting:
@@ -109,31 +140,41 @@ class Scheduler(Generic[T]):
         return not self.waiting and all(seq is None for seq in self.slots)
 
     def admit(self) -> list[Sequence[T]]:
-        """Give free slots, lowest first, to those who wait, oldest first."""
+        """Give free slots, lowest first, to those who wait, oldest first.
+
+        A session gets the slot that was kept for it; others take one only where nothing else is free.
+        """
         admitted: list[Sequence[T]] = []
-        for slot, holder in enumerate(self.slots):
-            if not self.waiting:
-                break
-            if holder is None:
-                seq = self.waiting.popleft()
-                seq.slot = slot
-                self.slots[slot] = seq
-                self._prefilling.append(seq)
-                admitted.append(seq)
+        n_free = self.slots.count(None)
+        while self.waiting and len(admitted) < n_free:
+            seq = self.waiting.popleft()
+            seq.slot = self._free_slot(seq.session)
+            self.slots[seq.slot] = seq
+            self._prefilling.append(seq)
+            admitted.append(seq)
         return admitted
+
+    def _free_slot(self, session: str | None) -> int:
+        if session in self.kept:
+            return self.kept.pop(session)
+        free = [slot for slot, holder in enumerate(self.slots) if holder is None]
+        unused = [slot for slot in free if slot not in self.kept.values()]
+        return unused[0] if unused else self.kept.pop(next(iter(self.kept)))
 
     def plan(self) -> Plan[T]:
         """The next step's calls. The caller advances `n_past` of what was evaluated."""
         while self._prefilling and self._prefilling[0].prefilled:
             self._prefilling.popleft()
         prefill = None
-        if self._prefilling:
-            seq = self._prefilling[0]
-            prefill = PrefillCall(seq, seq.n_past, chunk_end(seq.n_past, seq.n_prompt, self.chunk))
+        seq = next((seq for seq in self._prefilling if not seq.decodes), None)
+        if seq is not None:
+            start, end, _ = seq.span
+            stop = start + chunk_end(seq.n_past - start, end - start, self.chunk)
+            prefill = PrefillCall(seq, seq.n_past, stop)
         return Plan(prefill, self._decode_call())
 
     def _decode_call(self) -> DecodeCall[T] | None:
-        live = [seq if seq is not None and seq.prefilled else None for seq in self.slots]
+        live = [seq if seq is not None and seq.decodes else None for seq in self.slots]
         highest = max((slot for slot, seq in enumerate(live) if seq is not None), default=-1)
         if highest < 0:
             return None

@@ -1,0 +1,74 @@
+"""`infer chat`: a talk with a model, at a terminal or one turn a line from stdin."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from infer_cli.cli import options as o
+
+# Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
+# ruff: noqa: UP045
+
+
+def chat(
+    context: typer.Context,
+    model: o.Model = None,
+    system: o.System = None,
+    var: o.Var = None,
+    chat_template: o.ChatTemplate = None,
+    temperature: o.Temperature = None,
+    seed: o.Seed = None,
+    max_tokens: o.MaxTokens = None,
+    stop: o.Stop = None,
+    top_k: o.TopK = None,
+    top_p: o.TopP = None,
+    min_p: o.MinP = None,
+    repeat_penalty: o.RepeatPenalty = None,
+    frequency_penalty: o.FrequencyPenalty = None,
+    presence_penalty: o.PresencePenalty = None,
+    set_: o.Set = None,
+    keys: Annotated[
+        Optional[str],
+        typer.Option(
+            "--keys", envvar="INFER_KEYS", show_envvar=False, metavar="emacs|vi", rich_help_panel="Output",
+            help="Keys of the input line (emacs).",
+        ),
+    ] = None,
+    reasoning: o.Reasoning = None,
+    plain: o.Plain = False,
+    markdown: o.Markdown = False,
+    stats: o.Stats = False,
+    quiet: o.Quiet = False,
+    private: o.Private = False,
+    verbose: o.Verbose = False,
+    fast: o.Fast = False,
+    invariant: o.Invariant = False,
+    ctx: o.Ctx = None,
+    threads: o.Threads = None,
+    gpu_layers: o.GpuLayers = None,
+    device: o.DeviceNames = None,
+    cache_type_k: o.CacheTypeK = None,
+    cache_type_v: o.CacheTypeV = None,
+    flash_attn: o.FlashAttn = None,
+    no_mmap: o.NoMmap = False,
+    mlock: o.Mlock = False,
+    lora: o.Lora = None,
+    offline: o.Offline = False,
+) -> int:  # fmt: skip
+    """Talk with a model. `/help` lists the commands; from a pipe, each line is a turn.
+
+    Sampled as the model recommends, unless -t says otherwise.
+    """
+    from infer_cli.cli.chat_options import check
+    from infer_cli.supervisor import Worker, supervise
+
+    checked = check(o.given_values(context))
+
+    def work(worker: Worker) -> int:
+        from infer_cli.cli.chat_worker import talk
+
+        return talk(checked, worker)
+
+    return supervise(work, verbose=verbose)

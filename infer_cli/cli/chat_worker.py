@@ -1,0 +1,393 @@
+"""What `infer chat` does in its worker process: the loop of a talk."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infer_cli.cli import chat_commands
+from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines
+from infer_cli.cli.chat_options import ChatOptions
+from infer_cli.cli.explain import explained
+from infer_cli.cli.loaded import (
+    StatusSink,
+    chat_template,
+    find_model,
+    template_variables,
+    wait_for,
+)
+from infer_cli.cli.terminal import Notices
+from infer_cli.conversation import Conversation, Plan
+from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
+from infer_cli.given import Given
+from infer_cli.loading import FakeLoading, Loading, Running
+from infer_cli.oneshot import Job, OneShot
+from infer_cli.prompt import assemble_text, decode_input
+from infer_cli.report import report, single_line
+from infer_cli.seeds import draw_seed
+from infer_cli.settings import Setting, effective_params, resolve_sampling
+from infer_cli.supervisor import SAME_PRESS_S, on_interrupt
+from infer_cli.types import Reply
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.shelf import InstalledModel
+    from infer_cli.sinks.base import Sink
+    from infer_cli.supervisor import Worker
+
+CHAT_WINDOW = 8192  # of `--ctx auto`, where the model was trained for as much
+SESSION = "chat"
+
+
+def talk(options: ChatOptions, worker: Worker) -> int:
+    """Talk until the input ends; returns the exit code. Raises InferError."""
+    notices = Notices(quiet=options.quiet, stats=options.stats)
+    try:
+        with explained(worker), _quiet_terminal():
+            return Chat(options, worker, notices).run()
+    finally:
+        notices.clear()
+
+
+class Chat:
+    """A talk with its model. Public names are what the commands use."""
+
+    def __init__(self, options: ChatOptions, worker: Worker, notices: Notices) -> None:
+        self._options, self._worker, self._notices = options, worker, notices
+        self._typed = sys.stdin is not None and sys.stdin.isatty()
+        self._on_terminal = sys.stdout.isatty()
+        self._smart = self._on_terminal and _is_smart()
+        self._given = dict(options.sampling)
+        self._shot: OneShot | None = None
+        self._stopped = False  # Ctrl-C ended the reply
+        self._leaving = False  # SIGTERM or SIGHUP came
+        self.seed = options.seed
+        self.max_tokens = options.max_tokens
+        self.reasoning = options.reasoning or ("show" if self._on_terminal else "hide")
+        self.attached: list[tuple[str, str]] = []  # name and text
+        self.n_replies = self.n_evaluated = self.n_reused = self.n_sampled = 0
+        self._load(options.model)
+        template, vocab, window, chunk = self._for_talk
+        variables = template_variables(options.variables)
+        self.talk = Conversation(template, vocab, window, chunk, options.system, variables)
+
+    # --- the model -----------------------------------------------------------------------------
+
+    def _load(self, name: str | None) -> None:
+        options = self._options
+        model = find_model(name, offline=options.offline, quiet=options.quiet)
+        loading: Loading | FakeLoading
+        if model is None:
+            loading = FakeLoading(str(name), options.engine, 1)
+        else:
+            loading = Loading(model.path, options.engine, 1, self._worker.native_fd)
+        wait_for(loading, self._notices)
+        self._notices.clear()
+        vocab = loading.vocab()
+        template = chat_template(loading, vocab, options.chat_template)
+        window = options.engine.ctx or min(loading.n_ctx_train, CHAT_WINDOW)
+        running = loading.start(window)
+        chunk = running.policy.chunk if running.policy.fixed_width else 1
+        self._for_talk = (template, vocab, window, chunk)
+        self._model: InstalledModel | None = model
+        self._loading, self._running = loading, running
+        self.vocab: Vocab = vocab
+        self.name = model.name if model is not None else Path(str(name)).name
+        self._resolve()
+
+    def switch_model(self, name: str) -> None:
+        """Load another model and go on with the same talk; the old one stays where that fails."""
+        old_loading, old_running = self._loading, self._running
+        self._load(name)
+        _unload(old_loading, old_running)
+        self.talk.switch(*self._for_talk)
+
+    def _resolve(self, given: Mapping[str, Given] | None = None) -> None:
+        """Merge what the user said about sampling with what the model recommends."""
+        entry = self._model.entry if self._model is not None else None
+        recommended = self._loading.header.sampling if isinstance(self._loading, Loading) else {}
+        sampling, settings = resolve_sampling(
+            given if given is not None else self._given,
+            dict((entry.sampling if entry is not None else None) or {}),
+            recommended,
+            default_temperature="model",
+        )
+        if sampling.greedy and self._options.seed_by_flag:
+            raise UsageError("--seed has no meaning without sampling: the reply is greedy", "leave out -t 0")
+        self._sampling, self._sampling_settings = sampling, settings
+
+    def set_sampling(self, given: Mapping[str, Given]) -> None:
+        """Change sampling parameters from the next reply on. Raises UsageError and changes nothing."""
+        changed = {**self._given, **given}
+        self._resolve(changed)
+        self._given = changed
+
+    @property
+    def settings(self) -> list[Setting]:
+        seed = "drawn for each reply" if self.seed is None else self.seed
+        own = [
+            Setting("window", self.talk.window, "in use"),
+            Setting("max_tokens", self.max_tokens, "in use"),
+            Setting("reasoning", self.reasoning, "in use"),
+            Setting("seed", "none: greedy" if self._sampling.greedy else seed, "in use"),
+        ]
+        return [*self._options.settings, *self._sampling_settings, *own]
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        on_interrupt(self._interrupted)
+        lines = self._lines()
+        while not self._leaving:
+            try:
+                text = lines.read()
+                if text.strip():
+                    self._take(text)
+            except EOFError:
+                break
+            except KeyboardInterrupt:
+                self._carry_on()
+                if self._typed and not self._smart:
+                    sys.stderr.write("\n")
+            except InferError as e:
+                if not self._typed:
+                    raise
+                self._notices.clear()
+                report(e, sys.stderr, self._worker.log_tail() if e.native else ())
+        return ExitStatus.INTERRUPTED if self._leaving else ExitStatus.OK
+
+    def _lines(self) -> LineSource:
+        if not self._typed:
+            return PlainLines("")
+        if not self._smart:
+            return PlainLines("> ")
+        return EditorLine(
+            vi=self._options.keys == "vi",
+            private=self._options.private,
+            toolbar=self._toolbar,
+            complete=chat_commands.completions,
+        )
+
+    def _take(self, line: str) -> None:
+        command = chat_commands.parse(line)
+        if command is not None:
+            name, argument = command
+            chat_commands.find(name).run(self, argument)
+        else:
+            self.send(line[1:] if line.startswith("//") else line)
+
+    def _interrupted(self, signal_name: str) -> None:
+        self._leaving = self._leaving or signal_name != "SIGINT"
+        if self._shot is None:
+            raise KeyboardInterrupt(signal_name)
+        self._stopped = True
+        self._shot.cancel()
+
+    def _carry_on(self) -> None:
+        """Tell the supervisor that an interrupt is over, once it has surely seen it itself."""
+        timer = threading.Timer(2 * SAME_PRESS_S, self._worker.carry_on)
+        timer.daemon = True
+        timer.start()
+
+    # --- replies -------------------------------------------------------------------------------
+
+    def send(self, text: str) -> None:
+        """A message, after the attached files, and its reply."""
+        message = assemble_text([content for _, content in self.attached], None, [text])
+        if self._reply(self.talk.plan(message, self.max_tokens)):
+            self.attached.clear()
+
+    def regenerate(self, *, same: bool = False, seed: int | None = None) -> None:
+        """Another reply to the last message; `same`: with the seed that it had."""
+        if not self.talk.turns:
+            raise UsageError("there is no reply yet")
+        if same:
+            seed = self.talk.turns[-1].replies[0].seed
+        elif seed is None and not self._sampling.greedy:
+            seed = draw_seed()
+        self._instead(self.talk.turns[-1].user, seed)
+
+    def replace_last(self, text: str) -> None:
+        """Another last message."""
+        self._instead(text, None)
+
+    def _instead(self, text: str, seed: int | None) -> None:
+        before = self.talk.undo()
+        done = False
+        try:
+            done = self._reply(self.talk.plan(text, self.max_tokens), seed)
+        finally:
+            if not done:
+                self.talk.turns.append(before)
+
+    def go_on(self) -> None:
+        """Let the last reply go on."""
+        self._reply(self.talk.plan_more())
+
+    def _reply(self, plan: Plan, seed: int | None = None) -> bool:
+        """Compute and show a reply; whether it became part of the talk."""
+        if plan.dropped is not None:
+            n = plan.dropped.n_turns
+            self._notices.warn(
+                f"the window is full: the oldest {'turn' if n == 1 else f'{n} turns'} went"
+                f" ({plan.dropped.n_tokens} tokens), the system prompt stays"
+            )
+        job = self._job(plan, seed)
+        sink = StatusSink(self._sink(), self._notices)
+        shot = OneShot(job, self._running, self.vocab, sink, self._describe)
+        self._stopped = False
+        self._shot = shot
+        try:
+            (reply,) = shot.run()
+        finally:
+            self._shot = None
+            sink.close()
+            self._notices.clear()
+            if self._stopped:
+                self._carry_on()
+        if reply.error is not None:
+            raise UnexpectedFailure(str(reply.error["message"]))
+        self._count(reply)
+        if not reply.tokens:
+            self.say("stopped while reading the prompt: the message was not taken")
+            return False
+        self.talk.add(plan, reply, self._options.stop)
+        self._line_after(reply)
+        return True
+
+    def _job(self, plan: Plan, seed: int | None) -> Job:
+        if self._sampling.greedy:
+            seed = None
+        elif seed is None:
+            seed = draw_seed() if self.seed is None else self.seed
+        return Job(
+            id=secrets.token_hex(8),
+            prompt_ids=plan.prompt_ids,
+            sampling=self._sampling,
+            params=effective_params(self._sampling, self.max_tokens, self._options.stop),
+            max_tokens=self.max_tokens,
+            run_seed=seed,
+            stop=self._options.stop,
+            reasoning_pairs=() if plan.continues else self.talk.pairs,
+            open_reasoning=plan.open_reasoning,
+            tag_tokens=self.talk.tag_tokens,
+            history=plan.past,
+            session=SESSION,
+        )
+
+    def _describe(self) -> tuple[dict[str, object], dict[str, object]]:
+        sha256 = self._model.sha256 if self._model is not None else None
+        return {"name": self.name, "sha256": sha256}, {}
+
+    def _sink(self) -> Sink:
+        if (self._options.markdown or self._smart) and not self._options.plain:
+            from infer_cli.sinks.markdown import MarkdownSink
+
+            return MarkdownSink(sys.stdout, reasoning=self.reasoning, n_samples=1)
+        from infer_cli.sinks.plain import PlainSink
+
+        return PlainSink(
+            sys.stdout.buffer, raw=False, sanitize=self._on_terminal, reasoning=self.reasoning, n_samples=1
+        )
+
+    def _count(self, reply: Reply) -> None:
+        usage = reply.usage
+        self.n_replies += 1
+        self.n_evaluated += usage.prompt_tokens - usage.cached_tokens + max(len(reply.tokens) - 1, 0)
+        self.n_reused += usage.cached_tokens
+        self.n_sampled += usage.completion_tokens
+
+    # --- what is shown -------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """What a command answers: beside the replies, on stderr."""
+        self._notices.clear()
+        for line in text.splitlines():
+            print(single_line(line), file=sys.stderr)
+
+    def _line_after(self, reply: Reply) -> None:
+        timings = reply.timings
+        parts = [self.name, f"{self.talk.n_tokens}/{self.talk.window} tokens"]
+        if timings.ttft_s is not None:
+            parts.append(f"TTFT {timings.ttft_s:.2f} s")
+        if timings.decode_tps is not None:
+            parts.append(f"{timings.decode_tps:.1f} tok/s")
+        if reply.seed is not None:
+            parts.append(f"seed {reply.seed}")
+        if reply.finish_reason != "stop":
+            parts.append("stopped" if self._stopped else reply.finish_reason)
+        line = single_line(" · ".join(parts))
+        self._notices.note(line, dim=self._smart)
+        if reply.finish_reason == "length":
+            self._notices.note("the token limit ended the reply: /continue lets it go on", dim=self._smart)
+
+    def _toolbar(self) -> str:
+        parts = [f"{self.talk.n_tokens}/{self.talk.window}", self.name]  # a narrow terminal cuts the end off
+        if self.attached:
+            parts.append(f"{len(self.attached)} attached")
+        if self._sampling.greedy:
+            parts.append("greedy")
+        else:
+            parts.append(f"t {self._sampling.temperature:g}")
+            if self.seed is not None:
+                parts.append(f"seed {self.seed}")
+        if len(self.talk.branches) > 1:
+            parts.append(self.talk.branch)
+        return single_line(" · ".join(parts))
+
+    def copy(self, text: str) -> None:
+        """Text to the clipboard of the terminal's own machine (OSC 52)."""
+        if not self._smart:
+            raise UsageError("there is no terminal to copy to")
+        sys.stdout.write(f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\x07")
+        sys.stdout.flush()
+        self.say(f"copied {len(text)} characters")
+
+    def file_text(self, name: str) -> str:
+        """A text file's content. Raises UsageError where it can't be read."""
+        if not name:
+            raise UsageError("which file?", "give its name after the command")
+        try:
+            data = Path(name).expanduser().read_bytes()
+        except OSError as e:
+            raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
+        return decode_input(data, name)
+
+
+def _unload(loading: Loading | FakeLoading, running: Running) -> None:
+    running.service.close()
+    running.backend.close()
+    if isinstance(loading, Loading):
+        loading.close()
+
+
+def _is_smart() -> bool:
+    return os.environ.get("TERM", "dumb") != "dumb"
+
+
+@contextlib.contextmanager
+def _quiet_terminal() -> Iterator[None]:
+    """Between two prompts, keep what is typed from being echoed into a reply: the next prompt reads it.
+
+    The supervisor sets the terminal right again where this process dies.
+    """
+    if sys.platform == "win32" or sys.stdin is None or not sys.stdin.isatty() or not _is_smart():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    quiet = [*before]
+    quiet[3] &= ~(termios.ECHO | termios.ICANON)  # without ICANON a Ctrl-D is a key like any other
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)

@@ -1,0 +1,105 @@
+"""What commands do around a model: find it, wait for it, read its template."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infer_cli.cli.terminal import Notices
+from infer_cli.errors import UsageError
+from infer_cli.loading import FakeLoading, Loading, is_fake
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.shelf import InstalledModel
+    from infer_cli.sinks.base import Sink
+    from infer_cli.template import ChatTemplate
+
+STATUS_INTERVAL_S = 0.1
+
+
+def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledModel | None:
+    """A model's file, fetched if need be; None for the fake."""
+    if is_fake(name):
+        return None
+    from infer_cli.cli.pull_progress import PullProgress
+    from infer_cli.shelf import resolve
+
+    with PullProgress(quiet) as progress:
+        return resolve(name, offline=offline, on_fetch=progress.notice, on_event=progress.event)
+
+
+def wait_for(loading: Loading | FakeLoading, notices: Notices) -> None:
+    """Wait until a model is loaded, then tell what was chosen for it and what it can't promise."""
+    while not loading.wait(STATUS_INTERVAL_S):
+        notices.status(f"loading the model {loading.progress:.0%}")
+    for note in loading.notes:
+        notices.note(note)
+    if loading.policy.weaker_because:
+        notices.warn(f"not {loading.policy.mode}, only the seed is kept: {loading.policy.weaker_because}")
+
+
+def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:
+    """The model's chat template, or the one in the file `source`. Raises UsageError where there is none."""
+    from infer_cli.prompt import decode_input
+    from infer_cli.template import ChatTemplate
+
+    if source is not None:
+        text: str | None = decode_input(read_bytes(source), source)
+    elif isinstance(loading, FakeLoading):
+        text = loading.script.template
+    else:
+        text = loading.header.chat_template
+    if text is None:
+        raise UsageError(
+            "this model has no chat template: it is a base model",
+            "complete plain text with --raw, or give a template with --chat-template FILE",
+        )
+
+    def token(token_id: int | None) -> str:
+        return "" if token_id is None else vocab.token_text(token_id).decode("utf-8", "replace")
+
+    return ChatTemplate(text, bos=token(vocab.bos), eos=token(vocab.eos), now=datetime.now().astimezone())
+
+
+def read_bytes(name: str) -> bytes:
+    """A file's bytes; `-` is stdin. Raises UsageError where it can't be read."""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as e:
+        raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
+
+
+def template_variables(variables: Mapping[str, str]) -> dict[str, object]:
+    """`--var` values for a chat template: `true`, `false` and numbers as such, anything else as text."""
+    import json
+
+    values: dict[str, object] = {}
+    for name, text in variables.items():
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        values[name] = value if isinstance(value, (bool, int, float)) else text
+    return values
+
+
+class StatusSink:
+    """Shows prefill progress on the status line and wipes it before the first text."""
+
+    def __init__(self, sink: Sink, notices: Notices) -> None:
+        self._sink, self._notices = sink, notices
+        self.start, self.end, self.close = sink.start, sink.end, sink.close
+
+    def prefill(self, sample: int, done: int, total: int) -> None:
+        self._sink.prefill(sample, done, total)
+        if done < total:
+            self._notices.status(f"reading the prompt {done / total:.0%}")
+        else:
+            self._notices.clear()
+
+    def delta(self, delta: object) -> None:
+        self._sink.delta(delta)  # type: ignore[arg-type]

@@ -1,0 +1,256 @@
+"""A talk: its turns, what of it is in the window, and the next request's history and prompt.
+
+The template is rendered anew for every turn, with each reply's sampled ids in place of its text; what then
+agrees with what was evaluated is history, and the rest is the turn's prompt. Undo, another reply and branches
+are operations on the list of turns: each turn knows the evaluation that it ended with.
+
+Knows no engine, no terminal and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from infer_cli.backend.base import Vocab
+from infer_cli.engine import history
+from infer_cli.errors import ContextOverflow, UsageError
+from infer_cli.prompt import EncodedPrompt, KeptReply, encode_prompt
+from infer_cli.reasoning import ReasoningSplitter, TagPair, pairs_of, tag_tokens
+from infer_cli.settings import FIT_RESERVE
+from infer_cli.template import ChatTemplate
+from infer_cli.textstream import StopMatcher
+from infer_cli.types import Message, Reply, Segment
+
+LOW_WATER = 0.75  # of the window: down to here whole turns go once it is full
+MAIN_BRANCH = "main"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A message and its reply. `ids` are the reply's sampled ones, None where another model sampled them."""
+
+    user: str
+    text: str
+    reasoning: str
+    ids: tuple[int, ...] | None
+    evaluated: tuple[Segment, ...]  # all that the sequence held when the reply ended
+    start: int  # the first turn that was in the window
+    opened: TagPair | None  # the tag pair that the prompt had left open
+    replies: tuple[Reply, ...]  # one, and one more for each time it was continued
+
+    @property
+    def reply(self) -> Reply:
+        return self.replies[-1]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What no longer fits the window."""
+
+    n_turns: int
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The next request. `continues`: the reply goes on after the last turn's."""
+
+    user: str
+    past: tuple[Segment, ...]
+    prompt_ids: tuple[int, ...]
+    start: int
+    open_reasoning: TagPair | None
+    opened: TagPair | None
+    dropped: Dropped | None
+    continues: bool = False
+
+    @property
+    def n_tokens(self) -> int:
+        return history.length(self.past) + len(self.prompt_ids)
+
+
+class Conversation:
+    """`window` in tokens; `chunk`: prompt tokens a call, 1 where their shapes do not matter."""
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        vocab: Vocab,
+        window: int,
+        chunk: int,
+        system: str | None = None,
+        variables: Mapping[str, object] | None = None,
+    ) -> None:
+        self.system = system
+        self.branch = MAIN_BRANCH
+        self._branches: dict[str, list[Turn]] = {MAIN_BRANCH: []}
+        self._variables = variables
+        self._use(template, vocab, window, chunk)
+
+    def _use(self, template: ChatTemplate, vocab: Vocab, window: int, chunk: int) -> None:
+        self._template, self._vocab, self.window, self._chunk = template, vocab, window, chunk
+        self.pairs = pairs_of(template.source)
+        self.tag_tokens = tag_tokens(vocab, self.pairs) if self.pairs else {}
+
+    def switch(self, template: ChatTemplate, vocab: Vocab, window: int, chunk: int) -> None:
+        """Go on with another model: it reads the talk as text, for ids mean nothing to it."""
+        self._use(template, vocab, window, chunk)
+        for name, turns in self._branches.items():
+            self._branches[name] = [replace(turn, ids=None, evaluated=(), start=0) for turn in turns]
+
+    # --- the turns -----------------------------------------------------------------------------
+
+    @property
+    def turns(self) -> list[Turn]:
+        return self._branches[self.branch]
+
+    @property
+    def branches(self) -> dict[str, int]:
+        """Turns of each branch, by name."""
+        return {name: len(turns) for name, turns in self._branches.items()}
+
+    def switch_branch(self, name: str) -> bool:
+        """Go to a branch; a new name begins as a copy of this one. Whether it is new."""
+        is_new = name not in self._branches
+        if is_new:
+            self._branches[name] = list(self.turns)
+        self.branch = name
+        return is_new
+
+    def clear(self) -> None:
+        """Forget this branch's turns; the system prompt stays."""
+        self._branches[self.branch] = []
+
+    def undo(self) -> Turn:
+        """Take the last turn back. Raises UsageError where there is none."""
+        if not self.turns:
+            raise UsageError("there is no turn yet")
+        return self.turns.pop()
+
+    def messages(self, start: int = 0) -> list[Message]:
+        """The talk from turn `start` on, with the system message."""
+        messages = [Message("system", self.system)] if self.system else []
+        for turn in self.turns[start:]:
+            messages += (Message("user", turn.user), Message("assistant", turn.text))
+        return messages
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the window that are in use."""
+        return history.length(self.turns[-1].evaluated) if self.turns else 0
+
+    # --- the next request ----------------------------------------------------------------------
+
+    def plan(self, user: str, max_tokens: int) -> Plan:
+        """The request for a reply to `user`, after dropping the oldest turns where the window is full.
+
+        Raises ContextOverflow where the message alone does not fit, UsageError where the template refuses.
+        """
+        reserve = min(max_tokens, FIT_RESERVE, self.window // 2)
+        start = self.turns[-1].start if self.turns else 0
+        encoded = self._encode(user, start)
+        dropped = None
+        if len(encoded.ids) + reserve > self.window:
+            before, old_start = len(encoded.ids), start
+            limit = int(self.window * LOW_WATER)
+            while start < len(self.turns) and len(encoded.ids) + reserve > limit:
+                start += 1
+                encoded = self._encode(user, start)
+            if len(encoded.ids) + reserve > self.window:
+                raise ContextOverflow(
+                    f"the message is {len(encoded.ids)} tokens and {reserve} are kept for the reply:"
+                    f" they do not fit the window of {self.window}",
+                    "shorten it, or start chat with a larger --ctx",
+                )
+            dropped = Dropped(start - old_start, before - len(encoded.ids))
+        evaluated = self.turns[-1].evaluated if self.turns else ()
+        past, prompt_ids = history.split(encoded.ids, evaluated, self._chunk)
+        opened = encoded.open_reasoning
+        return Plan(user, past, prompt_ids, start, opened, opened, dropped)
+
+    def plan_more(self) -> Plan:
+        """The request that lets the last reply go on. Raises UsageError where it can't."""
+        if not self.turns:
+            raise UsageError("there is no reply yet")
+        turn = self.turns[-1]
+        if turn.ids is None:
+            raise UsageError("another model wrote the last reply", "/regen has this one answer")
+        if not turn.ids or self._vocab.is_eog(turn.ids[-1]):
+            raise UsageError("the last reply is complete")
+        past = history.normalized((*turn.evaluated, Segment("decoded", turn.ids[-1:])))
+        if history.length(past) + 1 >= self.window:
+            raise UsageError("the window is full: the reply can't go on", "the next message makes room")
+        inside = self._reasoning_at(turn.ids, turn.opened)[1]
+        return Plan(turn.user, past, (), turn.start, inside, turn.opened, None, continues=True)
+
+    def _encode(self, user: str, start: int) -> EncodedPrompt:
+        messages = [*self.messages(start), Message("user", user)]
+        first_reply = len(messages) - 2 * len(self.turns[start:])
+        kept = {
+            first_reply + 2 * i: self._kept(turn.ids, turn.opened)
+            for i, turn in enumerate(self.turns[start:])
+            if turn.ids is not None
+        }
+        return encode_prompt(self._template, messages, self._vocab, kept=kept, variables=self._variables)
+
+    def _kept(self, ids: tuple[int, ...], opened: TagPair | None) -> KeptReply:
+        if ids and self._vocab.is_eog(ids[-1]):
+            ids = ids[:-1]
+        n_reasoning, inside, pair = self._reasoning_at(ids, opened)
+        if pair is None or inside is not None:  # no block, or one that was cut off: it stands as it is
+            return KeptReply(ids)
+        return KeptReply(ids, n_reasoning, pair, pair_opened=opened is None)
+
+    def _reasoning_at(
+        self, ids: Sequence[int], opened: TagPair | None
+    ) -> tuple[int, TagPair | None, TagPair | None]:
+        """(tokens of the reasoning block, the pair still open at the end, the block's pair)."""
+        text, pair = b"", opened
+        for n, token in enumerate(ids, 1):
+            text += self._piece(token)
+            if pair is None:
+                start = text.lstrip()
+                pair = next((p for p in self.pairs if start.startswith(p.opening.encode())), None)
+                if pair is None and not any(p.opening.encode().startswith(start) for p in self.pairs):
+                    return 0, None, None
+            if pair is not None and pair.closing.encode() in text:
+                return n, None, pair
+        return len(ids), pair, pair
+
+    def _piece(self, token: int) -> bytes:
+        return self.tag_tokens.get(token) or self._vocab.piece(token)
+
+    # --- the reply -----------------------------------------------------------------------------
+
+    def add(self, plan: Plan, reply: Reply, stop: tuple[str, ...] = ()) -> Turn:
+        """Take a reply in, whole or cut. A plan that continues replaces the last turn."""
+        before = self.turns.pop() if plan.continues else None
+        old_ids = (before.ids or ()) if before is not None else ()
+        evaluated = (*plan.past, Segment("prompt", plan.prompt_ids), Segment("decoded", reply.tokens[:-1]))
+        text, reasoning = reply.text or "", reply.reasoning or ""
+        if before is not None:  # a character may lie across the cut
+            text, reasoning = self._text(old_ids, reply.tokens, plan.opened, stop)
+        turn = Turn(
+            plan.user,
+            text,
+            reasoning,
+            old_ids + reply.tokens,
+            history.normalized(evaluated),
+            plan.start,
+            plan.opened,
+            (*(before.replies if before is not None else ()), reply),
+        )
+        self.turns.append(turn)
+        return turn
+
+    def _text(
+        self, old: Sequence[int], new: Sequence[int], opened: TagPair | None, stop: tuple[str, ...]
+    ) -> tuple[str, str]:
+        matcher = StopMatcher(tuple(text.encode() for text in stop))
+        data = b"".join(map(self._piece, old))
+        data += b"".join(matcher.feed(self._piece(token))[0] for token in new) + matcher.finish()[0]
+        splitter = ReasoningSplitter(self.pairs, opened)
+        parts = splitter.feed(data.decode("utf-8", "replace")) + splitter.finish()
+        answer = "".join(text for text, is_reasoning in parts if not is_reasoning)
+        return answer, "".join(text for text, is_reasoning in parts if is_reasoning)
