@@ -439,7 +439,7 @@ def _install(
         if found is None:
             if offline:
                 raise ModelNotFound(
-                    f"{wanted.name} is not installed, and --offline forbids to fetch it",
+                    f"{wanted.name} is not installed here",
                     f"`infer models pull {wanted.name}` installs it",
                 )
             on_fetch(FetchNotice(wanted.name, wanted.size, str(wanted.sources[0])))

@@ -120,13 +120,20 @@ def test_a_run_has_its_time_and_the_memory_it_touched() -> None:
 
 
 def test_tree_memory_adds_the_children() -> None:
+    """In a small process of its own: a child's `ru_maxrss` begins with what its parent has resident."""
     hold = "import time; b = b'x' * 40_000_000; time.sleep(0.4)"
     both = f"import subprocess, sys; b = b'x' * 40_000_000; subprocess.run([sys.executable, '-c', {hold!r}])"
-    tree = common.TreeMemory()
-    done = common.run([sys.executable, "-c", both], os.environ, tree.watch)
-    tree.join()
-    assert tree.peak is not None
-    assert tree.peak > 80_000_000 > done.peak_rss
+    measure = (
+        "import os, sys\n"
+        "from benchmarks import common\n"
+        "tree = common.TreeMemory()\n"
+        f"done = common.run([sys.executable, '-c', {both!r}], os.environ, tree.watch)\n"
+        "tree.join()\n"
+        "print(tree.peak, done.peak_rss)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", measure], capture_output=True, text=True, check=True)
+    tree_peak, own_peak = map(int, shown.stdout.split())
+    assert tree_peak > 80_000_000 > own_peak
 
 
 def test_a_program_that_fails_says_which_and_why() -> None:

@@ -17,7 +17,9 @@ from typing import Any
 from infer_cli.backend.spec import Device
 from infer_cli.errors import UnexpectedFailure
 
-BUILD_HINT = "install it again: python -m pip install --no-cache-dir --force-reinstall llama-cpp-python"
+BUILD_HINT = (
+    "install it again: python -m pip install --no-cache-dir --force-reinstall llama-cpp-python==0.3.36"
+)
 
 _bindings: Any = None
 _keep: list[object] = []  # ctypes callbacks that native code holds
