@@ -14,7 +14,8 @@ from infer_cli.errors import ExitStatus, InferError
 
 _GPU_HINT = (
     'a GPU needs another build: CMAKE_ARGS="-DGGML_CUDA=on" (or -DGGML_METAL=on, -DGGML_VULKAN=on,'
-    " -DGGML_HIP=on) python -m pip install --no-cache-dir --force-reinstall --no-deps llama-cpp-python==0.3.36"
+    " -DGGML_HIP=on) python -m pip install --no-cache-dir --force-reinstall --no-deps"
+    " llama-cpp-python==0.3.36"
 )
 
 
