@@ -60,7 +60,7 @@ Temperature = Annotated[
         env="TEMPERATURE",
         panel=_SAMPLING,
         metavar="NUMBER|model",
-        help="Sample at this temperature; `model` is the model's recommended sampling. Greedy without it.",
+        help="Sample at this temperature; 0 is greedy, `model` the model's own (run: 0, chat: model).",
     ),
 ]
 Seed = Annotated[
@@ -237,7 +237,13 @@ Invariant = Annotated[
 ]
 Ctx = Annotated[
     Optional[str],
-    _option("--ctx", env="CTX", panel=_ENGINE, metavar="TOKENS|auto", help="Window (what is needed)."),
+    _option(
+        "--ctx",
+        env="CTX",
+        panel=_ENGINE,
+        metavar="TOKENS|auto",
+        help="Window (run: what is needed, chat: at most 8192).",
+    ),
 ]
 Threads = Annotated[
     Optional[int], _option("--threads", env="THREADS", panel=_ENGINE, help="CPU threads (physical cores).")
