@@ -129,14 +129,6 @@ class Backend(Protocol):
         """Forget positions >= p0 of a sequence. False where the memory can't (recurrent models)."""
         ...
 
-    def seq_cp(self, src: int, dst: int) -> None:
-        """Copy a whole sequence over another."""
-        ...
-
-    def seq_pos_max(self, seq: int) -> int:
-        """Last position held, -1 when empty."""
-        ...
-
     def abort(self) -> None:
         """Make the decode call now running, or the next, return ABORTED. Any thread."""
         ...

@@ -241,12 +241,6 @@ class FakeBackend:
         del self._held[seq][p0:]
         return True
 
-    def seq_cp(self, src: int, dst: int) -> None:
-        self._held[dst] = list(self._held[src])
-
-    def seq_pos_max(self, seq: int) -> int:
-        return len(self._held[seq]) - 1
-
     def abort(self) -> None:
         self._abort.set()
 

@@ -253,15 +253,6 @@ class LlamaBackend:
         self._check_seq(seq)
         return bool(self._L.llama_memory_seq_rm(self._memory, seq, p0, -1))
 
-    def seq_cp(self, src: int, dst: int) -> None:
-        self._check_seq(src)
-        self._check_seq(dst)
-        self._L.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
-
-    def seq_pos_max(self, seq: int) -> int:
-        self._check_seq(seq)
-        return int(self._L.llama_memory_seq_pos_max(self._memory, seq))
-
     def abort(self) -> None:
         self._abort_flag[0] = b"\x01"
 
