@@ -5,31 +5,12 @@ import json
 
 from infer_cli.reply import as_json
 from infer_cli.sinks.jsonl import JsonlSink, JsonSink
-from infer_cli.types import Delta, Reply, Timings, TokenLogprobs, Usage
+from infer_cli.types import Delta, Reply, TokenLogprobs
+from tests.replies import reply
 
 
 def _reply(sample: int = 0) -> Reply:
-    return Reply(
-        id=f"r{sample}",
-        custom_id=None,
-        sample=sample,
-        text="é",
-        reasoning=None,
-        tokens=(1,),
-        logprobs=None,
-        finish_reason="stop",
-        digest="sha256:0",
-        usage=Usage(1, 0, 1),
-        timings=Timings(0.0, 0.0, None, 0.0, None, None),
-        run_seed=None,
-        seed=None,
-        mode="canonical",
-        promise="canonical",
-        probed=False,
-        params={},
-        model={},
-        engine={},
-    )
+    return reply(sample, "é")
 
 
 def _lines(out: io.BytesIO) -> list[dict[str, object]]:

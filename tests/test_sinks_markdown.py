@@ -17,7 +17,8 @@ from rich.cells import cell_len
 from infer_cli.sinks import markdown
 from infer_cli.sinks.markdown import MarkdownSink
 from infer_cli.sinks.order import ReasoningView
-from infer_cli.types import Delta, Reply, Timings, Usage
+from infer_cli.types import Delta
+from tests.replies import reply
 
 DOC = """# Heading
 Intro with **bold**, `code`, a [link](http://e.x/y), <https://auto.link> and ![pic](http://e.x/p.png).
@@ -117,30 +118,6 @@ class ReflowScreen(io.StringIO):
         return len(text)
 
 
-def _reply(sample: int = 0) -> Reply:
-    return Reply(
-        id="r",
-        custom_id=None,
-        sample=sample,
-        text="x",
-        reasoning=None,
-        tokens=(1,),
-        logprobs=None,
-        finish_reason="stop",
-        digest="sha256:0",
-        usage=Usage(1, 0, 1),
-        timings=Timings(0.0, 0.0, None, 0.0, None, None),
-        run_seed=None,
-        seed=None,
-        mode="canonical",
-        promise="canonical",
-        probed=False,
-        params={},
-        model={},
-        engine={},
-    )
-
-
 def _sink(screen: Screen | ReflowScreen, view: ReasoningView = "hide", n_samples: int = 1) -> MarkdownSink:
     reflows = isinstance(screen, ReflowScreen)
     return MarkdownSink(screen, reasoning=view, n_samples=n_samples, size=screen.size, reflows=reflows)
@@ -159,7 +136,7 @@ def _stream(text: str, columns: int, lines: int, seed: int = 0) -> str:
     sink = _sink(screen)
     for chunk in _chunks(text, seed):
         sink.delta(Delta(0, chunk, token=1))
-    sink.end(_reply())
+    sink.end(reply())
     sink.close()
     assert screen.screen.cursor.x == 0
     return screen.text()
@@ -319,7 +296,7 @@ def test_reasoning(view: ReasoningView, expected: str) -> None:
         assert screen.text() == "thinking… 1 tokens"
     sink.delta(Delta(0, "so", reasoning=True, token=2))
     sink.delta(Delta(0, "\n\nanswer", token=3))
-    sink.end(_reply())
+    sink.end(reply())
     sink.close()
     assert screen.text() == expected
     assert ("\x1b[2mwhy so" in screen.written) is (view == "show")
@@ -339,8 +316,8 @@ def test_samples_in_order() -> None:
     sink = _sink(screen, n_samples=2)
     sink.delta(Delta(1, "two"))
     sink.delta(Delta(0, "one"))
-    sink.end(_reply(1))
-    sink.end(_reply(0))
+    sink.end(reply(1))
+    sink.end(reply(0))
     sink.close()
     assert screen.text() == "one\n\n---\n\ntwo"
 

@@ -8,31 +8,8 @@ import pytest
 
 from infer_cli.sinks.order import ReasoningView
 from infer_cli.sinks.plain import PlainSink
-from infer_cli.types import Delta, Reply, Timings, Usage
-
-
-def reply(sample: int = 0, text: str | None = "x") -> Reply:
-    return Reply(
-        id=f"r{sample}",
-        custom_id=None,
-        sample=sample,
-        text=text,
-        reasoning=None,
-        tokens=(1,),
-        logprobs=None,
-        finish_reason="stop",
-        digest="sha256:0",
-        usage=Usage(1, 0, 1),
-        timings=Timings(0.0, 0.0, None, 0.0, None, None),
-        run_seed=None,
-        seed=None,
-        mode="canonical",
-        promise="canonical",
-        probed=False,
-        params={},
-        model={},
-        engine={},
-    )
+from infer_cli.types import Delta
+from tests.replies import reply
 
 
 def _sink(
