@@ -132,7 +132,7 @@ def test_show_params_names_each_origin(own_home: Path) -> None:
     assert origins["xtc_probability"] == "--set xtc_probability"
     assert origins["min_p"] == "default"
     assert origins["seed"] == "drawn"
-    assert done.text.startswith("You") and len(done.text) <= 8
+    assert len(done.text) <= 8  # 7 tokens of the fake model, a character each, and a newline
 
 
 def test_a_flag_beats_the_environment_and_the_environment_the_file(own_home: Path) -> None:
