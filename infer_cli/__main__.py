@@ -6,10 +6,14 @@ import sys
 
 
 def main() -> None:
+    from infer_cli.cli.ahead import begin
+
+    arguments = sys.argv[1:]
+    begin(arguments)
+
     from infer_cli.cli.app import call
     from infer_cli.report import run_guarded
 
-    arguments = sys.argv[1:]
     sys.exit(run_guarded(lambda: call(arguments), verbose="--verbose" in arguments))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.cli import chat_commands
 from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines
-from infer_cli.cli.chat_options import ChatOptions
+from infer_cli.cli.chat_options import ChatOptions, check
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import (
     StatusSink,
@@ -46,8 +46,12 @@ CHAT_WINDOW = 8192  # of `--ctx auto`, where the model was trained for as much
 SESSION = "chat"
 
 
-def talk(options: ChatOptions, worker: Worker) -> int:
-    """Talk until the input ends; returns the exit code. Raises InferError."""
+def talk(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
+    """Talk until the input ends, by a command line given as (value, origin) by name; returns the exit code.
+
+    Raises InferError.
+    """
+    options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
         with explained(worker), _quiet_terminal():

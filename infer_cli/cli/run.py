@@ -64,14 +64,6 @@ def run(
     offline: o.Offline = False,
 ) -> int:
     """Answer one prompt: system, files, stdin and arguments, in that order. The answer goes to stdout."""
-    from infer_cli.cli.run_options import check
-    from infer_cli.supervisor import Worker, supervise
+    from infer_cli.supervisor import Task, supervise
 
-    checked = check(o.given_values(context))
-
-    def work(worker: Worker) -> int:
-        from infer_cli.cli.run_worker import answer
-
-        return answer(checked, worker)
-
-    return supervise(work, verbose=verbose)
+    return supervise(Task("infer_cli.cli.run_worker", "answer", o.plain_values(context)), verbose=verbose)

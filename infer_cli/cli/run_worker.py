@@ -7,7 +7,7 @@ import secrets
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,9 +20,10 @@ from infer_cli.cli.loaded import (
     template_variables,
     wait_for,
 )
-from infer_cli.cli.run_options import RunOptions
+from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
 from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
+from infer_cli.given import Given
 from infer_cli.loading import FakeLoading, Loading
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import Setting, effective_params, resolve_sampling
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
 
 
-def answer(options: RunOptions, worker: Worker) -> int:
-    """Answer one command line; returns the exit code. Raises InferError."""
+def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
+    """Answer one command line, given as (value, origin) by name; returns the exit code. Raises InferError."""
+    options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
         with explained(worker):
