@@ -146,6 +146,7 @@ class Loading:
             check_fits(weights, available_memory())
         os.environ.update(self.policy.environment)
         self._load_stepping_down()
+        native.trim_heap()
 
     def _choose_policy(self) -> Policy:
         options, header = self._options, self.header

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from infer_cli.sha256 import sha256_hex
 from infer_cli.types import FinishReason, Reply, TokenLogprobs
 
 # Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
@@ -38,7 +38,7 @@ def digest(
         "tokens": list(tokens),
     }
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+    return "sha256:" + sha256_hex(canonical.encode("ascii"))
 
 
 def as_json(reply: Reply) -> dict[str, object]:

@@ -8,7 +8,6 @@ place). The note is written last: without it nothing is installed. Knows no term
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from infer_cli.digests import (
 from infer_cli.errors import ModelInvalid, ModelNotFound, UsageError
 from infer_cli.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.paths import models_dir
+from infer_cli.sha256 import sha256_hex
 from infer_cli.sources import LocalFile, OllamaModel, Source, StudioFile, has_scheme, parse_source
 
 NOTE = "model.json"
@@ -262,7 +262,7 @@ def _wanted(model: str | None) -> _Wanted | InstalledModel:
         source = parse_source(model)
         if isinstance(source, OllamaModel | StudioFile):
             return _in_place(source)
-        mark = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+        mark = sha256_hex(str(source).encode())[:8]
         folder = f"{_SLUG.sub('-', str(source))[:80]}-{mark}"
         return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
     if model is not None and _looks_like_path(model):

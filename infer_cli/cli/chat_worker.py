@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -272,7 +271,7 @@ class Chat:
         elif seed is None:
             seed = draw_seed() if self.seed is None else self.seed
         return Job(
-            id=secrets.token_hex(8),
+            id=os.urandom(8).hex(),
             prompt_ids=plan.prompt_ids,
             sampling=self._sampling,
             params=effective_params(self._sampling, self.max_tokens, self._options.stop),

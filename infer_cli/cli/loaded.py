@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +43,8 @@ def wait_for(loading: Loading | FakeLoading, notices: Notices) -> None:
 
 def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:
     """The model's chat template, or the one in the file `source`. Raises UsageError where there is none."""
+    from datetime import datetime
+
     from infer_cli.prompt import decode_input
     from infer_cli.template import ChatTemplate
 

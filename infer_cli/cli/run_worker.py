@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 import threading
@@ -160,7 +159,7 @@ class _Run:
             print(settings_table(self._settings), file=sys.stderr)
         pairs = pairs_of(template.source) if template is not None else ()
         return Job(
-            id=secrets.token_hex(8),
+            id=os.urandom(8).hex(),
             prompt_ids=encoded.ids,
             sampling=sampling,
             params=effective_params(sampling, options.max_tokens, options.stop),

@@ -5,7 +5,6 @@ Knows no database and no command line.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from infer_cli.digests import parts_of
 from infer_cli.reasoning import TagPair
 from infer_cli.reply import as_json as reply_json
 from infer_cli.settings import Setting
+from infer_cli.sha256 import sha256_hex
 from infer_cli.types import FinishReason, Message, Mode, Promise, Reply
 
 Kind = Literal["run", "chat", "batch", "eval"]
@@ -160,8 +160,8 @@ def record_of(
         timings=_object(public["timings"]),
         digest=reply.digest,
         error=reply.error,
-        prompt_sha256=_sha256(pack_ids(prompt_ids)),
-        text_sha256=None if reply.text is None else _sha256(reply.text.encode("utf-8", "surrogatepass")),
+        prompt_sha256=sha256_hex(pack_ids(prompt_ids)),
+        text_sha256=None if reply.text is None else sha256_hex(reply.text.encode("utf-8", "surrogatepass")),
     )
     return _without_content(record) if private else record
 
@@ -191,7 +191,7 @@ def _without_content(record: Record) -> Record:
 def _hashed_stop(name: str, value: object) -> object:
     if name != "stop" or not isinstance(value, (list, tuple)):
         return value
-    return [f"sha256:{_sha256(str(text).encode('utf-8', 'surrogatepass'))}" for text in value]
+    return [f"sha256:{sha256_hex(str(text).encode('utf-8', 'surrogatepass'))}" for text in value]
 
 
 def as_json(record: Record) -> dict[str, object]:
@@ -267,10 +267,6 @@ def pack_ids(ids: Sequence[int]) -> bytes:
 
 def unpack_ids(blob: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(blob) // 4}i", blob)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _text_or_none(value: object) -> str | None:
