@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from infer_cli.sha256 import sha256_hex
 from infer_cli.types import FinishReason, Reply, TokenLogprobs
@@ -57,8 +56,8 @@ def as_json(reply: Reply) -> dict[str, object]:
         "logprobs": None if reply.logprobs is None else [logprobs_json(item) for item in reply.logprobs],
         "finish_reason": reply.finish_reason,
         "digest": reply.digest,
-        "usage": asdict(reply.usage),
-        "timings": {name: _finite(value) for name, value in asdict(reply.timings).items()},
+        "usage": reply.usage._asdict(),
+        "timings": {name: _finite(value) for name, value in reply.timings._asdict().items()},
         "run_seed": reply.run_seed,
         "seed": reply.seed,
         "mode": reply.mode,

@@ -39,6 +39,9 @@ GRACE_S = 2.0
 SAME_PRESS_S = 0.1
 TRIM_INTERVAL_S = 1.0
 LOG_TAIL_LINES = 20
+SWITCH_INTERVAL_S = (
+    0.0005  # a thread back from native code waits this long for one that imports; 5 ms by default
+)
 
 _MAX_INTERRUPTS = 3
 _CHANNEL_VARIABLE = "_INFER_WORKER_CHANNEL"
@@ -230,6 +233,7 @@ def _work(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> No
 
 def _settle(channel: _Channel) -> None:
     """Be a worker: answer signals, and not outlive the supervisor."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     on_interrupt()
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)

@@ -25,9 +25,9 @@ def _modules(*names: str) -> list[Callable[[], object]]:
     return [partial(import_module, f"infer_cli.{name}") for name in names]
 
 
-# In the order of need: what a load needs, then what is else imported beside it.
-_LOAD = [*_modules("loading", "gguf", "shelf", "backend.llama_model", "memory"), _bindings]
+# What a load needs. The rest (numpy foremost) is imported beside the load, and would only delay it here.
+_LOAD = [_bindings, *_modules("loading", "gguf", "backend.llama_model", "memory", "shelf")]
 _STEPS: dict[str, list[Callable[[], object]]] = {
-    "run": [*_modules("cli.run_worker"), *_LOAD, *_modules("oneshot", "prompt", "records.store")],
-    "chat": [*_modules("cli.chat_worker"), *_LOAD],
+    "run": [*_modules("cli.run_worker"), *_LOAD],
+    "chat": [*_LOAD, *_modules("cli.chat_worker")],
 }

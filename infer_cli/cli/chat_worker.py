@@ -37,7 +37,7 @@ from infer_cli.types import Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.shelf import InstalledModel
+    from infer_cli.installed import InstalledModel
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import UsageError
+from infer_cli.installed import named_by_path
 from infer_cli.loading import FakeLoading, Loading, is_fake
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.shelf import InstalledModel
+    from infer_cli.installed import InstalledModel
     from infer_cli.sinks.base import Sink
     from infer_cli.template import ChatTemplate
 
@@ -24,6 +25,8 @@ def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledMode
     """A model's file, fetched if need be; None for the fake."""
     if is_fake(name):
         return None
+    if name is not None and (model := named_by_path(name)) is not None:
+        return model
     from infer_cli.cli.pull_progress import PullProgress
     from infer_cli.shelf import resolve
 

@@ -9,6 +9,7 @@ from infer_cli.cli.explain import explained
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
+from infer_cli.installed import InstalledModel
 from infer_cli.loading import FakeLoading, Loading, is_fake
 from infer_cli.oneshot import OneShot
 from infer_cli.records.compare import compare
@@ -16,7 +17,6 @@ from infer_cli.records.record import Record, record_of
 from infer_cli.records.store import Store, store_path
 from infer_cli.replaying import engine_options, is_same, job_of, logprobs_at, reasons
 from infer_cli.report import single_line
-from infer_cli.shelf import InstalledModel
 from infer_cli.types import Delta, Reply
 
 if TYPE_CHECKING:

@@ -30,10 +30,10 @@ from infer_cli.types import Message, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.oneshot import Job
     from infer_cli.prompt import EncodedPrompt
-    from infer_cli.shelf import InstalledModel
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate

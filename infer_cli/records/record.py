@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -156,7 +156,7 @@ def record_of(
         tokens=reply.tokens,
         finish_reason=reply.finish_reason,
         truncation=reply.truncation,
-        usage=asdict(reply.usage),
+        usage=reply.usage._asdict(),
         timings=_object(public["timings"]),
         digest=reply.digest,
         error=reply.error,
@@ -183,7 +183,7 @@ def _without_content(record: Record) -> Record:
         reasoning=None,
         tokens=None,
         params={name: _hashed_stop(name, value) for name, value in record.params.items()},
-        settings=tuple(replace(s, value=_hashed_stop(s.name, s.value)) for s in record.settings),
+        settings=tuple(s._replace(value=_hashed_stop(s.name, s.value)) for s in record.settings),
         private=True,
     )
 
@@ -231,7 +231,7 @@ def as_json(record: Record) -> dict[str, object]:
             "n_ctx": record.n_ctx,
             "facts": dict(record.engine),
         },
-        "settings": [asdict(setting) for setting in record.settings],
+        "settings": [setting._asdict() for setting in record.settings],
         "prompt": {
             "text": record.prompt,
             "messages": None if record.messages is None else [message_json(m) for m in record.messages],
