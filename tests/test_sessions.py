@@ -36,9 +36,9 @@ class ShapeBackend(FakeBackend):
         status = super().decode(tokens, positions, seqs, outputs)
         if status is DecodeStatus.OK:
             for position, seq in zip(positions, seqs, strict=True):
-                own = positions[seqs == seq]
+                own = [p for p, s in zip(positions, seqs, strict=True) if s == seq]
                 del self.shapes[seq][position:]
-                self.shapes[seq].append((int(own[0]), len(own), len(tokens)))
+                self.shapes[seq].append((own[0], len(own), len(tokens)))
         return status
 
     def seq_rm(self, seq: int, p0: int) -> bool:

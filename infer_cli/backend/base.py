@@ -1,7 +1,7 @@
 """What the engine needs of a model runtime. Implemented by `backend.llama` and `backend.fake`.
 
 The engine addresses memory by sequence id (one per slot); a `decode` call carries rows in ascending
-sequence order. All arrays are numpy, int32 unless said otherwise.
+sequence order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from infer_cli.types import SamplingParams
 
-    Ints = npt.NDArray[np.int32]
-    Flags = npt.NDArray[np.int8]
+    Ints = Sequence[int]
+    Flags = Sequence[bool]
     Floats = npt.NDArray[np.float32]
 
 

@@ -5,9 +5,10 @@ Read `Engine.step` first: expire, admit, plan, prefill, decode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Flags, Floats, Ints
 
 DUMMY_TOKEN = 0
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -99,6 +102,11 @@ class Engine:
     @property
     def idle(self) -> bool:
         return not self._sequences
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether a prompt is still to be evaluated: the next step may be long."""
+        return self._scheduler.prefilling
 
     def submit(self, request: Request, submitted: float) -> None:
         """Queue a request that came at clock time `submitted`.
@@ -188,17 +196,18 @@ class Engine:
     def _prefill(self, call: PrefillCall[Running]) -> list[Event]:
         seq, n = call.seq, call.end - call.start
         request = seq.owner.request
-        tokens = np.array(seq.owner.ids[call.start : call.end], np.int32)
-        positions = np.arange(call.start, call.end, dtype=np.int32)
-        seqs = np.full(n, seq.slot, np.int32)
-        outputs = np.zeros(n, np.int8)
-        if call.is_last:
-            outputs[-self._policy.min_rows :] = 1
+        tokens: Ints = seq.owner.ids[call.start : call.end]
+        positions: Ints = range(call.start, call.end)
+        seqs: Ints = [seq.slot] * n
+        n_outputs = min(self._policy.min_rows, n) if call.is_last else 0
+        outputs: Flags = [False] * (n - n_outputs) + [True] * n_outputs
         n_dummies = max(0, self._policy.min_rows - n)
         if n_dummies:
-            tokens, positions, seqs, outputs = self._with_dummies(
-                seq.slot, n_dummies, tokens, positions, seqs, outputs
-            )
+            slots, lengths = self._dummies_beside(seq.slot, n_dummies)
+            above = slots[0] > seq.slot
+            tokens = _joined(tokens, [DUMMY_TOKEN] * n_dummies, above)
+            positions, seqs = _joined(positions, lengths, above), _joined(seqs, slots, above)
+            outputs = _joined(outputs, [call.is_last] * n_dummies, above)
         status = self._backend.decode(tokens, positions, seqs, outputs)
         if status is not DecodeStatus.OK:
             return self._recover([seq], status)
@@ -207,52 +216,32 @@ class Engine:
             self._forget_unplanned()
         events: list[Event] = [Prefilled(request.id, seq.n_past, seq.n_prompt)]
         if call.is_last:
-            last = int(np.flatnonzero(seqs == seq.slot)[-1])
-            row = int(np.count_nonzero(outputs[: last + 1])) - 1
-            logits = self._backend.logits(int(np.count_nonzero(outputs)))
+            last = max(row for row, slot in enumerate(seqs) if slot == seq.slot)
+            row = sum(outputs[: last + 1]) - 1
+            logits = self._backend.logits(sum(outputs))
             events += self._commit(seq, row, int(logits[row].argmax()), logits)
         return events
 
-    def _with_dummies(
-        self, slot: int, n: int, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags
-    ) -> tuple[Ints, Ints, Ints, Flags]:
-        """Join n dummy rows on the slots beside a too short prompt, in ascending slot order."""
+    def _dummies_beside(self, slot: int, n: int) -> tuple[list[int], list[int]]:
+        """Slots, in ascending order, for dummy rows to a too short prompt, and what their sequences hold."""
         above = slot + 1 < self._policy.n_seq_max
-        others = [slot + 1 + i if above else slot - n + i for i in range(n)]
-        lengths = [self._length(other) for other in others]
-        dummies = (
-            np.full(n, DUMMY_TOKEN, np.int32),
-            np.array(lengths, np.int32),
-            np.array(others, np.int32),
-        )
-        wanted = np.full(n, int(outputs.any()), np.int8)
-        rows = (tokens, positions, seqs)
-        tokens, positions, seqs = (
-            np.concatenate((a, b) if above else (b, a)) for a, b in zip(rows, dummies, strict=True)
-        )
-        outputs = np.concatenate((outputs, wanted) if above else (wanted, outputs))
-        return tokens, positions, seqs, outputs
+        slots = [slot + 1 + i if above else slot - n + i for i in range(n)]
+        return slots, [self._length(other) for other in slots]
 
     def _decode(self, call: DecodeCall[Running]) -> list[Event]:
         n = len(call.rows)
-        tokens = np.full(n, DUMMY_TOKEN, np.int32)
-        positions = np.zeros(n, np.int32)
-        slots = np.array([slot for slot, _seq in call.rows], np.int32)
-        for row, (slot, seq) in enumerate(call.rows):
-            if seq is None:
-                positions[row] = self._length(slot)
-            else:
-                tokens[row] = seq.owner.id_at(seq.n_past)
-                positions[row] = seq.n_past
+        tokens = [DUMMY_TOKEN if seq is None else seq.owner.id_at(seq.n_past) for _slot, seq in call.rows]
+        positions = [self._length(slot) if seq is None else seq.n_past for slot, seq in call.rows]
+        slots = [slot for slot, _seq in call.rows]
         # Dummies ask for logits too: otherwise the output head would see fewer rows.
-        status = self._backend.decode(tokens, positions, slots, np.ones(n, np.int8))
+        status = self._backend.decode(tokens, positions, slots, [True] * n)
         for slot, seq in call.rows:
             if seq is None:
                 self._backend.seq_rm(slot, self._length(slot))
         if status is not DecodeStatus.OK:
             return self._recover(call.live, status)
         logits = self._backend.logits(n)
-        likeliest = logits.argmax(axis=1)
+        likeliest: list[int] = logits.argmax(axis=1).tolist()
         events: list[Event] = []
         for row, (_slot, seq) in enumerate(call.rows):
             if seq is None:
@@ -261,13 +250,13 @@ class Engine:
             if seq.n_past <= seq.n_prompt:
                 events.append(Prefilled(seq.owner.request.id, seq.n_past, seq.n_prompt))
             if seq.prefilled:
-                events += self._commit(seq, row, int(likeliest[row]), logits)
+                events += self._commit(seq, row, likeliest[row], logits)
         return events
 
     def _commit(self, seq: Sequence[Running], row: int, likeliest: int, logits: Floats) -> list[Event]:
         """Choose a token from output row `row`, then see whether the reply goes on."""
         running, vocab = seq.owner, self._backend.vocab
-        if np.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
+        if math.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
             return [self._finish(seq, "error", "the model computed NaN: its weights are damaged")]
         token = likeliest if running.sampler is None else running.sampler.sample(row)
         now = running.last_token = self._clock()
@@ -363,6 +352,10 @@ class Engine:
             DecodeStatus.INVALID: "llama.cpp refused the batch",
         }.get(status, "llama.cpp could not compute the batch")
         return [self._finish(seq, "error", message) for seq in seqs]
+
+
+def _joined(rows: Iterable[T], dummies: list[T], above: bool) -> list[T]:
+    return [*rows, *dummies] if above else [*dummies, *rows]
 
 
 def token_logprobs(logits: Floats, token: int, n_top: int) -> TokenLogprobs:

@@ -139,6 +139,11 @@ class Scheduler(Generic[T]):
     def idle(self) -> bool:
         return not self.waiting and all(seq is None for seq in self.slots)
 
+    @property
+    def prefilling(self) -> bool:
+        """Whether an admitted sequence has prompt tokens that are not evaluated."""
+        return any(not seq.prefilled for seq in self._prefilling)
+
     def admit(self) -> list[Sequence[T]]:
         """Give free slots, lowest first, to those who wait, oldest first.
 
