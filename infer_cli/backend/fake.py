@@ -241,6 +241,9 @@ class FakeBackend:
         del self._held[seq][p0:]
         return True
 
+    def seq_cp(self, source: int, target: int) -> None:
+        self._held[target] = list(self._held[source])
+
     def abort(self) -> None:
         self._abort.set()
 

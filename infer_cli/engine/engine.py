@@ -1,6 +1,6 @@
 """Turns requests into tokens: one `step` at a time, single-threaded, no I/O, the clock passed in.
 
-Read `Engine.step` first: expire, admit, plan, prefill, decode.
+Read `Engine.step` first: expire, admit, begin, plan, prefill, decode.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Flags, Floats, Ints
 
 DUMMY_TOKEN = 0
+MIN_COPIED = 16  # tokens, and 1/128 of the window: a copy moves a whole slot's memory, as much as they cost
 
 T = TypeVar("T")
 
@@ -75,6 +76,9 @@ class Running:
 class Engine:
     """Continuous batching over one backend. Every submitted request gets exactly one `Finished`.
 
+    A prompt begins with what its slot or another one holds already, as far as that was evaluated in the
+    shapes that the policy wants: neighbours with the same beginning compute it once.
+
     `window` is the most tokens that a prompt and its reply may fill: the backend may round its own up.
     `load_s` is the time the model took to load, in seconds: it only passes into each reply's timings.
     """
@@ -96,7 +100,9 @@ class Engine:
             policy.width, policy.chunk, policy.fixed_width, policy.min_rows, policy.fill_holes
         )
         self._sequences: dict[str, Sequence[Running]] = {}
-        self._residents: dict[int, tuple[str, tuple[Segment, ...]]] = {}  # by slot: session, what it holds
+        # What the slots hold that no begun sequence advances: replies that have ended.
+        self._residents: dict[int, tuple[Segment, ...]] = {}
+        self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
 
     @property
@@ -148,6 +154,7 @@ class Engine:
         """Advance everything by one prefill chunk and one token each."""
         events = self._end_expired()
         self._admit()
+        self._begin()
         plan = self._scheduler.plan()
         if plan.prefill is not None:
             events += self._prefill(plan.prefill)
@@ -180,16 +187,27 @@ class Engine:
                 if params.penalized:
                     for token in running.ids:
                         running.sampler.accept(token)
-            seq.n_past = running.n_cached = self._reuse(seq)
+
+    def _begin(self) -> None:
+        """Let the prompt whose turn has come begin with what is in memory by now."""
+        while (seq := self._scheduler.next_prefill()) is not None and not seq.begun:
+            seq.n_past = seq.owner.n_cached = self._reuse(seq)
+            seq.begun = True
 
     def _reuse(self, seq: Sequence[Running]) -> int:
-        """Cut what the slot holds down to what begins this request; how many tokens that is."""
-        session, held = self._residents.pop(seq.slot, (None, ()))
-        if session is not None and session == seq.session:
-            chunk = self._policy.chunk if self._policy.fixed_width else None
-            n = history.reusable(held, seq.owner.wanted, chunk)
-            if n and self._backend.seq_rm(seq.slot, n):
-                return n
+        """Put into the slot the most that begins this request and is in memory; how many tokens that is."""
+        chunk = self._policy.chunk if self._policy.fixed_width else None
+        wanted = seq.owner.wanted
+        best, source = history.reusable(self._residents.pop(seq.slot, ()), wanted, chunk), seq.slot
+        if self._policy.fill_holes:  # else a state that can't be cut
+            for slot in range(self._policy.width):
+                n = 0 if slot == seq.slot else history.reusable(self._held(slot), wanted, chunk)
+                if n >= best + self._min_copied:
+                    best, source = n, slot
+        if source != seq.slot:
+            self._backend.seq_cp(source, seq.slot)
+        if best and self._backend.seq_rm(seq.slot, best):
+            return best
         self._backend.seq_rm(seq.slot, 0)
         return 0
 
@@ -290,12 +308,14 @@ class Engine:
             reason = "stop_string"
         if running.sampler is not None:
             running.sampler.close()
-        keep = seq.slot >= 0 and seq.session is not None and seq.n_past > 0 and reason != "error"
-        if keep:
-            assert seq.session is not None
-            self._residents[seq.slot] = (seq.session, running.evaluated(seq.n_past))
-        elif seq.slot >= 0:
-            self._backend.seq_rm(seq.slot, 0)
+        keep = False
+        if seq.begun:
+            keep = seq.session is not None and seq.n_past > 0 and reason != "error"
+            # A state that can't be cut serves its own session only, and a dummy row would spoil it.
+            if keep or (self._policy.fill_holes and reason != "error"):
+                self._residents[seq.slot] = running.evaluated(seq.n_past)
+            else:
+                self._backend.seq_rm(seq.slot, 0)
         self._scheduler.release(seq, keep=keep)
         del self._sequences[request.id]
         return Finished(
@@ -333,9 +353,16 @@ class Engine:
     def _length(self, slot: int) -> int:
         """Tokens that a slot's sequence holds."""
         seq = self._scheduler.slots[slot] if slot < self._policy.width else None
-        if seq is not None:
+        if seq is not None and seq.begun:
             return seq.n_past
-        return history.length(self._residents[slot][1]) if slot in self._residents else 0
+        return history.length(self._residents.get(slot, ()))
+
+    def _held(self, slot: int) -> tuple[Segment, ...]:
+        """What a slot's sequence has evaluated."""
+        seq = self._scheduler.slots[slot]
+        if seq is not None and seq.begun:
+            return seq.owner.evaluated(seq.n_past)
+        return self._residents.get(slot, ())
 
     def _forget_unplanned(self) -> None:
         """Bring every sequence back to the length that we count: dummies and half-done calls go."""
