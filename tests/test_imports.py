@@ -17,7 +17,7 @@ ROOMS = [
      "bpe_vocab", "pretokenizers"},
     {"installed", "memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt",
      "supervisor", "catalogue", "backend.native", "backend.llama_model", "backend.fake", "engine.history",
-     "engine.scheduler", "engine.policy", "fetch"},
+     "engine.scheduler", "engine.policy", "engine.drafting", "fetch"},
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},

@@ -283,6 +283,15 @@ NoMmap = Annotated[
     bool, _option("--no-mmap", env="NO_MMAP", panel=_ENGINE, help="Read the model instead of mapping it.")
 ]
 Mlock = Annotated[bool, _option("--mlock", env="MLOCK", panel=_ENGINE, help="Keep the model in memory.")]
+NoSpeculation = Annotated[
+    bool,
+    _option(
+        "--no-speculation",
+        env="NO_SPECULATION",
+        panel=_ENGINE,
+        help="Guess no tokens ahead (--fast, --invariant): the reply is the same.",
+    ),
+]
 Deadline = Annotated[
     Optional[str],
     _option(
