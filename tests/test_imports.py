@@ -22,7 +22,7 @@ ROOMS = [
     {"engine.service"},
     {"loading"},
     {"oneshot", "conversation"},
-    {"replaying"},
+    {"replaying", "continuing"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip

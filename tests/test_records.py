@@ -21,6 +21,7 @@ from infer_cli.records.record import (
     Adapter,
     Evaluated,
     ModelFile,
+    Place,
     Record,
     as_json,
     model_files,
@@ -90,7 +91,7 @@ def record(path: Path, *, private: bool = False, **changes: object) -> Record:
         reasoning_pairs=[TagPair("<think>", "</think>")],
         open_reasoning=TagPair("<think>", "</think>"),
         history=[Evaluated("prefill", 3), Evaluated("decode", 1)],
-        thread="talk",
+        place=Place("talk", "before", 3, 1),
         private=private,
     )
 

@@ -16,6 +16,7 @@ def run(
     context: typer.Context,
     prompt: Annotated[Optional[list[str]], typer.Argument(help="The prompt; words are joined.")] = None,
     model: o.Model = None,
+    continue_: o.Continue = False,
     system: o.System = None,
     file: o.Files = None,
     messages: o.Messages = None,
@@ -70,7 +71,10 @@ def run(
     checked = check(o.given_values(context))
 
     def work(worker: Worker) -> int:
-        from infer_cli.cli.run_worker import answer
+        if checked.continues:
+            from infer_cli.cli.run_on import answer
+        else:
+            from infer_cli.cli.run_worker import answer
 
         return answer(checked, worker)
 
