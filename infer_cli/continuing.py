@@ -115,6 +115,8 @@ def _continued(store: Store, record: Record) -> Continued:
 
 def _of_thread(store: Store, thread: Thread) -> Continued:
     records = {record.id: record for record in store.export(thread=thread.id)}
+    if not records:
+        raise UsageError(f"the records of conversation {thread.id} were removed")
     *_, newest = records.values()
     branches, has_gaps = {}, False
     for name, head in thread.heads.items():

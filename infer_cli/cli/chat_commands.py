@@ -184,10 +184,10 @@ def _list(chat: Chat, argument: str) -> None:
     found = chat.ledger.recent(N_LISTED)
     for thread, last_at, n_turns, begins in found:
         when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
-        mark = "*" if thread.id == chat.ledger.thread_id else " "
+        turns = "1 turn " if n_turns == 1 else f"{n_turns} turns"
         name = f"{thread.name}: " if thread.name is not None else ""
-        words = f"{name}{' '.join(begins.split())[:50]}"
-        chat.say(f"{mark} {thread.id}  {when}  {n_turns} {'turn ' if n_turns == 1 else 'turns'}  {words}")
+        here = " (this one)" if thread.id == chat.ledger.thread_id else ""
+        chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
     if not found:
         chat.say("no conversation is kept")
 

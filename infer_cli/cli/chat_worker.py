@@ -109,16 +109,20 @@ class Chat:
             loading = FakeLoading(str(name), options.engine, 1)
         else:
             loading = Loading(model.path, options.engine, 1, self._worker.native_fd)
+        description = Description(model, name, lambda: running.facts())
         wait_for(loading, self._notices)
         self._notices.clear()
         vocab = loading.vocab()
         template = chat_template(loading, vocab, options.chat_template)
         window, chunk = talk_shape(loading, options.engine.ctx)
         running = loading.start(window)
+        self._notices.status("hashing the model, this once")
+        description.get()
+        self._notices.clear()
         self._for_talk = (template, vocab, window, chunk)
         self._template_sha256 = template.sha256
         self._model: InstalledModel | None = model
-        self._description = Description(model, name, running.facts)
+        self._description = description
         self._asked_model = name
         self._loading, self._running = loading, running
         self.vocab: Vocab = vocab
@@ -299,13 +303,19 @@ class Chat:
         self._stopped = False
         self._shot = shot
         try:
-            (reply,) = shot.run()
+            try:
+                (reply,) = shot.run()
+            finally:
+                sink.close()
+                self._notices.clear()
+            return self._take_in(plan, reply, seed_used)
         finally:
             self._shot = None
-            sink.close()
-            self._notices.clear()
             if self._stopped:
                 self._carry_on()
+
+    def _take_in(self, plan: Plan, reply: Reply, seed: Sequence[Setting]) -> bool:
+        """Make a reply part of the talk and of the records; whether it has become so."""
         if reply.error is not None:
             raise UnexpectedFailure(str(reply.error["message"]))
         self._count(reply)
@@ -316,7 +326,7 @@ class Chat:
         reply = replace(reply, truncation=turn.truncation)
         self.talk.add(plan, reply, self._options.stop)
         self._line_after(reply)
-        settings = [*self._own.values(), *self._sampling_settings, *seed_used]
+        settings = [*self._own.values(), *self._sampling_settings, *seed]
         self.ledger.keep(lambda: self._record(reply, turn, settings), self.talk)
         return True
 
