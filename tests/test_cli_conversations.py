@@ -143,7 +143,7 @@ def test_reasoning_is_replayed_and_dropped_as_before(tmp_path: Path) -> None:
     assert_replays(thread, 3)
 
 
-@pytest.mark.parametrize("mode", [[], ["--fast"], ["--invariant"]])
+@pytest.mark.parametrize("mode", [[], ["--invariant"]])
 def test_a_talk_on_llama_cpp(tmp_path: Path, mode: list[str]) -> None:
     """Random weights: every reply is noise, and the same noise."""
     tiny = write_tiny_gguf(tmp_path / "tiny.gguf")
@@ -270,6 +270,21 @@ def test_another_model_reads_the_talk_as_text(tmp_path: Path) -> None:
     assert_replays(threads()[0], 3)
     chat("d\n", "--continue")
     assert records()[-1]["model"]["name"] == other, "the model that it had last"
+
+
+def test_another_model_leaves_what_was_made_for_the_first(tmp_path: Path) -> None:
+    template, adapter = tmp_path / "t.jinja", tmp_path / "lora.gguf"
+    template.write_text(THINKING)
+    adapter.write_bytes(b"GGUF")
+    chat("a\n", "-m", "fake", "--chat-template", template, "--lora", adapter, "--stop", "END")
+    template.unlink()
+    adapter.unlink()
+    other = script(tmp_path, default_reply="I am another")
+    chat("b\n", "--continue", "-m", other)
+    assert records()[1]["params"]["stop"] == ["END"]
+    assert records()[1]["model"]["adapters"] == []
+    infer("records", "rm", records()[1]["id"])
+    one_error_line(infer("chat", "--continue", stdin=b""), 2, "lora.gguf")
 
 
 def test_which_conversation(own_home: Path) -> None:

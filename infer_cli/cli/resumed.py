@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from infer_cli.records.record import Record
     from infer_cli.shelf import InstalledModel
 
+_OF_THE_MODEL = {"chat_template", "var", "lora"}  # mean nothing to another one
+
 Options = TypeVar("Options", ChatOptions, RunOptions)
 
 
@@ -37,12 +39,13 @@ def as_before(options: Options, continued: Continued) -> Options:
     Raises UsageError, ModelNotFound.
     """
     record, flags = continued.last, options.flags
+    not_kept = flags | _OF_THE_MODEL if "model" in flags else flags
 
     def told(name: str, now: object) -> object:
-        before = None if name in flags else continuing.told(record, name)
+        before = None if name in not_kept else continuing.told(record, name)
         return now if before is None else before
 
-    engine = continuing.engine_as_before(record, options.engine, flags)
+    engine = continuing.engine_as_before(record, options.engine, not_kept)
     max_tokens = int(str(told("max_tokens", options.max_tokens)))
     stop = tuple(map(str, cast("Sequence[object]", told("stop", options.stop))))
     seed, variables = told("seed", None), options.variables

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from infer_cli.errors import InferError, UnexpectedFailure, UsageError
 from infer_cli.paths import data_dir
@@ -21,7 +21,6 @@ from infer_cli.reasoning import TagPair
 from infer_cli.records import search
 from infer_cli.records.record import Adapter, Evaluated, ModelFile, Record, pack_ids, unpack_ids
 from infer_cli.records.schema import MIGRATIONS, has_fts5, is_indexed, migrate, transaction, user_version
-from infer_cli.records.thread import Thread, ThreadSummary
 from infer_cli.settings import Setting
 from infer_cli.types import Message
 
@@ -33,6 +32,9 @@ _REMOVE_STEP = 200
 _EXPORT_STEP = 50
 _BACK_STEP = 5
 _MERGE_PAGES = 500
+
+if TYPE_CHECKING:
+    from infer_cli.records.thread import Thread, ThreadSummary
 
 T = TypeVar("T")
 Warn = Callable[[str], None]
@@ -482,11 +484,15 @@ def _numbered(
 
 
 def _threads(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Thread]:
+    from infer_cli.records.thread import Thread
+
     rows = connection.execute(f"SELECT id, branch, heads, name FROM threads WHERE {where}", list(values))
     return [Thread(i, branch, json.loads(heads), name) for i, branch, heads, name in rows.fetchall()]
 
 
 def _summary(connection: sqlite3.Connection, thread: Thread) -> ThreadSummary:
+    from infer_cli.records.thread import ThreadSummary
+
     (first,) = _select(connection, "thread = ?", [thread.id], "ORDER BY seq LIMIT 1")
     (last_at,) = connection.execute(
         "SELECT created_at FROM records WHERE thread = ? ORDER BY seq DESC LIMIT 1", [thread.id]
