@@ -116,7 +116,8 @@ class Chat:
         template = chat_template(loading, vocab, options.chat_template)
         window, chunk = talk_shape(loading, options.engine.ctx)
         running = loading.start(window)
-        self._notices.status("hashing the model, this once")
+        if model is not None and model.sha256 is None:
+            self._notices.status("hashing the model, this once")
         description.get()
         self._notices.clear()
         self._for_talk = (template, vocab, window, chunk)
