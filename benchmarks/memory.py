@@ -5,8 +5,8 @@
 
 Two figures of each side, in MB (10^6 bytes). "peak RSS" is that of the largest process, as GNU time and
 `wait4` have it. "tree" adds up the proportional set sizes of a process and its children at the same moment,
-sampled, so that infer's supervisor counts (Linux only). Both are held to the threshold, both in infer's
-default mode.
+sampled, so that infer's supervisor counts too (Linux only). The threshold is for the first, in infer's
+default mode; the second is a figure.
 
 infer makes its cache as large as the request can fill, not as large as --ctx allows: at 256 both sides
 hold the same cache, which is the strict comparison; above it llama-completion's is larger.
@@ -76,8 +76,8 @@ def _report(name: str, report: common.Report, results: dict[str, list[Peak]]) ->
         LIMIT_MB,
     )
     tree, peer_tree = _trees(ours), _trees(peer)
-    excess = None if tree is None or peer_tree is None else _excess(tree, peer_tree)
-    report.check(f"{name}: infer - llama-completion, tree MB", excess, "<=", LIMIT_MB)
+    if tree is not None and peer_tree is not None:
+        report.series(f"{name} infer - llama-completion, tree MB", [_excess(tree, peer_tree)])
 
 
 def _trees(peaks: Sequence[Peak]) -> list[float] | None:

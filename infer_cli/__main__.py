@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
+    from infer_cli.cli.ahead import begin
+
+    arguments = sys.argv[1:]
+    begin(arguments)
+
     from infer_cli.cli.app import call
     from infer_cli.report import run_guarded
 
-    arguments = sys.argv[1:]
-    sys.exit(run_guarded(lambda: call(arguments), verbose="--verbose" in arguments))
+    status = run_guarded(lambda: call(arguments), verbose="--verbose" in arguments)
+    os._exit(status)  # all is flushed; taking the interpreter down would cost milliseconds
 
 
 if __name__ == "__main__":

@@ -212,7 +212,8 @@ def model_of(record: Record) -> str:
         return record.model
     path = Path(record.model_files[0].path) if record.model_files else None
     if record.model is not None:
-        from infer_cli.shelf import InstalledModel, look
+        from infer_cli.installed import InstalledModel
+        from infer_cli.shelf import look
 
         with contextlib.suppress(InferError):
             found = look(record.model)

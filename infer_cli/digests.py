@@ -7,16 +7,16 @@ processes need no lock, and anything unreadable in it is a miss.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import os
 import re
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infer_cli.paths import cache_dir
+from infer_cli.sha256 import sha256_hex
 from infer_cli.sources import split_names
 
-_CHUNK = 1 << 20  # hashlib releases the GIL for each chunk
+_CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,6 +61,8 @@ def remember_sha256(path: Path, digest: str) -> None:
 
 def hash_files(paths: Sequence[Path], should_stop: Callable[[], bool] | None = None) -> str | None:
     """Hex sha256 of the files' bytes in order; None if stopped. Raises OSError."""
+    import hashlib  # releases the GIL for each chunk
+
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb", buffering=0) as file:
@@ -77,7 +79,7 @@ def _identity(paths: Sequence[Path]) -> str:
 
 
 def _store_path(identity: str) -> Path:
-    return cache_dir() / "sha256" / hashlib.sha256(identity.encode()).hexdigest()[:40]
+    return cache_dir() / "sha256" / sha256_hex(identity.encode())[:40]
 
 
 def _remember(identity: str, digest: str) -> None:
@@ -90,7 +92,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Create or replace a small file in one step. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are private to the user, and a shelf may be shared.
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 
 from infer_cli import __version__
 from infer_cli.backend.spec import ContextSpec, ModelSpec
 from infer_cli.engine.policy import Policy
+from infer_cli.sha256 import sha256_hex
 
 
 def engine_facts(
@@ -41,4 +41,4 @@ def engine_facts(
 
 def fingerprint(facts: Mapping[str, object]) -> str:
     """16 hex digits of SHA-256 over the facts as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_hex(json.dumps(facts, sort_keys=True).encode())[:16]

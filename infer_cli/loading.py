@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -137,15 +137,16 @@ class Loading:
 
         native.log_to(self._native_fd)
         native.last_words_to(self._native_fd)
-        self._spec = replace(self._spec, devices=self._device_names())
-        self._spec = replace(self._spec, gpu_layers=self._plan_layers())
+        self._spec = self._spec._replace(devices=self._device_names())
+        self._spec = self._spec._replace(gpu_layers=self._plan_layers())
         self.policy = self._choose_policy()
-        self._spec = replace(self._spec, use_extra_bufts=self.policy.use_extra_bufts)
+        self._spec = self._spec._replace(use_extra_bufts=self.policy.use_extra_bufts)
         if self._spec.gpu_layers == 0:
             weights = sum(part.stat().st_size for part in parts_of(self._spec.path))
             check_fits(weights, available_memory())
         os.environ.update(self.policy.environment)
         self._load_stepping_down()
+        native.trim_heap()
 
     def _choose_policy(self) -> Policy:
         options, header = self._options, self.header
@@ -229,7 +230,7 @@ class Loading:
             return False
         fewer = self._spec.gpu_layers * 3 // 4
         self.notes.append(f"the GPU had no room for {self._spec.gpu_layers} layers, trying {fewer}")
-        self._spec = replace(self._spec, gpu_layers=fewer)
+        self._spec = self._spec._replace(gpu_layers=fewer)
         return True
 
     def _on_progress(self, fraction: float) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
+from infer_cli.sha256 import sha256_hex
 from infer_cli.types import FinishReason, Reply, TokenLogprobs
 
 # Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
@@ -38,7 +37,7 @@ def digest(
         "tokens": list(tokens),
     }
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+    return "sha256:" + sha256_hex(canonical.encode("ascii"))
 
 
 def as_json(reply: Reply) -> dict[str, object]:
@@ -57,8 +56,8 @@ def as_json(reply: Reply) -> dict[str, object]:
         "logprobs": None if reply.logprobs is None else [logprobs_json(item) for item in reply.logprobs],
         "finish_reason": reply.finish_reason,
         "digest": reply.digest,
-        "usage": asdict(reply.usage),
-        "timings": {name: _finite(value) for name, value in asdict(reply.timings).items()},
+        "usage": reply.usage._asdict(),
+        "timings": {name: _finite(value) for name, value in reply.timings._asdict().items()},
         "run_seed": reply.run_seed,
         "seed": reply.seed,
         "mode": reply.mode,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
+import os
 
 from infer_cli.errors import UsageError
+from infer_cli.sha256 import sha256
 from infer_cli.types import MAX_SEED
 
 
@@ -18,12 +18,12 @@ def check_seed(seed: int, origin: str) -> int:
 
 def draw_seed() -> int:
     """A seed from the operating system."""
-    return secrets.randbelow(MAX_SEED + 1)
+    return int.from_bytes(os.urandom(16), "little") % (MAX_SEED + 1)
 
 
 def sample_seed(run_seed: int, sample: int) -> int:
     """The reply seed of a run's n-th sample: the run's own for the first, a hash of both for the others."""
     if sample == 0:
         return run_seed
-    digest = hashlib.sha256(f"infer sample {run_seed} {sample}".encode()).digest()
+    digest = sha256(f"infer sample {run_seed} {sample}".encode())
     return int.from_bytes(digest[:8], "big") % (MAX_SEED + 1)

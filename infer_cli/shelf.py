@@ -8,12 +8,10 @@ place). The note is written last: without it nothing is installed. Knows no term
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,32 +22,20 @@ from infer_cli.digests import (
     cached_sha256,
     compute_sha256,
     hash_files,
-    parts_of,
     remember_sha256,
     write_atomic,
 )
 from infer_cli.errors import ModelInvalid, ModelNotFound, UsageError
 from infer_cli.fetch.base import FetchEvent, OnEvent, Waiting, local_io
+from infer_cli.installed import InstalledModel, at_path, named_by_path
 from infer_cli.paths import models_dir
-from infer_cli.sources import LocalFile, OllamaModel, Source, StudioFile, has_scheme, parse_source
+from infer_cli.sha256 import sha256_hex
+from infer_cli.sources import OllamaModel, Source, StudioFile, has_scheme, parse_source
 
 NOTE = "model.json"
 _LOCK = ".lock"
 _BLOB = re.compile(r"sha256-([0-9a-f]{64})")
 _SLUG = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-@dataclass(frozen=True)
-class InstalledModel:
-    """A model that can be loaded. `path` is its (first) file; `sha256` None is not known yet.
-
-    `entry` is its catalogue entry, None for a path or a source of the user's own.
-    """
-
-    name: str
-    path: Path
-    sha256: str | None
-    entry: ModelEntry | None
 
 
 @dataclass(frozen=True)
@@ -112,7 +98,7 @@ def look(model: str | None) -> InstalledModel | ModelEntry:
         return wanted
     if (note := _current_note(wanted)) is not None:
         found = _model(wanted, note)
-        return found if note.unchanged() else replace(found, sha256=None)
+        return found if note.unchanged() else found._replace(sha256=None)
     from infer_cli.fetch.pull import locate
 
     for source in wanted.sources:
@@ -262,22 +248,14 @@ def _wanted(model: str | None) -> _Wanted | InstalledModel:
         source = parse_source(model)
         if isinstance(source, OllamaModel | StudioFile):
             return _in_place(source)
-        mark = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+        mark = sha256_hex(str(source).encode())[:8]
         folder = f"{_SLUG.sub('-', str(source))[:80]}-{mark}"
         return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
-    if model is not None and _looks_like_path(model):
-        source = parse_source(model)
-        assert isinstance(source, LocalFile)  # it has no scheme
-        return _at_path(source.path)
+    if model is not None and (found := named_by_path(model)) is not None:
+        return found
     catalogue = load_catalogue()
     entry = catalogue.find(catalogue.default if model is None else model)
     return _Wanted(entry.name, models_dir() / entry.name, entry.sources, entry, entry.sha256, entry.size)
-
-
-def _looks_like_path(text: str) -> bool:
-    """Whether text can be no name: names have no separator, no dot at their start and no file's ending."""
-    separators = {"/", "\\", os.sep}
-    return text.startswith((".", "~")) or text.endswith(".gguf") or any(s in text for s in separators)
 
 
 def _in_place(source: OllamaModel | StudioFile) -> InstalledModel:
@@ -288,22 +266,8 @@ def _in_place(source: OllamaModel | StudioFile) -> InstalledModel:
             f"{tool} has no model {str(source).partition(':')[2]!r} here",
             "`infer models list` shows what it has",
         )
-    model = _at_path(files[0])
-    return replace(model, name=str(source)) if isinstance(source, OllamaModel) else model
-
-
-def _at_path(path: Path) -> InstalledModel:
-    if path.is_dir():
-        raise ModelNotFound(f"{path} is a directory", "name the .gguf file in it")
-    if not path.exists():
-        raise ModelNotFound(f"no file {path}", "`infer models list` shows models that have a name")
-    parts = parts_of(path)
-    for part in parts:
-        if not part.is_file():
-            raise ModelInvalid(
-                f"{path} is a part of a split model, and {part.name} is missing", "get all parts"
-            )
-    return InstalledModel(path.stem, parts[0], cached_sha256(parts[0]), None)
+    model = at_path(files[0])
+    return model._replace(name=str(source)) if isinstance(source, OllamaModel) else model
 
 
 # --- what is here ---------------------------------------------------------------------------------

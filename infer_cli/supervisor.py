@@ -11,17 +11,22 @@ and passes every SIGINT, SIGTERM and SIGHUP on; the worker takes signals within 
 A worker that is still there `GRACE_S` later, or at the third interrupt, is killed, unless it said that
 it has dealt with the interrupt (`Worker.carry_on`).
 
+A command whose start must be quick begins its worker ahead (`begin_ahead`): while this process reads the
+command line, the worker imports what it will need, and none of what the command line needs.
+
 Knows nothing of what the work is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import marshal
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
 from infer_cli.errors import ExitStatus, InferError, NativeCrash, OutOfMemory, UnexpectedFailure
@@ -34,6 +39,9 @@ GRACE_S = 2.0
 SAME_PRESS_S = 0.1
 TRIM_INTERVAL_S = 1.0
 LOG_TAIL_LINES = 20
+SWITCH_INTERVAL_S = (
+    0.0005  # a thread back from native code waits this long for one that imports; 5 ms by default
+)
 
 _MAX_INTERRUPTS = 3
 _CHANNEL_VARIABLE = "_INFER_WORKER_CHANNEL"
@@ -136,27 +144,54 @@ class _Channel(NamedTuple):
     acks: int | None
 
 
+class Task:
+    """Work that can be told to a process that has begun already: a function of a module, called with
+    `arguments`, which are what `marshal` writes (plain values, lists, tuples, dicts), and the worker."""
+
+    def __init__(self, module: str, function: str, arguments: object) -> None:
+        self._told = (module, function, arguments)
+
+    def __call__(self, worker: Worker) -> int:
+        module, function, arguments = self._told
+        status: int = getattr(importlib.import_module(module), function)(arguments, worker)
+        return status
+
+    def as_bytes(self) -> bytes:
+        return marshal.dumps(self._told)  # type: ignore[arg-type]  # as the class says
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Task:
+        return cls(*marshal.loads(data))
+
+
 def supervise(work: Callable[[Worker], int], *, verbose: bool) -> int:
     """Run `work` in a worker process and return its exit code.
 
     Call it once, with the command line parsed, stdin unread, one thread and nothing heavy imported, and
-    leave the process with what it returns. Where forking is not safe the worker is the same command
-    line run again; in that process the call does not return. The worker ends without interpreter
-    teardown: `work` closes what must be closed.
+    leave the process with what it returns. After `begin_ahead`, `work` is a `Task`. Where forking is not
+    safe the worker is the same command line run again; in that process the call does not return. The
+    worker ends without interpreter teardown: `work` closes what must be closed.
     """
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # ggml_abort would start a debugger
     handed_down = os.environ.pop(_CHANNEL_VARIABLE, None)
     if handed_down is not None:
         _run_worker(work, _adopt(handed_down), verbose)
 
-    open_standard_fds()
-    capture = None if verbose else new_capture()
     oom_kills = _oom_kills()
     if sys.platform == "win32":
+        open_standard_fds()
+        capture = None if verbose else new_capture()
         end, interrupted = _run_on_windows(capture), False
     else:
+        if _ahead is None:
+            open_standard_fds()
+            started = _start(work, None if verbose else new_capture(), verbose)
+        else:
+            assert isinstance(work, Task)
+            started = _ahead.tell(work, verbose)
+        capture = started.capture
         restore = _terminal_settings()
-        end, interrupted = _run_on_posix(work, capture, verbose)
+        end, interrupted = _watch(started)
         if end < 0:
             restore()
     if end >= 0:
@@ -178,21 +213,31 @@ def supervise(work: Callable[[Worker], int], *, verbose: bool) -> int:
 
 
 def _run_worker(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> NoReturn:
-    def guarded() -> int:
-        on_interrupt()
-        if sys.platform != "win32":
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-        take_over_streams(channel.capture)
-        _die_at_end_of(channel.lifeline)
-        return work(Worker(2, channel.capture, channel.acks))
+    try:
+        _settle(channel)
+        _work(work, channel, verbose)
+    finally:
+        os._exit(ExitStatus.INTERRUPTED)  # a Ctrl-C between the two
 
+
+def _work(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> NoReturn:
     status: int = ExitStatus.INTERRUPTED  # only a late Ctrl-C gets past what follows
     try:
-        status = run_guarded(guarded, verbose=verbose)
+        take_over_streams(channel.capture)
+        status = run_guarded(lambda: work(Worker(2, channel.capture, channel.acks)), verbose=verbose)
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else ExitStatus.UNEXPECTED
     finally:
         os._exit(status)
+
+
+def _settle(channel: _Channel) -> None:
+    """Be a worker: answer signals, and not outlive the supervisor."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    on_interrupt()
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+    _die_at_end_of(channel.lifeline)
 
 
 def _die_at_end_of(lifeline: int) -> None:
@@ -244,6 +289,9 @@ def _command() -> list[str]:
 
 if sys.platform == "win32":
 
+    def begin_ahead(steps: Sequence[Callable[[], object]]) -> None:
+        """Nothing: a worker here is the command line run again."""
+
     def _run_on_windows(capture: int | None) -> int:
         """Run a worker; how it ended, as `_wait` has it. The console's Ctrl-C reaches it by itself."""
         import msvcrt
@@ -269,38 +317,108 @@ if sys.platform == "win32":
 else:
     _WATCHED = (*_INTERRUPTS, signal.SIGCHLD)
 
-    def _run_on_posix(work: Callable[[Worker], int], capture: int | None, verbose: bool) -> tuple[int, bool]:
-        """Start a worker and see it to its end: what `_wait` returns."""
+    class _Started(NamedTuple):
+        """A worker and the supervisor's ends of what they share. `orders`: where an early one is told."""
+
+        pid: int
+        capture: int | None
+        lifeline_end: int
+        acks_end: int
+        orders: int | None = None
+
+        def tell(self, task: Task, verbose: bool) -> _Started:
+            """Hand over the task. With `verbose` the capture stays empty and is not ours to show."""
+            assert self.orders is not None
+            # A worker that has died already cannot be told: its end will tell.
+            with contextlib.suppress(BrokenPipeError), open(self.orders, "wb") as orders:
+                orders.write(bytes([verbose]) + task.as_bytes())
+            return self._replace(capture=None) if verbose else self
+
+    _ahead: _Started | None = None
+
+    def begin_ahead(steps: Sequence[Callable[[], object]]) -> None:
+        """Start the worker of a later `supervise(Task)` now, first thing in the process.
+
+        It takes the steps, one after another, until it is told what to do: they import. What fails in one
+        is left for the task to meet again. Does nothing where a worker cannot be forked.
+        """
+        global _ahead
+        if not FORKS or _CHANNEL_VARIABLE in os.environ:
+            return
+        os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+        open_standard_fds()
+        orders_end, orders = os.pipe()
+
+        def be_told(channel: _Channel) -> NoReturn:
+            os.close(orders)
+            status: int = ExitStatus.INTERRUPTED
+            try:
+                _settle(channel)
+                for step in steps:
+                    if _is_readable(orders_end):
+                        break
+                    with contextlib.suppress(Exception):
+                        step()
+                with open(orders_end, "rb") as orders_file:
+                    told = orders_file.read()
+                if told:  # else there is nothing to do: the command line was wrong
+                    verbose = bool(told[0])
+                    mine = channel._replace(capture=None) if verbose else channel
+                    _work(Task.from_bytes(told[1:]), mine, verbose)
+            finally:
+                os._exit(status)
+
+        _ahead = _fork(be_told, new_capture())._replace(orders=orders)
+        os.close(orders_end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+
+    def _is_readable(fd: int) -> bool:
+        import select
+
+        return bool(select.select([fd], [], [], 0)[0])
+
+    def _start(work: Callable[[Worker], int], capture: int | None, verbose: bool) -> _Started:
+        if FORKS:
+            return _fork(lambda channel: _run_worker(work, channel, verbose), capture)
         lifeline, lifeline_end = os.pipe()
         acks_end, acks = os.pipe()
-        wake_end, wake = os.pipe()
-        os.set_blocking(wake, False)
-        # A signal waits until each of the two processes has its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-        channel = _Channel(capture, lifeline, acks)
-        if FORKS:
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-            pid = os.fork()
-            if pid == 0:
-                for fd in (lifeline_end, acks_end, wake_end, wake):
-                    os.close(fd)
-                _run_worker(work, channel, verbose)
-        else:
-            for shared in channel:
-                if shared is not None:
-                    os.set_inheritable(shared, True)
-            pid = os.posix_spawn(sys.executable, _command(), _describe(*channel))
+        for shared in (capture, lifeline, acks):
+            if shared is not None:
+                os.set_inheritable(shared, True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # a worker inherits this, and unblocks
+        pid = os.posix_spawn(sys.executable, _command(), _describe(capture, lifeline, acks))
         os.close(lifeline)
         os.close(acks)
+        return _Started(pid, capture, lifeline_end, acks_end)
 
+    def _fork(be_worker: Callable[[_Channel], NoReturn], capture: int | None) -> _Started:
+        lifeline, lifeline_end = os.pipe()
+        acks_end, acks = os.pipe()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        # A signal waits until each of the two processes has its own handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        pid = os.fork()
+        if pid == 0:
+            os.close(lifeline_end)
+            os.close(acks_end)
+            be_worker(_Channel(capture, lifeline, acks))
+        os.close(lifeline)
+        os.close(acks)
+        return _Started(pid, capture, lifeline_end, acks_end)
+
+    def _watch(started: _Started) -> tuple[int, bool]:
+        """See a worker to its end: what `_wait` returns."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        wake_end, wake = os.pipe()
+        os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for signum in _WATCHED:
             if signum == signal.SIGCHLD or signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, _only_wake)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-        return _wait(pid, wake_end, acks_end, capture)
+        return _wait(started.pid, wake_end, started.acks_end, started.capture)
 
     def _terminal_settings() -> Callable[[], None]:
         """What sets the terminal right again after a worker that died while it had changed it."""

@@ -7,12 +7,12 @@ transformers shows it: `messages`, `tools`, `add_generation_prompt`, `bos_token`
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.sandbox import BoundedTemplate, TemplateFailed, TemplateRaised
+from infer_cli.sha256 import sha256_hex
 from infer_cli.types import Message
 
 # What a template raises is shown on one line of a terminal.
@@ -49,7 +49,7 @@ class ChatTemplate:
     @property
     def sha256(self) -> str:
         """Hex digest of the source."""
-        return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()
+        return sha256_hex(self.source.encode("utf-8", "surrogatepass"))
 
     def mentions(self, text: str) -> bool:
         """Whether the source contains `text`."""

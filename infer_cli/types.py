@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 FinishReason = Literal[
     "stop",  # the model's end token
@@ -76,8 +76,7 @@ class Message:
     extra: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A part of what a sequence has evaluated: a prompt, in chunks counted from its start, or sampled tokens,
     one decode call each. The same ids under another kind may give other KV bits."""
 
@@ -108,8 +107,7 @@ class Request:
     session: str | None = None
 
 
-@dataclass(frozen=True)
-class TokenLogprobs:
+class TokenLogprobs(NamedTuple):
     """Natural-log probabilities of the model's raw distribution (before sampling parameters)."""
 
     token: int
@@ -117,8 +115,7 @@ class TokenLogprobs:
     top: tuple[tuple[int, float], ...] = ()  # (token, logprob), likeliest first
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """`prompt_tokens` counts all tokens before the reply, `cached_tokens` those not evaluated anew."""
 
     prompt_tokens: int
@@ -126,8 +123,7 @@ class Usage:
     completion_tokens: int
 
 
-@dataclass(frozen=True)
-class Timings:
+class Timings(NamedTuple):
     """Seconds. `ttft_s` and `total_s` start at submission to a loaded engine."""
 
     load_s: float
@@ -141,8 +137,7 @@ class Timings:
 # --- events of the engine, in order per request: Prefilled*, Token*, Finished (exactly one) -------
 
 
-@dataclass(frozen=True)
-class Prefilled:
+class Prefilled(NamedTuple):
     """`done` of `total` prompt tokens are evaluated."""
 
     request_id: str
@@ -150,8 +145,7 @@ class Prefilled:
     total: int
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A token was chosen. `text` is what can be shown now: bytes held back for a possible stop
     string or released by this token included, so it may be empty or longer than the token's own piece."""
 
@@ -161,8 +155,7 @@ class Token:
     logprobs: TokenLogprobs | None = None
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """The only terminal event of a request. `tail` is text that had been held back."""
 
     request_id: str
@@ -182,8 +175,7 @@ Event = Prefilled | Token | Finished
 # --- what a sink sees -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Delta:
+class Delta(NamedTuple):
     """Text ready to be shown: whole characters only."""
 
     sample: int

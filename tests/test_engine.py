@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infer_cli.backend.fake import FakeScript
-from infer_cli.types import Finished, Mode, Prefilled, SamplingParams, Token
+from infer_cli.backend.fake import FakeBackend, FakeScript
+from infer_cli.backend.spec import ContextSpec
+from infer_cli.engine.policy import ModelTraits, choose
+from infer_cli.engine.service import HAND_OVER_S, Service
+from infer_cli.types import Event, Finished, Mode, Prefilled, Request, SamplingParams, Token
 from tests.engine_helpers import chat_prompt, fake_engine, request, run_all
 
 SAMPLED = SamplingParams(temperature=1.5, top_k=50)
@@ -61,7 +65,8 @@ def test_batched_equals_alone(
         assert together[request_id].text == end.text
         assert together[request_id].reason == end.reason
     assert backend.open_samplers == 0
-    assert all(backend.held(seq) == () for seq in range(backend.n_seq_max))
+    whole = {(), *(r.prompt_ids + together[r.id].tokens[:-1] for r in requests)}
+    assert all(backend.held(seq) in whole for seq in range(backend.n_seq_max)), "no dummy is left"
 
 
 def test_canonical_decode_calls_have_exactly_w_rows() -> None:
@@ -220,3 +225,36 @@ def test_what_cannot_run_is_refused_at_submission() -> None:
     engine.submit(request("b", ""), 0.0)
     with pytest.raises(ValueError, match="in use"):
         engine.submit(request("b", ""), 0.0)
+
+
+def parcels(seconds_a_look: float) -> list[list[Event]]:
+    """What a service hands over, parcel by parcel, for one reply of 6 tokens."""
+    policy = choose("fast", 1, ModelTraits())
+    spec = ContextSpec(256, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
+    backend = FakeBackend(FakeScript(), spec)
+    looks = itertools.count(1)
+    service = Service(backend, policy, lambda: next(looks) * seconds_a_look, 256)
+    try:
+        stream = service.submit([Request("r", tuple(b"hello"), SamplingParams(), 6)])
+        found: list[list[Event]] = []
+        while not found or not isinstance(found[-1][-1], Finished):
+            parcel = stream.mailbox.get(timeout=10)
+            assert isinstance(parcel, list)
+            found.append(parcel)
+        return found
+    finally:
+        service.close()
+
+
+def test_quick_tokens_are_handed_over_together_and_the_first_at_once() -> None:
+    found = parcels(1e-6)
+    assert [type(event).__name__ for event in found[0]] == ["Prefilled", "Token"]
+    assert [type(event).__name__ for event in found[1]] == ["Token"] * 5 + ["Finished"]
+    assert len(found) == 2
+
+
+def test_slow_tokens_are_handed_over_one_by_one() -> None:
+    found = parcels(HAND_OVER_S)
+    assert [len(parcel) for parcel in found] == [2, 1, 1, 1, 1, 2]
+    quick, slow = ([event for parcel in kind for event in parcel] for kind in (parcels(1e-6), found))
+    assert quick[:-1] == slow[:-1]

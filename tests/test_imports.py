@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [
-    {"infer_cli", "errors", "types", "paths", "backend.spec", "backend.base"},
+    {"infer_cli", "errors", "types", "paths", "sha256", "backend.spec", "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
      "settings", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
      "bpe_vocab", "pretokenizers"},
-    {"memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt", "supervisor",
-     "catalogue", "backend.native", "backend.llama_model", "backend.fake", "engine.history",
+    {"installed", "memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt",
+     "supervisor", "catalogue", "backend.native", "backend.llama_model", "backend.fake", "engine.history",
      "engine.scheduler", "engine.policy", "fetch"},
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},

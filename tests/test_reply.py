@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infer_cli.reply import as_json, digest, json_line
+from infer_cli.sha256 import sha256_hex
 from infer_cli.types import FinishReason, Reply, Timings, TokenLogprobs, Usage
 
 _KEYS = [
@@ -133,3 +134,8 @@ def test_json_line_is_one_safe_line_of_utf8(text: str) -> None:
     decoded = line.decode("utf-8")
     assert decoded.splitlines() == [decoded[:-1]]
     assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in decoded[:-1])
+
+
+def test_the_lean_sha256_is_sha256() -> None:
+    for data in (b"", b"abc", bytes(range(256)) * 300):
+        assert sha256_hex(data) == hashlib.sha256(data).hexdigest()

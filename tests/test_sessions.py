@@ -36,9 +36,9 @@ class ShapeBackend(FakeBackend):
         status = super().decode(tokens, positions, seqs, outputs)
         if status is DecodeStatus.OK:
             for position, seq in zip(positions, seqs, strict=True):
-                own = positions[seqs == seq]
+                own = [p for p, s in zip(positions, seqs, strict=True) if s == seq]
                 del self.shapes[seq][position:]
-                self.shapes[seq].append((int(own[0]), len(own), len(tokens)))
+                self.shapes[seq].append((own[0], len(own), len(tokens)))
         return status
 
     def seq_rm(self, seq: int, p0: int) -> bool:
@@ -150,8 +150,8 @@ def test_a_request_that_needs_the_slot_gets_it() -> None:
     engine, backend, _, _ = fake_engine()
     _, past = ask(engine, chat_prompt("hello"))
     assert backend.held(0)
-    ask(engine, chat_prompt("other"), session=None)
-    assert backend.held(0) == ()
+    other, _ = ask(engine, chat_prompt("other"), session=None)
+    assert backend.held(0) == chat_prompt("other") + other.tokens[:-1]
     assert ask(engine, (258, *chat_prompt("more")), past)[0].usage.cached_tokens == 0
 
 

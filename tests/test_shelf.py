@@ -18,7 +18,8 @@ from infer_cli import digests, shelf
 from infer_cli.catalogue import load_catalogue, user_path
 from infer_cli.errors import ModelInvalid, ModelNotFound, SourceUnreachable, UsageError
 from infer_cli.fetch.base import Failed, FetchEvent, Waiting
-from infer_cli.shelf import FetchNotice, InstalledModel, list_installed, pull, resolve
+from infer_cli.installed import InstalledModel
+from infer_cli.shelf import FetchNotice, list_installed, pull, resolve
 from tests.model_server import ModelServer, serving
 from tests.tiny_gguf import gguf_bytes
 

@@ -679,3 +679,114 @@ def test_unsupervised_reader_goes_away_quietly(tmp_path: Path) -> None:
     assert process.wait(timeout=PATIENCE_S) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+# --- a worker that begins ahead -------------------------------------------------------------------
+
+
+class Ahead:
+    """Writes and starts scripts that begin a worker ahead, then read a command line, then hand over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(
+        self, task: str, *, steps: str = "", meanwhile: str = "", verbose: bool = False
+    ) -> subprocess.Popen[str]:
+        (self.folder / "task.py").write_text(
+            "import os, sys, time\ndef work(arguments, worker):\n"
+            + textwrap.indent(textwrap.dedent(task), "    ")
+        )
+        script = self.folder / "ahead.py"
+        script.write_text(
+            PRELUDE
+            + "def step():\n"
+            + textwrap.indent(textwrap.dedent(steps) or "pass", "    ")
+            + "\nsupervisor.begin_ahead([step, lambda: __import__('wave')])\n"
+            + textwrap.dedent(meanwhile)
+            + "\ntask = supervisor.Task('task', 'work', {'a': (1, 'é\\udcff', [None, 2.5])})"
+            + f"\nsys.exit(supervisor.supervise(task, verbose={verbose}))\n"
+        )
+        return subprocess.Popen(
+            [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    def run(
+        self, task: str, *, steps: str = "", meanwhile: str = "", verbose: bool = False
+    ) -> tuple[int, str, str]:
+        process = self.start(task, steps=steps, meanwhile=meanwhile, verbose=verbose)
+        out, err = process.communicate("in", timeout=PATIENCE_S)
+        return process.returncode, out, err
+
+
+@pytest.fixture
+def ahead(tmp_path: Path) -> Ahead:
+    if not supervisor.FORKS:
+        pytest.skip("a worker is not forked here")
+    return Ahead(tmp_path)
+
+
+def test_an_early_worker_imports_meanwhile_and_then_does_the_task(ahead: Ahead) -> None:
+    code, out, err = ahead.run(
+        "names = ('colorsys', 'sched')\n"
+        "print(arguments, [n in sys.modules for n in names], sys.stdin.read())\n"
+        "return 8",
+        steps="import colorsys",
+        meanwhile="import sched; time.sleep(0.3)",
+    )
+    assert (code, err) == (8, "")
+    assert out == "{'a': (1, 'é\\udcff', [None, 2.5])} [True, False] in\n"
+
+
+def test_a_step_that_fails_is_left_to_the_task(ahead: Ahead) -> None:
+    code, out, err = ahead.run("print('done'); return 0", steps="import no_such_module_anywhere")
+    assert (code, out, err) == (0, "done\n", "")
+
+
+def test_steps_end_when_the_task_comes(ahead: Ahead) -> None:
+    code, out, _ = ahead.run("print('wave' in sys.modules); return 0", steps="time.sleep(1)")
+    assert (code, out) == (0, "False\n")
+
+
+def test_without_a_task_the_early_worker_leaves_quietly(ahead: Ahead) -> None:
+    process = ahead.start("return 0", meanwhile="print('usage'); sys.exit(2)")
+    elapsed, out, err = finish(process)  # nobody holds the pipes any more
+    assert (process.returncode, out, err) == (2, "usage\n", "")
+    assert elapsed < PATIENCE_S / 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_while_the_command_line_is_read_ends_both(ahead: Ahead, number: signal.Signals) -> None:
+    process = ahead.start(
+        "return 0", steps="time.sleep(20)", meanwhile="print('up', flush=True); time.sleep(20)"
+    )
+    assert read_line(process) == "up\n"
+    process.send_signal(number)
+    elapsed, _, _ = finish(process)
+    assert elapsed < PROMPT_S + 1
+
+
+@pytest.mark.parametrize("when", ["steps", "task"])
+def test_an_early_worker_that_crashes_is_one_line(ahead: Ahead, when: str) -> None:
+    crash = "os.kill(os.getpid(), signal.SIGSEGV)"
+    code, out, err = ahead.run(
+        "import signal\n" + (crash if when == "task" else "return 0"),
+        steps=crash if when == "steps" else "",
+        meanwhile="time.sleep(0.3)",
+    )
+    assert (code, out) == (11, "")
+    assert err.startswith("error: llama.cpp crashed (SIGSEGV)\n")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_early_worker_keeps_native_output_off_stdout(ahead: Ahead, verbose: bool) -> None:
+    code, out, err = ahead.run(
+        "os.write(1, b'native\\n'); print('answer'); print(worker.log_tail()); return 0", verbose=verbose
+    )
+    assert code == 0
+    assert (out, err) == (("answer\n[]\n", "native\n") if verbose else ("answer\n['native']\n", ""))

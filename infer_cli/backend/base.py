@@ -1,7 +1,7 @@
 """What the engine needs of a model runtime. Implemented by `backend.llama` and `backend.fake`.
 
 The engine addresses memory by sequence id (one per slot); a `decode` call carries rows in ascending
-sequence order. All arrays are numpy, int32 unless said otherwise.
+sequence order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from infer_cli.types import SamplingParams
 
-    Ints = npt.NDArray[np.int32]
-    Flags = npt.NDArray[np.int8]
+    Ints = Sequence[int]
+    Flags = Sequence[bool]
     Floats = npt.NDArray[np.float32]
 
 
@@ -127,6 +127,10 @@ class Backend(Protocol):
 
     def seq_rm(self, seq: int, p0: int) -> bool:
         """Forget positions >= p0 of a sequence. False where the memory can't (recurrent models)."""
+        ...
+
+    def seq_cp(self, source: int, target: int) -> None:
+        """Let a sequence hold what another one holds, all of it, in place of its own."""
         ...
 
     def abort(self) -> None:

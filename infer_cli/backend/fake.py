@@ -165,7 +165,7 @@ class FakeBackend:
         n = len(tokens)
         if not 0 < n <= self.n_batch:
             raise ValueError(f"{n} rows in a batch of at most {self.n_batch}")
-        if int(np.count_nonzero(outputs)) > self.n_outputs_max:
+        if sum(outputs) > self.n_outputs_max:
             raise ValueError("too many rows with logits")
         if not all(0 <= token < self.vocab.n_tokens for token in tokens):
             raise ValueError("a token is outside the vocabulary")
@@ -240,6 +240,9 @@ class FakeBackend:
     def seq_rm(self, seq: int, p0: int) -> bool:
         del self._held[seq][p0:]
         return True
+
+    def seq_cp(self, source: int, target: int) -> None:
+        self._held[target] = list(self._held[source])
 
     def abort(self) -> None:
         self._abort.set()

@@ -173,22 +173,24 @@ class LlamaBackend:
         self._make_batch(spec)
 
     def _make_batch(self, spec: ContextSpec) -> None:
+        # Python's own arrays: a few rows are written faster than numpy would convert them.
         n = self.n_batch
-        self._tokens = np.zeros(n, np.int32)
-        self._positions = np.zeros(n, np.int32)
-        self._flags = np.zeros(n, np.int8)
-        self._seq_ids = np.arange(spec.n_seq_max, dtype=np.int32)
-        self._seq_addresses = self._seq_ids.ctypes.data + 4 * np.arange(spec.n_seq_max, dtype=np.uintp)
-        self._seq_pointers = np.zeros(n, np.uintp)
-        self._n_seq = np.ones(n, np.int32)
+        self._tokens = (ctypes.c_int32 * n)()
+        self._positions = (ctypes.c_int32 * n)()
+        self._flags = (ctypes.c_int8 * n)()
+        self._seq_ids = (ctypes.c_int32 * spec.n_seq_max)(*range(spec.n_seq_max))
+        start, size = ctypes.addressof(self._seq_ids), ctypes.sizeof(ctypes.c_int32)
+        self._seq_addresses = [start + size * seq for seq in range(spec.n_seq_max)]
+        self._seq_pointers = (ctypes.c_size_t * n)()
+        self._n_seq = (ctypes.c_int32 * n)(*[1] * n)
         batch = self._L.llama_batch()
-        batch.token = self._tokens.ctypes.data_as(_INT_P)
-        batch.pos = self._positions.ctypes.data_as(_INT_P)
-        batch.n_seq_id = self._n_seq.ctypes.data_as(_INT_P)
-        batch.seq_id = self._seq_pointers.ctypes.data_as(ctypes.POINTER(_INT_P))
-        batch.logits = self._flags.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        batch.token = ctypes.cast(self._tokens, _INT_P)
+        batch.pos = ctypes.cast(self._positions, _INT_P)
+        batch.n_seq_id = ctypes.cast(self._n_seq, _INT_P)
+        batch.seq_id = ctypes.cast(self._seq_pointers, ctypes.POINTER(_INT_P))
+        batch.logits = ctypes.cast(self._flags, ctypes.POINTER(ctypes.c_int8))
         self._batch = batch
-        self._output_rows: Ints = np.zeros(0, np.int32)
+        self._output_rows: list[int] = []
 
     def _apply_loras(self, spec: ContextSpec) -> list[Any]:
         L = self._L
@@ -209,21 +211,21 @@ class LlamaBackend:
     def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:
         """Evaluate rows (`llama_decode`). Raises ValueError on what llama.cpp would abort on."""
         n = len(tokens)
-        n_outputs = int(np.count_nonzero(outputs))
         if not 0 < n <= self.n_batch:
             raise ValueError(f"{n} rows in a batch of at most {self.n_batch}")
-        if n_outputs > self.n_outputs_max:
-            raise ValueError(f"{n_outputs} rows with logits, at most {self.n_outputs_max}")
-        if int(seqs.min()) < 0 or int(seqs.max()) >= self.n_seq_max:
+        rows = [row for row, wanted in enumerate(outputs) if wanted]
+        if len(rows) > self.n_outputs_max:
+            raise ValueError(f"{len(rows)} rows with logits, at most {self.n_outputs_max}")
+        if min(seqs) < 0 or max(seqs) >= self.n_seq_max:
             raise ValueError("a sequence id is out of range")
-        if int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab.n_tokens:
+        if min(tokens) < 0 or max(tokens) >= self.vocab.n_tokens:
             raise ValueError("a token is outside the vocabulary")
-        self._tokens[:n] = tokens
-        self._positions[:n] = positions
-        self._flags[:n] = outputs
-        self._seq_pointers[:n] = self._seq_addresses[seqs]
+        self._tokens[:n] = list(tokens)
+        self._positions[:n] = list(positions)
+        self._flags[:n] = list(outputs)
+        self._seq_pointers[:n] = [self._seq_addresses[seq] for seq in seqs]
         self._batch.n_tokens = n
-        self._output_rows = np.flatnonzero(outputs).astype(np.int32)
+        self._output_rows = rows
         code = self._L.llama_decode(self.handle, self._batch)
         return _STATUS.get(code, DecodeStatus.FAILED)
 
@@ -240,7 +242,7 @@ class LlamaBackend:
 
     def batch_row(self, output_row: int) -> int:
         """Index in the last batch of an output row."""
-        return int(self._output_rows[output_row])
+        return self._output_rows[output_row]
 
     def new_sampler(self, params: SamplingParams, seed: int) -> LlamaSampler:
         return LlamaSampler(self, params, seed)
@@ -252,6 +254,12 @@ class LlamaBackend:
     def seq_rm(self, seq: int, p0: int) -> bool:
         self._check_seq(seq)
         return bool(self._L.llama_memory_seq_rm(self._memory, seq, p0, -1))
+
+    def seq_cp(self, source: int, target: int) -> None:
+        self._check_seq(source)
+        self._check_seq(target)
+        # Between streams llama.cpp copies whole buffers and aborts on a part (llama_kv_cache::seq_cp).
+        self._L.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def abort(self) -> None:
         self._abort_flag[0] = b"\x01"

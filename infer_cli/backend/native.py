@@ -84,6 +84,14 @@ def last_words_to(fd: int) -> None:
     function("ggml_set_abort_callback", ctypes.c_void_p, prototype)(callback)
 
 
+def trim_heap() -> None:
+    """Give memory that was freed back to the system, where the C library can: a load reads a file's metadata
+    into megabytes that it does not keep."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # not glibc
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def versions() -> dict[str, str]:
     """Versions of the bindings, llama.cpp and ggml, and the CPU features in use."""
     from importlib.metadata import version

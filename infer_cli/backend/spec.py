@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 KV_TYPES: dict[str, int] = {  # ggml_type ids that llama.cpp takes for a KV cache
     "f32": 0,
@@ -19,16 +18,14 @@ KV_TYPES: dict[str, int] = {  # ggml_type ids that llama.cpp takes for a KV cach
 }
 
 
-@dataclass(frozen=True)
-class LoraSpec:
+class LoraSpec(NamedTuple):
     """A LoRA adapter file and the factor it is applied with."""
 
     path: Path
     scale: float = 1.0
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """What `llama_model_load_from_file` is told."""
 
     path: Path
@@ -40,8 +37,7 @@ class ModelSpec:
     vocab_only: bool = False
 
 
-@dataclass(frozen=True)
-class ContextSpec:
+class ContextSpec(NamedTuple):
     """What `llama_init_from_model` is told. Counts are tokens or rows."""
 
     n_ctx_seq: int
@@ -56,8 +52,7 @@ class ContextSpec:
     loras: tuple[LoraSpec, ...] = ()
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """A compute device of this build. Memory in bytes."""
 
     name: str

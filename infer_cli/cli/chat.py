@@ -70,14 +70,6 @@ def chat(
 
     Sampled as the model recommends, unless -t says otherwise.
     """
-    from infer_cli.cli.chat_options import check
-    from infer_cli.supervisor import Worker, supervise
+    from infer_cli.supervisor import Task, supervise
 
-    checked = check(o.given_values(context))
-
-    def work(worker: Worker) -> int:
-        from infer_cli.cli.chat_worker import talk
-
-        return talk(checked, worker)
-
-    return supervise(work, verbose=verbose)
+    return supervise(Task("infer_cli.cli.chat_worker", "talk", o.plain_values(context)), verbose=verbose)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from infer_cli import continuing
 from infer_cli.cli import chat_commands, resumed
 from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines
-from infer_cli.cli.chat_options import ChatOptions
+from infer_cli.cli.chat_options import ChatOptions, check
 from infer_cli.cli.chat_records import Ledger
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import (
@@ -47,8 +46,8 @@ from infer_cli.types import Reply
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.continuing import Continued, NewTurn
+    from infer_cli.installed import InstalledModel
     from infer_cli.records.record import Record
-    from infer_cli.shelf import InstalledModel
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
 
@@ -56,8 +55,12 @@ SESSION = "chat"
 N_SHOWN_TURNS = 2  # of a conversation that goes on
 
 
-def talk(options: ChatOptions, worker: Worker) -> int:
-    """Talk until the input ends; returns the exit code. Raises InferError."""
+def talk(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
+    """Talk until the input ends, by a command line given as (value, origin) by name; returns the exit code.
+
+    Raises InferError.
+    """
+    options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
         with explained(worker), _quiet_terminal():
@@ -351,7 +354,7 @@ class Chat:
 
     def _job(self, plan: Plan, seed: Sequence[Setting]) -> Job:
         return Job(
-            id=secrets.token_hex(8),
+            id=os.urandom(8).hex(),
             prompt_ids=plan.prompt_ids,
             sampling=self._sampling,
             params=effective_params(self._sampling, self.max_tokens, self._options.stop),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -24,7 +23,7 @@ def devices(
         native.log_to(worker.native_fd)
         for device in native.devices():
             if as_json:
-                print(json.dumps(asdict(device)))
+                print(json.dumps(device._asdict()))
             else:
                 free, total = human_bytes(device.free), human_bytes(device.total)
                 print(f"{device.name}\t{device.kind}\t{free} free of {total}\t{device.description}")

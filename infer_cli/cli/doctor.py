@@ -114,8 +114,7 @@ def _decodes(name: str, path: str) -> Finding:
     try:
         model = LlamaModel(ModelSpec(Path(path)))
         backend = LlamaBackend(model, ContextSpec(256, 1, 32, 1, default_threads()))
-        one = np.ones(1, np.int32)
-        status = backend.decode(one, one * 0, one * 0, np.ones(1, np.int8))
+        status = backend.decode([1], [0], [0], [True])
         finite = status is DecodeStatus.OK and bool(np.isfinite(backend.logits(1)).all())
     except InferError as e:
         return Finding(False, f"default model {name}: {e.message}", e.hint)

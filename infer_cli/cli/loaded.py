@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import UsageError
+from infer_cli.installed import named_by_path
 from infer_cli.loading import FakeLoading, Loading, is_fake
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.conversation import Dropped
+    from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
-    from infer_cli.shelf import InstalledModel
     from infer_cli.sinks.base import Sink
     from infer_cli.template import ChatTemplate
 
@@ -28,6 +28,8 @@ def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledMode
     """A model's file, fetched if need be; None for the fake."""
     if is_fake(name):
         return None
+    if name is not None and (model := named_by_path(name)) is not None:
+        return model
     from infer_cli.cli.pull_progress import PullProgress
     from infer_cli.shelf import resolve
 
@@ -70,6 +72,8 @@ def what_went(dropped: Dropped) -> str:
 
 def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:
     """The model's chat template, or the one in the file `source`. Raises UsageError where there is none."""
+    from datetime import datetime
+
     from infer_cli.prompt import decode_input
     from infer_cli.template import ChatTemplate
 

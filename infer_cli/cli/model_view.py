@@ -15,9 +15,10 @@ from infer_cli.report import single_line
 
 if TYPE_CHECKING:
     from infer_cli.catalogue import ModelEntry
+    from infer_cli.installed import InstalledModel
     from infer_cli.model_facts import Fact
     from infer_cli.neighbours import FoundModel
-    from infer_cli.shelf import InstalledModel, Verdict
+    from infer_cli.shelf import Verdict
 
 
 def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:

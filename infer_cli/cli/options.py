@@ -299,6 +299,11 @@ Deadline = Annotated[
 ]
 
 
+def plain_values(ctx: typer.Context) -> dict[str, tuple[object, str]]:
+    """`given_values` for a `supervisor.Task`: (value, origin) by name."""
+    return {name: (given.value, given.origin) for name, given in given_values(ctx).items()}
+
+
 def given_values(ctx: typer.Context) -> dict[str, Given]:
     """The parameters that the user gave, by flag, environment or configuration file, with their origin."""
     given: dict[str, Given] = {}

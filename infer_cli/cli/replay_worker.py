@@ -10,6 +10,7 @@ from infer_cli.cli.loaded import unload
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
+from infer_cli.installed import InstalledModel
 from infer_cli.loading import EngineOptions, FakeLoading, Loading, Running, is_fake
 from infer_cli.oneshot import OneShot
 from infer_cli.reasoning import tag_tokens
@@ -19,7 +20,6 @@ from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
 from infer_cli.replaying import engine_options, is_same, job_of, logprobs_at, reasons
 from infer_cli.report import single_line
-from infer_cli.shelf import InstalledModel
 from infer_cli.types import Delta, Mode, Reply
 
 if TYPE_CHECKING:

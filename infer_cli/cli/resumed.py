@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from infer_cli.continuing import Continued
+    from infer_cli.installed import InstalledModel
     from infer_cli.records.record import Record
-    from infer_cli.shelf import InstalledModel
 
 _OF_THE_MODEL = {"chat_template", "var", "lora"}  # mean nothing to another one
 

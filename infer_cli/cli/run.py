@@ -65,17 +65,7 @@ def run(
     offline: o.Offline = False,
 ) -> int:
     """Answer one prompt: system, files, stdin and arguments, in that order. The answer goes to stdout."""
-    from infer_cli.cli.run_options import check
-    from infer_cli.supervisor import Worker, supervise
+    from infer_cli.supervisor import Task, supervise
 
-    checked = check(o.given_values(context))
-
-    def work(worker: Worker) -> int:
-        if checked.continues:
-            from infer_cli.cli.run_on import answer
-        else:
-            from infer_cli.cli.run_worker import answer
-
-        return answer(checked, worker)
-
-    return supervise(work, verbose=verbose)
+    module = "infer_cli.cli.run_on" if continue_ else "infer_cli.cli.run_worker"
+    return supervise(Task(module, "answer", o.plain_values(context)), verbose=verbose)

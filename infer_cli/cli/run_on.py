@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,27 +10,29 @@ from infer_cli import continuing
 from infer_cli.cli import resumed
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import chat_template, talk_shape, template_variables, what_went
+from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.run_worker import Run
 from infer_cli.cli.terminal import Notices
 from infer_cli.conversation import Conversation, Plan
+from infer_cli.given import Given
 from infer_cli.prompt import EncodedPrompt
 from infer_cli.records.store import keep_turn
 from infer_cli.records.thread import Thread
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.cli.run_options import RunOptions
     from infer_cli.continuing import Continued
+    from infer_cli.installed import InstalledModel
     from infer_cli.loading import FakeLoading, Loading, Running
     from infer_cli.oneshot import Job
-    from infer_cli.shelf import InstalledModel
     from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate
     from infer_cli.types import Message, Reply
 
 
-def answer(options: RunOptions, worker: Worker) -> int:
-    """Answer one command line as the last conversation's next turn; the exit code. Raises InferError."""
+def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
+    """As `run_worker.answer`, the next turn of the last conversation. Raises InferError."""
+    options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
         with explained(worker):

@@ -55,7 +55,6 @@ class RunOptions:
     quiet: bool
     private: bool
     no_record: bool
-    continues: bool
     engine: EngineOptions
     settings: tuple[Setting, ...]  # those that need no model to be known
     flags: frozenset[str]  # parameters that were given by flag
@@ -148,7 +147,6 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         quiet=bool(value("quiet")),
         private=bool(value("private")),
         no_record=bool(value("no_record")),
-        continues=bool(value("continue_")),
         engine=engine,
         settings=(
             *engine_settings,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,7 +19,7 @@ from infer_cli.cli.loaded import (
     template_variables,
     wait_for,
 )
-from infer_cli.cli.run_options import RunOptions
+from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
 from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
 from infer_cli.given import Given
@@ -31,10 +30,10 @@ from infer_cli.types import Message, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.oneshot import Job
     from infer_cli.prompt import EncodedPrompt
-    from infer_cli.shelf import InstalledModel
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate
@@ -42,8 +41,9 @@ if TYPE_CHECKING:
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
 
 
-def answer(options: RunOptions, worker: Worker) -> int:
-    """Answer one command line; returns the exit code. Raises InferError."""
+def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
+    """Answer one command line, given as (value, origin) by name; returns the exit code. Raises InferError."""
+    options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
         with explained(worker):
@@ -162,7 +162,7 @@ class Run:
             print(settings_table(self._settings), file=sys.stderr)
         pairs = pairs_of(template.source) if template is not None else ()
         return Job(
-            id=secrets.token_hex(8),
+            id=os.urandom(8).hex(),
             prompt_ids=encoded.ids,
             sampling=sampling,
             params=effective_params(sampling, options.max_tokens, options.stop),

@@ -1,13 +1,14 @@
 """Turns requests into tokens: one `step` at a time, single-threaded, no I/O, the clock passed in.
 
-Read `Engine.step` first: expire, admit, plan, prefill, decode.
+Read `Engine.step` first: expire, admit, begin, plan, prefill, decode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Flags, Floats, Ints
 
 DUMMY_TOKEN = 0
+MIN_COPIED = 16  # tokens, and 1/128 of the window: a copy moves a whole slot's memory, as much as they cost
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -72,6 +76,9 @@ class Running:
 class Engine:
     """Continuous batching over one backend. Every submitted request gets exactly one `Finished`.
 
+    A prompt begins with what its slot or another one holds already, as far as that was evaluated in the
+    shapes that the policy wants: neighbours with the same beginning compute it once.
+
     `window` is the most tokens that a prompt and its reply may fill: the backend may round its own up.
     `load_s` is the time the model took to load, in seconds: it only passes into each reply's timings.
     """
@@ -93,12 +100,19 @@ class Engine:
             policy.width, policy.chunk, policy.fixed_width, policy.min_rows, policy.fill_holes
         )
         self._sequences: dict[str, Sequence[Running]] = {}
-        self._residents: dict[int, tuple[str, tuple[Segment, ...]]] = {}  # by slot: session, what it holds
+        # What the slots hold that no begun sequence advances: replies that have ended.
+        self._residents: dict[int, tuple[Segment, ...]] = {}
+        self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
 
     @property
     def idle(self) -> bool:
         return not self._sequences
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether a prompt is still to be evaluated: the next step may be long."""
+        return self._scheduler.prefilling
 
     def submit(self, request: Request, submitted: float) -> None:
         """Queue a request that came at clock time `submitted`.
@@ -140,6 +154,7 @@ class Engine:
         """Advance everything by one prefill chunk and one token each."""
         events = self._end_expired()
         self._admit()
+        self._begin()
         plan = self._scheduler.plan()
         if plan.prefill is not None:
             events += self._prefill(plan.prefill)
@@ -172,33 +187,45 @@ class Engine:
                 if params.penalized:
                     for token in running.ids:
                         running.sampler.accept(token)
-            seq.n_past = running.n_cached = self._reuse(seq)
+
+    def _begin(self) -> None:
+        """Let the prompt whose turn has come begin with what is in memory by now."""
+        while (seq := self._scheduler.next_prefill()) is not None and not seq.begun:
+            seq.n_past = seq.owner.n_cached = self._reuse(seq)
+            seq.begun = True
 
     def _reuse(self, seq: Sequence[Running]) -> int:
-        """Cut what the slot holds down to what begins this request; how many tokens that is."""
-        session, held = self._residents.pop(seq.slot, (None, ()))
-        if session is not None and session == seq.session:
-            chunk = self._policy.chunk if self._policy.fixed_width else None
-            n = history.reusable(held, seq.owner.wanted, chunk)
-            if n and self._backend.seq_rm(seq.slot, n):
-                return n
+        """Put into the slot the most that begins this request and is in memory; how many tokens that is."""
+        chunk = self._policy.chunk if self._policy.fixed_width else None
+        wanted = seq.owner.wanted
+        best, source = history.reusable(self._residents.pop(seq.slot, ()), wanted, chunk), seq.slot
+        if self._policy.fill_holes:  # else a state that can't be cut
+            for slot in range(self._policy.width):
+                n = 0 if slot == seq.slot else history.reusable(self._held(slot), wanted, chunk)
+                if n >= best + self._min_copied:
+                    best, source = n, slot
+        if source != seq.slot:
+            self._backend.seq_cp(source, seq.slot)
+        if best and self._backend.seq_rm(seq.slot, best):
+            return best
         self._backend.seq_rm(seq.slot, 0)
         return 0
 
     def _prefill(self, call: PrefillCall[Running]) -> list[Event]:
         seq, n = call.seq, call.end - call.start
         request = seq.owner.request
-        tokens = np.array(seq.owner.ids[call.start : call.end], np.int32)
-        positions = np.arange(call.start, call.end, dtype=np.int32)
-        seqs = np.full(n, seq.slot, np.int32)
-        outputs = np.zeros(n, np.int8)
-        if call.is_last:
-            outputs[-self._policy.min_rows :] = 1
+        tokens: Ints = seq.owner.ids[call.start : call.end]
+        positions: Ints = range(call.start, call.end)
+        seqs: Ints = [seq.slot] * n
+        n_outputs = min(self._policy.min_rows, n) if call.is_last else 0
+        outputs: Flags = [False] * (n - n_outputs) + [True] * n_outputs
         n_dummies = max(0, self._policy.min_rows - n)
         if n_dummies:
-            tokens, positions, seqs, outputs = self._with_dummies(
-                seq.slot, n_dummies, tokens, positions, seqs, outputs
-            )
+            slots, lengths = self._dummies_beside(seq.slot, n_dummies)
+            above = slots[0] > seq.slot
+            tokens = _joined(tokens, [DUMMY_TOKEN] * n_dummies, above)
+            positions, seqs = _joined(positions, lengths, above), _joined(seqs, slots, above)
+            outputs = _joined(outputs, [call.is_last] * n_dummies, above)
         status = self._backend.decode(tokens, positions, seqs, outputs)
         if status is not DecodeStatus.OK:
             return self._recover([seq], status)
@@ -207,52 +234,32 @@ class Engine:
             self._forget_unplanned()
         events: list[Event] = [Prefilled(request.id, seq.n_past, seq.n_prompt)]
         if call.is_last:
-            last = int(np.flatnonzero(seqs == seq.slot)[-1])
-            row = int(np.count_nonzero(outputs[: last + 1])) - 1
-            logits = self._backend.logits(int(np.count_nonzero(outputs)))
+            last = max(row for row, slot in enumerate(seqs) if slot == seq.slot)
+            row = sum(outputs[: last + 1]) - 1
+            logits = self._backend.logits(sum(outputs))
             events += self._commit(seq, row, int(logits[row].argmax()), logits)
         return events
 
-    def _with_dummies(
-        self, slot: int, n: int, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags
-    ) -> tuple[Ints, Ints, Ints, Flags]:
-        """Join n dummy rows on the slots beside a too short prompt, in ascending slot order."""
+    def _dummies_beside(self, slot: int, n: int) -> tuple[list[int], list[int]]:
+        """Slots, in ascending order, for dummy rows to a too short prompt, and what their sequences hold."""
         above = slot + 1 < self._policy.n_seq_max
-        others = [slot + 1 + i if above else slot - n + i for i in range(n)]
-        lengths = [self._length(other) for other in others]
-        dummies = (
-            np.full(n, DUMMY_TOKEN, np.int32),
-            np.array(lengths, np.int32),
-            np.array(others, np.int32),
-        )
-        wanted = np.full(n, int(outputs.any()), np.int8)
-        rows = (tokens, positions, seqs)
-        tokens, positions, seqs = (
-            np.concatenate((a, b) if above else (b, a)) for a, b in zip(rows, dummies, strict=True)
-        )
-        outputs = np.concatenate((outputs, wanted) if above else (wanted, outputs))
-        return tokens, positions, seqs, outputs
+        slots = [slot + 1 + i if above else slot - n + i for i in range(n)]
+        return slots, [self._length(other) for other in slots]
 
     def _decode(self, call: DecodeCall[Running]) -> list[Event]:
         n = len(call.rows)
-        tokens = np.full(n, DUMMY_TOKEN, np.int32)
-        positions = np.zeros(n, np.int32)
-        slots = np.array([slot for slot, _seq in call.rows], np.int32)
-        for row, (slot, seq) in enumerate(call.rows):
-            if seq is None:
-                positions[row] = self._length(slot)
-            else:
-                tokens[row] = seq.owner.id_at(seq.n_past)
-                positions[row] = seq.n_past
+        tokens = [DUMMY_TOKEN if seq is None else seq.owner.id_at(seq.n_past) for _slot, seq in call.rows]
+        positions = [self._length(slot) if seq is None else seq.n_past for slot, seq in call.rows]
+        slots = [slot for slot, _seq in call.rows]
         # Dummies ask for logits too: otherwise the output head would see fewer rows.
-        status = self._backend.decode(tokens, positions, slots, np.ones(n, np.int8))
+        status = self._backend.decode(tokens, positions, slots, [True] * n)
         for slot, seq in call.rows:
             if seq is None:
                 self._backend.seq_rm(slot, self._length(slot))
         if status is not DecodeStatus.OK:
             return self._recover(call.live, status)
         logits = self._backend.logits(n)
-        likeliest = logits.argmax(axis=1)
+        likeliest: list[int] = logits.argmax(axis=1).tolist()
         events: list[Event] = []
         for row, (_slot, seq) in enumerate(call.rows):
             if seq is None:
@@ -261,13 +268,13 @@ class Engine:
             if seq.n_past <= seq.n_prompt:
                 events.append(Prefilled(seq.owner.request.id, seq.n_past, seq.n_prompt))
             if seq.prefilled:
-                events += self._commit(seq, row, int(likeliest[row]), logits)
+                events += self._commit(seq, row, likeliest[row], logits)
         return events
 
     def _commit(self, seq: Sequence[Running], row: int, likeliest: int, logits: Floats) -> list[Event]:
         """Choose a token from output row `row`, then see whether the reply goes on."""
         running, vocab = seq.owner, self._backend.vocab
-        if np.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
+        if math.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
             return [self._finish(seq, "error", "the model computed NaN: its weights are damaged")]
         token = likeliest if running.sampler is None else running.sampler.sample(row)
         now = running.last_token = self._clock()
@@ -301,12 +308,14 @@ class Engine:
             reason = "stop_string"
         if running.sampler is not None:
             running.sampler.close()
-        keep = seq.slot >= 0 and seq.session is not None and seq.n_past > 0 and reason != "error"
-        if keep:
-            assert seq.session is not None
-            self._residents[seq.slot] = (seq.session, running.evaluated(seq.n_past))
-        elif seq.slot >= 0:
-            self._backend.seq_rm(seq.slot, 0)
+        keep = False
+        if seq.begun:
+            keep = seq.session is not None and seq.n_past > 0 and reason != "error"
+            # A state that can't be cut serves its own session only, and a dummy row would spoil it.
+            if keep or (self._policy.fill_holes and reason != "error"):
+                self._residents[seq.slot] = running.evaluated(seq.n_past)
+            else:
+                self._backend.seq_rm(seq.slot, 0)
         self._scheduler.release(seq, keep=keep)
         del self._sequences[request.id]
         return Finished(
@@ -344,9 +353,16 @@ class Engine:
     def _length(self, slot: int) -> int:
         """Tokens that a slot's sequence holds."""
         seq = self._scheduler.slots[slot] if slot < self._policy.width else None
-        if seq is not None:
+        if seq is not None and seq.begun:
             return seq.n_past
-        return history.length(self._residents[slot][1]) if slot in self._residents else 0
+        return history.length(self._residents.get(slot, ()))
+
+    def _held(self, slot: int) -> tuple[Segment, ...]:
+        """What a slot's sequence has evaluated."""
+        seq = self._scheduler.slots[slot]
+        if seq is not None and seq.begun:
+            return seq.owner.evaluated(seq.n_past)
+        return self._residents.get(slot, ())
 
     def _forget_unplanned(self) -> None:
         """Bring every sequence back to the length that we count: dummies and half-done calls go."""
@@ -363,6 +379,10 @@ class Engine:
             DecodeStatus.INVALID: "llama.cpp refused the batch",
         }.get(status, "llama.cpp could not compute the batch")
         return [self._finish(seq, "error", message) for seq in seqs]
+
+
+def _joined(rows: Iterable[T], dummies: list[T], above: bool) -> list[T]:
+    return [*rows, *dummies] if above else [*dummies, *rows]
 
 
 def token_logprobs(logits: Floats, token: int, n_top: int) -> TokenLogprobs:

@@ -10,8 +10,7 @@ Measurements behind the choices are in docs/determinism.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from infer_cli.types import Mode, Promise
 
@@ -19,8 +18,7 @@ CANONICAL_CHUNK = 64  # rows from which llama.cpp's tiled attention is used (GGM
 FREE_CHUNK = 512  # llama.cpp's n_ubatch: large enough for full prefill speed, small enough to interrupt
 
 
-@dataclass(frozen=True)
-class ModelTraits:
+class ModelTraits(NamedTuple):
     """What a model's header says that decides a promise."""
 
     pairs_rows: bool = False  # F16/BF16/F32/IQ4_NL matrices: other kernels for one row than for two
@@ -30,8 +28,7 @@ class ModelTraits:
     on_gpu: bool = False
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """Shapes of the decode calls, and the context settings that go with them."""
 
     mode: Mode

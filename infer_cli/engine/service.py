@@ -12,7 +12,9 @@ from infer_cli.backend.base import Backend
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import Policy
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.types import Event, Finished, Request
+from infer_cli.types import Event, Finished, Request, Token
+
+HAND_OVER_S = 0.03  # tokens that follow each other faster are handed over together
 
 
 class Stream:
@@ -21,22 +23,25 @@ class Stream:
     def __init__(self, service: Service, request_ids: Iterable[str]) -> None:
         self._service = service
         self._open = set(request_ids)
-        self.mailbox: SimpleQueue[Event | BaseException] = SimpleQueue()
+        self.mailbox: SimpleQueue[list[Event] | BaseException] = SimpleQueue()
 
     def __iter__(self) -> Iterator[Event]:
         try:
             while self._open:
-                event = self._next()
-                if isinstance(event, BaseException):
+                events = self._next()
+                if isinstance(events, BaseException):
                     self._open.clear()
-                    raise UnexpectedFailure(f"the engine stopped: {type(event).__name__}: {event}") from event
-                if isinstance(event, Finished):
-                    self._open.discard(event.request_id)
-                yield event
+                    raise UnexpectedFailure(
+                        f"the engine stopped: {type(events).__name__}: {events}"
+                    ) from events
+                for event in events:
+                    if isinstance(event, Finished):
+                        self._open.discard(event.request_id)
+                    yield event
         finally:
             self.cancel()
 
-    def _next(self) -> Event | BaseException:
+    def _next(self) -> list[Event] | BaseException:
         if sys.platform != "win32":
             return self.mailbox.get()
         while True:  # a wait without end would keep Ctrl-C out on Windows
@@ -56,6 +61,9 @@ class Service:
 
     A decode call that runs past a deadline, or for a cancelled request, is aborted where the policy allows:
     the rest of its rows are evaluated again at the next step.
+
+    Whoever reads a stream wakes on a core that the engine computes on, so tokens that come quickly are handed
+    over together, every `HAND_OVER_S`; all else at once, and a token too where the next step may be long.
     """
 
     def __init__(
@@ -74,7 +82,9 @@ class Service:
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
         self._closed = False
-        self._mailboxes: dict[str, SimpleQueue[Event | BaseException]] = {}
+        self._mailboxes: dict[str, SimpleQueue[list[Event] | BaseException]] = {}
+        self._held: list[Event] = []
+        self._handed_over = float("-inf")
         self._timers: dict[str, threading.Timer] = {}
         self._thread = threading.Thread(target=self._run, name="infer-engine", daemon=True)
         self._thread.start()
@@ -125,18 +135,27 @@ class Service:
                 if self._engine.idle:
                     self._wake.wait()
                 else:
-                    for event in self._engine.step():
-                        self._deliver(event)
+                    self._held += self._engine.step()
+                    self._hand_over()
         except BaseException as e:  # handed to every waiting stream
             for mailbox in set(self._mailboxes.values()):
                 mailbox.put(e)
 
-    def _deliver(self, event: Event) -> None:
-        if isinstance(event, Finished):
-            mailbox = self._mailboxes.pop(event.request_id)
-            timer = self._timers.pop(event.request_id, None)
-            if timer is not None:
-                timer.cancel()
-        else:
-            mailbox = self._mailboxes[event.request_id]
-        mailbox.put(event)
+    def _hand_over(self) -> None:
+        now = self._clock()
+        only_tokens = all(isinstance(event, Token) for event in self._held)
+        if only_tokens and not self._engine.prefilling and now - self._handed_over < HAND_OVER_S:
+            return
+        parcels: dict[SimpleQueue[list[Event] | BaseException], list[Event]] = {}
+        for event in self._held:
+            if isinstance(event, Finished):
+                mailbox = self._mailboxes.pop(event.request_id)
+                timer = self._timers.pop(event.request_id, None)
+                if timer is not None:
+                    timer.cancel()
+            else:
+                mailbox = self._mailboxes[event.request_id]
+            parcels.setdefault(mailbox, []).append(event)
+        self._held, self._handed_over = [], now
+        for mailbox, events in parcels.items():
+            mailbox.put(events)

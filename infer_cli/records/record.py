@@ -5,11 +5,10 @@ Knows no database and no command line.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,6 +17,7 @@ from infer_cli.digests import parts_of
 from infer_cli.reasoning import TagPair
 from infer_cli.reply import as_json as reply_json
 from infer_cli.settings import Setting
+from infer_cli.sha256 import sha256_hex
 from infer_cli.types import FinishReason, Message, Mode, Promise, Reply, Segment, Timings, Usage
 
 Kind = Literal["run", "chat", "batch", "eval"]
@@ -173,12 +173,12 @@ def record_of(
         tokens=reply.tokens,
         finish_reason=reply.finish_reason,
         truncation=reply.truncation,
-        usage=asdict(reply.usage),
+        usage=reply.usage._asdict(),
         timings=_object(public["timings"]),
         digest=reply.digest,
         error=reply.error,
-        prompt_sha256=_sha256(pack_ids(prompt_ids)),
-        text_sha256=None if reply.text is None else _sha256(reply.text.encode("utf-8", "surrogatepass")),
+        prompt_sha256=sha256_hex(pack_ids(prompt_ids)),
+        text_sha256=None if reply.text is None else sha256_hex(reply.text.encode("utf-8", "surrogatepass")),
     )
     return _without_content(record) if private else record
 
@@ -249,7 +249,7 @@ def _without_content(record: Record) -> Record:
         reasoning=None,
         tokens=None,
         params={name: _hashed_texts(name, value) for name, value in record.params.items()},
-        settings=tuple(replace(s, value=_hashed_texts(s.name, s.value)) for s in record.settings),
+        settings=tuple(s._replace(value=_hashed_texts(s.name, s.value)) for s in record.settings),
         private=True,
     )
 
@@ -257,7 +257,7 @@ def _without_content(record: Record) -> Record:
 def _hashed_texts(name: str, value: object) -> object:
     if name not in ("stop", "var") or not isinstance(value, (list, tuple)):
         return value
-    return [f"sha256:{_sha256(str(text).encode('utf-8', 'surrogatepass'))}" for text in value]
+    return [f"sha256:{sha256_hex(str(text).encode('utf-8', 'surrogatepass'))}" for text in value]
 
 
 def as_json(record: Record) -> dict[str, object]:
@@ -299,7 +299,7 @@ def as_json(record: Record) -> dict[str, object]:
             "n_ctx": record.n_ctx,
             "facts": dict(record.engine),
         },
-        "settings": [asdict(setting) for setting in record.settings],
+        "settings": [setting._asdict() for setting in record.settings],
         "prompt": {
             "text": record.prompt,
             "messages": None if record.messages is None else [message_json(m) for m in record.messages],
@@ -336,10 +336,6 @@ def pack_ids(ids: Sequence[int]) -> bytes:
 
 def unpack_ids(blob: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(blob) // 4}i", blob)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _text_or_none(value: object) -> str | None:
