@@ -337,11 +337,21 @@ def test_loading_brings_the_model_back(tmp_path: Path) -> None:
     one_error_line(infer("chat", "-m", "fake", "--private", stdin=b"/load it"), 2, "private")
 
 
+def test_the_model_is_gone(tmp_path: Path) -> None:
+    tiny = write_tiny_gguf(tmp_path / "tiny.gguf")
+    chat("a\n", "-m", tiny, "-n", "5")
+    tiny.unlink()
+    one_error_line(infer("chat", "--continue", stdin=b""), 3, "tiny.gguf", "-m")
+    one_error_line(infer("run", "-c", "b"), 3, "tiny.gguf")
+    one_error_line(infer("replay", threads()[0]), 3, "tiny.gguf")
+    assert "text of another model" in chat("/context\n", "--continue", "-m", "fake").err
+
+
 def test_removed_turns_are_noticed() -> None:
     chat("a\nb\nc\n", "-m", "fake", "-t", "0")
     infer("records", "rm", records()[0]["id"])
     done = chat("/context\nd\n/context\n", "--continue")
-    assert "warning: some turns of this conversation were removed" in done.err
+    assert "warning: turns of this conversation are missing" in done.err
     assert "1  b" in done.err and "3  d" in done.err
     infer("records", "rm", records()[-1]["id"])
     assert "2  c" in chat("/context\n", "--continue").err

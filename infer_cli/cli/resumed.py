@@ -29,7 +29,7 @@ def conversation(name: str | None, warn: Callable[[str], None]) -> Continued:
     with Store.open(store_path(), warn) as store:
         found = continuing.latest(store) if name is None else continuing.named(store, name)
     if found.has_gaps:
-        warn("some turns of this conversation were removed: it goes on without them")
+        warn("turns of this conversation are missing: it goes on without them")
     return found
 
 
