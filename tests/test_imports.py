@@ -21,7 +21,7 @@ ROOMS = [
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},
-    {"oneshot", "conversation"},
+    {"oneshot", "conversation", "probing", "verdicts"},
     {"replaying", "continuing"},
     {"cli"},
     {"__main__"},

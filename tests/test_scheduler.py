@@ -144,7 +144,8 @@ def test_long_prompts_let_live_replies_have_their_row(chunk: int) -> None:
     for seq in (live, *(Sequence(name, prompt_span(1900)) for name in "ab")):
         scheduler.submit(seq)
     scheduler.admit()
-    runs, run = [], 0
+    runs: list[int] = []
+    run = 0
     while True:
         begin(scheduler)
         plan = scheduler.plan()

@@ -113,6 +113,7 @@ class _Replay:
             loading = FakeLoading(record.model, options, width)
         else:
             loading = Loading(model.path, options, width, self._worker.native_fd)
+        loading.wait()
         running = loading.start(record.n_ctx or loading.window)
         description = Description(model, record.model, running.facts)
         self._engine = _Engine(wanted, options.mode, model, loading, running, description)
