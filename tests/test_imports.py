@@ -22,7 +22,7 @@ ROOMS = [
     {"engine.service"},
     {"loading"},
     {"oneshot", "conversation", "probing", "verdicts"},
-    {"replaying"},
+    {"replaying", "continuing"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip

@@ -221,6 +221,10 @@ Private = Annotated[
         help="Record hashes only, not what was written: no replay then.",
     ),
 ]
+Continue = Annotated[
+    bool,
+    _option("-c", "--continue", env=None, panel=_PROMPT, help="Go on with the last conversation."),
+]
 NoRecord = Annotated[bool, _option("--no-record", env="NO_RECORD", panel=_OUTPUT, help="Record nothing.")]
 
 Fast = Annotated[
