@@ -50,8 +50,8 @@ _TEXTS = (
 
 
 class Way(NamedTuple):
-    """How the requests are answered. `live`: at once; `chunk`: another than the policy's; `guesses`: where the
-    policy speculates."""
+    """How the requests are answered. `live`: at once; `chunk`: another than the policy's; `guesses`:
+    where the policy speculates."""
 
     name: str
     width: int

@@ -54,6 +54,7 @@ def chat(
     verbose: o.Verbose = False,
     fast: o.Fast = False,
     invariant: o.Invariant = False,
+    no_speculation: o.NoSpeculation = False,
     ctx: o.Ctx = None,
     threads: o.Threads = None,
     gpu_layers: o.GpuLayers = None,

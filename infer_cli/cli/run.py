@@ -51,6 +51,7 @@ def run(
     no_record: o.NoRecord = False,
     fast: o.Fast = False,
     invariant: o.Invariant = False,
+    no_speculation: o.NoSpeculation = False,
     deadline: o.Deadline = None,
     ctx: o.Ctx = None,
     threads: o.Threads = None,
