@@ -170,8 +170,8 @@ def test_a_full_window_is_replayed_and_restored() -> None:
     assert again.err == done.err[done.err.index("system: stay") :]
     assert_replays(threads()[0], 8)
     lines = "and this\n/context\n/stats\n"
-    once, again = (chat(lines, "--continue", "--no-record").err for _ in range(2))
-    assert re.sub(r"[\d.]+ s,", "", once) == re.sub(r"[\d.]+ s,", "", again)
+    one, other = (chat(lines, "--continue", "--no-record").err for _ in range(2))
+    assert re.sub(r"[\d.]+ s,", "", one) == re.sub(r"[\d.]+ s,", "", other)
 
 
 def test_a_turn_that_differs_is_named(tmp_path: Path) -> None:
