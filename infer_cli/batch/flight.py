@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 CRASHES_TO_GIVE_UP = 2
 
@@ -33,13 +34,21 @@ class Flight:
         os.close(self._fd)
 
 
-def note_crash(path: Path) -> list[int]:
-    """Write a crash down; the rows that were under way; none where it was no row's."""
-    _, under_way = _read(path)
+class Suspects(NamedTuple):
+    """Rows that were under way at a crash: for the first time, or once too often."""
+
+    to_try: list[int]
+    given_up: list[int]
+
+
+def note_crash(path: Path) -> Suspects:
+    """Write a crash down. No suspects: it was no row's."""
+    crashes, under_way = _read(path)
     if under_way:
         with open(path, "ab") as file:
             file.write(b"!\n")
-    return sorted(under_way)
+    given_up = {row for row in under_way if crashes.get(row, 0) + 1 >= CRASHES_TO_GIVE_UP}
+    return Suspects(sorted(under_way - given_up), sorted(given_up))
 
 
 def read_crashes(path: Path) -> dict[int, int]:

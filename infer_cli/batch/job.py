@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -119,6 +119,12 @@ def read_job(output: Path) -> JobFile | None:
         return JobFile(**value)
     except (TypeError, KeyError, AttributeError):
         raise UsageError(f"{path} is not a batch's job file") from None
+
+
+def counted_rows(rows: Sequence[int]) -> str:
+    """`row 3`, `rows 3, 5`, or the first few of many."""
+    shown = ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
+    return f"row {shown}" if len(rows) == 1 else f"rows {shown}"
 
 
 def _shown(value: object) -> str:

@@ -41,7 +41,7 @@ def read_body(row: Mapping[str, object]) -> Body:
     if content_key not in body:
         raise UsageError(f"the body has no {content_key}")
     values: dict[str, object] = {
-        _RENAMED.get(key, key): value
+        _RENAMED[key] if key in _RENAMED else str(key): value
         for key, value in body.items()
         if key not in _IGNORED and key != content_key and value is not None
     }

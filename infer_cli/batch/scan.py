@@ -23,11 +23,7 @@ class Scan:
     n_prompt_tokens: int = 0  # of the rows that are still to be answered
     sampled: bool = False  # any row
     failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
-    first_failures: list[tuple[int, str]] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
-
-
-N_SHOWN = 5
 
 
 def scan(
@@ -36,11 +32,13 @@ def scan(
     preparer: Preparer,
     held: Held,
     n_samples: int,
-    on_row: Callable[[int], None] = lambda n: None,
+    on_row: Callable[[int], None],
+    on_failure: Callable[[int, InferError], None],
 ) -> Scan:
     """Read all rows; those of this shard that are not answered yet are prepared too.
 
-    `n_samples` is that of a row that says nothing.
+    `n_samples` is that of a row that says nothing. `on_row` is told how many rows were read, `on_failure` of
+    a row that can't be answered.
     """
     found = Scan()
     for row in rows:
@@ -62,8 +60,7 @@ def scan(
         except InferError as e:
             found.n_replies += 1
             found.failures[e.exit_status] = found.failures.get(e.exit_status, 0) + 1
-            if len(found.first_failures) < N_SHOWN:
-                found.first_failures.append((row.index, e.message))
+            on_failure(row.index, e)
             continue
         found.n_replies += asked.n_samples
         found.n_window = max(found.n_window, asked.n_window)

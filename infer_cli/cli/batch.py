@@ -168,16 +168,19 @@ def batch(
 def _noted(error: NativeCrash, output: Path) -> bool:
     """Write down which rows were under way, for the next worker; False where there were none."""
     from infer_cli.batch.flight import note_crash
-    from infer_cli.batch.job import flight_path
+    from infer_cli.batch.job import counted_rows, flight_path
     from infer_cli.report import single_line
 
-    rows = note_crash(flight_path(output))
-    if not rows:
+    suspects = note_crash(flight_path(output))
+    if not suspects.to_try and not suspects.given_up:
         return False
-    shown = ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
-    what = f"row {shown}: it is given up" if len(rows) == 1 else f"rows {shown}: each is tried alone"
+    parts = [f"warning: {single_line(error.message)}"]
+    if suspects.to_try:
+        parts.append(f"tried again alone: {counted_rows(suspects.to_try)}")
+    if suspects.given_up:
+        parts.append(f"given up: {counted_rows(suspects.given_up)}")
     if sys.stderr is not None:
-        print(f"warning: {single_line(error.message)} on {what}", file=sys.stderr)
+        print("; ".join(parts), file=sys.stderr)
     return True
 
 

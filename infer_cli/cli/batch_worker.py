@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, cast
 from infer_cli.batch import resume
 from infer_cli.batch.flight import Flight
 from infer_cli.batch.held import Held, Line
-from infer_cli.batch.job import JobFile, flight_path, job_dir, job_path, journal_path, lock_path, read_job
+from infer_cli.batch.job import (
+    JobFile,
+    counted_rows,
+    flight_path,
+    job_dir,
+    job_path,
+    journal_path,
+    lock_path,
+    read_job,
+)
 from infer_cli.batch.ordered import Ordered
 from infer_cli.batch.output import Appended, Output, Piped, lock, write_atomically
 from infer_cli.batch.preparing import Defaults, NoTemplate, Preparer
@@ -30,7 +39,7 @@ from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import chat_template, find_model, read_bytes, template_variables, wait_for
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
-from infer_cli.errors import ExitStatus, UsageError
+from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.loading import FakeLoading, Loading
 from infer_cli.seeds import draw_seed
 
@@ -185,9 +194,15 @@ class _Batch:
             if n_rows % 100 == 0:
                 self._notices.status(f"reading rows: {n_rows}")
 
+        def failing(index: int, error: InferError) -> None:
+            if self._options.dry_run:  # otherwise its line in the output says so
+                self._notices.warn(f"row {index}: {error.message}")
+
         options = self._options
         try:
-            return scan(options.input.rows(), options.shard, preparer, self._held, options.n_samples, tell)
+            return scan(
+                options.input.rows(), options.shard, preparer, self._held, options.n_samples, tell, failing
+            )
         except NoTemplate as e:
             raise e.error from None
         finally:
@@ -200,10 +215,9 @@ class _Batch:
             raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
         if not scanned.changed:
             return
-        rows = ", ".join(map(str, scanned.changed[:8])) + (", …" if len(scanned.changed) > 8 else "")
         if not options.redo:
             raise UsageError(
-                f"{options.output} has answers to rows that are different now: {rows}",
+                f"{options.output} has answers to what is different now: {counted_rows(scanned.changed)}",
                 "--redo answers these again; -o OTHER begins another output",
             )
         self._drop(scanned.changed)
@@ -223,8 +237,6 @@ class _Batch:
         }
         for name, value in found.items():
             print(f"{name}\t{value}")
-        for index, message in scanned.first_failures:
-            self._notices.warn(f"row {index}: {message}")
         return ExitStatus.SOME_ROWS_FAILED if scanned.failures else ExitStatus.OK
 
     # --- the job -------------------------------------------------------------------------------
@@ -339,7 +351,7 @@ class _Batch:
             self._notices.warn(f"interrupted: what was finished is kept{goes_on}")
             return ExitStatus.INTERRUPTED
         if runner.stopped == "errors":
-            self._notices.warn(f"stopped: {tally.n_failed} replies failed{goes_on}")
+            self._notices.warn(f"stopped: too many errors ({tally.n_failed}){goes_on}")
         if tally.n_failed + tally.n_failed_before:
             return ExitStatus.SOME_ROWS_FAILED
         return ExitStatus.OK

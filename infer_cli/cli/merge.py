@@ -23,6 +23,7 @@ def merge(
 ) -> int:
     """Put the outputs of shards together, in input order. Exit code 8 where rows failed or are missing."""
     from infer_cli.batch import merging
+    from infer_cli.batch.job import counted_rows
 
     target = None if output == "-" else Path(output)
     if target is not None and target.exists():
@@ -37,7 +38,7 @@ def merge(
         merged.write(target)
     notices = Notices(quiet=quiet, stats=not quiet)
     if merged.missing:
-        rows = ", ".join(map(str, merged.missing[:8])) + (", …" if len(merged.missing) > 8 else "")
+        rows = counted_rows(merged.missing)
         notices.warn(f"{len(merged.missing)} of {merged.job.n_rows} rows are missing: {rows}")
     failed = f", {merged.n_failed} rows failed" if merged.n_failed else ""
     notices.note(f"{len(merged.places)} replies to {merged.job.n_rows} rows{failed}")
