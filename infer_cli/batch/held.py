@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,6 @@ class Held:
         if old.samples & line.samples:
             raise UsageError(f"row {line.row} is answered twice")
         self.rows[line.row] = HeldRow(line.row_sha256, old.samples | line.samples, old.failed or line.failed)
-        self.n_bytes = line.end
         for reason in finish_reasons(line.value):
             self.finish_reasons[reason] = self.finish_reasons.get(reason, 0) + 1
 
@@ -60,14 +59,16 @@ def finish_reasons(value: Mapping[str, object]) -> list[str]:
     return [str(value.get("finish_reason"))]
 
 
-def read_output(path: Path) -> Held:
-    """What a file holds; a last line, or several, that a power cut left broken do not count.
+def read_output(path: Path, keep: Callable[[Line], bool] = lambda line: True) -> Held:
+    """What a file holds, and `keep` wants; last lines that a power cut left broken do not count.
 
     Raises UsageError for a file that is not a batch's output, OSError where it can't be read.
     """
     held = Held()
     for line in lines_of(path):
-        held.add(line)
+        if keep(line):
+            held.add(line)
+        held.n_bytes = line.end
     return held
 
 

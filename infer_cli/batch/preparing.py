@@ -134,7 +134,7 @@ class Preparer:
         sampling = self._row_sampling(asked)
         n_samples = _whole(values, "samples", defaults.n_samples, 1, MAX_SAMPLES)
         if sampling.greedy and n_samples > 1:
-            if "samples" in values or not defaults.n_samples > 1:
+            if "samples" in values:
                 raise UsageError("samples above 1 need sampling: greedy replies would all be the same")
             n_samples = 1
         seed = values.get("seed")

@@ -18,15 +18,19 @@ class Found(NamedTuple):
     answered: Held
 
 
-def find(output: Path, journal: Path) -> Found:
-    """What an earlier run left. Raises UsageError for an output that is none of ours."""
-    written, answered = (read_output(output) if output.exists() else Held() for _ in range(2))
+Keep = Callable[[Line], bool]
+
+
+def find(output: Path, journal: Path, keep: Keep = lambda line: True) -> Found:
+    """What an earlier run left, and `keep` wants. Raises UsageError for an output that is none of ours."""
+    written, answered = (read_output(output, keep) if output.exists() else Held() for _ in range(2))
     for _, line in _waiting(journal, written):
-        answered.add(line)
+        if keep(line):
+            answered.add(line)
     return Found(written, answered)
 
 
-def drop(output: Path, journal: Path, keep: Callable[[Line], bool], *, ordered: bool) -> None:
+def drop(output: Path, journal: Path, keep: Keep, *, ordered: bool) -> None:
     """Leave only some lines. With `ordered`, those behind a gap go back to the journal."""
     written = read_output(output)
     gap = next((line.start for line in lines_of(output) if not keep(line)), written.n_bytes)

@@ -83,11 +83,12 @@ class Input:
         return file
 
     def _asked(self, file: Iterable[bytes]) -> Iterator[tuple[bytes, _Read]]:
-        lines = _lines(file)
+        lines = _without_mark(file)
         if self.format in ("csv", "tsv"):
             return self._records(lines)
         read = self._line if self.format == "lines" else self._object
-        return ((line, _guarded(read, line)) for line in lines if line.strip())
+        ended = (line.rstrip(b"\r\n") for line in lines if line.strip())
+        return ((line, _guarded(read, line)) for line in ended)
 
     def _line(self, line: bytes) -> _Read:
         text = _decoded(line)
@@ -185,10 +186,10 @@ def _hash(value: object) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
-def _lines(file: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their ends and without a byte order mark."""
+def _without_mark(file: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, the first without a byte order mark."""
     for n, line in enumerate(file):
-        yield (line.removeprefix(b"\xef\xbb\xbf") if n == 0 else line).rstrip(b"\r\n")
+        yield line.removeprefix(b"\xef\xbb\xbf") if n == 0 else line
 
 
 def _guarded(read: Callable[[T], _Read], source: T) -> _Read:

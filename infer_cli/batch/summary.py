@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from infer_cli.batch.held import Held
+from infer_cli.memory import human_bytes
 from infer_cli.types import Reply
 
 QUANTILES = (50, 90, 95, 99)
@@ -116,6 +117,8 @@ class Tally:
                 f"a reply took {median:.2f} s (p50), {tail:.2f} s (p95);"
                 f" {self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
             )
+        if (peak := peak_memory()) is not None:
+            lines[-1] += f"; {human_bytes(peak)} of memory"
         return lines
 
 

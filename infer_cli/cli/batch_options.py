@@ -172,6 +172,10 @@ def _check_files(name: str, output: Path | None, chat_template: str | None, summ
             raise UsageError(f"no file {needed}")
     if summary is not None and not summary.parent.is_dir():
         raise UsageError(f"no directory {summary.parent}")
+    if name != STDIN and not os.path.isfile(name):
+        raise UsageError(
+            f"{name} is not a file", "what comes from a pipe is read from standard input: IN is -"
+        )
     if output is None:
         return
     if not output.parent.is_dir():

@@ -70,6 +70,7 @@ class _Batch:
         self._old: JobFile | None = None
         self._held = Held()  # what is answered
         self._written = Held()  # and in the output itself
+        self._redone: frozenset[int] = frozenset()  # rows whose answers go
 
     def run(self) -> int:
         if not self._options.dry_run:
@@ -97,13 +98,14 @@ class _Batch:
             raise UsageError(
                 f"{output} is there already, and no batch has written it here", "name another file with -o"
             )
-        job_dir(output).mkdir(exist_ok=True)
+        try:
+            job_dir(output).mkdir(exist_ok=True)
+        except OSError as e:
+            raise UsageError(f"{job_dir(output)} can't be made: {e.strerror}") from None
         self._lock = lock(lock_path(output), output)
         self._old = read_job(output)
         if self._old is None and output.exists() and output.stat().st_size:
             raise UsageError(f"{output} was written meanwhile", "name another file with -o")
-        if self._options.retry_errors:
-            resume.drop(output, journal_path(output), lambda line: not line.failed, ordered=self._was_ordered)
         self._find()
         if not self._held.rows:
             self._old = None  # nothing was answered: nothing to be held to
@@ -114,17 +116,16 @@ class _Batch:
 
     def _find(self) -> None:
         assert self._options.output is not None
-        self._written, self._held = resume.find(self._options.output, journal_path(self._options.output))
+        output = self._options.output
+        self._written, self._held = resume.find(output, journal_path(output), self._keep)
 
-    def _drop(self, rows: Iterable[int] | None) -> None:
-        """Forget the answers to some rows, or to all."""
+    def _keep(self, line: Line) -> bool:
+        return line.row not in self._redone and not (line.failed and self._options.retry_errors)
+
+    def _drop(self, keep: resume.Keep) -> None:
+        """Forget the answers that `keep` does not want."""
         output = self._options.output
         assert output is not None
-        dropped = None if rows is None else frozenset(rows)
-
-        def keep(line: Line) -> bool:
-            return dropped is not None and line.row not in dropped
-
         if output.exists():
             resume.drop(output, journal_path(output), keep, ordered=self._was_ordered)
         self._find()
@@ -220,7 +221,7 @@ class _Batch:
                 f"{options.output} has answers to what is different now: {counted_rows(scanned.changed)}",
                 "--redo answers these again; -o OTHER begins another output",
             )
-        self._drop(scanned.changed)
+        self._redone = frozenset(scanned.changed)
 
     def _my_rows(self) -> Iterable[Row]:
         return (row for row in self._options.input.rows() if self._options.shard.has(row.index))
@@ -276,7 +277,9 @@ class _Batch:
                     "--redo answers all rows again; -o OTHER begins another output",
                 )
             if different:
-                self._drop(None)
+                self._drop(lambda line: False)
+            elif options.retry_errors or self._redone:
+                self._drop(self._keep)
         job.write(job_path(output))
         return job
 
@@ -353,6 +356,10 @@ class _Batch:
         if runner.stopped == "errors":
             self._notices.warn(f"stopped: too many errors ({tally.n_failed}){goes_on}")
         if tally.n_failed + tally.n_failed_before:
+            if self._resumes:
+                self._notices.note(
+                    "the same command line with --retry-errors answers those again that failed"
+                )
             return ExitStatus.SOME_ROWS_FAILED
         return ExitStatus.OK
 
