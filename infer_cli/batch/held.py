@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -114,4 +113,4 @@ def _may_be_ours(path: Path) -> bool:
     """Whether a file without a whole line is the beginning of our first one."""
     with open(path, "rb") as file:
         first = file.read(7)
-    return b'{"id": '.startswith(first) or first.strip(b"\0") == b"" or os.path.isdir(f"{path}.job")
+    return b'{"id": '.startswith(first) or first.strip(b"\0") == b""

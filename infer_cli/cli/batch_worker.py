@@ -122,12 +122,21 @@ class _Batch:
     def _keep(self, line: Line) -> bool:
         return line.row not in self._redone and not (line.failed and self._options.retry_errors)
 
-    def _drop(self, keep: resume.Keep) -> None:
-        """Forget the answers that `keep` does not want."""
+    def _drop_unwanted(self) -> None:
+        """Take out of the output what is to be answered again."""
         output = self._options.output
         assert output is not None
         if output.exists():
-            resume.drop(output, journal_path(output), keep, ordered=self._was_ordered)
+            resume.drop(output, journal_path(output), self._keep, ordered=self._was_ordered)
+        self._find()
+
+    def _begin_anew(self) -> None:
+        """Empty the output."""
+        output = self._options.output
+        assert output is not None
+        journal_path(output).unlink(missing_ok=True)
+        if output.exists():
+            os.truncate(output, 0)
         self._find()
 
     def _open(self) -> Output:
@@ -277,9 +286,11 @@ class _Batch:
                     "--redo answers all rows again; -o OTHER begins another output",
                 )
             if different:
-                self._drop(lambda line: False)
+                self._begin_anew()
             elif options.retry_errors or self._redone:
-                self._drop(self._keep)
+                self._drop_unwanted()
+        else:
+            self._begin_anew()
         job.write(job_path(output))
         return job
 
