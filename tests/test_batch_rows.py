@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def preparer(*, template: str | None = CHAT_TEMPLATE, window: int = 4096, **defa
     return Preparer(Defaults(**{**values, **defaults}), FakeVocab(), load, window, 4096)  # type: ignore[arg-type]
 
 
-def prepared(tmp_path: Path, row: dict[str, object], **defaults: object) -> Prepared:
+def prepared(tmp_path: Path, row: dict[str, object], **defaults: Any) -> Prepared:
     return preparer(**defaults).prepare(row_of(tmp_path, **row))
 
 

@@ -467,6 +467,17 @@ def test_a_seed_is_taken_where_a_row_samples(tmp_path: Path, out: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", {"prompt": "x", "temperature": 1})
     assert batch(rows, "-o", out, "--seed", 9).code == 0
     assert lines(out)[0]["run_seed"] == 9
+    assert batch(rows, "-o", out, "--seed", 9).code == 0
+    one_error_line(batch(rows, "-o", out, "--seed", 8), 2, "run_seed was 9, is 8")
+
+
+def test_a_seed_is_drawn_when_the_first_row_samples(tmp_path: Path, out: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", "one")
+    assert batch(rows, "-o", out).code == 0
+    write_rows(rows, "one", {"prompt": "two", "temperature": 1})
+    assert batch(rows, "-o", out).code == 0
+    assert batch(rows, "-o", out).code == 0
+    assert by_unit(out)[1, 0]["run_seed"] == json.loads(Path(f"{out}.job/job.json").read_text())["run_seed"]
 
 
 def test_an_empty_input(tmp_path: Path, out: Path) -> None:
@@ -519,6 +530,9 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert batch(rows, "-o", c, "--shard", "2/2", "-n", 3).code == 0
     to = ("-o", tmp_path / "all")
     one_error_line(infer("merge", a, c, *to), 2, "not of one job", "max_tokens")
+    for name, shard in (("d", "1/2"), ("e", "2/2")):
+        assert batch(rows, "-o", tmp_path / name, "--shard", shard, "-t", 1).code == 0
+    one_error_line(infer("merge", tmp_path / "d", tmp_path / "e", *to), 2, "run_seed was")
     one_error_line(infer("merge", a, a, *to), 2, "answered twice")
     one_error_line(infer("merge", a, tmp_path / "none", *to), 2, "no file")
     one_error_line(infer("merge", a, rows, *to), 2, "job.json")

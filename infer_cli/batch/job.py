@@ -48,7 +48,7 @@ class JobFile:
     engine: Mapping[str, object]  # the facts behind the fingerprint
     width: int
     window: int
-    run_seed: int
+    run_seed: int | None  # None: nothing was sampled so far
     params: Mapping[str, object]  # all that decides a reply beside the rows
     output_format: str
     ordered: bool
@@ -67,6 +67,8 @@ class JobFile:
         for name, value in mine.items():
             if name in _NOT_COMPARED or name in ("fingerprint", "width"):
                 continue  # fingerprint and width: the facts say more
+            if name == "run_seed" and None in (value, others[name]):
+                continue
             if isinstance(value, Mapping):
                 there = others[name]
                 keys = [*value, *(key for key in there if key not in value)]

@@ -58,11 +58,11 @@ def merge(outputs: Sequence[Path]) -> Merge:
     jobs = [_job(path) for path in outputs]
     held, places = Held(), []
     for i, path in enumerate(outputs):
-        different = jobs[0].differences(jobs[i])
+        different = [d for job in jobs[:i] for d in job.differences(jobs[i])][:4]
         if jobs[i].n_rows != jobs[0].n_rows:
             different.append(f"rows of the input were {jobs[0].n_rows}, are {jobs[i].n_rows}")
         if different:
-            raise UsageError(f"{outputs[0]} and {path} are not of one job: {'; '.join(different[:4])}")
+            raise UsageError(f"{path} is not of one job with those before it: {'; '.join(different)}")
         if next(read_journal(journal_path(path)), None) is not None:
             raise UsageError(
                 f"{path} is not finished: replies wait for their turn", "run its `infer batch` again first"
@@ -74,8 +74,9 @@ def merge(outputs: Sequence[Path]) -> Merge:
                 raise UsageError(f"{path}: {e.message} in these files", "name each output once") from None
             sample = 0 if line.samples < 0 else line.samples.bit_length() - 1
             places.append(Place(line.row, sample, i, line.start, line.end - line.start))
+    run_seed = next((job.run_seed for job in jobs if job.run_seed is not None), None)
     return Merge(
-        jobs[0],
+        dataclasses.replace(jobs[0], run_seed=run_seed),
         sorted(places),
         sum(row.failed for row in held.rows.values()),
         [row for row in range(jobs[0].n_rows) if row not in held.rows],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from infer_cli.batch.summary import Tally
@@ -23,9 +24,8 @@ class Display:
         self._tally, self._quiet = tally, quiet
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._interval = DRAW_INTERVAL_S if self._is_terminal else LINE_INTERVAL_S
-        self._began = self._drawn = self._rated = time.monotonic()
-        self._tokens = (0, 0)
-        self._rate_in = self._rate_out = 0.0
+        self._began = self._drawn = time.monotonic()
+        self._samples = deque([(self._began, 0, 0)])  # time, tokens in, tokens out
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -35,7 +35,6 @@ class Display:
         if self._quiet or now - self._drawn < self._interval:
             return
         self._drawn = now
-        self._measure(now)
         text = self._text(n_live, now)
         if self._is_terminal:
             self._draw(text)
@@ -51,20 +50,23 @@ class Display:
     def _done(self) -> int:
         return self._tally.n_before + self._tally.n_done
 
-    def _measure(self, now: float) -> None:
-        elapsed = now - self._rated
-        n_read, n_written = self._tally.n_read, self._tally.n_written
-        if elapsed >= _RATE_WINDOW_S or not self._rate_in + self._rate_out:
-            self._rate_in = (n_read - self._tokens[0]) / elapsed
-            self._rate_out = (n_written - self._tokens[1]) / elapsed
-            self._rated, self._tokens = now, (n_read, n_written)
+    def _rates(self, now: float) -> tuple[float, float]:
+        """Tokens a second, in and out, over the last seconds."""
+        samples = self._samples
+        samples.append((now, self._tally.n_read, self._tally.n_written))
+        while len(samples) > 2 and now - samples[1][0] >= _RATE_WINDOW_S:
+            samples.popleft()
+        then, n_read, n_written = samples[0]
+        elapsed = now - then
+        return (self._tally.n_read - n_read) / elapsed, (self._tally.n_written - n_written) / elapsed
 
     def _text(self, n_live: int, now: float) -> str:
         tally = self._tally
         parts = []
         if failed := tally.n_failed + tally.n_failed_before:
             parts.append(f"{failed} failed")
-        parts += [f"{self._rate_in:.0f} tok/s in", f"{self._rate_out:.0f} out"]
+        rate_in, rate_out = self._rates(now)
+        parts += [f"{rate_in:.0f} tok/s in", f"{rate_out:.0f} out"]
         parts.append(f"{min(n_live, tally.width)}/{tally.width} slots")
         if tally.n_done:
             left = (now - self._began) / tally.n_done * (tally.n_replies - self._done)

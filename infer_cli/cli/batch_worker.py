@@ -114,6 +114,10 @@ class _Batch:
     def _was_ordered(self) -> bool:
         return self._old is not None and self._old.ordered
 
+    @property
+    def _had_seed(self) -> bool:
+        return self._old is not None and self._old.run_seed is not None
+
     def _find(self) -> None:
         assert self._options.output is not None
         output = self._options.output
@@ -221,7 +225,7 @@ class _Batch:
     def _check_rows(self, preparer: Preparer, scanned: Scan) -> None:
         """Refuse, or redo, rows that were answered when they said something else."""
         options = self._options
-        if options.seed_by_flag and not scanned.sampled:
+        if options.seed_by_flag and not scanned.sampled and not self._had_seed:
             raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
         if not scanned.changed:
             return
@@ -265,7 +269,7 @@ class _Batch:
             engine=facts,
             width=running.policy.width,
             window=self._loading.window,
-            run_seed=self._run_seed,
+            run_seed=self._run_seed if scanned.sampled or self._had_seed else None,
             params=self._params(preparer),
             output_format=options.output_format,
             ordered=options.ordered,
@@ -351,9 +355,9 @@ class _Batch:
             display.close()
             output.close()
         wall_s = time.perf_counter() - began
-        self._report(tally, wall_s, job, sampled=scanned.sampled)
+        self._report(tally, wall_s, job)
         if runner.stopped != "interrupted":
-            self._record(tally, wall_s, job, preparer, model, sampled=scanned.sampled)
+            self._record(tally, wall_s, job, preparer, model)
         if runner.stopped is None and flight is not None:
             flight.close()
             self._tidy()
@@ -380,11 +384,11 @@ class _Batch:
         for path in (flight_path(self._options.output), journal_path(self._options.output)):
             path.unlink(missing_ok=True)
 
-    def _report(self, tally: Tally, wall_s: float, job: JobFile, *, sampled: bool) -> None:
+    def _report(self, tally: Tally, wall_s: float, job: JobFile) -> None:
         options = self._options
         for line in tally.in_words(wall_s):
             self._notices.note(line)
-        if sampled:
+        if job.run_seed is not None:
             self._notices.note(f"seed {job.run_seed}")
         if options.summary is not None:
             facts = {
@@ -392,7 +396,7 @@ class _Batch:
                 "output": None if options.output is None else str(options.output),
                 "model": job.model,
                 "fingerprint": job.fingerprint,
-                "run_seed": job.run_seed if sampled else None,
+                "run_seed": job.run_seed,
                 **tally.as_json(wall_s),
             }
             write_atomically(options.summary, [json.dumps(facts, indent=1).encode() + b"\n"])
@@ -404,8 +408,6 @@ class _Batch:
         job: JobFile,
         preparer: Preparer,
         model: InstalledModel | None,
-        *,
-        sampled: bool,
     ) -> None:
         """Keep what was done. The replies are out; a failure is a warning."""
         options = self._options
@@ -433,7 +435,7 @@ class _Batch:
                 n_ctx=job.window,
                 params=preparer.params,
                 settings=(*options.settings, *preparer.settings),
-                run_seed=job.run_seed if sampled else None,
+                run_seed=job.run_seed,
                 usage={
                     "prompt_tokens": tally.n_prompt,
                     "cached_tokens": tally.n_cached,
