@@ -153,7 +153,7 @@ def batch(
         return answer_all(checked, worker)
 
     def on_crash(error: NativeCrash) -> bool:
-        if checked.output is None or not _noted(error, checked.output):
+        if checked.output is None or not _noted(error, checked.output, quiet=checked.quiet):
             return False
         crash.append(error)
         return True
@@ -165,7 +165,7 @@ def batch(
             return status
 
 
-def _noted(error: NativeCrash, output: Path) -> bool:
+def _noted(error: NativeCrash, output: Path, *, quiet: bool) -> bool:
     """Write down which rows were under way, for the next worker; False where there were none."""
     from infer_cli.batch.flight import note_crash
     from infer_cli.batch.job import counted_rows, flight_path
@@ -179,7 +179,7 @@ def _noted(error: NativeCrash, output: Path) -> bool:
         parts.append(f"tried again alone: {counted_rows(suspects.to_try)}")
     if suspects.given_up:
         parts.append(f"given up: {counted_rows(suspects.given_up)}")
-    if sys.stderr is not None:
+    if sys.stderr is not None and not quiet:
         print("; ".join(parts), file=sys.stderr)
     return True
 
