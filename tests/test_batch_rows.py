@@ -91,9 +91,22 @@ def test_lines_of_json(tmp_path: Path) -> None:
 def test_a_line_that_cannot_be_read_is_a_row_with_an_error(tmp_path: Path, line: str, why: str) -> None:
     bad, good = rows_of(tmp_path, f'{line}\n{{"prompt": "x"}}\n')
     assert bad.asked is None
+    assert bad.custom_id == ("a" if '"a"' in line else "0")
     assert any(part in bad.error for part in why.split("|"))
     assert good.index == 1
     assert good.asked is not None
+
+
+def test_nesting_of_any_depth_is_no_failure_of_the_job(tmp_path: Path) -> None:
+    for depth in (60, 300, *range(900, 1000, 7), 5000, 100_000):
+        text = '{"prompt": "x", "messages_": ' + "[" * depth + "]" * depth + "}\n"
+        row, good = rows_of(tmp_path, text + '{"prompt": "x"}')
+        assert good.asked is not None
+        if row.asked is not None:
+            with pytest.raises(UsageError, match="unknown key"):
+                preparer().prepare(row)
+        else:
+            assert "nested too deeply" in row.error
 
 
 def test_bytes_that_are_not_text(tmp_path: Path) -> None:

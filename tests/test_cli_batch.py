@@ -368,6 +368,16 @@ def test_retry_errors(tmp_path: Path, out: Path, ordered: tuple[str, ...]) -> No
         assert [(line["row"], line["sample"]) for line in lines(out)] == [(0, 0), (1, 0), (1, 1), (2, 0)]
 
 
+def test_a_row_that_was_mended_is_tried_again(tmp_path: Path, out: Path) -> None:
+    rows = tmp_path / "in.jsonl"
+    rows.write_text('{"prompt": "one"}\n{"prompt": "two"\n')
+    assert batch(rows, "-o", out).code == 8
+    write_rows(rows, "one", "two")
+    one_error_line(batch(rows, "-o", out), 2, "row 1", "--redo")
+    assert batch(rows, "-o", out, "--retry-errors").code == 0
+    assert {line["text"] for line in by_unit(out).values()} == {"You said: one", "You said: two"}
+
+
 def test_retry_errors_of_another_job_changes_nothing(tmp_path: Path, out: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", "one", {"prompt": "x", "top_k": 1})
     assert batch(rows, "-o", out).code == 8

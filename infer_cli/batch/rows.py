@@ -5,6 +5,7 @@ A row that can't be read is a row with an error: the rows after it go on.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
 from infer_cli.batch import openai_form
 from infer_cli.batch.template import RowTemplate
@@ -44,7 +45,11 @@ class Asked:
     openai: bool = False
 
 
-_Read = tuple["str | None", Asked] | UsageError  # the custom_id that was given, and what is asked
+class _Read(NamedTuple):
+    """One row of the file: the custom_id that was given, and what is asked or what is wrong with it."""
+
+    custom_id: str | None
+    asked: Asked | UsageError
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Input:
 
     def _line(self, line: bytes) -> _Read:
         text = _decoded(line)
-        return None, Asked(text if self.template is None else self.template.fill({"line": text}))
+        return _Read(None, Asked(text if self.template is None else self.template.fill({"line": text})))
 
     def _object(self, line: bytes) -> _Read:
         try:
@@ -104,17 +109,23 @@ class Input:
         if not isinstance(value, dict):
             raise UsageError("the line is JSON but not an object", 'write {"prompt": "…"}')
         custom_id = _custom_id(value.get("custom_id"))
+        try:
+            return _Read(custom_id, self._asked_by(value))
+        except UsageError as e:
+            return _Read(custom_id, e)
+
+    def _asked_by(self, value: Mapping[str, object]) -> Asked:
         if self.template is not None:
-            return custom_id, Asked(self.template.fill(value))
+            return Asked(self.template.fill(value))
         if "body" in value or "url" in value:
             body = openai_form.read_body(value)
             if body.is_chat:
-                return custom_id, Asked(messages=body.content, values=body.values, openai=True)
-            return custom_id, Asked(body.content, raw=True, values=body.values, openai=True)
+                return Asked(messages=body.content, values=body.values, openai=True)
+            return Asked(body.content, raw=True, values=body.values, openai=True)
         if ("prompt" in value) == ("messages" in value):
             raise UsageError("a row has either a prompt or messages")
         values = {k: v for k, v in value.items() if k not in ("prompt", "messages", "custom_id")}
-        return custom_id, Asked(value.get("prompt"), value.get("messages"), values=values)
+        return Asked(value.get("prompt"), value.get("messages"), values=values)
 
     def _records(self, lines: Iterator[bytes]) -> Iterator[tuple[bytes, _Read]]:
         csv.field_size_limit(_MAX_FIELD)
@@ -130,7 +141,7 @@ class Input:
             try:
                 fields = next(reader, None)
             except csv.Error as e:
-                yield b"", UsageError(f"line {reader.line_num}: {e}")
+                yield b"", _Read(None, UsageError(f"line {reader.line_num}: {e}"))
                 continue
             if fields is None:
                 return
@@ -160,25 +171,29 @@ def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
     ids: set[int] = set()
     occurrences: dict[int, int] = {}
     for index, (raw, read) in enumerate(asked):
-        if isinstance(read, UsageError):
-            error = f"{read.message}; {read.hint}" if read.hint else read.message
-            yield Row(index, str(index), _hash(["unread", raw.hex()]), "", None, error)
-            continue
-        given_id, what = read
-        custom_id = str(index) if given_id is None else given_id
-        content = _hash([what.prompt, what.messages, what.raw, what.values, what.openai])
-        if given_id is None:
+        custom_id = str(index) if read.custom_id is None else read.custom_id
+        what: Asked | None = None
+        error = content = ""
+        if isinstance(read.asked, Asked):
+            what = read.asked
+            with contextlib.suppress(RecursionError):
+                content = _hash([what.prompt, what.messages, what.raw, what.values, what.openai])
+            if not content:
+                error = "the line is JSON nested too deeply"
+        else:
+            error = f"{read.asked.message}; {read.asked.hint}" if read.asked.hint else read.asked.message
+        if not content:
+            what, content = None, _hash(["unread", raw.hex()])
+        id_hash = int(_hash(custom_id), 16)
+        if id_hash in ids:
+            what, error = None, f"custom_id {custom_id!r} is another row's too"
+        ids.add(id_hash)
+        if read.custom_id is None:
             n = occurrences[int(content, 16)] = occurrences.get(int(content, 16), 0) + 1
             key = f"row {content} {n}"
         else:
             key = f"id {custom_id}"
-        sha256 = _hash([content, given_id])
-        id_hash = int(_hash(custom_id), 16)
-        if id_hash in ids:
-            yield Row(index, custom_id, sha256, key, None, f"custom_id {custom_id!r} is another row's too")
-            continue
-        ids.add(id_hash)
-        yield Row(index, custom_id, sha256, key, what)
+        yield Row(index, custom_id, _hash([content, read.custom_id]), key, what, error)
 
 
 def _hash(value: object) -> str:
@@ -196,14 +211,18 @@ def _guarded(read: Callable[[T], _Read], source: T) -> _Read:
     try:
         return read(source)
     except UsageError as e:
-        return e
+        return _Read(None, e)
 
 
 def _record(names: list[str], template: RowTemplate, fields: list[str]) -> _Read:
     if len(fields) != len(names):
         raise UsageError(f"the row has {len(fields)} fields, the header {len(names)}")
     values = dict(zip(names, fields, strict=True))
-    return _custom_id(values.get("custom_id") or None), Asked(template.fill(values))
+    custom_id = values.get("custom_id") or None
+    try:
+        return _Read(custom_id, Asked(template.fill(values)))
+    except UsageError as e:
+        return _Read(custom_id, e)
 
 
 def _decoded(line: bytes) -> str:
