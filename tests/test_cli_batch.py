@@ -78,6 +78,8 @@ def test_ordered(rows: Path, out: Path) -> None:
     assert batch(rows, "-o", out, "--ordered").code == 0
     assert [line["row"] for line in lines(out)] == list(range(42))
     assert sorted(path.name for path in Path(f"{out}.job").iterdir()) == ["job.json", "lock"]
+    piped = batch(rows, "-o", "-", "--ordered", "--quiet")
+    assert [json.loads(line)["row"] for line in piped.out.splitlines()] == list(range(42))
 
 
 def test_the_openai_form(tmp_path: Path, out: Path) -> None:
@@ -214,7 +216,7 @@ def test_more_rows_may_come(rows: Path, out: Path) -> None:
         (("--invariant",), "mode was"),
         (("--ctx", 1024), "window was"),
         (("--ordered",), "ordered was false, is true"),
-        (("--shard", "1/2"), "shard was"),
+        (("--shard", "1/2"), "shard was 1/1, is 1/2"),
         (("--output-format", "openai"), "output_format was"),
     ],
 )

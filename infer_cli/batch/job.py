@@ -25,6 +25,9 @@ class Shard:
     part: int = 1
     of: int = 1
 
+    def __str__(self) -> str:
+        return f"{self.part}/{self.of}"
+
     def has(self, row: int) -> bool:
         return row % self.of == self.part - 1
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from infer_cli.batch import resume
@@ -144,13 +147,20 @@ class _Batch:
         self._find()
 
     def _open(self) -> Output:
-        output = self._options.output
-        if output is None:
-            return Piped(sys.stdout.buffer)
-        if not self._resumes:
-            return Piped(open(output, "wb"))  # open as long as the process
-        appended = Appended(output, self._written.n_bytes)
-        return Ordered(appended, journal_path(output)) if self._options.ordered else appended
+        output, ordered = self._options.output, self._options.ordered
+        if output is not None and self._resumes:
+            appended = Appended(output, self._written.n_bytes)
+            return Ordered(appended, journal_path(output)) if ordered else appended
+        stream = sys.stdout.buffer if output is None else open(output, "wb")  # noqa: SIM115  # open to the end
+        if not ordered:
+            return Piped(stream)
+        journal, name = tempfile.mkstemp(prefix="infer-batch-")
+        os.close(journal)
+        try:
+            return Ordered(Piped(stream), Path(name))
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps what is open
+                os.unlink(name)
 
     # --- the model -----------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Service:
         """Queue requests. Their events come through one stream, in the order they happen: a new one, or
         `into`, which may be in the middle of being read."""
         requests = list(requests)
-        stream = into or Stream(self, ())
+        stream = Stream(self, ()) if into is None else into
         stream.add(request.id for request in requests)
         now = self._clock()
         for request in requests:
