@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infer_cli.batch import resume
-from infer_cli.batch.flight import Flight, note_crash, read_crashes
+from infer_cli.batch.flight import Flight, after_crash, note_crash
 from infer_cli.batch.held import Held, read_output
 from infer_cli.batch.job import Shard
 from infer_cli.batch.ordered import Ordered
@@ -193,7 +193,20 @@ def test_a_crash_without_rows_is_no_row_s(tmp_path: Path) -> None:
     flight.end(1)
     flight.close()
     assert note_crash(path) == ([], [])
-    assert read_crashes(path) == {}
+    assert Flight(path).crashes == {}
+
+
+def test_failures_count_beyond_a_crash_and_not_beyond_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "flight"
+    for crashed, n_failed in ((True, 0), (True, 1), (False, 2), (False, 0)):
+        flight = Flight(path)
+        assert flight.n_failed == n_failed
+        flight.begin(n_failed)
+        flight.fail()
+        flight.close()
+        if crashed:
+            note_crash(path)
+        assert after_crash(path) == crashed
 
 
 def test_a_kill_is_no_crash(tmp_path: Path) -> None:

@@ -422,6 +422,16 @@ def test_a_crash_costs_the_row_that_caused_it(rows: Path, out: Path, tmp_path: P
     assert len(found) == 20
 
 
+def test_a_crash_does_not_reset_the_limit_on_errors(tmp_path: Path, out: Path) -> None:
+    bad: dict[str, object] = {"prompt": "x", "top_k": 1}
+    rows = write_rows(tmp_path / "in.jsonl", bad, "boom", bad, *prompts(40), bad)
+    crashing = script(tmp_path, crash_signal="SIGSEGV", crash_on="boom")
+    done = batch(rows, "-o", out, "--max-errors", 2, "--parallel", 2, model=crashing)
+    assert done.code == 8
+    assert sum(line["error"] is not None for line in by_unit(out).values()) == 3
+    assert "stopped: too many errors (3)" in done.err
+
+
 def test_a_crash_in_an_ordered_job(rows: Path, out: Path, tmp_path: Path) -> None:
     crashing = script(tmp_path, crash_signal="SIGABRT", crash_on="number 7")
     assert batch(rows, "-o", out, "--ordered", "--parallel", 3, model=crashing).code == 8

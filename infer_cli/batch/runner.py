@@ -61,6 +61,7 @@ class Runner:
         self._read: dict[str, int] = {}  # prompt tokens evaluated, by request
         self._stream: Stream | None = None
         self._in_turn = True
+        self.n_failed = 0 if flight is None else flight.n_failed
         self._alone: set[Unit] = set()  # what was answered before its turn
         self.stopped: Stop | None = None
 
@@ -202,5 +203,10 @@ class Runner:
 
     def _count(self, reply: Reply) -> None:
         self._tally.add(reply)
-        if self._max_failed is not None and self._tally.n_failed > self._max_failed:
+        if reply.error is None:
+            return
+        self.n_failed += 1
+        if self._flight is not None:
+            self._flight.fail()
+        if self._max_failed is not None and self.n_failed > self._max_failed:
             self.stop("errors")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from infer_cli.batch import resume
-from infer_cli.batch.flight import Flight
+from infer_cli.batch.flight import Flight, after_crash
 from infer_cli.batch.held import Held, Line
 from infer_cli.batch.job import (
     JobFile,
@@ -73,6 +73,7 @@ class _Batch:
         self._old: JobFile | None = None
         self._held = Held()  # what is answered
         self._written = Held()  # and in the output itself
+        self._retries = False
         self._redone: frozenset[int] = frozenset()  # rows whose answers go
 
     def run(self) -> int:
@@ -106,6 +107,7 @@ class _Batch:
         except OSError as e:
             raise UsageError(f"{job_dir(output)} can't be made: {e.strerror}") from None
         self._lock = lock(lock_path(output), output)
+        self._retries = self._options.retry_errors and not after_crash(flight_path(output))
         self._old = read_job(output)
         if self._old is None and output.exists() and output.stat().st_size:
             raise UsageError(f"{output} was written meanwhile", "name another file with -o")
@@ -127,7 +129,7 @@ class _Batch:
         self._written, self._held = resume.find(output, journal_path(output), self._keep)
 
     def _keep(self, line: Line) -> bool:
-        return line.row not in self._redone and not (line.failed and self._options.retry_errors)
+        return line.row not in self._redone and not (line.failed and self._retries)
 
     def _drop_unwanted(self) -> None:
         """Take out of the output what is to be answered again."""
@@ -301,7 +303,7 @@ class _Batch:
                 )
             if different:
                 self._begin_anew()
-            elif options.retry_errors or self._redone:
+            elif self._retries or self._redone:
                 self._drop_unwanted()
         else:
             self._begin_anew()
@@ -379,7 +381,7 @@ class _Batch:
             self._notices.warn(f"interrupted: what was finished is kept{goes_on}")
             return ExitStatus.INTERRUPTED
         if runner.stopped == "errors":
-            self._notices.warn(f"stopped: too many errors ({tally.n_failed}){goes_on}")
+            self._notices.warn(f"stopped: too many errors ({runner.n_failed}){goes_on}")
         if tally.n_failed + tally.n_failed_before:
             if self._resumes:
                 self._notices.note(
