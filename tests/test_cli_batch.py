@@ -231,6 +231,7 @@ def test_another_model_is_refused_or_redone(rows: Path, out: Path, tmp_path: Pat
     assert batch(rows, "-o", out).code == 0
     other = script(tmp_path, default_reply="other")
     # A fake has no sha256: its name stands for it.
+    one_error_line(batch(rows, "-o", out, model=other), 2, "name was", "--redo")
     done = batch(rows, "-o", out, "--redo", "-n", 3, model=other)
     assert done.code == 0
     assert {line["text"] for line in by_unit(out).values()} == {"oth"}

@@ -1,8 +1,8 @@
 """Which rows the engine was working on: after a crash of native code, one of them may have caused it.
 
-A file of short lines, appended to by the worker (`+ROW` begun, `-ROW` done, `x` a reply failed) and, after a
-crash, by its supervisor (`!`). A row that was under way at one crash is tried alone; at the second it is given
-up. Light: the supervisor imports it.
+A file of short lines, appended to by the worker (`+ROW` begun, `-ROW` done, `x` a reply failed) and, after
+a crash, by its supervisor (`!`). A row that was under way at one crash is tried alone; at the second it is
+given up. Light: the supervisor imports it.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class JobFile:
                 found += [
                     f"{key} was {_shown(value.get(key))}, is {_shown(there.get(key))}"
                     for key in keys
-                    if value.get(key) != there.get(key) and (name, key) != ("model", "name")
+                    if value.get(key) != there.get(key) and not (key == "name" and value.get("sha256"))
                 ]
             elif value != others[name]:
                 found.append(f"{name} was {_shown(value)}, is {_shown(others[name])}")
