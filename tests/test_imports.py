@@ -22,7 +22,7 @@ ROOMS = [
     {"engine.service"},
     {"loading"},
     {"oneshot", "conversation", "probing", "verdicts"},
-    {"replaying", "continuing"},
+    {"replaying", "continuing", "batch"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip
@@ -38,7 +38,7 @@ ONLY_IN = {
     "platformdirs": {"paths"},
     "huggingface_hub": {"fetch"},
     "requests": {"fetch"},
-    "filelock": {"shelf", "records"},
+    "filelock": {"shelf", "records", "batch"},
     "sqlite3": {"records"},
     "prompt_toolkit": {"cli"},
 }

@@ -249,6 +249,12 @@ Ctx = Annotated[
         help="Window (run: what is needed, chat: at most 8192).",
     ),
 ]
+Parallel = Annotated[
+    Optional[int],
+    _option(
+        "--parallel", env="PARALLEL", panel=_ENGINE, metavar="N", help="Replies computed side by side (16)."
+    ),
+]
 Threads = Annotated[
     Optional[int], _option("--threads", env="THREADS", panel=_ENGINE, help="CPU threads (physical cores).")
 ]
