@@ -47,8 +47,8 @@ from infer_cli.loading import FakeLoading, Loading
 from infer_cli.seeds import draw_seed
 
 if TYPE_CHECKING:
-    from infer_cli.loading import Running
     from infer_cli.installed import InstalledModel
+    from infer_cli.loading import Running
     from infer_cli.supervisor import Worker
 
 _LEAST_WINDOW = 256  # tokens, where no row is left to be answered
