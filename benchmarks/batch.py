@@ -1,0 +1,314 @@
+"""Rows a second of `infer batch` against llama-server and a loop over llama-cpp-python's `Llama`.
+
+    python -m benchmarks.batch --peers DIR [--data DIR] [--rounds 7] [--threads N] [--smollm2 MODEL]
+        [--only questions|prefix|copy|steps]
+
+questions: 64 MT-Bench first turns, 64 tokens each, 16 at a time, greedy: fast, canonical and invariant,
+against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load.
+prefix: 48 GSM8K questions behind one 6-shot prefix, 32 tokens each, fast and canonical, against `llama-server
+-np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct.
+copy: texts to be returned with one word changed (few-shot, raw), with speculation and without.
+steps: tokens a second of 16 replies while all of them are written, against `llama-batched-bench`.
+
+The data is found in --data or INFER_TEST_DATA: mt_bench/question.jsonl and gsm8k/train_200.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common
+
+WIDTH = 16
+N_QUESTIONS, QUESTION_TOKENS = 64, 64
+N_SHOTS, N_PROBLEMS, PROBLEM_TOKENS = 6, 48, 32
+STEP_PROMPT, STEP_TOKENS = 64, 64
+PARTS = ("questions", "prefix", "copy", "steps")
+
+_LOOP = """
+import json, sys, time
+import llama_cpp
+rows, model, n_tokens, n_threads, n_ctx = json.load(sys.stdin)
+llm = llama_cpp.Llama(model, n_ctx=n_ctx, n_threads=n_threads, n_threads_batch=n_threads, verbose=False)
+began = time.perf_counter()
+for row in rows:
+    llm.create_chat_completion(row["messages"], max_tokens=n_tokens, temperature=0.0)
+print(time.perf_counter() - began)
+"""
+
+
+def benchmark() -> str:
+    given = _arguments().parse_args()
+    report = common.Report("batch", given.rounds)
+    bench = _Bench(given, report)
+    for part in [given.only] if given.only else PARTS:
+        getattr(bench, part)()
+    settings = {"threads": bench.threads, "width": WIDTH, "parts": given.only or list(PARTS)}
+    return report.line(common.machine_facts(infer=bench.version()), settings)
+
+
+class _Bench:
+    def __init__(self, given: argparse.Namespace, report: common.Report) -> None:
+        self._report, self._rounds, self._data = report, given.rounds, given.data
+        self._peers, self.threads = common.peers_of(given), common.threads_of(given)
+        self._model = common.model_path(given.smollm2)
+        self._work = tempfile.TemporaryDirectory()
+        self._folder = Path(self._work.name)
+        self._env = common.clean_environment(self._folder / "home")
+
+    def version(self) -> str:
+        return common.run([*common.INFER, "--version"], self._env).stdout.split()[-1]
+
+    # --- the parts -----------------------------------------------------------------------------
+
+    def questions(self) -> None:
+        rows = [
+            {"messages": [{"role": "user", "content": row["turns"][0]}]}
+            for row in self._lines("mt_bench/question.jsonl")[:N_QUESTIONS]
+        ]
+        n = QUESTION_TOKENS
+        results = common.interleave(
+            {
+                "llama-server -np 16": lambda: self._served(rows, n, WIDTH),
+                "fast": lambda: self._batch(rows, n, "--fast")["seconds"],
+                "canonical": lambda: self._batch(rows, n)["seconds"],
+                "invariant": lambda: self._batch(rows, n, "--invariant")["seconds"],
+                "Llama loop": lambda: self._loop(rows, n),
+            },
+            self._rounds,
+        )
+        self._show("questions", results, len(rows))
+        server, fast, canonical, invariant, loop = results.values()
+        self._check("questions: fast / llama-server rows/s", server, fast, 1.0)
+        self._check("questions: fast / Llama loop rows/s", loop, fast, 1.6)
+        self._check("questions: canonical / fast rows/s", fast, canonical, 0.85)
+        self._check("questions: invariant / fast rows/s", fast, invariant, 0.7)
+
+    def prefix(self) -> None:
+        problems = self._lines("gsm8k/train_200.jsonl")
+        shots = "".join(_solved(problem) for problem in problems[:N_SHOTS])
+        rows = [
+            {"prompt": f"{shots}Question: {problem['question']}\nAnswer:"}
+            for problem in problems[N_SHOTS : N_SHOTS + N_PROBLEMS]
+        ]
+        n = PROBLEM_TOKENS
+        evaluated: dict[str, int] = {}
+
+        def batch(*flags: str) -> float:
+            found = self._batch(rows, n, "--raw", *flags)
+            evaluated[" ".join(flags) or "canonical"] = found["evaluated"]
+            return float(found["seconds"])
+
+        results = common.interleave(
+            {
+                "llama-server -np 16": lambda: self._served(rows, n, WIDTH),
+                "llama-server -np 1": lambda: self._served(rows, n, 1),
+                "fast": lambda: batch("--fast"),
+                "canonical": batch,
+            },
+            self._rounds,
+        )
+        self._show("prefix", results, len(rows))
+        many, one, fast, _canonical = results.values()
+        self._check("prefix: fast / llama-server -np 16 rows/s", many, fast, 3.0)
+        self._check("prefix: fast / llama-server -np 1 rows/s", one, fast, 1.5)
+        distinct = self._distinct([str(row["prompt"]) for row in rows])
+        for name, flags, limit in (("fast", "--fast", 1.1), ("canonical", "canonical", 1.4)):
+            self._report.check(
+                f"prefix: {name} prompt tokens evaluated / distinct", evaluated[flags] / distinct, "<=", limit
+            )
+
+    def copy(self) -> None:
+        problems = self._lines("gsm8k/train_200.jsonl")
+        rows = [{"prompt": _copy_work(problems, n)} for n in range(8)]
+        results = common.interleave(
+            {
+                "with": lambda: self._batch(rows, 96, "--raw", "--fast", "--parallel", "1")["seconds"],
+                "without": lambda: self._batch(
+                    rows, 96, "--raw", "--fast", "--parallel", "1", "--no-speculation"
+                )["seconds"],
+            },
+            self._rounds,
+        )
+        self._show("copy", results, len(rows))
+        self._check("copy: speculation / none rows/s", results["without"], results["with"], 1.5)
+
+    def steps(self) -> None:
+        text = " ".join(problem["question"] for problem in self._lines("gsm8k/train_200.jsonl"))
+        rows = [{"prompt": text[i * 300 : i * 300 + 260]} for i in range(WIDTH)]
+        bench = [
+            self._peers.tool("llama-batched-bench"), "-m", self._model, "-c", str(WIDTH * 256),
+            "-npp", str(STEP_PROMPT), "-ntg", str(STEP_TOKENS), "-npl", str(WIDTH), "-t", str(self.threads),
+            "-ngl", "0", "--output-format", "jsonl",
+        ]  # fmt: skip
+
+        def peer() -> float:
+            lines = common.run(bench, self._env).stdout.splitlines()
+            return float(json.loads(next(line for line in lines if line.startswith("{")))["speed_tg"])
+
+        def ours() -> float:
+            replies = self._batch(rows, STEP_TOKENS, "--raw", "--fast", "--no-speculation")["replies"]
+            # The last one to begin is written while all the others are.
+            last = max(replies, key=lambda reply: float(reply["timings"]["ttft_s"]))
+            return WIDTH * float(last["timings"]["decode_tps"])
+
+        results = common.interleave({"llama-batched-bench": peer, "infer": ours}, self._rounds)
+        for name, values in results.items():
+            self._report.series(f"steps {name} tokens/s", values)
+        ratio = self._report.ratio("steps: infer / S_TG", results["infer"], results["llama-batched-bench"])
+        self._report.check("steps: infer / llama-batched-bench S_TG", ratio, ">=", 0.95)
+
+    # --- the sides -----------------------------------------------------------------------------
+
+    def _batch(self, rows: Sequence[dict[str, Any]], n_tokens: int, *flags: str) -> dict[str, Any]:
+        """Seconds between the first request and the last reply, prompt tokens evaluated, the replies."""
+        out, summary = self._folder / "out.jsonl", self._folder / "summary.json"
+        source = self._folder / "in.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for stale in (out, *self._folder.glob("out.jsonl.job/*")):
+            stale.unlink(missing_ok=True)
+        width = [] if "--parallel" in flags else ["--parallel", str(WIDTH)]
+        command = [
+            *common.INFER, "batch", str(source), "-o", str(out), "-m", self._model, "-n", str(n_tokens),
+            "--threads", str(self.threads), "--gpu-layers", "0", "--summary", str(summary), "--quiet",
+            "--no-record", *width, *flags,
+        ]  # fmt: skip
+        common.run(command, self._env)
+        facts = json.loads(summary.read_text())
+        replies = [json.loads(line) for line in out.read_text().splitlines()]
+        usage = [reply["usage"] for reply in replies]
+        return {
+            "seconds": float(facts["seconds"]),
+            "evaluated": sum(u["prompt_tokens"] - u["cached_tokens"] for u in usage),
+            "replies": replies,
+        }
+
+    def _served(self, rows: Sequence[dict[str, Any]], n_tokens: int, n_slots: int) -> float:
+        """Seconds of all requests to a llama-server that is up."""
+        with self._server(n_slots) as url, ThreadPoolExecutor(n_slots) as clients:
+            began = time.perf_counter()
+            list(clients.map(lambda row: _ask(url, row, n_tokens), rows))
+            return time.perf_counter() - began
+
+    @contextmanager
+    def _server(self, n_slots: int) -> Iterator[str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [
+            self._peers.tool("llama-server"), "-m", self._model, "-np", str(n_slots), "-c",
+            str(2048 * n_slots), "-t", str(self.threads), "-tb", str(self.threads), "-ngl", "0",
+            "--port", str(port), "--no-webui",
+        ]  # fmt: skip
+        with subprocess.Popen(
+            command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as server:
+            try:
+                _until_ready(f"http://127.0.0.1:{port}", server)
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                server.kill()
+
+    def _loop(self, rows: Sequence[dict[str, Any]], n_tokens: int) -> float:
+        order = json.dumps([list(rows), self._model, n_tokens, self.threads, 2048])
+        done = subprocess.run(
+            [sys.executable, "-c", _LOOP], input=order, capture_output=True, text=True, env=self._env
+        )
+        if done.returncode != 0:
+            raise common.BenchmarkError(f"the loop over Llama failed: {done.stderr[-400:]}")
+        return float(done.stdout.splitlines()[-1])
+
+    # --- figures -------------------------------------------------------------------------------
+
+    def _show(self, part: str, results: dict[str, list[float]], n_rows: int) -> None:
+        for name, values in results.items():
+            self._report.series(f"{part} {name} s", values)
+            self._report.series(f"{part} {name} rows/s", [n_rows / seconds for seconds in values])
+
+    def _check(self, name: str, slower: list[float], faster: list[float], limit: float) -> None:
+        """Seconds of two sides; the second's rows a second over the first's."""
+        self._report.check(name, self._report.ratio(name, slower, faster), ">=", limit)
+
+    def _distinct(self, prompts: list[str]) -> int:
+        """Tokens of all prompts, each common beginning counted once."""
+        seen: set[tuple[int, ...]] = set()
+        for n, prompt in enumerate(prompts):
+            file = self._folder / f"prompt-{n}.txt"
+            file.write_text(prompt)
+            found = common.run(
+                [*common.INFER, "tokens", "-f", str(file), "-m", self._model, "--json"], self._env
+            ).stdout
+            ids = json.loads(found)["ids"]
+            seen.update(tuple(ids[: i + 1]) for i in range(len(ids)))
+        return len(seen)
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        path = Path(self._data) / name
+        try:
+            return [json.loads(line) for line in path.read_text().splitlines()]
+        except OSError as e:
+            raise common.BenchmarkError(f"{path}: {e.strerror}; --data or INFER_TEST_DATA names it") from None
+
+
+def _solved(problem: dict[str, Any]) -> str:
+    return f"Question: {problem['question']}\nAnswer: {problem['answer']}\n\n"
+
+
+def _copy_work(problems: list[dict[str, Any]], n: int) -> str:
+    """Two examples of a text returned with one word changed, and a third text."""
+    parts = []
+    for problem in problems[3 * n : 3 * n + 3]:
+        text = problem["question"].strip()
+        word = max(text.split(), key=len).strip(".,?!'\"")
+        parts.append((f"Text: {text}\nChange {word!r} to 'BANANA'.\nResult:", text.replace(word, "BANANA")))
+    (a, solved_a), (b, solved_b), (c, _solved_c) = parts
+    return f"{a} {solved_a}\n\n{b} {solved_b}\n\n{c}"
+
+
+def _ask(url: str, row: dict[str, Any], n_tokens: int) -> None:
+    body: dict[str, Any] = {**row, "temperature": 0.0, "cache_prompt": True}
+    if "messages" in row:
+        path, body["max_tokens"] = "/v1/chat/completions", n_tokens
+    else:
+        path, body["n_predict"] = "/completion", n_tokens
+    request = urllib.request.Request(
+        url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        answer.read()
+
+
+def _until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url + "/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise common.BenchmarkError("llama-server did not come up")
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = common.arguments(__doc__, rounds=common.MIN_ROUNDS)
+    common.add_peers(parser)
+    parser.add_argument("--data", default=os.environ.get("INFER_TEST_DATA", "../shared/data"), metavar="DIR")
+    parser.add_argument("--only", choices=PARTS, help="one part")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(common.main(benchmark))
