@@ -1,13 +1,13 @@
 """Rows a second of `infer batch` against llama-server and a loop over llama-cpp-python's `Llama`.
 
     python -m benchmarks.batch --peers DIR [--data DIR] [--rounds 7] [--threads N] [--smollm2 MODEL]
-        [--only questions|prefix|copy|steps]
+        [--gemma MODEL] [--only questions|prefix|copy|steps]
 
 questions: 64 MT-Bench first turns, 64 tokens each, 16 at a time, greedy: fast, canonical and invariant,
 against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load.
 prefix: 48 GSM8K questions behind one 6-shot prefix, 32 tokens each, fast and canonical, against `llama-server
 -np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct.
-copy: texts to be returned with one word changed (few-shot, raw), with speculation and without.
+copy: texts to be returned with one word changed (few-shot, raw, Gemma), with speculation and without.
 steps: tokens a second of 16 replies while all of them are written, against `llama-batched-bench`.
 
 The data is found in --data or INFER_TEST_DATA: mt_bench/question.jsonl and gsm8k/train_200.jsonl.
@@ -64,7 +64,7 @@ class _Bench:
     def __init__(self, given: argparse.Namespace, report: common.Report) -> None:
         self._report, self._rounds, self._data = report, given.rounds, given.data
         self._peers, self.threads = common.peers_of(given), common.threads_of(given)
-        self._model = common.model_path(given.smollm2)
+        self._model, self._gemma = common.model_path(given.smollm2), common.model_path(given.gemma)
         self._work = tempfile.TemporaryDirectory()
         self._folder = Path(self._work.name)
         self._env = common.clean_environment(self._folder / "home")
@@ -134,12 +134,11 @@ class _Bench:
     def copy(self) -> None:
         problems = self._lines("gsm8k/train_200.jsonl")
         rows = [{"prompt": _copy_work(problems, n)} for n in range(8)]
+        flags = ("-m", self._gemma, "--raw", "--fast", "--parallel", "1", "--stop", "\n\n")
         results = common.interleave(
             {
-                "with": lambda: self._batch(rows, 96, "--raw", "--fast", "--parallel", "1")["seconds"],
-                "without": lambda: self._batch(
-                    rows, 96, "--raw", "--fast", "--parallel", "1", "--no-speculation"
-                )["seconds"],
+                "with": lambda: self._batch(rows, 96, *flags)["seconds"],
+                "without": lambda: self._batch(rows, 96, *flags, "--no-speculation")["seconds"],
             },
             self._rounds,
         )
@@ -181,10 +180,11 @@ class _Bench:
         for stale in (out, *self._folder.glob("out.jsonl.job/*")):
             stale.unlink(missing_ok=True)
         width = [] if "--parallel" in flags else ["--parallel", str(WIDTH)]
+        model = [] if "-m" in flags else ["-m", self._model]
         command = [
-            *common.INFER, "batch", str(source), "-o", str(out), "-m", self._model, "-n", str(n_tokens),
+            *common.INFER, "batch", str(source), "-o", str(out), "-n", str(n_tokens),
             "--threads", str(self.threads), "--gpu-layers", "0", "--summary", str(summary), "--quiet",
-            "--no-record", *width, *flags,
+            "--no-record", *model, *width, *flags,
         ]  # fmt: skip
         common.run(command, self._env)
         facts = json.loads(summary.read_text())
@@ -305,6 +305,7 @@ def _until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
 def _arguments() -> argparse.ArgumentParser:
     parser = common.arguments(__doc__, rounds=common.MIN_ROUNDS)
     common.add_peers(parser)
+    common.add_gemma(parser)
     parser.add_argument("--data", default=os.environ.get("INFER_TEST_DATA", "../shared/data"), metavar="DIR")
     parser.add_argument("--only", choices=PARTS, help="one part")
     return parser
