@@ -18,6 +18,7 @@ _COMMANDS = {
     "chat": ("chat", "chat"),
     "replay": ("replay", "replay"),
     "tokens": ("tokens", "tokens"),
+    "template": ("template", "app"),
     "models": ("models", "app"),
     "records": ("records", "app"),
     "devices": ("devices", "devices"),

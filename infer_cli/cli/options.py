@@ -136,6 +136,16 @@ Messages = Annotated[
         help='A JSON list of {"role": …, "content": …} to continue; `-` is stdin.',
     ),
 ]
+Tools = Annotated[
+    Optional[str],
+    _option(
+        "--tools",
+        env=None,
+        panel=_PROMPT,
+        metavar="FILE",
+        help="A JSON list of tools for the chat template to show the model.",
+    ),
+]
 Raw = Annotated[
     bool, _option("--raw", env="RAW", panel=_PROMPT, help="Complete plain text: no template, plain out.")
 ]

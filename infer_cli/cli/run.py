@@ -19,6 +19,7 @@ def run(
     system: o.System = None,
     file: o.Files = None,
     messages: o.Messages = None,
+    tools: o.Tools = None,
     raw: o.Raw = False,
     parse_special: o.ParseSpecial = False,
     prompt_template: o.PromptTemplate = None,

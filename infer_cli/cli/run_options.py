@@ -32,6 +32,7 @@ class RunOptions:
     system: str | None
     files: tuple[str, ...]
     messages: str | None
+    tools: str | None
     raw: bool
     parse_special: bool
     prompt_template: str | None
@@ -76,7 +77,8 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         return n
 
     for one, other in (("json", "jsonl"), ("plain", "markdown"), ("raw", "messages"), ("raw", "system"),
-                       ("raw", "chat_template"), ("messages", "prompt_template")):  # fmt: skip
+                       ("raw", "tools"), ("raw", "chat_template"),
+                       ("messages", "prompt_template")):  # fmt: skip
         if value(one) and value(other):
             raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
     if value("parse_special") and not value("raw"):
@@ -92,8 +94,8 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raise UsageError("--stop: a stop string is empty")
 
     # Before a model is loaded, perhaps downloaded:
-    for name in (*texts("file"), *(t for t in (text("messages"), text("chat_template")) if t is not None)):
-        if name != "-" and not os.path.exists(name):
+    for name in (*texts("file"), text("messages"), text("tools"), text("chat_template")):
+        if name not in (None, "-") and not os.path.exists(name):
             raise UsageError(f"no file {name}")
     if not (value("prompt") or value("file") or value("messages")) and _nothing_piped():
         raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
@@ -118,6 +120,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         system=text("system"),
         files=texts("file"),
         messages=text("messages"),
+        tools=text("tools"),
         raw=bool(value("raw")),
         parse_special=bool(value("parse_special")),
         prompt_template=text("prompt_template"),

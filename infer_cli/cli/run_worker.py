@@ -55,6 +55,7 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
 class _Run:
     def __init__(self, options: RunOptions, worker: Worker, notices: Notices) -> None:
         self._options, self._worker, self._notices = options, worker, notices
+        self._tools: list[dict[str, object]] | None = None
 
     def answer(self) -> int:
         options = self._options
@@ -80,13 +81,15 @@ class _Run:
         from infer_cli import prompt
 
         options = self._options
-        stdin_named = "-" in options.files or options.messages == "-"
+        stdin_named = "-" in (*options.files, options.messages, options.tools)
         files = [prompt.decode_input(read_bytes(name), name) for name in options.files]
         stdin = None
         if not stdin_named and (piped := self._piped_stdin()) is not None:
             stdin = prompt.decode_input(piped, "stdin")
         words = options.words
         history: list[Message] = []
+        if options.tools is not None:
+            self._tools = prompt.parse_tools(read_bytes(options.tools))
         if options.messages is not None:
             history = prompt.parse_messages(read_bytes(options.messages))
         if options.prompt_template is not None:
@@ -124,7 +127,9 @@ class _Run:
             return prompt.EncodedPrompt(ids, messages, None), None
         template = chat_template(loading, vocab, options.chat_template)
         variables = {} if options.prompt_template else template_variables(options.variables)
-        return prompt.encode_prompt(template, messages, vocab, variables=variables), template
+        return prompt.encode_prompt(
+            template, messages, vocab, variables=variables, tools=self._tools
+        ), template
 
     # --- the reply -----------------------------------------------------------------------------
 
