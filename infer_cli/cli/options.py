@@ -143,7 +143,7 @@ Tools = Annotated[
         env=None,
         panel=_PROMPT,
         metavar="FILE",
-        help="A JSON list of tools for the chat template to show the model.",
+        help="A JSON list of tools, which the chat template shows the model; `-` is stdin.",
     ),
 ]
 Raw = Annotated[
