@@ -13,6 +13,7 @@ from infer_cli.durations import parse_duration
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
+from infer_cli.overflow import POLICIES, Policy
 from infer_cli.seeds import check_seed
 from infer_cli.settings import MAX_TOKENS, Setting, parse_set
 
@@ -38,6 +39,7 @@ class RunOptions:
     prompt_template: str | None
     variables: Mapping[str, str]
     chat_template: str | None
+    overflow: Policy
     sampling: Mapping[str, Given]
     seed: int | None
     n_samples: int
@@ -51,6 +53,7 @@ class RunOptions:
     markdown: bool
     stats: bool
     show_params: bool
+    show_context: bool
     quiet: bool
     private: bool
     no_record: bool
@@ -90,6 +93,9 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     if value("reasoning") not in (None, "show", "hide", "only"):
         raise UsageError(f"{given['reasoning'].origin} {value('reasoning')!r} is not show, hide or only")
 
+    overflow = text("overflow") or "error"
+    if overflow not in POLICIES:
+        raise UsageError(f"{given['overflow'].origin} {overflow!r} is not one of {', '.join(POLICIES)}")
     if "" in texts("stop"):
         raise UsageError("--stop: a stop string is empty")
 
@@ -126,6 +132,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         prompt_template=text("prompt_template"),
         variables=variables_of(texts("var")),
         chat_template=text("chat_template"),
+        overflow=overflow,
         sampling=_sampled(given, texts("set_")),
         seed=seed,
         n_samples=n_samples,
@@ -139,6 +146,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         markdown=bool(value("markdown")),
         stats=bool(value("stats")),
         show_params=bool(value("show_params")),
+        show_context=bool(value("show_context")),
         quiet=bool(value("quiet")),
         private=bool(value("private")),
         no_record=bool(value("no_record")),
@@ -149,6 +157,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
             setting("samples", n_samples),
             setting("stop", list(texts("stop"))),
             setting("deadline", deadline),
+            setting("overflow", overflow),
         ),
     )
 
