@@ -120,7 +120,7 @@ def test_the_budget_adds_up(tmp_path: Path) -> None:
     context = json.loads(line)["context"]
     parts = {part["what"]: part["tokens"] for part in context["parts"]}
     assert list(parts) == ["system", "history", str(tmp_path / "a.txt"), "stdin", "prompt", "chat template"]
-    assert list(parts.values())[:5] == [3, 5, 5, 5, 7]  # the prompt with two blank lines before it
+    assert list(parts.values())[:5] == [3, 5, 5, 5, 3]
     usage = done.json["usage"]
     assert isinstance(usage, dict)
     assert context["prompt_tokens"] == usage["prompt_tokens"] == sum(parts.values())

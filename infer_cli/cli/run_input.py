@@ -52,18 +52,24 @@ class RunInput:
         attachments: Sequence[Attachment],
         count: Callable[[str], int],
     ) -> list[Part]:
-        """Tokens of each text by itself. The user's last message is `prompt`, less its attachments."""
-        history, prompt = list(messages), self.text(attachments)
-        if not self.raw and not prompt.strip() and history and history[-1].role == "user":
+        """Tokens of each text by itself. `prompt` is the arguments, or the last message of the user."""
+        history, prompt = list(messages), " ".join(self.words)
+        if not self.raw and not self.has_text and history and history[-1].role == "user":
             prompt = history.pop().content
-        system = [message for message in history if message.role in ("system", "developer")]
-        earlier = [message for message in history if message not in system]
-        files = [Part(item.name, count(item.text)) for item in attachments]
+        system = [message.content for message in history if message.role in ("system", "developer")]
+        earlier = [message.content for message in history if message.role not in ("system", "developer")]
+        files = [
+            Part(item.name, count(item.text if self.raw else item.text.rstrip("\r\n")))
+            for item in attachments
+        ]
+        n_prompt = count(prompt)
+        if self.fill is not None:
+            n_prompt = max(count(self.text(attachments)) - sum(part.tokens for part in files), 0)
         return [
-            Part("system", sum(count(message.content) for message in system)),
-            Part("history", sum(count(message.content) for message in earlier)),
+            Part("system", sum(map(count, system))),
+            Part("history", sum(map(count, earlier))),
             *files,
-            Part("prompt", max(count(prompt) - sum(part.tokens for part in files), 0)),
+            Part("prompt", n_prompt),
         ]
 
 
