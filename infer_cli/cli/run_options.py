@@ -6,16 +6,18 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from infer_cli.cli.engine_options import engine_options
 from infer_cli.durations import parse_duration
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
-from infer_cli.overflow import POLICIES, Policy
 from infer_cli.seeds import check_seed
 from infer_cli.settings import MAX_TOKENS, Setting, parse_set
+
+if TYPE_CHECKING:
+    from infer_cli.overflow import Policy
 
 MAX_SAMPLES = 256  # LLAMA_MAX_SEQ
 MAX_LOGPROBS = 1000
@@ -93,9 +95,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     if value("reasoning") not in (None, "show", "hide", "only"):
         raise UsageError(f"{given['reasoning'].origin} {value('reasoning')!r} is not show, hide or only")
 
-    overflow = text("overflow") or "error"
-    if overflow not in POLICIES:
-        raise UsageError(f"{given['overflow'].origin} {overflow!r} is not one of {', '.join(POLICIES)}")
+    overflow = _overflow(given)
     if "" in texts("stop"):
         raise UsageError("--stop: a stop string is empty")
 
@@ -160,6 +160,18 @@ def check(given: Mapping[str, Given]) -> RunOptions:
             setting("overflow", overflow),
         ),
     )
+
+
+def _overflow(given: Mapping[str, Given]) -> Policy:
+    if "overflow" not in given:
+        return "error"
+    from infer_cli.overflow import POLICIES
+
+    name = given["overflow"].value
+    for policy in POLICIES:
+        if policy == name:
+            return policy
+    raise UsageError(f"{given['overflow'].origin} {name!r} is not one of {', '.join(POLICIES)}")
 
 
 _SAMPLING_FLAGS = (

@@ -21,7 +21,6 @@ from infer_cli.cli.loaded import (
     template_variables,
     wait_for,
 )
-from infer_cli.cli.run_input import RunInput
 from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
 from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
@@ -33,6 +32,7 @@ from infer_cli.types import Message, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.cli.run_input import RunInput
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.oneshot import Job
@@ -83,6 +83,7 @@ class _Run:
     def _input(self) -> RunInput:
         """All parts of the prompt, read."""
         from infer_cli import prompt
+        from infer_cli.cli.run_input import RunInput
         from infer_cli.overflow import Attachment
 
         options = self._options
