@@ -5,8 +5,8 @@
 
 Two figures of each side, in MB (10^6 bytes). "peak RSS" is that of the largest process, as GNU time and
 `wait4` have it. "tree" adds up the proportional set sizes of a process and its children at the same moment,
-sampled, so that infer's supervisor counts too (Linux only). The threshold is for the first, in infer's default
-mode; the second is a figure.
+sampled, so that infer's supervisor counts too (Linux only). The threshold is for the first, in infer's
+default mode; the second is a figure.
 
 infer makes its cache as large as the request can fill, not as large as --ctx allows: at 256 both sides
 hold the same cache, which is the strict comparison; above it llama-completion's is larger.

@@ -45,6 +45,7 @@ class EngineOptions:
     use_mmap: bool = True
     use_mlock: bool = False
     loras: tuple[LoraSpec, ...] = ()
+    speculate: bool = True  # where the mode allows it
 
     def check(self) -> None:
         """Raises UsageError for a combination that llama.cpp would refuse or abort on."""
@@ -139,7 +140,7 @@ class Loading:
         native.last_words_to(self._native_fd)
         self._spec = self._spec._replace(devices=self._device_names())
         self._spec = self._spec._replace(gpu_layers=self._plan_layers())
-        self.policy = self._choose_policy()
+        self.policy = self.choose_policy(self._width)
         self._spec = self._spec._replace(use_extra_bufts=self.policy.use_extra_bufts)
         if self._spec.gpu_layers == 0:
             weights = sum(part.stat().st_size for part in parts_of(self._spec.path))
@@ -148,7 +149,8 @@ class Loading:
         self._load_stepping_down()
         native.trim_heap()
 
-    def _choose_policy(self) -> Policy:
+    def choose_policy(self, width: int) -> Policy:
+        """The policy of the mode for this model at a width. Needs the offload plan."""
         options, header = self._options, self.header
         traits = ModelTraits(
             pairs_rows=header.pairs_rows,
@@ -159,11 +161,12 @@ class Loading:
         )
         return choose(
             options.mode,
-            self._width,
+            width,
             traits,
             type_k=options.type_k,
             type_v=options.type_v,
             flash_attn=options.flash_attn,
+            speculate=options.speculate,
         )
 
     def _device_names(self) -> tuple[str, ...]:
@@ -258,13 +261,19 @@ class Loading:
 
         Raises OutOfMemory where it does not fit.
         """
-        from infer_cli.backend import native
         from infer_cli.engine.service import Service
-        from infer_cli.fingerprint import engine_facts
 
         self.wait()
         policy = self.policy
-        context = ContextSpec(
+        context = self.context(policy, n_ctx_seq)
+        backend = self.open(context)
+        service = Service(backend, policy, self._clock, self.window, self._load_s)
+        return Running(service, backend, policy, lambda: self.facts(policy, context))
+
+    def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:
+        """What a policy wants of a context, with a window of at least `n_ctx_seq` tokens a slot."""
+        self.wait()
+        return ContextSpec(
             n_ctx_seq=-(-n_ctx_seq // 256) * 256,  # llama.cpp pads to 256 (llama_context)
             n_seq_max=policy.n_seq_max,
             n_batch=policy.n_batch,
@@ -275,15 +284,18 @@ class Loading:
             flash_attn=policy.flash_attn,
             loras=self._options.loras,
         )
+
+    def open(self, context: ContextSpec) -> LlamaBackend:
+        """A context over the model. Raises OutOfMemory where it does not fit."""
         self._check_memory(context)
-        backend = self._make_context(context)
-        service = Service(backend, policy, self._clock, self.window, self._load_s)
-        return Running(
-            service,
-            backend,
-            policy,
-            lambda: engine_facts(native.versions(), policy, self._spec, context, self._adapters()),
-        )
+        return self._make_context(context)
+
+    def facts(self, policy: Policy, context: ContextSpec) -> dict[str, object]:
+        """What the fingerprint of an engine with this context is taken of."""
+        from infer_cli.backend import native
+        from infer_cli.fingerprint import engine_facts
+
+        return engine_facts(native.versions(), policy, self._spec, context, self._adapters())
 
     def _make_context(self, context: ContextSpec) -> LlamaBackend:
         from infer_cli.backend.llama import LlamaBackend
@@ -340,7 +352,14 @@ class FakeLoading:
 
         script = model.partition(":")[2]
         self.script = FakeScript.read(Path(script)) if script else FakeScript()
-        self.policy = choose(options.mode, width, ModelTraits(), type_k=options.type_k, type_v=options.type_v)
+        self.policy = choose(
+            options.mode,
+            width,
+            ModelTraits(),
+            type_k=options.type_k,
+            type_v=options.type_v,
+            speculate=options.speculate,
+        )
         self.n_ctx_train = self.script.n_ctx_train
         self.window = options.ctx or self.n_ctx_train
         if self.window > self.script.n_ctx_train:

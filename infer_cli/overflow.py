@@ -7,7 +7,8 @@ are system messages, the last message of the user and what follows it, and the c
 - `drop-middle` drops whole turns too, the first one last; then the middles of attachments.
 - `keep-ends` drops no turn: it cuts the middles of the longest texts, attachments or earlier messages.
 
-A turn is a message of the user with all that follows it up to the next one. Attachments are cut to one common
+A turn is a message of the user with all that follows it up to the next one; what stands before the first of
+them is a turn too. Attachments are cut to one common
 length: a shorter one stays whole. Cuts fall between paragraphs, lines or words where one is near, and never
 inside a character. A marker stands where text was cut.
 
@@ -155,7 +156,7 @@ class _Fitting:
         for index, message in enumerate(messages):
             if message.role in _SYSTEM_ROLES:
                 continue
-            if not turns or (message.role == "user" and _has_user(messages, turns[-1])):
+            if not turns or message.role == "user":
                 turns.append([])
             turns[-1].append(index)
         return turns[:-1] if self._answers_last else turns
@@ -224,10 +225,6 @@ class _Fitting:
                 told.append(Dropped(f"{cut.what} of {name}", n_tokens - left))
                 n_tokens = left
         return told
-
-
-def _has_user(messages: Sequence[Message], indices: Sequence[int]) -> bool:
-    return any(messages[index].role == "user" for index in indices)
 
 
 def _numbers(numbers: Sequence[int]) -> str:

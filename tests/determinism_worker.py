@@ -1,7 +1,8 @@
 """Run as a process of its own: answers prompts under one mode in several ways and prints what came out.
 
 One mode a process, because llama.cpp reads its kernel settings once. Arguments: MODEL MODE TYPE_OF_RUN…
-Output: one JSON line per way: {"way": …, "replies": {prompt index: [tokens, sha256 of all logits rows]}}.
+Output: one JSON line per way: {"way": …, "replies": {prompt index: [tokens, sha256 of all logits rows]},
+"cached": prompt tokens that were not evaluated again}.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ TEXTS = [
     "List of planets: Mercury, Venus,",
     "مرحبا كيف حالك",
     "The quick brown fox jumps over the lazy dog. " * 9,
+    # One beginning of some 200 tokens, copied from slot to slot where it is in memory.
+    *("A cat sat on a mat and saw a rat. " * 18 + end for end in ("Then", "But the dog", "Then", "")),
 ]
 
 
@@ -53,8 +56,8 @@ class RecordingEngine(Engine):
 
 def answer(
     model: LlamaModel, policy: Policy, n_threads: int, order: Sequence[int]
-) -> dict[int, tuple[list[int], str]]:
-    """Replies to TEXTS in this order of arrival; odd ones are sampled, even ones greedy."""
+) -> tuple[dict[int, tuple[list[int], str]], int]:
+    """Replies to TEXTS in this order of arrival; odd ones sampled, even ones greedy. And tokens cached."""
     context = ContextSpec(
         512, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, n_threads,
         policy.type_k, policy.type_v, policy.flash_attn,
@@ -65,14 +68,15 @@ def answer(
         sampling = SamplingParams(temperature=0.8) if i % 2 else SamplingParams()
         ids = tuple(model.vocab.tokenize(TEXTS[i].encode()))
         engine.submit(Request(str(i), ids, sampling, N_TOKENS, seed=i), 0.0)
-    replies = {}
+    replies, n_cached = {}, 0
     while not engine.idle:
         for event in engine.step():
             if isinstance(event, Finished):
                 digest = engine.hashes[event.request_id].hexdigest()
                 replies[int(event.request_id)] = (list(event.tokens), digest)
+                n_cached += event.usage.cached_tokens
     backend.close()
-    return replies
+    return replies, n_cached
 
 
 def main() -> None:
@@ -92,11 +96,13 @@ def main() -> None:
         if "alone" in rest:
             # Width as named, one request at a time: the other rows are dummies.
             replies: dict[int, tuple[list[int], str]] = {}
+            n_cached = 0
             for i in everyone:
-                replies |= answer(model, policy, threads, [i])
+                replies |= answer(model, policy, threads, [i])[0]
         else:
-            replies = answer(model, policy, threads, everyone[::-1] if "reversed" in rest else everyone)
-        print(json.dumps({"way": way, "replies": replies}), flush=True)
+            order = everyone[::-1] if "reversed" in rest else everyone
+            replies, n_cached = answer(model, policy, threads, order)
+        print(json.dumps({"way": way, "replies": replies, "cached": n_cached}), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,13 @@ pytestmark = pytest.mark.weights
 
 
 def _replies(model: Path, mode: str, *ways: str) -> dict[str, dict[str, list[object]]]:
+    """Replies by way. Ways with several requests at once share beginnings; this is checked too."""
     command = [sys.executable, "-m", "tests.determinism_worker", str(model), mode, *ways]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    return {line["way"]: line["replies"] for line in map(json.loads, done.stdout.splitlines())}
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for line in lines:
+        assert (line["cached"] >= 128 * 3) == ("alone" not in line["way"])
+    return {line["way"]: line["replies"] for line in lines}
 
 
 def test_canonical_replies_do_not_depend_on_neighbours_or_order(smollm2: Path) -> None:

@@ -110,6 +110,11 @@ def test_a_turn_holds_its_tool_calls() -> None:
     assert contents(result) == ["question 2", "answer 2", "and now?"]
 
 
+def test_a_greeting_before_the_first_question_is_a_turn() -> None:
+    result = fitted([Message("assistant", "hello"), TALK[-1]], [], None, n_tokens(TALK[-1:]), "drop-oldest")
+    assert (result.messages, [part.what for part in result.dropped]) == ((TALK[-1],), ["turn 1"])
+
+
 def test_a_system_message_in_the_middle_stays() -> None:
     talk = [*turn(1), Message("developer", "From now on: be kind."), *turn(2), TALK[-1]]
     result = fitted(talk, [], None, n_tokens(talk[2:3] + talk[-1:]), "drop-oldest")
@@ -238,8 +243,7 @@ def _told_turns(messages: Sequence[Message], what: str) -> list[Message]:
     for message in messages:
         if message.role in ("system", "developer"):
             continue
-        starts = message.role == "user" and any(m.role == "user" for m in (turns[-1] if turns else []))
-        if starts or not turns:
+        if not turns or message.role == "user":
             turns.append([])
         turns[-1].append(message)
     return [message for one in turns[numbers[0] - 1 : numbers[-1]] for message in one]

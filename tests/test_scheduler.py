@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infer_cli.engine.history import chunk_end
-from infer_cli.engine.scheduler import Scheduler, Sequence, Span, prompt_span
+from infer_cli.engine.scheduler import MAX_PREFILL_RUN, Scheduler, Sequence, Span, prompt_span
+
+
+def begin(scheduler: Scheduler[Any]) -> None:
+    """Begin what is next, with nothing reused, as the engine would."""
+    while (seq := scheduler.next_prefill()) is not None and not seq.begun:
+        seq.begun = True
 
 
 def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, int]) -> None:
     """Carry out one plan as the engine would, checking it on the way."""
     scheduler.admit()
+    begin(scheduler)
     plan = scheduler.plan()
     if plan.prefill is not None:
         call = plan.prefill
@@ -115,14 +125,40 @@ def test_first_come_first_served() -> None:
     for name in "abc":
         scheduler.submit(Sequence(name, prompt_span(3)))
     assert [seq.owner for seq in scheduler.admit()] == ["a", "b"]
+    begin(scheduler)
     plan = scheduler.plan()
     assert plan.prefill is not None
     assert plan.prefill.seq.owner == "a"
     scheduler.release(plan.prefill.seq)
     assert [(seq.owner, seq.slot) for seq in scheduler.admit()] == [("c", 0)]
+    begin(scheduler)
     after = scheduler.plan().prefill
     assert after is not None
     assert after.seq.owner == "b", "the one that waited longest is prefilled first"
+
+
+@pytest.mark.parametrize("chunk", [64, 512])
+def test_long_prompts_let_live_replies_have_their_row(chunk: int) -> None:
+    scheduler: Scheduler[str] = Scheduler(width=3, chunk=chunk)
+    live = Sequence("live", prompt_span(4))
+    for seq in (live, *(Sequence(name, prompt_span(1900)) for name in "ab")):
+        scheduler.submit(seq)
+    scheduler.admit()
+    runs: list[int] = []
+    run = 0
+    while True:
+        begin(scheduler)
+        plan = scheduler.plan()
+        if plan.prefill is None:
+            break
+        plan.prefill.seq.n_past = plan.prefill.end
+        run += plan.prefill.end - plan.prefill.start
+        if plan.decode is not None:
+            live.n_past += 1
+            runs, run = [*runs, run], 0
+    assert max(runs) < MAX_PREFILL_RUN + chunk
+    assert min(runs) >= min(MAX_PREFILL_RUN, 1900 % chunk)
+    assert sum(runs) + run == 4 + 2 * 1900
 
 
 def test_no_dummy_rows_where_a_state_cannot_forget_them() -> None:
@@ -132,7 +168,7 @@ def test_no_dummy_rows_where_a_state_cannot_forget_them() -> None:
         scheduler.submit(seq)
     scheduler.admit()
     for seq in sequences:
-        seq.n_past = 2
+        seq.begun, seq.n_past = True, 2
     scheduler.release(sequences[1])
     call = scheduler.plan().decode
     assert call is not None

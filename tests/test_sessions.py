@@ -150,8 +150,8 @@ def test_a_request_that_needs_the_slot_gets_it() -> None:
     engine, backend, _, _ = fake_engine()
     _, past = ask(engine, chat_prompt("hello"))
     assert backend.held(0)
-    ask(engine, chat_prompt("other"), session=None)
-    assert backend.held(0) == ()
+    other, _ = ask(engine, chat_prompt("other"), session=None)
+    assert backend.held(0) == chat_prompt("other") + other.tokens[:-1]
     assert ask(engine, (258, *chat_prompt("more")), past)[0].usage.cached_tokens == 0
 
 

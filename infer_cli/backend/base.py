@@ -129,6 +129,10 @@ class Backend(Protocol):
         """Forget positions >= p0 of a sequence. False where the memory can't (recurrent models)."""
         ...
 
+    def seq_cp(self, source: int, target: int) -> None:
+        """Let a sequence hold what another one holds, all of it, in place of its own."""
+        ...
+
     def abort(self) -> None:
         """Make the decode call now running, or the next, return ABORTED. Any thread."""
         ...

@@ -255,6 +255,12 @@ class LlamaBackend:
         self._check_seq(seq)
         return bool(self._L.llama_memory_seq_rm(self._memory, seq, p0, -1))
 
+    def seq_cp(self, source: int, target: int) -> None:
+        self._check_seq(source)
+        self._check_seq(target)
+        # Between streams llama.cpp copies whole buffers and aborts on a part (llama_kv_cache::seq_cp).
+        self._L.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
     def abort(self) -> None:
         self._abort_flag[0] = b"\x01"
 

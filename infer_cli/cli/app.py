@@ -16,9 +16,12 @@ from infer_cli.userconfig import config_path, read_config
 _COMMANDS = {
     "run": ("run", "run"),
     "chat": ("chat", "chat"),
+    "batch": ("batch", "batch"),
+    "merge": ("merge", "merge"),
     "replay": ("replay", "replay"),
     "tokens": ("tokens", "tokens"),
     "template": ("template", "app"),
+    "probe": ("probe", "probe"),
     "models": ("models", "app"),
     "records": ("records", "app"),
     "devices": ("devices", "devices"),

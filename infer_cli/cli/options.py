@@ -231,6 +231,10 @@ Private = Annotated[
         help="Record hashes only, not what was written: no replay then.",
     ),
 ]
+Continue = Annotated[
+    bool,
+    _option("-c", "--continue", env=None, panel=_PROMPT, help="Go on with the last conversation."),
+]
 NoRecord = Annotated[bool, _option("--no-record", env="NO_RECORD", panel=_OUTPUT, help="Record nothing.")]
 
 Fast = Annotated[
@@ -253,6 +257,12 @@ Ctx = Annotated[
         panel=_ENGINE,
         metavar="TOKENS|auto",
         help="Window (run: what is needed, chat: at most 8192).",
+    ),
+]
+Parallel = Annotated[
+    Optional[int],
+    _option(
+        "--parallel", env="PARALLEL", panel=_ENGINE, metavar="N", help="Replies computed side by side (16)."
     ),
 ]
 Threads = Annotated[
@@ -306,6 +316,15 @@ Overflow = Annotated[
 ShowContext = Annotated[
     bool,
     _option("--show-context", env=None, panel=_OUTPUT, help="What fills the window, before anything runs."),
+]
+NoSpeculation = Annotated[
+    bool,
+    _option(
+        "--no-speculation",
+        env="NO_SPECULATION",
+        panel=_ENGINE,
+        help="Guess no tokens ahead (--fast, --invariant): the reply is the same.",
+    ),
 ]
 Deadline = Annotated[
     Optional[str],

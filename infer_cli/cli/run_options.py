@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 256  # LLAMA_MAX_SEQ
 MAX_LOGPROBS = 1000
 
+PRIVATE_HINT = "a conversation whose turns are not kept can't be continued"
+
 Format = Literal["text", "json", "jsonl"]
 
 
@@ -43,7 +45,7 @@ class RunOptions:
     chat_template: str | None
     overflow: Policy
     sampling: Mapping[str, Given]
-    seed: int | None
+    seed: Given | None  # an int
     n_samples: int
     max_tokens: int
     stop: tuple[str, ...]
@@ -61,6 +63,7 @@ class RunOptions:
     no_record: bool
     engine: EngineOptions
     settings: tuple[Setting, ...]  # those that need no model to be known
+    flags: frozenset[str]  # parameters that were given by flag
 
 
 def check(given: Mapping[str, Given]) -> RunOptions:
@@ -86,6 +89,15 @@ def check(given: Mapping[str, Given]) -> RunOptions:
                        ("messages", "prompt_template")):  # fmt: skip
         if value(one) and value(other):
             raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
+    if value("continue_"):
+        for name in ("messages", "tools", "raw", "private", "show_context"):
+            if value(name):
+                hint = PRIVATE_HINT if name == "private" else ""
+                raise UsageError(f"--continue and {given[name].origin} exclude each other", hint)
+        if "overflow" in given and given["overflow"].by_flag:
+            raise UsageError(
+                "--continue and --overflow exclude each other", "a conversation drops its oldest turns"
+            )
     if value("parse_special") and not value("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
     if value("logprobs") is not None and not (value("json") or value("jsonl")):
@@ -100,18 +112,18 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raise UsageError("--stop: a stop string is empty")
 
     # Before a model is loaded, perhaps downloaded:
-    for name in (*texts("file"), text("messages"), text("tools"), text("chat_template")):
-        if name not in (None, "-") and not os.path.exists(name):
-            raise UsageError(f"no file {name}")
+    others = (text("messages"), text("tools"), text("chat_template"))
+    for path in (*texts("file"), *(other for other in others if other is not None)):
+        if path != "-" and not os.path.exists(path):
+            raise UsageError(f"no file {path}")
     if not (value("prompt") or value("file") or value("messages")) and _nothing_piped():
         raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
 
     engine, engine_settings = engine_options(given)
     max_tokens = number("max_tokens", MAX_TOKENS, 1, 2**31 - 1)
     n_samples = number("samples", 1, 1, MAX_SAMPLES)
-    seed = None
-    if "seed" in given:
-        seed = check_seed(int(str(given["seed"].value)), given["seed"].origin)
+    if n_samples > 1 and value("continue_"):
+        raise UsageError("--continue and --samples exclude each other", "a conversation has one reply a turn")
     if n_samples > 1 and "temperature" not in given:
         raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
 
@@ -119,6 +131,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         return Setting(name, used, given[name].origin if name in given else "default")
 
     deadline = text("deadline")
+    template_variables = () if value("prompt_template") else texts("var")
     return RunOptions(
         model=text("model"),
         offline=bool(value("offline")),
@@ -134,7 +147,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         chat_template=text("chat_template"),
         overflow=overflow,
         sampling=_sampled(given, texts("set_")),
-        seed=seed,
+        seed=seed_of(given),
         n_samples=n_samples,
         max_tokens=max_tokens,
         stop=texts("stop"),
@@ -158,7 +171,9 @@ def check(given: Mapping[str, Given]) -> RunOptions:
             setting("stop", list(texts("stop"))),
             setting("deadline", deadline),
             setting("overflow", overflow),
+            *template_settings(given, text("chat_template"), template_variables),
         ),
+        flags=flags_of(given),
     )
 
 
@@ -172,6 +187,31 @@ def _overflow(given: Mapping[str, Given]) -> Policy:
         if policy == name:
             return policy
     raise UsageError(f"{given['overflow'].origin} {name!r} is not one of {', '.join(POLICIES)}")
+
+
+def template_settings(
+    given: Mapping[str, Given], template: str | None, pairs: tuple[str, ...]
+) -> list[Setting]:
+    """A chat template of the user's own and its variables, where there are any."""
+    found = []
+    if template is not None:
+        found.append(Setting("chat_template", os.path.abspath(template), given["chat_template"].origin))
+    if pairs:
+        found.append(Setting("var", list(pairs), given["var"].origin))
+    return found
+
+
+def seed_of(given: Mapping[str, Given]) -> Given | None:
+    """The seed that was given. Raises UsageError."""
+    if "seed" not in given:
+        return None
+    value, origin = given["seed"]
+    return Given(check_seed(int(str(value)), origin), origin)
+
+
+def flags_of(given: Mapping[str, Given]) -> frozenset[str]:
+    """Names of the parameters that were given by flag."""
+    return frozenset(name for name, value in given.items() if value.by_flag)
 
 
 _SAMPLING_FLAGS = (

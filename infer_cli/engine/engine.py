@@ -1,6 +1,6 @@
 """Turns requests into tokens: one `step` at a time, single-threaded, no I/O, the clock passed in.
 
-Read `Engine.step` first: expire, admit, plan, prefill, decode.
+Read `Engine.step` first: expire, admit, begin, plan, prefill, decode.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
 from infer_cli.engine import history
+from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.policy import Policy
 from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence, Span, prompt_span
 from infer_cli.textstream import StopMatcher
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Flags, Floats, Ints
 
 DUMMY_TOKEN = 0
+MIN_COPIED = 16  # tokens, and 1/128 of the window: a copy moves a whole slot's memory, as much as they cost
 
 T = TypeVar("T")
 
@@ -52,6 +54,7 @@ class Running:
     first_token: float | None = None
     last_token: float | None = None
     n_cached: int = 0
+    lookup: PromptLookup | None = None  # where speculation is allowed
     tokens: list[int] = field(default_factory=list)
     text: bytearray = field(default_factory=bytearray)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
@@ -75,6 +78,9 @@ class Running:
 class Engine:
     """Continuous batching over one backend. Every submitted request gets exactly one `Finished`.
 
+    A prompt begins with what its slot or another one holds already, as far as that was evaluated in the
+    shapes that the policy wants: neighbours with the same beginning compute it once.
+
     `window` is the most tokens that a prompt and its reply may fill: the backend may round its own up.
     `load_s` is the time the model took to load, in seconds: it only passes into each reply's timings.
     """
@@ -96,8 +102,11 @@ class Engine:
             policy.width, policy.chunk, policy.fixed_width, policy.min_rows, policy.fill_holes
         )
         self._sequences: dict[str, Sequence[Running]] = {}
-        self._residents: dict[int, tuple[str, tuple[Segment, ...]]] = {}  # by slot: session, what it holds
+        # What the slots hold that no begun sequence advances: replies that have ended.
+        self._residents: dict[int, tuple[Segment, ...]] = {}
+        self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
+        self._costs = StepCosts()
 
     @property
     def idle(self) -> bool:
@@ -148,6 +157,7 @@ class Engine:
         """Advance everything by one prefill chunk and one token each."""
         events = self._end_expired()
         self._admit()
+        self._begin()
         plan = self._scheduler.plan()
         if plan.prefill is not None:
             events += self._prefill(plan.prefill)
@@ -180,16 +190,29 @@ class Engine:
                 if params.penalized:
                     for token in running.ids:
                         running.sampler.accept(token)
-            seq.n_past = running.n_cached = self._reuse(seq)
+            if self._policy.speculates:
+                running.lookup = PromptLookup(running.ids)
+
+    def _begin(self) -> None:
+        """Let the prompt whose turn has come begin with what is in memory by now."""
+        while (seq := self._scheduler.next_prefill()) is not None and not seq.begun:
+            seq.n_past = seq.owner.n_cached = self._reuse(seq)
+            seq.begun = True
 
     def _reuse(self, seq: Sequence[Running]) -> int:
-        """Cut what the slot holds down to what begins this request; how many tokens that is."""
-        session, held = self._residents.pop(seq.slot, (None, ()))
-        if session is not None and session == seq.session:
-            chunk = self._policy.chunk if self._policy.fixed_width else None
-            n = history.reusable(held, seq.owner.wanted, chunk)
-            if n and self._backend.seq_rm(seq.slot, n):
-                return n
+        """Put into the slot the most that begins this request and is in memory; how many tokens that is."""
+        chunk = self._policy.chunk if self._policy.fixed_width else None
+        wanted = seq.owner.wanted
+        best, source = history.reusable(self._residents.pop(seq.slot, ()), wanted, chunk), seq.slot
+        if self._policy.fill_holes:  # else a state that can't be cut
+            for slot in range(self._policy.width):
+                n = 0 if slot == seq.slot else history.reusable(self._held(slot), wanted, chunk)
+                if n >= best + self._min_copied:
+                    best, source = n, slot
+        if source != seq.slot:
+            self._backend.seq_cp(source, seq.slot)
+        if best and self._backend.seq_rm(seq.slot, best):
+            return best
         self._backend.seq_rm(seq.slot, 0)
         return 0
 
@@ -229,12 +252,14 @@ class Engine:
         return slots, [self._length(other) for other in slots]
 
     def _decode(self, call: DecodeCall[Running]) -> list[Event]:
+        if self._policy.speculates and (n_drafted := self._draft_length(call.live)):
+            return self._decode_ahead(call.live, n_drafted)
         n = len(call.rows)
         tokens = [DUMMY_TOKEN if seq is None else seq.owner.id_at(seq.n_past) for _slot, seq in call.rows]
         positions = [self._length(slot) if seq is None else seq.n_past for slot, seq in call.rows]
         slots = [slot for slot, _seq in call.rows]
         # Dummies ask for logits too: otherwise the output head would see fewer rows.
-        status = self._backend.decode(tokens, positions, slots, [True] * n)
+        status = self._timed_decode(tokens, positions, slots)
         for slot, seq in call.rows:
             if seq is None:
                 self._backend.seq_rm(slot, self._length(slot))
@@ -253,6 +278,60 @@ class Engine:
                 events += self._commit(seq, row, likeliest[row], logits)
         return events
 
+    def _timed_decode(self, tokens: Ints, positions: Ints, slots: Ints) -> DecodeStatus:
+        """A decode call with logits for every row."""
+        n = len(tokens)
+        if not self._policy.speculates:
+            return self._backend.decode(tokens, positions, slots, [True] * n)
+        start = self._clock()
+        status = self._backend.decode(tokens, positions, slots, [True] * n)
+        self._costs.note(n, self._clock() - start)
+        return status
+
+    def _draft_length(self, live: list[Sequence[Running]]) -> int:
+        """Tokens to guess in this step, for each live sequence; 0 where guessing does not pay or can't be."""
+        if [seq.slot for seq in live] != list(range(len(live))):  # llama.cpp would cut the batch at a hole
+            return 0
+        lookups = [seq.owner.lookup for seq in live if seq.owner.lookup is not None]
+        room = [
+            min(
+                self._window - seq.owner.n_total,
+                seq.owner.request.max_tokens - len(seq.owner.tokens) - 1,
+            )
+            for seq in live
+        ]
+        return draft_length(lookups, self._costs, min(room)) if len(lookups) == len(live) else 0
+
+    def _decode_ahead(self, live: list[Sequence[Running]], n_drafted: int) -> list[Event]:
+        """A decode call with guessed tokens after each sequence's own; as many are kept as were right.
+
+        All sequences have equally many rows: llama.cpp would split the call into such parts otherwise.
+        """
+        drafts: list[list[int]] = []
+        for seq in live:
+            own = seq.owner.id_at(seq.n_past)
+            assert seq.owner.lookup is not None
+            drafts.append([own, *(seq.owner.lookup.draft(n_drafted) or [own] * n_drafted)])
+        n = 1 + n_drafted
+        tokens = [token for draft in drafts for token in draft]
+        positions = [position for seq in live for position in range(seq.n_past, seq.n_past + n)]
+        slots = [seq.slot for seq in live for _ in range(n)]
+        status = self._timed_decode(tokens, positions, slots)
+        if status is not DecodeStatus.OK:
+            return self._recover(live, status)
+        logits = self._backend.logits(len(tokens))
+        likeliest: list[int] = logits.argmax(axis=1).tolist()
+        events: list[Event] = []
+        for i, (seq, draft) in enumerate(zip(live, drafts, strict=True)):
+            slot, running = seq.slot, seq.owner
+            for row in range(i * n, (i + 1) * n):
+                seq.n_past += 1
+                events += self._commit(seq, row, likeliest[row], logits)
+                if seq.slot < 0 or draft[row - i * n + 1 :][:1] != running.tokens[-1:]:
+                    break
+            self._backend.seq_rm(slot, self._length(slot))
+        return events
+
     def _commit(self, seq: Sequence[Running], row: int, likeliest: int, logits: Floats) -> list[Event]:
         """Choose a token from output row `row`, then see whether the reply goes on."""
         running, vocab = seq.owner, self._backend.vocab
@@ -263,6 +342,8 @@ class Engine:
         if running.first_token is None:
             running.first_token = now
         running.tokens.append(token)
+        if running.lookup is not None:
+            running.lookup.append(token)
         logprobs = None
         if running.request.n_logprobs is not None:
             logprobs = token_logprobs(logits[row], token, running.request.n_logprobs)
@@ -290,12 +371,14 @@ class Engine:
             reason = "stop_string"
         if running.sampler is not None:
             running.sampler.close()
-        keep = seq.slot >= 0 and seq.session is not None and seq.n_past > 0 and reason != "error"
-        if keep:
-            assert seq.session is not None
-            self._residents[seq.slot] = (seq.session, running.evaluated(seq.n_past))
-        elif seq.slot >= 0:
-            self._backend.seq_rm(seq.slot, 0)
+        keep = False
+        if seq.begun:
+            keep = seq.session is not None and seq.n_past > 0 and reason != "error"
+            # A state that can't be cut serves its own session only, and a dummy row would spoil it.
+            if keep or (self._policy.fill_holes and reason != "error"):
+                self._residents[seq.slot] = running.evaluated(seq.n_past)
+            else:
+                self._backend.seq_rm(seq.slot, 0)
         self._scheduler.release(seq, keep=keep)
         del self._sequences[request.id]
         return Finished(
@@ -333,9 +416,16 @@ class Engine:
     def _length(self, slot: int) -> int:
         """Tokens that a slot's sequence holds."""
         seq = self._scheduler.slots[slot] if slot < self._policy.width else None
-        if seq is not None:
+        if seq is not None and seq.begun:
             return seq.n_past
-        return history.length(self._residents[slot][1]) if slot in self._residents else 0
+        return history.length(self._residents.get(slot, ()))
+
+    def _held(self, slot: int) -> tuple[Segment, ...]:
+        """What a slot's sequence has evaluated."""
+        seq = self._scheduler.slots[slot]
+        if seq is not None and seq.begun:
+            return seq.owner.evaluated(seq.n_past)
+        return self._residents.get(slot, ())
 
     def _forget_unplanned(self) -> None:
         """Bring every sequence back to the length that we count: dummies and half-done calls go."""

@@ -1,8 +1,10 @@
 """Which rows the next step evaluates. Pure Python: no model, no clock, no I/O.
 
 A step is at most one prefill call (one prompt's next chunk) and one decode call (a row for each live
-reply). Slots are sequence ids; rows go in ascending slot order; a call's slots are consecutive from 0,
-holes filled by dummy rows, because llama.cpp splits a batch at a gap and so changes its shape.
+reply). While slots still wait for their prompt, steps are prefill calls only, up to `MAX_PREFILL_RUN` prompt
+tokens: then the live replies get their row. Slots are sequence ids; rows go in ascending slot order; a
+call's slots are consecutive from 0, holes filled by dummy rows, because llama.cpp splits a batch at a gap
+and so changes its shape.
 
 A sequence is spans of prompt and of tokens decoded before, in any order, then its reply. Decoded tokens take
 part in decode calls as rows of a live reply do. What a session has evaluated may stay in its slot (`kept`)
@@ -17,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from infer_cli.engine.history import chunk_end
+
+MAX_PREFILL_RUN = 512  # prompt tokens between two decode calls: fewer than this and one chunk
 
 T = TypeVar("T")
 
@@ -38,7 +42,8 @@ def prompt_span(n_tokens: int) -> tuple[Span, ...]:
 class Sequence(Generic[T]):
     """One request's place in the schedule.
 
-    `n_past` counts the tokens evaluated, `spans` are those before its reply.
+    `n_past` counts the tokens evaluated, `spans` are those before its reply. `begun`: its turn has come, and
+    what could be reused is in its slot.
     """
 
     owner: T
@@ -46,6 +51,7 @@ class Sequence(Generic[T]):
     session: str | None = None
     slot: int = -1
     n_past: int = 0
+    begun: bool = False
 
     @property
     def n_prompt(self) -> int:
@@ -63,7 +69,7 @@ class Sequence(Generic[T]):
     @property
     def decodes(self) -> bool:
         """Whether the next token takes a decode row."""
-        return self.prefilled or self.span.decoded
+        return self.begun and (self.prefilled or self.span.decoded)
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ class Scheduler(Generic[T]):
     def __post_init__(self) -> None:
         self.slots = [None] * self.width
         self._prefilling: deque[Sequence[T]] = deque()
+        self._prefill_run = 0
 
     def submit(self, seq: Sequence[T]) -> None:
         self.waiting.append(seq)
@@ -166,17 +173,30 @@ class Scheduler(Generic[T]):
         unused = [slot for slot in free if slot not in self.kept.values()]
         return unused[0] if unused else self.kept.pop(next(iter(self.kept)))
 
-    def plan(self) -> Plan[T]:
-        """The next step's calls. The caller advances `n_past` of what was evaluated."""
+    def next_prefill(self) -> Sequence[T] | None:
+        """The sequence that begins next, or whose prompt is evaluated next. What is to begin has to, by the
+        caller's hand, before a plan."""
         while self._prefilling and self._prefilling[0].prefilled:
             self._prefilling.popleft()
-        prefill = None
-        seq = next((seq for seq in self._prefilling if not seq.decodes), None)
-        if seq is not None:
-            start, end, _ = seq.span
-            stop = start + chunk_end(seq.n_past - start, end - start, self.chunk)
-            prefill = PrefillCall(seq, seq.n_past, stop)
-        return Plan(prefill, self._decode_call())
+        return next((seq for seq in self._prefilling if not seq.decodes), None)
+
+    def plan(self) -> Plan[T]:
+        """The next step's calls. The caller advances `n_past` of what was evaluated."""
+        prefill = self._prefill_call()
+        decode = self._decode_call()
+        if prefill is not None and decode is not None:
+            self._prefill_run += prefill.end - prefill.start
+            if self._prefill_run < MAX_PREFILL_RUN:
+                return Plan(prefill)
+        self._prefill_run = 0
+        return Plan(prefill, decode)
+
+    def _prefill_call(self) -> PrefillCall[T] | None:
+        seq = self.next_prefill()
+        if seq is None:
+            return None
+        start, end, _ = seq.span
+        return PrefillCall(seq, seq.n_past, start + chunk_end(seq.n_past - start, end - start, self.chunk))
 
     def _decode_call(self) -> DecodeCall[T] | None:
         live = [seq if seq is not None and seq.decodes else None for seq in self.slots]

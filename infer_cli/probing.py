@@ -1,0 +1,264 @@
+"""Does a mode keep its promise for this model, on this build and machine? The same requests are answered in
+several ways, in one process and one mode, and compared byte by byte, logits too.
+
+Knows no command line. One mode a process: llama.cpp reads its kernel settings once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from infer_cli.engine.engine import Engine
+from infer_cli.engine.policy import Policy
+from infer_cli.fingerprint import fingerprint
+from infer_cli.types import Event, Finished, Request, SamplingParams
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Backend, Floats, Vocab
+    from infer_cli.backend.spec import ContextSpec
+    from infer_cli.engine.scheduler import Sequence as Row
+    from infer_cli.loading import Loading
+
+WIDTH = 16  # of a job; also the most at once
+WINDOW = 512
+SAMPLED = SamplingParams(temperature=0.8)  # every other request; the rest is greedy
+PRICE_PROMPT = 256  # tokens
+PRICE_STEPS = 48
+PRICE_ROUNDS = 3
+
+_TEXTS = (
+    "The capital of France is",
+    "Once upon a time there was a small model that",
+    "def fibonacci(n):\n    ",
+    "In the beginning " * 20,
+    "List of planets: Mercury, Venus,",
+    "مرحبا كيف حالك اليوم",
+    "The quick brown fox jumps over the lazy dog. " * 9,
+    "今天天气很好，我们去",
+    # One beginning of more than two chunks: copied from slot to slot where it is in memory.
+    *("A cat sat on a mat and saw a rat. " * 14 + end for end in ("Then", "But the dog", "Then the", "")),
+    "1 2 3 4 5 6 7",
+    "Q: What is the boiling point of water?\nA:",
+    "🙂 means",
+    "a",
+)
+
+
+class Way(NamedTuple):
+    """How the requests are answered. `live`: at once; `chunk`: another than the policy's; `guesses`:
+    where the policy speculates."""
+
+    name: str
+    width: int
+    live: int
+    shuffled: bool = False
+    twice: bool = False  # the second time, prompts begin with what is in memory
+    chunk: int | None = None
+    guesses: bool = True
+    threads: int | None = None
+
+
+class Answer(NamedTuple):
+    tokens: tuple[int, ...]
+    logits: str  # sha256 over every row that a token was chosen from
+
+
+class Tally(NamedTuple):
+    """Replies that are equal to the first way's."""
+
+    way: str
+    n: int
+    same_tokens: int
+    same_logits: int
+
+    @property
+    def holds(self) -> bool:
+        return self.n == self.same_tokens == self.same_logits
+
+
+def ways_of(policy: Policy, threads: int) -> list[Way]:
+    """The ways in which a mode's replies have to be the same; the first is what the others are held to.
+
+    Canonical shapes have a fixed width and thread count; invariant ones are free in both, and in the chunks.
+    """
+    if policy.mode == "canonical":
+        return [
+            Way("16 at once", WIDTH, WIDTH),
+            Way("alone", WIDTH, 1),
+            Way("2 at once", WIDTH, 2),
+            Way("7 at once", WIDTH, 7),
+            Way("shuffled", WIDTH, WIDTH, shuffled=True),
+            Way("from cache", WIDTH, WIDTH, twice=True),
+        ]
+    other = 1 if threads > 1 else 2
+    return [
+        Way("16 at once", WIDTH, WIDTH),
+        Way("alone", 1, 1),
+        Way("batch of 2", 2, 2),
+        Way("batch of 7", 7, 7),
+        Way("shuffled", WIDTH, WIDTH, shuffled=True),
+        Way("chunks of 64", 1, 1, chunk=64),
+        Way("chunks of 5", 7, 7, chunk=5),
+        Way("from cache", WIDTH, WIDTH, twice=True),
+        Way("no guessing", 1, 1, guesses=False),
+        Way(f"{other} thread{'s' if other > 1 else ''}", WIDTH, WIDTH, threads=other),
+    ]
+
+
+class Probe:
+    """Answers requests over one loaded model. `alter` changes each context, to break what a policy keeps."""
+
+    def __init__(
+        self,
+        loading: Loading,
+        threads: int,
+        n_requests: int,
+        n_tokens: int,
+        alter: Callable[[ContextSpec], ContextSpec] = lambda context: context,
+    ) -> None:
+        self._loading, self._threads, self._alter = loading, threads, alter
+        vocab = loading.vocab()
+        self._requests = list(_requests(vocab, n_requests, n_tokens))
+        self._filler = vocab.tokenize(("In the beginning there was a word. " * 100).encode())
+
+    def run(self, on_way: Callable[[str], None], *, all_ways: bool = True) -> dict[str, object]:
+        """All ways of the mode and what it costs, or the first way only: its replies are the `reference`.
+
+        `on_way` is told what is done next. JSON values.
+        """
+        policy = self._loading.policy
+        first, *rest = ways_of(policy, self._threads)
+        on_way(first.name)
+        reference = self.answers(first)
+        replies = {str(i): list(answer) for i, answer in reference.items()}
+        if not all_ways:
+            return {"reference": replies}
+        tallies = []
+        for way in rest:
+            on_way(way.name)
+            tallies.append(compare(way.name, reference, self.answers(way)))
+        on_way("speed")
+        facts = self._loading.facts(policy, self._loading.context(policy, WINDOW))
+        return {
+            "mode": policy.mode,
+            "promise": policy.promise,
+            "weaker_because": policy.weaker_because,
+            "holds": all(tally.holds for tally in tallies),
+            "ways": [tally._asdict() for tally in tallies],
+            "reference": replies,
+            "speed": self._speed(),
+            "facts": facts,
+            "fingerprint": fingerprint(facts),
+        }
+
+    def answers(self, way: Way) -> dict[int, Answer]:
+        """Replies by number of the request."""
+        policy = self._loading.choose_policy(way.width)
+        if way.chunk is not None:
+            policy = policy._replace(chunk=way.chunk)
+        if not way.guesses:
+            policy = policy._replace(speculates=False)
+        context = self._loading.context(policy, WINDOW)
+        if way.threads is not None:
+            context = context._replace(n_threads=way.threads)
+        backend = self._loading.open(self._alter(context))
+        try:
+            engine = _HashingEngine(backend, policy, time.perf_counter, WINDOW)
+            order = list(range(len(self._requests)))
+            if way.shuffled:
+                random.Random(1).shuffle(order)
+            found: dict[int, Answer] = {}
+            for _ in range(2 if way.twice else 1):
+                found = engine.answer([self._requests[i] for i in order], way.live)
+            return found
+        finally:
+            backend.close()
+
+    def _speed(self) -> dict[str, float]:
+        """Tokens a second, medians: reading a prompt, writing alone, writing `WIDTH` replies at once."""
+        prefill, decode, batch = [], [], []
+        for _ in range(PRICE_ROUNDS):
+            one = self._timed(1)
+            prefill.append(PRICE_PROMPT / one[0])
+            decode.append(PRICE_STEPS / one[1])
+            batch.append(PRICE_STEPS * WIDTH / self._timed(WIDTH)[1])
+        return {"prefill_tps": median(prefill), "decode_tps": median(decode), "batch_tps": median(batch)}
+
+    def _timed(self, width: int) -> tuple[float, float]:
+        """Seconds of `width` prompts, and of the steps after them."""
+        policy = self._loading.choose_policy(width)
+        backend = self._loading.open(self._loading.context(policy, WINDOW))
+        try:
+            engine = Engine(backend, policy, time.perf_counter, WINDOW)
+            n_prompt = PRICE_PROMPT if width == 1 else 4
+            for i in range(width):
+                ids = tuple(self._filler[i : i + n_prompt])
+                engine.submit(Request(str(i), ids, SamplingParams(), PRICE_STEPS + 1), 0.0)
+            start = time.perf_counter()
+            engine.step()
+            while engine.prefilling:
+                engine.step()
+            middle = time.perf_counter()
+            while not engine.idle:
+                engine.step()
+            return middle - start, time.perf_counter() - middle
+        finally:
+            backend.close()
+
+
+def compare(way: str, reference: Mapping[int, Answer], answers: Mapping[int, Answer]) -> Tally:
+    pairs = [(reference[i], answers[i]) for i in reference]
+    return Tally(
+        way,
+        len(pairs),
+        sum(one.tokens == other.tokens for one, other in pairs),
+        sum(one.logits == other.logits for one, other in pairs),
+    )
+
+
+def _requests(vocab: Vocab, n: int, n_tokens: int) -> Iterator[Request]:
+    for i in range(n):
+        text = _TEXTS[i % len(_TEXTS)]
+        if i >= len(_TEXTS):
+            text += f" {i}"
+        ids = tuple(vocab.tokenize(text.encode()))
+        if vocab.add_bos and vocab.bos is not None:
+            ids = (vocab.bos, *ids)
+        yield Request(
+            str(i), ids, SAMPLED if i % 2 else SamplingParams(), n_tokens, seed=i if i % 2 else None
+        )
+
+
+class _HashingEngine(Engine):
+    """Hashes each row of logits that a token is chosen from."""
+
+    def __init__(self, backend: Backend, policy: Policy, clock: Callable[[], float], window: int) -> None:
+        super().__init__(backend, policy, clock, window)
+        self._hashes: dict[str, Any] = {}
+
+    def answer(self, requests: Sequence[Request], live: int) -> dict[int, Answer]:
+        """Answer requests in this order, `live` at once."""
+        self._hashes.clear()
+        waiting = list(reversed(requests))
+        found: dict[int, Answer] = {}
+        n_live = 0
+        while waiting or n_live:
+            while waiting and n_live < live:
+                self.submit(waiting.pop(), 0.0)
+                n_live += 1
+            for event in self.step():
+                if isinstance(event, Finished):
+                    n_live -= 1
+                    digest = self._hashes[event.request_id].hexdigest()
+                    found[int(event.request_id)] = Answer(event.tokens, digest)
+        return found
+
+    def _commit(self, seq: Row[Any], row: int, likeliest: int, logits: Floats) -> list[Event]:
+        name = seq.owner.request.id
+        self._hashes.setdefault(name, hashlib.sha256()).update(logits[row].tobytes())
+        return super()._commit(seq, row, likeliest, logits)

@@ -1,0 +1,42 @@
+"""Run as a process of its own: probes a mode whose policy is broken on purpose. Arguments: MODEL MODE HOW.
+
+Prints one JSON line: {"holds": …, "ways": …}. HOW is "no" (as it is), "unified" or "holes".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from infer_cli.backend.spec import ContextSpec
+from infer_cli.engine.policy import Policy
+from infer_cli.loading import EngineOptions, Loading
+from infer_cli.probing import WIDTH, Probe
+
+
+class HoledLoading(Loading):
+    """Leaves the rows of idle slots out."""
+
+    def choose_policy(self, width: int) -> Policy:
+        return super().choose_policy(width)._replace(fill_holes=False)
+
+
+def unified(context: ContextSpec) -> ContextSpec:
+    """All sequences in one buffer, so that cells are freed and taken in any order."""
+    return context._replace(kv_unified=True)
+
+
+def main() -> None:
+    model, mode, how = sys.argv[1:]
+    options = EngineOptions(threads=2, mode=mode)  # type: ignore[arg-type]
+    kind = HoledLoading if how == "holes" else Loading
+    loading = kind(Path(model), options, WIDTH, os.open(os.devnull, os.O_WRONLY))
+    probe = Probe(loading, 2, 12, 12, unified if how == "unified" else lambda context: context)
+    result = probe.run(lambda way: None)
+    print(json.dumps({"holds": result["holds"], "ways": result["ways"]}))
+
+
+if __name__ == "__main__":
+    main()
