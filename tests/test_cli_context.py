@@ -155,3 +155,8 @@ def test_the_bar_is_as_wide_as_the_window(n_prompt: int) -> None:
 def test_control_sequences_in_a_name_are_not_shown() -> None:
     lines = _lines(Budget(100, 10, (Part("a\x1b[2J", 5),)), bar=True, coloured=False)
     assert "\x1b" not in "\n".join(lines)
+
+
+@pytest.mark.parametrize("flag", [("--overflow", "keep-ends"), ("--show-context",), ("--tools", "-")])
+def test_a_conversation_that_goes_on_has_its_own_way(flag: tuple[str, ...]) -> None:
+    one_error_line(infer("run", "-m", "fake", "--continue", "hi", *flag), 2, "--continue", flag[0])
