@@ -9,7 +9,7 @@ are system messages, the last message of the user and what follows it, and the c
 
 A turn is a message of the user with all that follows it up to the next one; what stands before the first of
 them is a turn too. Texts are cut to one common length: a shorter one stays whole. Cuts fall between
-paragraphs, lines or words where one is near, and never inside a character. A marker stands where text was cut.
+paragraphs, lines or words where one is near, never inside a character, and a marker stands where they were.
 
 It knows no engine, no tokenizer and no command line: tokens are counted by a function.
 """
