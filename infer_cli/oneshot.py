@@ -50,6 +50,7 @@ class Job:
     tag_tokens: Mapping[int, bytes] = field(default_factory=dict)
     history: tuple[Segment, ...] = ()
     session: str | None = None
+    truncation: dict[str, object] | None = None  # what was cut from the prompt
 
     def seed(self, sample: int) -> int | None:
         return None if self.run_seed is None else sample_seed(self.run_seed, sample)
@@ -191,5 +192,6 @@ class OneShot:
             params=dict(job.params),
             model=model,
             engine=engine,
+            truncation=job.truncation,
             error={"code": int(ExitStatus.UNEXPECTED), "message": end.error} if failed else None,
         )

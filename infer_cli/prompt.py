@@ -103,13 +103,27 @@ def parse_messages(data: bytes) -> list[Message]:
 
     Keys beside `role` and `content` are kept in `Message.extra`. Raises UsageError naming message and field.
     """
-    text = decode_input(data, "the list of messages")
+    return messages_from(_json_of(data, "the list of messages"))
+
+
+def parse_tools(data: bytes) -> list[dict[str, object]]:
+    """Tools from JSON: a list of objects, whose form is the template's business. Raises UsageError."""
+    value = _json_of(data, "the list of tools")
+    if not isinstance(value, list):
+        raise UsageError(f"the tools are {_kind(value)}, not a list", 'Give [{"type": "function", …}].')
+    for index, tool in enumerate(value):
+        if not isinstance(tool, dict):
+            raise UsageError(f"tools[{index}] is {_kind(tool)}, not an object")
+    return value
+
+
+def _json_of(data: bytes, what: str) -> object:
+    text = decode_input(data, what)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UsageError(f"the list of messages is not JSON: {reason}") from error
-    return messages_from(value)
+        raise UsageError(f"{what} is not JSON: {reason}") from error
 
 
 def messages_from(value: object) -> list[Message]:

@@ -66,8 +66,32 @@ class ChatTemplate:
         """The conversation as the model's own text. `variables` are further names the template may read.
 
         Raises UsageError where the template refuses the conversation (`raise_exception`), leaves the system
-        message out or a variable has a reserved name; ModelInvalid where it fails.
+        message or the tools out or a variable has a reserved name; ModelInvalid where it fails.
         """
+        standard = self._standard(add_generation_prompt, variables, tools)
+        text = self._render(messages, standard, variables)
+        self._check_system(messages, text, standard, variables)
+        self._check_tools(messages, text, standard, variables)
+        return text
+
+    def text(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, object] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+    ) -> str:
+        """As `render`, whether or not the template leaves something out."""
+        return self._render(messages, self._standard(add_generation_prompt, variables, tools), variables)
+
+    def _standard(
+        self,
+        add_generation_prompt: bool,
+        variables: Mapping[str, object] | None,
+        tools: Sequence[Mapping[str, object]] | None,
+    ) -> dict[str, object]:
+        """What every template is given beside the messages."""
         standard: dict[str, object] = {
             "tools": tools,
             "add_generation_prompt": add_generation_prompt,
@@ -80,9 +104,7 @@ class ChatTemplate:
                     f"the template variable {name!r} is set by infer itself",
                     "Choose another name, or leave it out.",
                 )
-        text = self._render(messages, standard, variables)
-        self._check_system(messages, text, standard, variables)
-        return text
+        return standard
 
     def _render(
         self,
@@ -122,6 +144,26 @@ class ChatTemplate:
                     f"the model's chat template ignores the {message.role} message",
                     "Put its text into the prompt, or give another template with --chat-template.",
                 )
+
+    def _check_tools(
+        self,
+        messages: Sequence[Message],
+        text: str,
+        standard: Mapping[str, object],
+        variables: Mapping[str, object] | None,
+    ) -> None:
+        """Tools that have no effect on the prompt are an error too."""
+        if not standard["tools"]:
+            return
+        try:
+            without = self._render(messages, {**standard, "tools": None}, variables)
+        except (UsageError, ModelInvalid):  # a template that needs tools does not ignore them
+            return
+        if without == text:
+            raise UsageError(
+                "the model's chat template ignores the tools",
+                "Leave them out, or give another template with --chat-template.",
+            )
 
 
 def _invalid(error: TemplateFailed) -> ModelInvalid:

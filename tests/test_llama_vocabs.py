@@ -1,18 +1,13 @@
 """Every vocabulary that llama.cpp tests itself with: its expected ids, and ours on real text.
 
-The files are in the sdist of llama-cpp-python. `INFER_TEST_SDIST` names its unpacked directory; without it
-the sdist is downloaded once, as pip is configured to. The real text is found through `INFER_TEST_DATA`,
-without it in `../shared/data` beside the checkout.
+The files are in the sdist of llama-cpp-python (`tests.sdist`). The real text is found through
+`INFER_TEST_DATA`, without it in `../shared/data` beside the checkout.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tarfile
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,6 +17,7 @@ from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.gguf import read_header
 from infer_cli.tokenizer import exact_tokenizer
+from tests.sdist import models_dir
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(600)]
 
@@ -48,7 +44,6 @@ VOCABULARIES = {
     "starcoder": True,
 }
 _SEPARATOR = b"\n__ggml_vocab_test__\n"
-_SDIST = os.environ.get("INFER_TEST_SDIST")
 _DATA = Path(os.environ.get("INFER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 _TEXTS = {
     name: path
@@ -66,34 +61,7 @@ if len(_TEXTS) < 3:
 @pytest.fixture(scope="session")
 def vocab_dir(request: pytest.FixtureRequest) -> Path:
     """Where ggml-vocab-*.gguf, .inp and .out are."""
-    if _SDIST is not None:
-        found = Path(_SDIST) / "vendor" / "llama.cpp" / "models"
-        assert found.is_dir(), f"INFER_TEST_SDIST={_SDIST} is no unpacked sdist: no {found}"
-        return found
-    wanted = version("llama_cpp_python")
-    kept = Path(request.config.cache.mkdir(f"llama-cpp-python-{wanted}"))
-    found = kept / "models"
-    if not found.is_dir():
-        package = f"llama-cpp-python=={wanted}"
-        options = ["--quiet", "--no-deps", "--no-binary", "llama-cpp-python", "--dest", str(kept)]
-        subprocess.run([sys.executable, "-m", "pip", "download", *options, package], check=True, timeout=540)
-        (archive,) = kept.glob("*.tar.gz")
-        _unpack(archive, found)
-        archive.unlink()
-    return found
-
-
-def _unpack(archive: Path, target: Path) -> None:
-    partial = target.with_name("models.part")
-    partial.mkdir(exist_ok=True)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            name = Path(member.name).name
-            if "/vendor/llama.cpp/models/ggml-vocab-" in member.name and member.isfile():
-                file = tar.extractfile(member)
-                assert file is not None
-                (partial / name).write_bytes(file.read())
-    partial.rename(target)
+    return models_dir(request.config.cache)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,6 +20,7 @@ _COMMANDS = {
     "merge": ("merge", "merge"),
     "replay": ("replay", "replay"),
     "tokens": ("tokens", "tokens"),
+    "template": ("template", "app"),
     "probe": ("probe", "probe"),
     "models": ("models", "app"),
     "records": ("records", "app"),

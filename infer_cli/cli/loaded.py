@@ -72,17 +72,18 @@ def what_went(dropped: Dropped) -> str:
 
 def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:
     """The model's chat template, or the one in the file `source`. Raises UsageError where there is none."""
+    own = loading.script.template if isinstance(loading, FakeLoading) else loading.header.chat_template
+    return compiled_template(own, vocab, source)
+
+
+def compiled_template(own: str | None, vocab: Vocab, source: str | None) -> ChatTemplate:
+    """As `chat_template`, of a model whose template is `own`, which need not be loaded."""
     from datetime import datetime
 
     from infer_cli.prompt import decode_input
     from infer_cli.template import ChatTemplate
 
-    if source is not None:
-        text: str | None = decode_input(read_bytes(source), source)
-    elif isinstance(loading, FakeLoading):
-        text = loading.script.template
-    else:
-        text = loading.header.chat_template
+    text = own if source is None else decode_input(read_bytes(source), source)
     if text is None:
         raise UsageError(
             "this model has no chat template: it is a base model",

@@ -136,6 +136,16 @@ Messages = Annotated[
         help='A JSON list of {"role": …, "content": …} to continue; `-` is stdin.',
     ),
 ]
+Tools = Annotated[
+    Optional[str],
+    _option(
+        "--tools",
+        env=None,
+        panel=_PROMPT,
+        metavar="FILE",
+        help="A JSON list of tools, which the chat template shows the model; `-` is stdin.",
+    ),
+]
 Raw = Annotated[
     bool, _option("--raw", env="RAW", panel=_PROMPT, help="Complete plain text: no template, plain out.")
 ]
@@ -293,6 +303,20 @@ NoMmap = Annotated[
     bool, _option("--no-mmap", env="NO_MMAP", panel=_ENGINE, help="Read the model instead of mapping it.")
 ]
 Mlock = Annotated[bool, _option("--mlock", env="MLOCK", panel=_ENGINE, help="Keep the model in memory.")]
+Overflow = Annotated[
+    Optional[str],
+    _option(
+        "--overflow",
+        env="OVERFLOW",
+        panel=_PROMPT,
+        metavar="error|drop-oldest|drop-middle|keep-ends",
+        help="What to do with a prompt that does not fit the window (run: error).",
+    ),
+]
+ShowContext = Annotated[
+    bool,
+    _option("--show-context", env=None, panel=_OUTPUT, help="What fills the window, before anything runs."),
+]
 NoSpeculation = Annotated[
     bool,
     _option(

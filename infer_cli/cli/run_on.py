@@ -15,19 +15,21 @@ from infer_cli.cli.run_worker import Run
 from infer_cli.cli.terminal import Notices
 from infer_cli.conversation import Conversation, Plan
 from infer_cli.given import Given
+from infer_cli.overflow import Fitted
 from infer_cli.prompt import EncodedPrompt
 from infer_cli.records.store import keep_turn
 from infer_cli.records.thread import Thread
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.cli.run_input import RunInput
     from infer_cli.continuing import Continued
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import FakeLoading, Loading, Running
     from infer_cli.oneshot import Job
     from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate
-    from infer_cli.types import Message, Reply
+    from infer_cli.types import Reply
 
 
 def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
@@ -51,17 +53,15 @@ class _RunOn(Run):
         super().__init__(options, worker, notices)
         self._continued = continued
 
-    def _job(
-        self, model: InstalledModel | None, loading: Loading | FakeLoading, messages: list[Message] | str
-    ) -> Job:
+    def _job(self, model: InstalledModel | None, loading: Loading | FakeLoading, given: RunInput) -> Job:
         self._model = model
-        job = super()._job(model, loading, messages)
+        job = super()._job(model, loading, given)
         self._n_window = self._talk.window
         return replace(job, history=self._plan.past)
 
     def _encode(
-        self, loading: Loading | FakeLoading, vocab: Vocab, messages: list[Message] | str
-    ) -> tuple[EncodedPrompt, ChatTemplate]:
+        self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
+    ) -> tuple[EncodedPrompt, ChatTemplate, Fitted]:
         options = self._options
         template = chat_template(loading, vocab, options.chat_template)
         variables = {} if options.prompt_template else template_variables(options.variables)
@@ -70,11 +70,12 @@ class _RunOn(Run):
         continuing.restore(
             talk, self._continued, lambda record: resumed.is_by(record, self._model, options.model)
         )
-        assert not isinstance(messages, str)  # --raw and --continue exclude each other
-        plan = self._plan = talk.plan(messages[-1].content, options.max_tokens)
+        plan = self._plan = talk.plan(given.text(given.attachments), options.max_tokens)
         if plan.dropped is not None:
             self._notices.warn(what_went(plan.dropped))
-        return EncodedPrompt(plan.prompt_ids, talk.text_read(plan.prompt_ids), plan.open_reasoning), template
+        encoded = EncodedPrompt(plan.prompt_ids, talk.text_read(plan.prompt_ids), plan.open_reasoning)
+        # The conversation has dropped what it had to by itself.
+        return encoded, template, Fitted("error", given.messages, given.attachments, plan.n_tokens)
 
     def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
         (reply,) = replies

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from infer_cli.cli.engine_options import engine_options
 from infer_cli.durations import parse_duration
@@ -15,6 +15,9 @@ from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.seeds import check_seed
 from infer_cli.settings import MAX_TOKENS, Setting, parse_set
+
+if TYPE_CHECKING:
+    from infer_cli.overflow import Policy
 
 MAX_SAMPLES = 256  # LLAMA_MAX_SEQ
 MAX_LOGPROBS = 1000
@@ -34,11 +37,13 @@ class RunOptions:
     system: str | None
     files: tuple[str, ...]
     messages: str | None
+    tools: str | None
     raw: bool
     parse_special: bool
     prompt_template: str | None
     variables: Mapping[str, str]
     chat_template: str | None
+    overflow: Policy
     sampling: Mapping[str, Given]
     seed: Given | None  # an int
     n_samples: int
@@ -52,6 +57,7 @@ class RunOptions:
     markdown: bool
     stats: bool
     show_params: bool
+    show_context: bool
     quiet: bool
     private: bool
     no_record: bool
@@ -79,14 +85,19 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         return n
 
     for one, other in (("json", "jsonl"), ("plain", "markdown"), ("raw", "messages"), ("raw", "system"),
-                       ("raw", "chat_template"), ("messages", "prompt_template")):  # fmt: skip
+                       ("raw", "tools"), ("raw", "chat_template"),
+                       ("messages", "prompt_template")):  # fmt: skip
         if value(one) and value(other):
             raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
     if value("continue_"):
-        for name in ("messages", "raw", "private"):
+        for name in ("messages", "tools", "raw", "private", "show_context"):
             if value(name):
                 hint = PRIVATE_HINT if name == "private" else ""
                 raise UsageError(f"--continue and {given[name].origin} exclude each other", hint)
+        if "overflow" in given and given["overflow"].by_flag:
+            raise UsageError(
+                "--continue and --overflow exclude each other", "a conversation drops its oldest turns"
+            )
     if value("parse_special") and not value("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
     if value("logprobs") is not None and not (value("json") or value("jsonl")):
@@ -96,13 +107,15 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     if value("reasoning") not in (None, "show", "hide", "only"):
         raise UsageError(f"{given['reasoning'].origin} {value('reasoning')!r} is not show, hide or only")
 
+    overflow = _overflow(given)
     if "" in texts("stop"):
         raise UsageError("--stop: a stop string is empty")
 
     # Before a model is loaded, perhaps downloaded:
-    for name in (*texts("file"), *(t for t in (text("messages"), text("chat_template")) if t is not None)):
-        if name != "-" and not os.path.exists(name):
-            raise UsageError(f"no file {name}")
+    others = (text("messages"), text("tools"), text("chat_template"))
+    for path in (*texts("file"), *(other for other in others if other is not None)):
+        if path != "-" and not os.path.exists(path):
+            raise UsageError(f"no file {path}")
     if not (value("prompt") or value("file") or value("messages")) and _nothing_piped():
         raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
 
@@ -126,11 +139,13 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         system=text("system"),
         files=texts("file"),
         messages=text("messages"),
+        tools=text("tools"),
         raw=bool(value("raw")),
         parse_special=bool(value("parse_special")),
         prompt_template=text("prompt_template"),
         variables=variables_of(texts("var")),
         chat_template=text("chat_template"),
+        overflow=overflow,
         sampling=_sampled(given, texts("set_")),
         seed=seed_of(given),
         n_samples=n_samples,
@@ -144,6 +159,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         markdown=bool(value("markdown")),
         stats=bool(value("stats")),
         show_params=bool(value("show_params")),
+        show_context=bool(value("show_context")),
         quiet=bool(value("quiet")),
         private=bool(value("private")),
         no_record=bool(value("no_record")),
@@ -154,10 +170,23 @@ def check(given: Mapping[str, Given]) -> RunOptions:
             setting("samples", n_samples),
             setting("stop", list(texts("stop"))),
             setting("deadline", deadline),
+            setting("overflow", overflow),
             *template_settings(given, text("chat_template"), template_variables),
         ),
         flags=flags_of(given),
     )
+
+
+def _overflow(given: Mapping[str, Given]) -> Policy:
+    if "overflow" not in given:
+        return "error"
+    from infer_cli.overflow import POLICIES
+
+    name = given["overflow"].value
+    for policy in POLICIES:
+        if policy == name:
+            return policy
+    raise UsageError(f"{given['overflow'].origin} {name!r} is not one of {', '.join(POLICIES)}")
 
 
 def template_settings(

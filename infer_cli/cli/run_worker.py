@@ -6,7 +6,9 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,14 +27,16 @@ from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
 from infer_cli.given import Given
 from infer_cli.loading import FakeLoading, Loading
 from infer_cli.seeds import draw_seed
-from infer_cli.settings import Setting, effective_params, resolve_sampling
+from infer_cli.settings import FIT_RESERVE, Setting, effective_params, resolve_sampling
 from infer_cli.types import Message, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.cli.run_input import RunInput
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.oneshot import Job
+    from infer_cli.overflow import Attachment, Fitted
     from infer_cli.prompt import EncodedPrompt
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
@@ -57,6 +61,7 @@ class Run:
 
     def __init__(self, options: RunOptions, worker: Worker, notices: Notices) -> None:
         self._options, self._worker, self._notices = options, worker, notices
+        self._tools: list[dict[str, object]] | None = None
 
     def answer(self) -> int:
         options = self._options
@@ -69,37 +74,44 @@ class Run:
         else:
             loading = Loading(model.path, options.engine, width, self._worker.native_fd)
         # While the model loads:
-        messages = self._messages()
+        given = self._input()
         _import_rest(recording=not self._options.no_record)
         wait_for(loading, self._notices)
-        job = self._job(model, loading, messages)
+        job = self._job(model, loading, given)
         return self._stream(model, loading, job)
 
     # --- the prompt ----------------------------------------------------------------------------
 
-    def _messages(self) -> list[Message] | str:
-        """The conversation, or the text to complete with --raw."""
+    def _input(self) -> RunInput:
+        """All parts of the prompt, read."""
         from infer_cli import prompt
+        from infer_cli.cli.run_input import RunInput
+        from infer_cli.overflow import Attachment
 
         options = self._options
-        stdin_named = "-" in options.files or options.messages == "-"
-        files = [prompt.decode_input(read_bytes(name), name) for name in options.files]
-        stdin = None
+        stdin_named = "-" in (*options.files, options.messages, options.tools)
+        attachments = [
+            Attachment("stdin" if name == "-" else name, prompt.decode_input(read_bytes(name), name))
+            for name in options.files
+        ]
         if not stdin_named and (piped := self._piped_stdin()) is not None:
-            stdin = prompt.decode_input(piped, "stdin")
-        words = options.words
+            attachments.append(Attachment("stdin", prompt.decode_input(piped, "stdin")))
         history: list[Message] = []
+        if options.tools is not None:
+            self._tools = prompt.parse_tools(read_bytes(options.tools))
         if options.messages is not None:
             history = prompt.parse_messages(read_bytes(options.messages))
+        fill = None
         if options.prompt_template is not None:
             from infer_cli import promptlib
 
-            text = prompt.assemble_text(files, stdin, words)
-            filled = promptlib.load(options.prompt_template).render(options.variables, text)
-            files, stdin, words = [], None, (filled,)
+            fill = partial(promptlib.load(options.prompt_template).render, options.variables)
+        given = RunInput((), tuple(attachments), options.words, options.raw, fill)
         if options.raw:
-            return _raw_text(files, stdin, words)
-        return prompt.build_messages(options.system, files, stdin, words, history)
+            return given
+        text = given.text(attachments)
+        messages = prompt.build_messages(options.system, args=(text,), history=history)
+        return replace(given, messages=tuple(messages[:-1] if text.strip() else messages))
 
     def _piped_stdin(self) -> bytes | None:
         """What is piped or redirected in; None for a terminal, /dev/null or no stdin at all."""
@@ -116,23 +128,71 @@ class Run:
             self._notices.clear()
 
     def _encode(
-        self, loading: Loading | FakeLoading, vocab: Vocab, messages: list[Message] | str
-    ) -> tuple[EncodedPrompt, ChatTemplate | None]:
+        self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
+    ) -> tuple[EncodedPrompt, ChatTemplate | None, Fitted]:
+        """The prompt, and what of the input is in it."""
         from infer_cli import prompt
+        from infer_cli.overflow import fit
 
         options = self._options
-        if isinstance(messages, str):
-            ids = prompt.encode_raw(messages, vocab, parse_special=options.parse_special)
-            return prompt.EncodedPrompt(ids, messages, None), None
-        template = chat_template(loading, vocab, options.chat_template)
+        template = None if given.raw else chat_template(loading, vocab, options.chat_template)
         variables = {} if options.prompt_template else template_variables(options.variables)
-        return prompt.encode_prompt(template, messages, vocab, variables=variables), template
+
+        def encode(messages: Sequence[Message], attachments: Sequence[Attachment]) -> EncodedPrompt:
+            built = given.built(messages, attachments)
+            if template is None:
+                assert isinstance(built, str)
+                ids = prompt.encode_raw(built, vocab, parse_special=options.parse_special)
+                return prompt.EncodedPrompt(ids, built, None)
+            assert not isinstance(built, str)
+            return prompt.encode_prompt(template, built, vocab, variables=variables, tools=self._tools)
+
+        whole = encode(given.messages, given.attachments)
+
+        def count(messages: Sequence[Message], attachments: Sequence[Attachment]) -> int:
+            is_whole = messages is given.messages and attachments is given.attachments
+            return len((whole if is_whole else encode(messages, attachments)).ids)
+
+        reserve = min(options.max_tokens, FIT_RESERVE)
+        fitted = fit(
+            given.messages,
+            given.attachments,
+            count,
+            window=loading.window,
+            reserve=reserve,
+            policy=options.overflow,
+            answers_last=not given.has_text,
+        )
+        encoded = encode(fitted.messages, fitted.attachments) if fitted.dropped else whole
+        if options.show_context:
+            self._show_context(encoded, fitted, given, vocab, loading.window, reserve)
+        if fitted.dropped:
+            self._notices.warn(f"--overflow {fitted.policy}: {fitted.told()}")
+        return encoded, template, fitted
+
+    def _show_context(
+        self,
+        encoded: EncodedPrompt,
+        fitted: Fitted,
+        given: RunInput,
+        vocab: Vocab,
+        window: int,
+        reserve: int,
+    ) -> None:
+        from infer_cli.cli.context_view import show_budget
+        from infer_cli.context_budget import budget_of
+
+        parts = given.parts(
+            fitted.messages, fitted.attachments, lambda text: len(vocab.tokenize(text.encode()))
+        )
+        rest = "separators" if given.raw else "chat template"
+        budget = budget_of(len(encoded.ids), parts, window=window, reserve=reserve, rest=rest)
+        self._notices.clear()
+        show_budget(budget, fitted.report(), as_json=self._options.format != "text")
 
     # --- the reply -----------------------------------------------------------------------------
 
-    def _job(
-        self, model: InstalledModel | None, loading: Loading | FakeLoading, messages: list[Message] | str
-    ) -> Job:
+    def _job(self, model: InstalledModel | None, loading: Loading | FakeLoading, given: RunInput) -> Job:
         from infer_cli.oneshot import Job, needed_window
         from infer_cli.reasoning import pairs_of, tag_tokens
 
@@ -149,7 +209,8 @@ class Run:
             run_seed = int(str(seed.value))
         self._settings = [*options.settings, *settings]
         vocab = loading.vocab()
-        encoded, template = self._encode(loading, vocab, messages)
+        encoded, template, fitted = self._encode(loading, vocab, given)
+        messages = given.built(fitted.messages, fitted.attachments)
         self._prompt_text, self._template_sha256 = encoded.text, template.sha256 if template else None
         self._asked = None if isinstance(messages, str) else messages
         if not encoded.ids:
@@ -175,6 +236,7 @@ class Run:
             reasoning_pairs=pairs,
             open_reasoning=encoded.open_reasoning,
             tag_tokens=tag_tokens(vocab, pairs) if pairs else {},
+            truncation=fitted.report(),
         )
 
     def _stream(self, model: InstalledModel | None, loading: Loading | FakeLoading, job: Job) -> int:
@@ -279,12 +341,6 @@ def _import_rest(*, recording: bool) -> None:
 
     if recording:
         import infer_cli.records.store  # noqa: F401
-
-
-def _raw_text(files: list[str], stdin: str | None, words: tuple[str, ...]) -> str:
-    """Text to complete: one source as it is, to the last byte; several with a blank line between."""
-    parts = [*files, stdin or "", " ".join(words)]
-    return "\n\n".join(part for part in parts if part)
 
 
 class Description:

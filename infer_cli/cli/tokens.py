@@ -147,6 +147,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
         assert model is not None
         return _fake(model)
     from infer_cli.cli.pull_progress import PullProgress
+    from infer_cli.cli.vocabulary import load_vocab
     from infer_cli.gguf import read_header
     from infer_cli.shelf import resolve
     from infer_cli.tokenizer import exact_tokenizer
@@ -154,7 +155,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     with PullProgress(quiet) as progress:
         found = resolve(model, offline=offline, on_fetch=progress.notice, on_event=progress.event)
     header = read_header(found.path)
-    vocab = _once(lambda: _load_vocab(found.path, worker))
+    vocab = _once(lambda: load_vocab(found.path, worker))
     exact = exact_tokenizer(header, vocab, lambda: notices.status("checking this vocabulary, once"))
     notices.clear()
     return _Source(found.name, header.hyperparameter("context_length"), vocab, exact, "llama.cpp", header)
@@ -181,21 +182,6 @@ def _once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
             return loaded[0]
 
     return get
-
-
-def _load_vocab(path: Path, worker: Worker) -> Vocab:
-    from infer_cli.backend import native
-    from infer_cli.backend.llama_model import LlamaModel
-    from infer_cli.backend.spec import ModelSpec
-
-    native.log_to(worker.native_fd)
-    native.last_words_to(worker.native_fd)
-    model = LlamaModel(ModelSpec(path, vocab_only=True))
-    _models.append(model)
-    return model.vocab
-
-
-_models: list[object] = []  # a vocabulary does not keep its model alive
 
 
 class _Counter:

@@ -1,0 +1,315 @@
+"""Makes a conversation fit the window, and says what it cost.
+
+What is given: the messages so far, and the attachments of the message that is to be answered. Never lost
+are system messages, the last message of the user and what follows it, and the caller's own part of it.
+
+- `drop-oldest` drops whole turns, the oldest first; where that is not enough, the beginnings of attachments.
+- `drop-middle` drops whole turns too, the first one last; then the middles of attachments.
+- `keep-ends` drops no turn: it cuts the middles of the longest texts, attachments or earlier messages.
+
+A turn is a message of the user with all that follows it up to the next one; what stands before the first of
+them is a turn too. Texts are cut to one common length: a shorter one stays whole. Cuts fall between
+paragraphs, lines or words where one is near, never inside a character, and a marker stands where they were.
+
+It knows no engine, no tokenizer and no command line: tokens are counted by a function.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from infer_cli.errors import ContextOverflow
+from infer_cli.types import Message
+
+Policy = Literal["error", "drop-oldest", "drop-middle", "keep-ends"]
+_Ends = Literal["tail", "both"]
+POLICIES: tuple[Policy, ...] = ("error", "drop-oldest", "drop-middle", "keep-ends")
+
+_SYSTEM_ROLES = ("system", "developer")
+# A boundary is taken where it costs at most this part of what is kept.
+_NEAR = 4
+_BOUNDARIES = ("\n\n", "\n", " ")
+_ZWJ = "\u200d"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A text of the last message that may be cut. `name` is for the report."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was lost. `tokens` is what the prompt became shorter by."""
+
+    what: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is kept. `dropped` is empty where everything fits."""
+
+    policy: Policy
+    messages: tuple[Message, ...]
+    attachments: tuple[Attachment, ...]
+    n_tokens: int
+    dropped: tuple[Dropped, ...] = ()
+
+    def told(self) -> str:
+        """What was dropped, in words."""
+        parts = ", ".join(f"{part.what} ({part.tokens} tokens)" for part in self.dropped)
+        return f"the prompt did not fit, so these were dropped: {parts}"
+
+    def report(self) -> dict[str, object] | None:
+        """The `truncation` of a reply, None where nothing was dropped."""
+        if not self.dropped:
+            return None
+        return {
+            "policy": self.policy,
+            "dropped_tokens": sum(part.tokens for part in self.dropped),
+            "dropped": [{"what": part.what, "tokens": part.tokens} for part in self.dropped],
+        }
+
+
+# Tokens of the whole prompt made of messages and attachments.
+Count = Callable[[Sequence[Message], Sequence[Attachment]], int]
+
+
+def fit(
+    messages: Sequence[Message],
+    attachments: Sequence[Attachment],
+    count: Count,
+    *,
+    window: int,
+    reserve: int,
+    policy: Policy,
+    answers_last: bool = True,
+) -> Fitted:
+    """Drop what has to go for the prompt and `reserve` tokens of a reply to be within the window.
+
+    `answers_last`: the last message of the user among `messages` is the one to be answered; otherwise that is
+    made by `count`, of the attachments and what else it knows. With `error` nothing is dropped, whether it
+    fits or not. Raises ContextOverflow where what may not be dropped does not fit; passes on what `count`
+    raises.
+    """
+    whole = Fitted(policy, tuple(messages), tuple(attachments), count(messages, attachments))
+    if policy == "error" or whole.n_tokens + reserve <= window:
+        return whole
+    fitting = _Fitting(count, window - reserve, answers_last)
+    if policy == "keep-ends":
+        fitted = fitting.cut(whole, in_messages=True)
+    else:
+        fitted = fitting.drop_turns(whole)
+        if fitted.n_tokens > fitting.limit:
+            fitted = fitting.cut(fitted, in_messages=False)
+    if fitted.n_tokens > fitting.limit:
+        raise ContextOverflow(
+            f"the prompt is {whole.n_tokens} tokens, {fitted.n_tokens} without all that --overflow {policy}"
+            f" may drop, and {reserve} are kept for the reply: they do not fit the window of {window}",
+            "shorten the system prompt or the prompt, lower -n, or raise --ctx",
+        )
+    return fitted
+
+
+class _Fitting:
+    def __init__(self, count: Count, limit: int, answers_last: bool) -> None:
+        self._count, self.limit, self._answers_last = count, limit, answers_last
+
+    # --- turns ---------------------------------------------------------------------------------
+
+    def drop_turns(self, whole: Fitted) -> Fitted:
+        """Without as few turns as need be; without all of them where that is not enough."""
+        turns = self._turns(whole.messages)
+        # The numbers of the turns, in the order in which they go.
+        order = list(range(len(turns)))
+        if whole.policy == "drop-middle":
+            order = [*order[1:], *order[:1]]
+
+        def without(n: int) -> Fitted:
+            gone = {index for number in order[:n] for index in turns[number]}
+            kept = tuple(message for i, message in enumerate(whole.messages) if i not in gone)
+            return replace(whole, messages=kept, n_tokens=self._count(kept, whole.attachments))
+
+        if not turns:
+            return whole
+        low, high, best = 0, len(turns), without(len(turns))  # `low` does not fit; `high` does or is all
+        while best.n_tokens <= self.limit and high - low > 1:
+            middle = (low + high) // 2
+            candidate = without(middle)
+            if candidate.n_tokens <= self.limit:
+                high, best = middle, candidate
+            else:
+                low = middle
+        what = _numbers([number + 1 for number in order[:high]])
+        return replace(best, dropped=(Dropped(what, whole.n_tokens - best.n_tokens),))
+
+    def _turns(self, messages: Sequence[Message]) -> list[list[int]]:
+        """Indices of the messages of each turn that may be dropped."""
+        turns: list[list[int]] = []
+        for index, message in enumerate(messages):
+            if message.role in _SYSTEM_ROLES:
+                continue
+            if not turns or message.role == "user":
+                turns.append([])
+            turns[-1].append(index)
+        return turns[:-1] if self._answers_last else turns
+
+    # --- texts ---------------------------------------------------------------------------------
+
+    def cut(self, before: Fitted, *, in_messages: bool) -> Fitted:
+        """With every text that may be cut at most as long as need be."""
+        cuttable = [index for turn in self._turns(before.messages) for index in turn] if in_messages else []
+        texts = [
+            *(before.messages[i].content for i in cuttable),
+            *(item.text for item in before.attachments),
+        ]
+        names = [*(f"message {i + 1}" for i in cuttable), *(item.name for item in before.attachments)]
+        ends: _Ends = "tail" if before.policy == "drop-oldest" else "both"
+
+        def put(shown: Sequence[str]) -> Fitted:
+            messages = list(before.messages)
+            for index, text in zip(cuttable, shown, strict=False):
+                messages[index] = replace(messages[index], content=text)
+            rest = shown[len(cuttable) :]
+            attachments = tuple(
+                replace(item, text=text) for item, text in zip(before.attachments, rest, strict=True)
+            )
+            return replace(
+                before,
+                messages=tuple(messages),
+                attachments=attachments,
+                n_tokens=self._count(messages, attachments),
+            )
+
+        def shortened(length: int) -> list[_Cut]:
+            return [_cut(text, length, ends) for text in texts]
+
+        longest = max(map(len, texts), default=0)
+        cuts, best = shortened(0), put([cut.text for cut in shortened(0)])
+        low, high = 0, longest  # `low` fits; `high` does not
+        guess = longest * max(self.limit, 0) // max(before.n_tokens, 1)
+        while best.n_tokens <= self.limit and high - low > 1 + low // 100:
+            # Small steps up from what fits: a text can be far longer than the window.
+            middle = guess if low < guess < high else min((low + high) // 2, low + max(low // 8, 64))
+            guess = 0
+            candidates = shortened(middle)
+            candidate = put([cut.text for cut in candidates])
+            if candidate.n_tokens <= self.limit:
+                low, cuts, best = middle, candidates, candidate
+            else:
+                high = middle
+        return replace(best, dropped=(*before.dropped, *self._told(before, names, texts, cuts, put)))
+
+    def _told(
+        self,
+        before: Fitted,
+        names: Sequence[str],
+        texts: Sequence[str],
+        cuts: Sequence[_Cut],
+        put: Callable[[Sequence[str]], Fitted],
+    ) -> list[Dropped]:
+        """What each cut saves, one after the other, so that the sum is what all of them save."""
+        told: list[Dropped] = []
+        shown, n_tokens = list(texts), before.n_tokens
+        for index, (name, cut) in enumerate(zip(names, cuts, strict=True)):
+            if cut.what:
+                shown[index] = cut.text
+                left = put(shown).n_tokens
+                told.append(Dropped(f"{cut.what} of {name}", n_tokens - left))
+                n_tokens = left
+        return told
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """`turn 3`, `turns 2 to 5`, counted from 1. The numbers are one range, in any order."""
+    first, last = min(numbers), max(numbers)
+    return f"turn {first}" if first == last else f"turns {first} to {last}"
+
+
+# --- one text -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A text as it is kept; `what` went, empty for none."""
+
+    text: str
+    what: str = ""
+
+
+def _cut(text: str, length: int, ends: _Ends) -> _Cut:
+    """`text` with about `length` characters of it at most, and a marker."""
+    if len(text) <= length:
+        return _Cut(text)
+    n_head = length // 2 if ends == "both" else 0
+    start = _boundary_before(text, n_head, n_head // _NEAR) if n_head else 0
+    n_tail = length - n_head
+    end = _boundary_after(text, len(text) - n_tail, n_tail // _NEAR) if n_tail else len(text)
+    whole_lines = (start == 0 or text[start - 1] == "\n") and (end == len(text) or text[end - 1] == "\n")
+    if whole_lines:
+        first = text.count("\n", 0, start) + 1
+        last = first + text.count("\n", start, end) - (text[end - 1] == "\n")
+        n, what = last - first + 1, f"line {first}" if first == last else f"lines {first} to {last}"
+        marker = f"[… {n} {'line' if n == 1 else 'lines'} left out …]"
+    else:
+        what = f"characters {start + 1} to {end}"
+        marker = f"[… {end - start} characters left out …]"
+    if len(marker) + 2 >= end - start:  # it would save nothing
+        return _Cut(text)
+    head, tail = text[:start], text[end:]
+    before = "\n" if head and not head.endswith("\n") else ""
+    after = "\n" if tail and not tail.startswith("\n") else ""
+    return _Cut(f"{head}{before}{marker}{after}{tail}", what)
+
+
+def _boundary_before(text: str, index: int, near: int) -> int:
+    """The best place to cut at or at most `near` characters before `index`."""
+    for boundary in _BOUNDARIES:
+        found = text.rfind(boundary, index - near, index)
+        if found >= 0:
+            index = found + len(boundary)
+            break
+    while _inside_character(text, index):
+        index -= 1
+    return index
+
+
+def _boundary_after(text: str, index: int, near: int) -> int:
+    """The best place to cut at or at most `near` characters after `index`."""
+    for boundary in _BOUNDARIES:
+        found = text.find(boundary, max(index - len(boundary), 0), index + near)
+        if found >= 0:
+            index = max(found + len(boundary), index)
+            break
+    while _inside_character(text, index):
+        index += 1
+    return index
+
+
+def _inside_character(text: str, index: int) -> bool:
+    """Whether a cut before `text[index]` would split what a reader takes for one character."""
+    if not 0 < index < len(text):
+        return False
+    before, after = text[index - 1], text[index]
+    return (
+        before == _ZWJ
+        or after == _ZWJ
+        or unicodedata.category(after) in ("Mn", "Me", "Mc")
+        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
+        or (before == "\r" and after == "\n")
+        or ("\U0001f1e6" <= after <= "\U0001f1ff" and _odd_flags_before(text, index))
+    )
+
+
+def _odd_flags_before(text: str, index: int) -> bool:
+    """A flag is two letters of its own kind: whether an odd number of them stands before `index`."""
+    start = index
+    while start > 0 and "\U0001f1e6" <= text[start - 1] <= "\U0001f1ff":
+        start -= 1
+    return (index - start) % 2 == 1
