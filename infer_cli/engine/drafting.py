@@ -12,18 +12,21 @@ from collections.abc import Sequence
 MAX_ROWS = 16  # of a decode call that guesses: each has a row of logits in memory
 _GRAMS = (3, 2)  # tokens that have to agree, the longer first
 _LENGTHS = (1, 2, 3, 4, 6, 8, 11, 15)
-_DECAY = 0.9  # of what was seen before, at each new sight
+_DECAY = 0.85  # of what was seen before, at each new sight
 _ROW_COST = 0.25  # of a call, for each row after the first, until it was measured
 _MIN_GAIN = 1.05
 
 
 class PromptLookup:
-    """The ids of one request, and where each few of them stood last."""
+    """The ids of one request, and where each few of them stood last.
 
-    def __init__(self, ids: Sequence[int]) -> None:
+    `acceptance`: how likely a guess is right, before any was seen; an earlier request's is a good one.
+    """
+
+    def __init__(self, ids: Sequence[int], acceptance: float = 0.5) -> None:
         self._ids: list[int] = []
         self._after: dict[tuple[int, ...], int] = {}  # a gram -> the position after it, the latest
-        self._right, self._wrong = 1.0, 1.0
+        self._right, self._wrong = 2 * acceptance, 2 * (1 - acceptance)
         for token in ids:
             self._push(token)
 
@@ -51,10 +54,14 @@ class PromptLookup:
                 return [self._ids[start + i % period] for i in range(n)]
         return []
 
+    @property
+    def acceptance(self) -> float:
+        """Probability that the next guess is right."""
+        return self._right / (self._right + self._wrong)
+
     def expected(self, n: int) -> float:
         """Tokens that a step with n drafted ones is likely to yield."""
-        right = self._right / (self._right + self._wrong)
-        return sum(right**i for i in range(n + 1))
+        return sum(self.acceptance**i for i in range(n + 1))
 
 
 class StepCosts:

@@ -107,6 +107,7 @@ class Engine:
         self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
         self._costs = StepCosts()
+        self._acceptance = 0.5  # of guesses, in the reply that ended last
 
     @property
     def idle(self) -> bool:
@@ -191,7 +192,7 @@ class Engine:
                     for token in running.ids:
                         running.sampler.accept(token)
             if self._policy.speculates:
-                running.lookup = PromptLookup(running.ids)
+                running.lookup = PromptLookup(running.ids, self._acceptance)
 
     def _begin(self) -> None:
         """Let the prompt whose turn has come begin with what is in memory by now."""
@@ -371,6 +372,8 @@ class Engine:
             reason = "stop_string"
         if running.sampler is not None:
             running.sampler.close()
+        if running.lookup is not None:
+            self._acceptance = running.lookup.acceptance
         keep = False
         if seq.begun:
             keep = seq.session is not None and seq.n_past > 0 and reason != "error"
