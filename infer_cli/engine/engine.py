@@ -107,7 +107,7 @@ class Engine:
         self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
         self._costs = StepCosts()
-        self._acceptance = 0.5  # of guesses, in the reply that ended last
+        self._acceptance = 0.5  # share of guesses that were right in the reply that ended last
 
     @property
     def idle(self) -> bool:
