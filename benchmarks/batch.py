@@ -36,6 +36,7 @@ WIDTH = 16
 N_QUESTIONS, QUESTION_TOKENS = 64, 64
 N_SHOTS, N_PROBLEMS, PROBLEM_TOKENS = 6, 48, 32
 STEP_PROMPT, STEP_TOKENS = 64, 64
+COPY_TOKENS = 192
 PARTS = ("questions", "prefix", "copy", "steps")
 
 _LOOP = """
@@ -137,8 +138,8 @@ class _Bench:
         flags = ("-m", self._gemma, "--raw", "--fast", "--parallel", "1", "--stop", "\n\n")
         results = common.interleave(
             {
-                "with": lambda: self._batch(rows, 96, *flags)["seconds"],
-                "without": lambda: self._batch(rows, 96, *flags, "--no-speculation")["seconds"],
+                "with": lambda: self._batch(rows, COPY_TOKENS, *flags)["seconds"],
+                "without": lambda: self._batch(rows, COPY_TOKENS, *flags, "--no-speculation")["seconds"],
             },
             self._rounds,
         )
@@ -268,14 +269,14 @@ def _solved(problem: dict[str, Any]) -> str:
 
 
 def _copy_work(problems: list[dict[str, Any]], n: int) -> str:
-    """Two examples of a text returned with one word changed, and a third text."""
+    """An example of a text returned with one word changed, and another text."""
     parts = []
-    for problem in problems[3 * n : 3 * n + 3]:
-        text = problem["question"].strip()
+    for i in (4 * n, 4 * n + 2):
+        text = " ".join(problem["question"].strip() for problem in problems[i : i + 2])
         word = max(text.split(), key=len).strip(".,?!'\"")
         parts.append((f"Text: {text}\nChange {word!r} to 'BANANA'.\nResult:", text.replace(word, "BANANA")))
-    (a, solved_a), (b, solved_b), (c, _solved_c) = parts
-    return f"{a} {solved_a}\n\n{b} {solved_b}\n\n{c}"
+    (example, solved), (asked, _answer) = parts
+    return f"{example} {solved}\n\n{asked}"
 
 
 def _ask(url: str, row: dict[str, Any], n_tokens: int) -> None:
