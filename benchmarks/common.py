@@ -363,7 +363,11 @@ def add_peers(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="directory of llama-bench and llama-completion (INFER_BENCH_PEERS)",
     )
-    parser.add_argument("--threads", type=int, help="for both sides (infer's own default)")
+    add_model(parser)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, help="for all sides (infer's own default)")
     parser.add_argument(
         "--smollm2", default=SMOLLM2, metavar="MODEL", help=f"an installed model or a file ({SMOLLM2})"
     )

@@ -118,9 +118,19 @@ class Conversation:
         self.branch = name
         return is_new
 
+    @property
+    def heads(self) -> dict[str, str | None]:
+        """Id of each branch's last reply, by name; None where it has no turn."""
+        return {name: turns[-1].reply.id if turns else None for name, turns in self._branches.items()}
+
     def clear(self) -> None:
-        """Forget this branch's turns; the system prompt stays."""
-        self._branches[self.branch] = []
+        """Begin anew; the system prompt stays."""
+        self.restore({MAIN_BRANCH: []}, MAIN_BRANCH)
+
+    def restore(self, branches: Mapping[str, Sequence[Turn]], branch: str) -> None:
+        """Take these branches for its own and go to one of them."""
+        self._branches = {name: list(turns) for name, turns in branches.items()}
+        self.branch = branch
 
     def undo(self) -> Turn:
         """Take the last turn back. Raises UsageError where there is none."""
@@ -184,6 +194,10 @@ class Conversation:
         inside = self._reasoning_at(turn.ids, turn.opened)[1]
         return Plan(turn.user, past, (), turn.start, inside, turn.opened, None, continues=True)
 
+    def text_read(self, ids: Sequence[int]) -> str:
+        """Text of a prompt's ids, control tokens by their names."""
+        return b"".join(map(self._vocab.token_text, ids)).decode("utf-8", "replace")
+
     def _encode(self, user: str, start: int) -> EncodedPrompt:
         messages = [*self.messages(start), Message("user", user)]
         first_reply = len(messages) - 2 * len(self.turns[start:])
@@ -230,7 +244,7 @@ class Conversation:
         evaluated = (*plan.past, Segment("prompt", plan.prompt_ids), Segment("decoded", reply.tokens[:-1]))
         text, reasoning = reply.text or "", reply.reasoning or ""
         if before is not None:  # a character may lie across the cut
-            text, reasoning = self._text(old_ids, reply.tokens, plan.opened, stop)
+            text, reasoning = self.text_of(old_ids, reply.tokens, plan.opened, stop)
         turn = Turn(
             plan.user,
             text,
@@ -244,9 +258,10 @@ class Conversation:
         self.turns.append(turn)
         return turn
 
-    def _text(
+    def text_of(
         self, old: Sequence[int], new: Sequence[int], opened: TagPair | None, stop: tuple[str, ...]
     ) -> tuple[str, str]:
+        """Answer and reasoning of `old` tokens that went on with `new` ones, which `stop` may end."""
         matcher = StopMatcher(tuple(text.encode() for text in stop))
         data = b"".join(map(self._piece, old))
         data += b"".join(matcher.feed(self._piece(token))[0] for token in new) + matcher.finish()[0]

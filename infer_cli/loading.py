@@ -45,6 +45,7 @@ class EngineOptions:
     use_mmap: bool = True
     use_mlock: bool = False
     loras: tuple[LoraSpec, ...] = ()
+    speculate: bool = True  # where the mode allows it
 
     def check(self) -> None:
         """Raises UsageError for a combination that llama.cpp would refuse or abort on."""
@@ -165,6 +166,7 @@ class Loading:
             type_k=options.type_k,
             type_v=options.type_v,
             flash_attn=options.flash_attn,
+            speculate=options.speculate,
         )
 
     def _device_names(self) -> tuple[str, ...]:
@@ -261,6 +263,7 @@ class Loading:
         """
         from infer_cli.engine.service import Service
 
+        self.wait()
         policy = self.policy
         context = self.context(policy, n_ctx_seq)
         backend = self.open(context)
@@ -349,7 +352,14 @@ class FakeLoading:
 
         script = model.partition(":")[2]
         self.script = FakeScript.read(Path(script)) if script else FakeScript()
-        self.policy = choose(options.mode, width, ModelTraits(), type_k=options.type_k, type_v=options.type_v)
+        self.policy = choose(
+            options.mode,
+            width,
+            ModelTraits(),
+            type_k=options.type_k,
+            type_v=options.type_v,
+            speculate=options.speculate,
+        )
         self.n_ctx_train = self.script.n_ctx_train
         self.window = options.ctx or self.n_ctx_train
         if self.window > self.script.n_ctx_train:

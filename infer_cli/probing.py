@@ -50,7 +50,8 @@ _TEXTS = (
 
 
 class Way(NamedTuple):
-    """How the requests are answered. `live`: at once; `chunk`: another than the policy's."""
+    """How the requests are answered. `live`: at once; `chunk`: another than the policy's; `guesses`:
+    where the policy speculates."""
 
     name: str
     width: int
@@ -58,6 +59,7 @@ class Way(NamedTuple):
     shuffled: bool = False
     twice: bool = False  # the second time, prompts begin with what is in memory
     chunk: int | None = None
+    guesses: bool = True
     threads: int | None = None
 
 
@@ -103,6 +105,7 @@ def ways_of(policy: Policy, threads: int) -> list[Way]:
         Way("chunks of 64", 1, 1, chunk=64),
         Way("chunks of 5", 7, 7, chunk=5),
         Way("from cache", WIDTH, WIDTH, twice=True),
+        Way("no guessing", 1, 1, guesses=False),
         Way(f"{other} thread{'s' if other > 1 else ''}", WIDTH, WIDTH, threads=other),
     ]
 
@@ -158,6 +161,8 @@ class Probe:
         policy = self._loading.choose_policy(way.width)
         if way.chunk is not None:
             policy = policy._replace(chunk=way.chunk)
+        if not way.guesses:
+            policy = policy._replace(speculates=False)
         context = self._loading.context(policy, WINDOW)
         if way.threads is not None:
             context = context._replace(n_threads=way.threads)

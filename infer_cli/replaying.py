@@ -12,15 +12,16 @@ from infer_cli.errors import UsageError
 from infer_cli.loading import EngineOptions
 from infer_cli.oneshot import Job
 from infer_cli.records.compare import Comparison
-from infer_cli.records.record import Record
-from infer_cli.types import Reply, SamplingParams
+from infer_cli.records.record import Record, continues, segments_of
+from infer_cli.types import Reply, SamplingParams, Segment
 
 N_CANDIDATES = 20  # likeliest tokens kept at each step, to find the recorded one among
 
 
 def engine_options(record: Record) -> EngineOptions:
     """The engine as the record has it. Raises UsageError for a record that holds too little."""
-    if record.kind != "run" or record.prompt_ids is None or record.tokens is None or record.mode is None:
+    is_reply = record.kind in ("run", "chat")
+    if not is_reply or record.prompt_ids is None or record.tokens is None or record.mode is None:
         reason = "it was kept private" if record.private else f"it is a {record.kind} without its tokens"
         raise UsageError(f"record {record.id} can't be replayed: {reason}")
     origins = {setting.name: setting.value for setting in record.settings}
@@ -29,6 +30,7 @@ def engine_options(record: Record) -> EngineOptions:
     return EngineOptions(
         threads=int(str(facts.get("threads") or origins["threads"])),
         mode=record.mode,
+        ctx=record.n_ctx,  # a reply that filled it ends there again
         gpu_layers=str(facts.get("gpu_layers", 0)),
         devices=tuple(cast("Sequence[str]", facts.get("devices") or ())),
         type_k=None if own_types else str(facts["type_k"]),
@@ -38,29 +40,44 @@ def engine_options(record: Record) -> EngineOptions:
     )
 
 
-def job_of(record: Record, tag_tokens: Mapping[int, bytes]) -> Job:
-    """The record's request. Its reply seed stands for the run seed: one reply is asked for."""
-    assert record.prompt_ids is not None
+def job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None = None) -> Job:
+    """The record's request. Its reply seed stands for the run seed: one reply is asked for.
+
+    A reply that was cut from outside is asked for as far as it came.
+    """
+    past: tuple[Segment, ...] = segments_of(record)
+    prompt_ids: tuple[int, ...] = ()
+    if not continues(record):
+        past, prompt_ids = past[:-1], past[-1].ids
+    n_tokens = len(record.tokens or ())
+    max_tokens = n_tokens if n_tokens and was_cut(record) else int(str(record.params["max_tokens"]))
     fields = {field.name for field in dataclasses.fields(SamplingParams)}
     sampling = SamplingParams(**{k: v for k, v in record.params.items() if k in fields})  # type: ignore[arg-type]
     return Job(
         id=record.id,
-        prompt_ids=record.prompt_ids,
+        prompt_ids=prompt_ids,
         sampling=sampling,
         params=record.params,
-        max_tokens=int(str(record.params["max_tokens"])),
+        max_tokens=max_tokens,
         run_seed=record.seed,
         stop=tuple(cast("Sequence[str]", record.params["stop"])),
         n_logprobs=N_CANDIDATES,
-        reasoning_pairs=record.reasoning_pairs,
+        reasoning_pairs=() if continues(record) else record.reasoning_pairs,
         open_reasoning=record.open_reasoning,
         tag_tokens=tag_tokens,
+        history=past,
+        session=session,
     )
+
+
+def was_cut(record: Record) -> bool:
+    """Whether the reply was ended from outside, at a moment that no replay meets again."""
+    return record.finish_reason in ("deadline", "cancelled")
 
 
 def is_same(record: Record, reply: Reply) -> bool:
     """Equal digests; for a reply that was cut from outside, equal tokens as far as it came."""
-    if record.finish_reason in ("deadline", "cancelled"):
+    if was_cut(record):
         old = record.tokens or ()
         return reply.tokens[: len(old)] == old
     return reply.digest == record.digest

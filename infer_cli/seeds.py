@@ -25,5 +25,14 @@ def sample_seed(run_seed: int, sample: int) -> int:
     """The reply seed of a run's n-th sample: the run's own for the first, a hash of both for the others."""
     if sample == 0:
         return run_seed
-    digest = sha256(f"infer sample {run_seed} {sample}".encode())
+    return _hashed(f"infer sample {run_seed} {sample}")
+
+
+def row_seed(run_seed: int, key: str, sample: int) -> int:
+    """The reply seed of a job's row: a hash of the run seed, of what names the row, and of the sample."""
+    return _hashed(f"infer row {run_seed} {sample} {key}")
+
+
+def _hashed(text: str) -> int:
+    digest = sha256(text.encode("utf-8", "surrogatepass"))
     return int.from_bytes(digest[:8], "big") % (MAX_SEED + 1)

@@ -164,13 +164,20 @@ class Task:
         return cls(*marshal.loads(data))
 
 
-def supervise(work: Callable[[Worker], int], *, verbose: bool) -> int:
+def supervise(
+    work: Callable[[Worker], int],
+    *,
+    verbose: bool,
+    on_crash: Callable[[NativeCrash], bool] | None = None,
+) -> int:
     """Run `work` in a worker process and return its exit code.
 
-    Call it once, with the command line parsed, stdin unread, one thread and nothing heavy imported, and
-    leave the process with what it returns. After `begin_ahead`, `work` is a `Task`. Where forking is not
-    safe the worker is the same command line run again; in that process the call does not return. The
-    worker ends without interpreter teardown: `work` closes what must be closed.
+    `on_crash` is told of a crash of native code first; where it says True the crash is dealt with and not
+    reported, and `supervise` may be called again.
+    Call it otherwise once, with the command line parsed, stdin unread, one thread and nothing heavy
+    imported, and leave the process with what it returns. After `begin_ahead`, `work` is a `Task`. Where
+    forking is not safe the worker is the same command line run again; in that process the call does not
+    return. The worker ends without interpreter teardown: `work` closes what must be closed.
     """
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # ggml_abort would start a debugger
     handed_down = os.environ.pop(_CHANNEL_VARIABLE, None)
@@ -205,6 +212,8 @@ def supervise(work: Callable[[Worker], int], *, verbose: bool) -> int:
         # The worker may have left a hidden cursor and an unfinished line.
         with contextlib.suppress(OSError):
             sys.stderr.write("\x1b[?25h\n")
+    if isinstance(error, NativeCrash) and on_crash is not None and on_crash(error):
+        return error.exit_status
     report(error, sys.stderr, [] if capture is None else capture_tail(capture, LOG_TAIL_LINES))
     return error.exit_status
 

@@ -35,8 +35,9 @@ def fake_engine(
     script: FakeScript | None = None,
     n_ctx_seq: int = 512,
     pairs_rows: bool = False,
+    speculate: bool = False,
 ) -> tuple[Engine, FakeBackend, Clock, Policy]:
-    policy = choose(mode, width, ModelTraits(pairs_rows=pairs_rows))
+    policy = choose(mode, width, ModelTraits(pairs_rows=pairs_rows), speculate=speculate)
     spec = ContextSpec(n_ctx_seq, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
     backend = FakeBackend(script or FakeScript(), spec)
     clock = Clock()

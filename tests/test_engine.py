@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
+from infer_cli.engine.drafting import MAX_ROWS
 from infer_cli.engine.policy import ModelTraits, choose
 from infer_cli.engine.service import HAND_OVER_S, Service
 from infer_cli.types import Event, Finished, Mode, Prefilled, Request, SamplingParams, Token
@@ -67,6 +68,59 @@ def test_batched_equals_alone(
     assert backend.open_samplers == 0
     whole = {(), *(r.prompt_ids + together[r.id].tokens[:-1] for r in requests)}
     assert all(backend.held(seq) in whole for seq in range(backend.n_seq_max)), "no dummy is left"
+
+
+@pytest.mark.parametrize("mode", ["fast", "invariant"])
+@pytest.mark.parametrize("pairs_rows", [False, True])
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.text("ab \n", min_size=0, max_size=60), min_size=1, max_size=6),
+    width=st.integers(1, 6),
+    data=st.data(),
+)
+def test_guessing_changes_no_reply(
+    mode: Mode, pairs_rows: bool, texts: list[str], width: int, data: st.DataObject
+) -> None:
+    """Texts that repeat themselves, so that guesses are made, and are right and wrong."""
+    requests = [
+        request(
+            str(i),
+            text,
+            max_tokens=data.draw(st.integers(1, 80)),
+            sampling=SAMPLED if i % 2 else SamplingParams(),
+            seed=i if i % 2 else None,
+            stop=(b"ab a",) if i % 3 == 0 else (),
+            n_logprobs=2,
+        )
+        for i, text in enumerate(texts)
+    ]
+    plain = run_all(fake_engine(width, mode, n_ctx_seq=256, pairs_rows=pairs_rows)[0], requests)[0]
+    engine, backend, _, _ = fake_engine(width, mode, n_ctx_seq=256, pairs_rows=pairs_rows, speculate=True)
+    guessing = run_all(engine, requests)[0]
+    for request_id, end in plain.items():
+        assert guessing[request_id]._replace(timings=end.timings, usage=end.usage) == end
+    whole = {(), *(r.prompt_ids + guessing[r.id].tokens[:-1] for r in requests)}
+    assert all(backend.held(seq) in whole for seq in range(backend.n_seq_max)), "no guess is left"
+
+
+@pytest.mark.parametrize("mode", ["fast", "invariant"])
+def test_a_reply_that_repeats_its_prompt_takes_few_steps(mode: Mode) -> None:
+    text = "the quick brown fox jumps over the lazy dog, again and again; " * 3
+    steps = {}
+    for speculate in (False, True):
+        engine, backend, _, _ = fake_engine(1, mode, n_ctx_seq=1024, speculate=speculate)
+        (end,) = run_all(engine, [request("a", text, max_tokens=300)])[0].values()
+        assert end.text.decode() == f"You said: {text}"
+        assert max(backend.row_counts[1:]) <= (MAX_ROWS if speculate else 2)
+        steps[speculate] = backend.n_decodes
+    assert steps[True] * 3 < steps[False]
+
+
+def test_canonical_never_guesses() -> None:
+    engine, backend, _, policy = fake_engine(1, "canonical", n_ctx_seq=1024, speculate=True)
+    run_all(engine, [request("a", "la " * 100, max_tokens=300)])
+    assert not policy.speculates
+    assert set(backend.row_counts[6:]) == {1}
 
 
 def test_canonical_decode_calls_have_exactly_w_rows() -> None:

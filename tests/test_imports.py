@@ -17,12 +17,12 @@ ROOMS = [
      "bpe_vocab", "pretokenizers"},
     {"installed", "memory", "records", "tokenizer", "neighbours", "template", "promptlib", "prompt",
      "supervisor", "catalogue", "backend.native", "backend.llama_model", "backend.fake", "engine.history",
-     "engine.scheduler", "engine.policy", "fetch"},
+     "engine.scheduler", "engine.policy", "engine.drafting", "fetch"},
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},
     {"oneshot", "conversation", "probing", "verdicts"},
-    {"replaying"},
+    {"replaying", "continuing", "batch"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip
@@ -38,7 +38,7 @@ ONLY_IN = {
     "platformdirs": {"paths"},
     "huggingface_hub": {"fetch"},
     "requests": {"fetch"},
-    "filelock": {"shelf", "records"},
+    "filelock": {"shelf", "records", "batch"},
     "sqlite3": {"records"},
     "prompt_toolkit": {"cli"},
 }

@@ -21,19 +21,25 @@ from infer_cli.records.record import (
     Adapter,
     Evaluated,
     ModelFile,
+    Place,
     Record,
     as_json,
+    continues,
+    evaluated,
     model_files,
     pack_ids,
     record_of,
+    reply_of,
+    segments_of,
     unpack_ids,
 )
 from infer_cli.records.schema import MIGRATIONS, has_fts5, migrate, user_version
 from infer_cli.records.search import condition
 from infer_cli.records.store import Store, keep, store_path
+from infer_cli.records.thread import Thread
 from infer_cli.reply import as_json as reply_json
 from infer_cli.settings import Setting
-from infer_cli.types import Message, Reply, Timings, Usage
+from infer_cli.types import Message, Reply, Segment, Timings, Usage
 
 ROOT = Path(__file__).parent.parent
 
@@ -90,13 +96,20 @@ def record(path: Path, *, private: bool = False, **changes: object) -> Record:
         reasoning_pairs=[TagPair("<think>", "</think>")],
         open_reasoning=TagPair("<think>", "</think>"),
         history=[Evaluated("prefill", 3), Evaluated("decode", 1)],
-        thread="talk",
+        place=Place("talk", "before", 3, 1),
         private=private,
     )
 
 
 def plain(record_id: str, prompt: str = "", text: str = "", **more: object) -> Record:
     return replace(Record(record_id, "run", time.time(), prompt=prompt, text=text), **more)  # type: ignore[arg-type]
+
+
+def turn(record_id: str, parent: str | None, number: int, thread: str = "t", **more: object) -> Record:
+    said = (Message("user", f"asked {record_id}"),)
+    return plain(
+        record_id, "", "", kind="chat", thread=thread, parent=parent, turn=number, messages=said, **more
+    )
 
 
 @pytest.fixture
@@ -182,6 +195,21 @@ def test_a_private_record_has_no_content(opened: Store, path: Path, tmp_path: Pa
         assert secret not in written
 
 
+def test_a_reply_comes_back_from_its_record(opened: Store, tmp_path: Path) -> None:
+    opened.add(record(tmp_path / "m.gguf", logprobs=None, timings=Timings(0.2, 0.0, None, 0.21, None, 140.0)))
+    kept = reply_of(opened.get("00c0ffee00c0ffee"))
+    whole = reply(timings=Timings(0.2, 0.0, None, 0.21, None, 140.0))
+    assert replace(kept, model={}, engine={}) == replace(whole, model={}, engine={})
+
+
+def test_an_evaluation_as_a_record_has_it(tmp_path: Path) -> None:
+    made = record(tmp_path / "m.gguf")
+    segments = segments_of(made)
+    assert segments == (Segment("prompt", (1001, 2002, 3003)), Segment("decoded", (4004,)))
+    assert evaluated(segments) == made.history
+    assert continues(made) and not continues(replace(made, history=made.history[:1]))
+
+
 @given(st.lists(st.integers(-(2**31), 2**31 - 1)))
 def test_token_ids_as_bytes(ids: list[int]) -> None:
     assert unpack_ids(pack_ids(ids)) == tuple(ids)
@@ -251,6 +279,90 @@ def test_an_id_is_taken_once(opened: Store) -> None:
     with pytest.raises(UnexpectedFailure, match="UNIQUE"):
         opened.add_all([plain("b"), plain("a", text="second")])
     assert [(r.id, r.text) for r in opened.export()] == [("a", "first")]
+
+
+# --- conversations --------------------------------------------------------------------------------
+
+
+def test_a_turn_and_where_its_conversation_stands(opened: Store) -> None:
+    opened.add_turn(turn("a", None, 1), Thread("t", "main", {"main": "a"}))
+    opened.add_turn(turn("b", "a", 2), Thread("t", "x", {"main": "a", "x": "b"}))
+    assert opened.thread("t") == Thread("t", "x", {"main": "a", "x": "b"})
+    opened.move(Thread("t", "empty", {"main": None, "x": "b", "empty": None}))
+    assert opened.thread("t") == Thread("t", "empty", {"main": None, "x": "b", "empty": None})
+    opened.move(Thread("none", "main", {}))
+    assert opened.thread("none") is None
+    with pytest.raises(UnexpectedFailure, match="UNIQUE"):
+        opened.add_turn(turn("a", None, 1), Thread("t", "main", {"main": "a"}))
+    assert opened.thread("t") == Thread("t", "empty", {"main": None, "x": "b", "empty": None}), "all or none"
+
+
+def test_only_a_lone_answer_is_taken_into_a_conversation(opened: Store) -> None:
+    opened.add_all([plain("run"), plain("other")])
+    opened.add_turn(turn("b", "run", 2), Thread("t", "main", {"main": "b"}))
+    opened.add_turn(turn("c", "run", 2, thread="u"), Thread("u", "main", {"main": "c"}))
+    places = {r.id: (r.thread, r.turn) for r in opened.export()}
+    assert places == {"run": ("t", 1), "other": (None, None), "b": ("t", 2), "c": ("u", 2)}
+
+
+def test_a_private_turn_leaves_only_its_record(opened: Store) -> None:
+    opened.add_turn(turn("a", None, 1, private=True), Thread("t", "said by the user", {"main": "a"}))
+    assert opened.thread("t") is None and opened.get("a").thread == "t"
+
+
+def test_names_of_conversations(opened: Store) -> None:
+    for i in "ab":
+        opened.add_turn(turn(i, None, 1, thread=i * 3), Thread(i * 3, "main", {"main": i}))
+    opened.rename("aaa", "mine")
+    opened.rename("aaa", "mine")
+    with pytest.raises(UsageError, match="another conversation is named 'mine'"):
+        opened.rename("bbb", "mine")
+    with pytest.raises(UsageError, match="not kept"):
+        opened.rename("ccc", "free")
+    opened.add_turn(turn("c", "a", 2, thread="aaa"), Thread("aaa", "main", {"main": "c"}))
+    assert opened.find("mine") == Thread("aaa", "main", {"main": "c"}, "mine"), "a turn leaves the name"
+
+
+def test_find(opened: Store) -> None:
+    opened.add_all([plain("5c1"), plain("5c22"), plain("d0")])
+    opened.add_turn(turn("e1", None, 1, thread="5c2200"), Thread("5c2200", "main", {"main": "e1"}))
+    opened.rename("5c2200", "d")
+    assert opened.find("5c1") == opened.get("5c1")
+    assert opened.find("5c22") == opened.get("5c22"), "whole ids come first"
+    assert opened.find("5c220") == opened.find("d") == opened.thread("5c2200"), "then names"
+    assert opened.find("d0") == opened.get("d0")
+    for unknown in ("", "zz", "%"):
+        with pytest.raises(UsageError, match="no record or conversation"):
+            opened.find(unknown)
+    with pytest.raises(UsageError, match=r"begins several ids: 5c2200, 5c1, 5c22$"):
+        opened.find("5c")
+
+
+def test_the_last_conversations(opened: Store) -> None:
+    opened.add_turn(turn("a", None, 1, created_at=1.0), Thread("t", "main", {"main": "a"}))
+    opened.add_turn(turn("b", None, 1, "u", created_at=2.0), Thread("u", "main", {"main": "b"}))
+    opened.add_turn(turn("c", "a", 2, created_at=3.0), Thread("t", "main", {"main": "c"}))
+    assert [(s.thread.id, s.last_at, s.n_turns, s.begins) for s in opened.threads(9)] == [
+        ("t", 3.0, 2, "asked a"), ("u", 2.0, 1, "asked b"),
+    ]  # fmt: skip
+    opened.move(Thread("t", "main", {"main": None}))
+    assert [(s.thread.id, s.n_turns) for s in opened.threads(1)] == [("t", 0)]
+
+
+def test_what_is_left_of_a_removed_conversation(opened: Store) -> None:
+    for i, parent in (("a", None), ("b", "a")):
+        opened.add_turn(turn(i, parent, 1), Thread("t", "main", {"main": i}))
+    opened.rename("t", "confidential")
+    assert opened.remove(["a"]) == 1
+    assert opened.thread("t") is not None
+    assert opened.remove(["b"]) == 1
+    assert opened.thread("t") is None
+
+
+def test_backwards_is_newest_first_and_in_pieces(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_BACK_STEP", 3)
+    opened.add_all([plain(f"{i}") for i in range(9)])
+    assert [r.id for r in opened.backwards()] == list("876543210")
 
 
 # --- search ---------------------------------------------------------------------------------------
@@ -337,10 +449,11 @@ def test_a_new_store(opened: Store, path: Path) -> None:
     assert facts == [len(MIGRATIONS), "wal", 2]
 
 
-def _version_1(path: Path) -> None:
+def _older(path: Path, version: int = len(MIGRATIONS) - 1) -> None:
+    """A store of an earlier version, with one record."""
     path.parent.mkdir()
     connection = sqlite3.connect(path, isolation_level=None)
-    migrate(connection, MIGRATIONS[:1])
+    migrate(connection, MIGRATIONS[:version])
     row = {
         "id": "old",
         "kind": "run",
@@ -362,16 +475,19 @@ def _version_1(path: Path) -> None:
     connection.close()
 
 
-def test_the_previous_version_migrates(path: Path) -> None:
-    _version_1(path)
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_earlier_versions_migrate(path: Path, version: int) -> None:
+    _older(path, version)
     with Store.open(path, pytest.fail) as opened:
         assert opened.newest(9, search="sky") == [Record("old", "run", 1.0, prompt="sky")]
         opened.add(plain("new", "sky"))
         assert [r.id for r in opened.newest(9, search="sky")] == ["new", "old"]
+        opened.add_turn(turn("c", "old", 2), Thread("t", "main", {"main": "c"}))
+        assert [(r.id, r.turn) for r in opened.export(thread="t")] == [("old", 1), ("c", 2)]
 
 
 def test_a_migration_that_fails_leaves_the_version_before(path: Path) -> None:
-    _version_1(path)
+    _older(path, 1)
     connection = sqlite3.connect(path, isolation_level=None)
     with pytest.raises(sqlite3.OperationalError):
         migrate(connection, (MIGRATIONS[0], ("CREATE TABLE extra (x)", "no SQL")))
@@ -416,7 +532,7 @@ def _at_once(path: Path, n: int) -> list[str]:
 @pytest.mark.parametrize("before", ["nothing", "previous version"])
 def test_processes_that_make_or_migrate_at_once(path: Path, before: str) -> None:
     if before == "previous version":
-        _version_1(path)
+        _older(path)
     assert _at_once(path, 4) == []
     with Store.open(path, pytest.fail) as opened:
         found = {r.id for r in opened.newest(9, search="sky")}

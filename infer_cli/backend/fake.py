@@ -50,6 +50,7 @@ class FakeScript:
     token_s: float = 0.0  # each row of it
     crash_signal: str | None = None  # raised by the process itself, as a native fault would be
     crash_after: int = 0  # decode calls before it
+    crash_on: str | None = None  # only while a sequence holds this text
     nan_after: int | None = None  # decode calls before all logits are NaN
 
     @classmethod
@@ -191,6 +192,9 @@ class FakeBackend:
 
     def _fail_as_scripted(self) -> None:
         script = self.script
+        on = script.crash_on
+        if on is not None and not any(on.encode() in bytes(t & 0xFF for t in held) for held in self._held):
+            return
         if script.crash_signal and self.n_decodes > script.crash_after:
             os.kill(os.getpid(), getattr(signal, script.crash_signal))
             time.sleep(60)  # the signal ends the process meanwhile

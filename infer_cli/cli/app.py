@@ -16,6 +16,8 @@ from infer_cli.userconfig import config_path, read_config
 _COMMANDS = {
     "run": ("run", "run"),
     "chat": ("chat", "chat"),
+    "batch": ("batch", "batch"),
+    "merge": ("merge", "merge"),
     "replay": ("replay", "replay"),
     "tokens": ("tokens", "tokens"),
     "probe": ("probe", "probe"),

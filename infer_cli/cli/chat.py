@@ -15,6 +15,14 @@ from infer_cli.cli import options as o
 def chat(
     context: typer.Context,
     model: o.Model = None,
+    continue_: o.Continue = False,
+    resume: Annotated[
+        Optional[str],
+        typer.Option(
+            "--resume", metavar="ID|NAME", rich_help_panel="Prompt",
+            help="Go on with this conversation; an id of one of its records will do.",
+        ),
+    ] = None,
     system: o.System = None,
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
@@ -42,9 +50,11 @@ def chat(
     stats: o.Stats = False,
     quiet: o.Quiet = False,
     private: o.Private = False,
+    no_record: o.NoRecord = False,
     verbose: o.Verbose = False,
     fast: o.Fast = False,
     invariant: o.Invariant = False,
+    no_speculation: o.NoSpeculation = False,
     ctx: o.Ctx = None,
     threads: o.Threads = None,
     gpu_layers: o.GpuLayers = None,

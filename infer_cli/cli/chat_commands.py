@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,7 @@ from infer_cli.cli.chat_line import edit_text
 from infer_cli.cli.chat_options import check_max_tokens
 from infer_cli.cli.terminal import settings_table
 from infer_cli.errors import UsageError
+from infer_cli.given import Given
 from infer_cli.seeds import check_seed
 from infer_cli.settings import parse_set
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from infer_cli.cli.chat_worker import Chat
 
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?\s*", re.DOTALL)
+N_LISTED = 10  # conversations
 REASONING_VIEWS = ("show", "hide", "only")
 
 
@@ -88,6 +91,7 @@ def _exit(chat: Chat, argument: str) -> None:
 
 def _clear(chat: Chat, argument: str) -> None:
     chat.talk.clear()
+    chat.ledger.begin()
     chat.say("a new talk")
 
 
@@ -121,8 +125,9 @@ def _seed(chat: Chat, argument: str) -> None:
     if argument in ("new", "none"):
         chat.seed = None
     elif argument:
-        chat.seed = _number(argument, "seed")
-    chat.say("each reply draws its own seed" if chat.seed is None else f"seed {chat.seed} for every reply")
+        chat.seed = Given(_number(argument, "seed"), "/seed")
+    seed = chat.seed
+    chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
 
 
 def _number(text: str, what: str) -> int:
@@ -146,6 +151,7 @@ def _regen(chat: Chat, argument: str) -> None:
 
 def _undo(chat: Chat, argument: str) -> None:
     turn = chat.talk.undo()
+    chat.ledger.move(chat.talk)
     chat.say(f"took back: {' '.join(turn.user.split())[:60]}")
 
 
@@ -170,7 +176,33 @@ def _branch(chat: Chat, argument: str) -> None:
             chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({n_turns} turns)")
         return
     is_new = chat.talk.switch_branch(argument)
+    chat.ledger.move(chat.talk)
     chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({len(chat.talk.turns)} turns)")
+
+
+def _list(chat: Chat, argument: str) -> None:
+    found = chat.ledger.recent(N_LISTED)
+    for thread, last_at, n_turns, begins in found:
+        when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
+        turns = "1 turn " if n_turns == 1 else f"{n_turns} turns"
+        name = f"{thread.name}: " if thread.name is not None else ""
+        here = " (this one)" if thread.id == chat.ledger.thread_id else ""
+        chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
+    if not found:
+        chat.say("no conversation is kept")
+
+
+def _load(chat: Chat, argument: str) -> None:
+    if not argument:
+        raise UsageError("/load takes the id or the name of a conversation", "/list shows them")
+    chat.load_conversation(argument)
+
+
+def _rename(chat: Chat, argument: str) -> None:
+    if not argument:
+        raise UsageError("/rename takes a name")
+    chat.ledger.rename(argument)
+    chat.say(f"this conversation is {argument}")
 
 
 def _read(chat: Chat, argument: str) -> None:
@@ -265,6 +297,9 @@ COMMANDS: dict[str, Command] = {
     "edit": Command("/edit [TEXT]", "Change the last message, in the editor without TEXT.", _edit),
     "continue": Command("/continue", "Let a cut reply go on.", _continue),
     "branch": Command("/branch [NAME]", "List branches, go to one or begin one here.", _branch),
+    "list": Command("/list", "The last conversations.", _list),
+    "load": Command("/load ID|NAME", "Go on with another conversation.", _load),
+    "rename": Command("/rename NAME", "Name this conversation.", _rename),
     "read": Command("/read FILE", "Send a file as a message.", _read, "path"),
     "attach": Command("/attach [FILE|none]", "Put a file before the next message.", _attach, "path"),
     "export": Command("/export FILE", "Write the talk as .md or .json.", _export, "path"),

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from infer_cli.cli.engine_options import engine_options
-from infer_cli.cli.run_options import sampling_of, variables_of
+from infer_cli.cli.run_options import (
+    PRIVATE_HINT,
+    flags_of,
+    sampling_of,
+    seed_of,
+    template_settings,
+    variables_of,
+)
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
-from infer_cli.seeds import check_seed
 from infer_cli.settings import MAX_TOKENS, Setting
 
 Keys = Literal["emacs", "vi"]
@@ -29,8 +35,7 @@ class ChatOptions:
     variables: Mapping[str, str]
     chat_template: str | None
     sampling: Mapping[str, Given]
-    seed: int | None
-    seed_by_flag: bool
+    seed: Given | None  # an int
     max_tokens: int
     stop: tuple[str, ...]
     keys: Keys
@@ -40,8 +45,12 @@ class ChatOptions:
     stats: bool
     quiet: bool
     private: bool
+    no_record: bool
+    continues: bool
+    resume: str | None
     engine: EngineOptions
-    settings: tuple[Setting, ...]  # those of the engine
+    settings: tuple[Setting, ...]  # those that need no model to be known
+    flags: frozenset[str]  # parameters that were given by flag
 
 
 def check(given: Mapping[str, Given]) -> ChatOptions:
@@ -67,9 +76,17 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
     template = text("chat_template")
     if template is not None and not os.path.exists(template):
         raise UsageError(f"no file {template}")
+    if value("continue_") and value("resume") is not None:
+        raise UsageError("--continue and --resume exclude each other")
+    if value("private") and (value("continue_") or value("resume") is not None):
+        other = "--continue" if value("continue_") else "--resume"
+        raise UsageError(f"{given['private'].origin} and {other} exclude each other", PRIVATE_HINT)
     max_tokens = check_max_tokens(value("max_tokens") or MAX_TOKENS, "--max-tokens")
     engine, engine_settings = engine_options(given)
-    seed = check_seed(int(str(value("seed"))), given["seed"].origin) if "seed" in given else None
+
+    def setting(name: str, used: object) -> Setting:
+        return Setting(name, used, given[name].origin if name in given else "default")
+
     return ChatOptions(
         model=text("model"),
         offline=bool(value("offline")),
@@ -77,8 +94,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         variables=variables_of(texts("var")),
         chat_template=template,
         sampling=sampling_of(given, texts("set_")),
-        seed=seed,
-        seed_by_flag="seed" in given and given["seed"].by_flag,
+        seed=seed_of(given),
         max_tokens=max_tokens,
         stop=texts("stop"),
         keys=cast("Keys", value("keys") or "emacs"),
@@ -88,8 +104,17 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         stats=bool(value("stats")),
         quiet=bool(value("quiet")),
         private=bool(value("private")),
+        no_record=bool(value("no_record")),
+        continues=bool(value("continue_")),
+        resume=text("resume"),
         engine=engine,
-        settings=tuple(engine_settings),
+        settings=(
+            *engine_settings,
+            setting("max_tokens", max_tokens),
+            setting("stop", list(texts("stop"))),
+            *template_settings(given, template, texts("var")),
+        ),
+        flags=flags_of(given),
     )
 
 

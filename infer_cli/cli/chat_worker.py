@@ -7,26 +7,34 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infer_cli.cli import chat_commands
+from infer_cli import continuing
+from infer_cli.cli import chat_commands, resumed
 from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines
 from infer_cli.cli.chat_options import ChatOptions, check
+from infer_cli.cli.chat_records import Ledger
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import (
     StatusSink,
     chat_template,
     find_model,
+    talk_shape,
     template_variables,
+    unload,
     wait_for,
+    what_went,
 )
+from infer_cli.cli.run_options import PRIVATE_HINT
+from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.conversation import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
-from infer_cli.loading import FakeLoading, Loading, Running
+from infer_cli.loading import FakeLoading, Loading
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import assemble_text, decode_input
 from infer_cli.report import report, single_line
@@ -37,12 +45,14 @@ from infer_cli.types import Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.continuing import Continued, NewTurn
     from infer_cli.installed import InstalledModel
+    from infer_cli.records.record import Record
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
 
-CHAT_WINDOW = 8192  # of `--ctx auto`, where the model was trained for as much
 SESSION = "chat"
+N_SHOWN_TURNS = 2  # of a conversation that goes on
 
 
 def talk(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
@@ -63,6 +73,10 @@ class Chat:
     """A talk with its model. Public names are what the commands use."""
 
     def __init__(self, options: ChatOptions, worker: Worker, notices: Notices) -> None:
+        continued = None
+        if options.continues or options.resume is not None:
+            continued = resumed.conversation(options.resume, notices.warn)
+            options = resumed.as_before(options, continued)
         self._options, self._worker, self._notices = options, worker, notices
         self._typed = sys.stdin is not None and sys.stdin.isatty()
         self._on_terminal = sys.stdout.isatty()
@@ -72,7 +86,7 @@ class Chat:
         self._stopped = False  # Ctrl-C ended the reply
         self._leaving = False  # SIGTERM or SIGHUP came
         self.seed = options.seed
-        self.max_tokens = options.max_tokens
+        self._own = {setting.name: setting for setting in options.settings}
         self.reasoning = options.reasoning or ("show" if self._on_terminal else "hide")
         self.attached: list[tuple[str, str]] = []  # name and text
         self.n_replies = self.n_evaluated = self.n_reused = self.n_sampled = 0
@@ -80,6 +94,13 @@ class Chat:
         template, vocab, window, chunk = self._for_talk
         variables = template_variables(options.variables)
         self.talk = Conversation(template, vocab, window, chunk, options.system, variables)
+        self.ledger = Ledger(notices.warn, off=options.no_record)
+        if options.private and not options.no_record:
+            notices.note("private: the records hold hashes only, so they can't be replayed or continued")
+        if continued is not None:
+            self._take_up(continued)
+            if self._typed:
+                self._show_last()
 
     # --- the model -----------------------------------------------------------------------------
 
@@ -91,15 +112,22 @@ class Chat:
             loading = FakeLoading(str(name), options.engine, 1)
         else:
             loading = Loading(model.path, options.engine, 1, self._worker.native_fd)
+        description = Description(model, name, lambda: running.facts())
         wait_for(loading, self._notices)
         self._notices.clear()
         vocab = loading.vocab()
         template = chat_template(loading, vocab, options.chat_template)
-        window = options.engine.ctx or min(loading.n_ctx_train, CHAT_WINDOW)
+        window, chunk = talk_shape(loading, options.engine.ctx)
         running = loading.start(window)
-        chunk = running.policy.chunk if running.policy.fixed_width else 1
+        if model is not None and model.sha256 is None:
+            self._notices.status("hashing the model, this once")
+        description.get()
+        self._notices.clear()
         self._for_talk = (template, vocab, window, chunk)
+        self._template_sha256 = template.sha256
         self._model: InstalledModel | None = model
+        self._description = description
+        self._asked_model = name
         self._loading, self._running = loading, running
         self.vocab: Vocab = vocab
         self.name = model.name if model is not None else Path(str(name)).name
@@ -109,8 +137,36 @@ class Chat:
         """Load another model and go on with the same talk; the old one stays where that fails."""
         old_loading, old_running = self._loading, self._running
         self._load(name)
-        _unload(old_loading, old_running)
+        unload(old_loading, old_running)
         self.talk.switch(*self._for_talk)
+
+    def load_conversation(self, name: str) -> None:
+        """Go on with another conversation, and with the model that it had."""
+        if self._options.private:
+            raise UsageError("this talk is private", PRIVATE_HINT)
+        continued = resumed.conversation(name, self._notices.warn)
+        if not resumed.is_by(continued.last, self._model, self._asked_model):
+            self.switch_model(continuing.model_of(continued.last))
+        self.talk.system = continued.system
+        self._take_up(continued)
+        self._show_last()
+
+    def _take_up(self, continued: Continued) -> None:
+        continuing.restore(
+            self.talk, continued, lambda record: resumed.is_by(record, self._model, self._asked_model)
+        )
+        self.ledger.go_on(continued.thread)
+        last = continued.last
+        is_own = resumed.is_by(last, self._model, self._asked_model)
+        if is_own and last.template_sha256 != self._template_sha256:
+            self._notices.warn("the chat template is not the one that this conversation had")
+
+    def _show_last(self) -> None:
+        name = f" {self.ledger.name}" if self.ledger.name is not None else ""
+        n = len(self.talk.turns)
+        self.say(f"conversation {self.ledger.thread_id}{name}: {'1 turn' if n == 1 else f'{n} turns'}")
+        for turn in self.talk.turns[-N_SHOWN_TURNS:]:
+            self.say(f"> {turn.user}\n{turn.text}")
 
     def _resolve(self, given: Mapping[str, Given] | None = None) -> None:
         """Merge what the user said about sampling with what the model recommends."""
@@ -122,7 +178,7 @@ class Chat:
             recommended,
             default_temperature="model",
         )
-        if sampling.greedy and self._options.seed_by_flag:
+        if sampling.greedy and self._options.seed is not None and self._options.seed.by_flag:
             raise UsageError("--seed has no meaning without sampling: the reply is greedy", "leave out -t 0")
         self._sampling, self._sampling_settings = sampling, settings
 
@@ -133,15 +189,22 @@ class Chat:
         self._given = changed
 
     @property
+    def max_tokens(self) -> int:
+        return int(str(self._own["max_tokens"].value))
+
+    @max_tokens.setter
+    def max_tokens(self, n: int) -> None:
+        self._own["max_tokens"] = Setting("max_tokens", n, "/set")
+
+    @property
     def settings(self) -> list[Setting]:
-        seed = "drawn for each reply" if self.seed is None else self.seed
-        own = [
+        seed = "drawn for each reply" if self.seed is None else self.seed.value
+        shown = [
             Setting("window", self.talk.window, "in use"),
-            Setting("max_tokens", self.max_tokens, "in use"),
             Setting("reasoning", self.reasoning, "in use"),
             Setting("seed", "none: greedy" if self._sampling.greedy else seed, "in use"),
         ]
-        return [*self._options.settings, *self._sampling_settings, *own]
+        return [*self._own.values(), *self._sampling_settings, *shown]
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -211,18 +274,17 @@ class Chat:
         """Another reply to the last message; `same`: with the seed that it had."""
         if not self.talk.turns:
             raise UsageError("there is no reply yet")
+        turn = self.talk.turns[-1]
         if same:
-            seed = self.talk.turns[-1].replies[0].seed
-        elif seed is None and not self._sampling.greedy:
-            seed = draw_seed()
-        self._instead(self.talk.turns[-1].user, seed)
+            seed = turn.replies[0].seed
+        self._instead(turn.user, Given(draw_seed() if seed is None else seed, "/regen"))
 
     def replace_last(self, text: str) -> None:
         """Another last message."""
         self._instead(text, None)
 
-    def _instead(self, text: str, seed: int | None) -> None:
-        before = self.talk.undo()
+    def _instead(self, text: str, seed: Given | None) -> None:
+        before = self.talk.undo()  # in the talk alone: what is kept moves with the reply
         done = False
         try:
             done = self._reply(self.talk.plan(text, self.max_tokens), seed)
@@ -234,49 +296,70 @@ class Chat:
         """Let the last reply go on."""
         self._reply(self.talk.plan_more())
 
-    def _reply(self, plan: Plan, seed: int | None = None) -> bool:
+    def _reply(self, plan: Plan, seed: Given | None = None) -> bool:
         """Compute and show a reply; whether it became part of the talk."""
         if plan.dropped is not None:
-            n = plan.dropped.n_turns
-            self._notices.warn(
-                f"the window is full: the oldest {'turn' if n == 1 else f'{n} turns'} went"
-                f" ({plan.dropped.n_tokens} tokens), the system prompt stays"
-            )
-        job = self._job(plan, seed)
+            self._notices.warn(what_went(plan.dropped))
+        seed_used = self._seed_setting(seed)
+        job = self._job(plan, seed_used)
         sink = StatusSink(self._sink(), self._notices)
-        shot = OneShot(job, self._running, self.vocab, sink, self._describe)
+        shot = OneShot(job, self._running, self.vocab, sink, self._description.get)
         self._stopped = False
         self._shot = shot
         try:
-            (reply,) = shot.run()
+            try:
+                (reply,) = shot.run()
+            finally:
+                sink.close()
+                self._notices.clear()
+            return self._take_in(plan, reply, seed_used)
         finally:
             self._shot = None
-            sink.close()
-            self._notices.clear()
             if self._stopped:
                 self._carry_on()
+
+    def _take_in(self, plan: Plan, reply: Reply, seed: Sequence[Setting]) -> bool:
+        """Make a reply part of the talk and of the records; whether it has become so."""
         if reply.error is not None:
             raise UnexpectedFailure(str(reply.error["message"]))
         self._count(reply)
         if not reply.tokens:
             self.say("stopped while reading the prompt: the message was not taken")
             return False
+        turn = continuing.new_turn(self.talk, plan, self.ledger.thread_id)
+        reply = replace(reply, truncation=turn.truncation)
         self.talk.add(plan, reply, self._options.stop)
         self._line_after(reply)
+        settings = [*self._own.values(), *self._sampling_settings, *seed]
+        self.ledger.keep(lambda: self._record(reply, turn, settings), self.talk)
         return True
 
-    def _job(self, plan: Plan, seed: int | None) -> Job:
+    def _seed_setting(self, given: Given | None) -> list[Setting]:
+        """The next reply's seed: this one, that of all replies, or a drawn one; none where it is greedy."""
         if self._sampling.greedy:
-            seed = None
-        elif seed is None:
-            seed = draw_seed() if self.seed is None else self.seed
+            return []
+        return [Setting("seed", *(given or self.seed or Given(draw_seed(), "drawn")))]
+
+    def _record(self, reply: Reply, turn: NewTurn, settings: list[Setting]) -> Record:
+        return continuing.record_of_turn(
+            reply,
+            turn,
+            model_path=None if self._model is None else self._model.path,
+            template_sha256=self._template_sha256,
+            settings=settings,
+            width=self._running.policy.width,
+            loras=self._options.engine.loras,
+            private=self._options.private,
+        )
+
+    def _job(self, plan: Plan, seed: Sequence[Setting]) -> Job:
         return Job(
             id=os.urandom(8).hex(),
             prompt_ids=plan.prompt_ids,
             sampling=self._sampling,
             params=effective_params(self._sampling, self.max_tokens, self._options.stop),
             max_tokens=self.max_tokens,
-            run_seed=seed,
+            run_seed=int(str(seed[0].value)) if seed else None,
             stop=self._options.stop,
             reasoning_pairs=() if plan.continues else self.talk.pairs,
             open_reasoning=plan.open_reasoning,
@@ -284,10 +367,6 @@ class Chat:
             history=plan.past,
             session=SESSION,
         )
-
-    def _describe(self) -> tuple[dict[str, object], dict[str, object]]:
-        sha256 = self._model.sha256 if self._model is not None else None
-        return {"name": self.name, "sha256": sha256}, {}
 
     def _sink(self) -> Sink:
         if (self._options.markdown or self._smart) and not self._options.plain:
@@ -340,7 +419,7 @@ class Chat:
         else:
             parts.append(f"t {self._sampling.temperature:g}")
             if self.seed is not None:
-                parts.append(f"seed {self.seed}")
+                parts.append(f"seed {self.seed.value}")
         if len(self.talk.branches) > 1:
             parts.append(self.talk.branch)
         return single_line(" · ".join(parts))
@@ -362,13 +441,6 @@ class Chat:
         except OSError as e:
             raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
         return decode_input(data, name)
-
-
-def _unload(loading: Loading | FakeLoading, running: Running) -> None:
-    running.service.close()
-    running.backend.close()
-    if isinstance(loading, Loading):
-        loading.close()
 
 
 def _is_smart() -> bool:

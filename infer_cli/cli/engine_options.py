@@ -46,6 +46,7 @@ def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Sett
         use_mmap=not value("no_mmap"),
         use_mlock=bool(value("mlock")),
         loras=tuple(_lora(text) for text in _texts(value("lora"))),
+        speculate=not value("no_speculation"),
     )
     options.check()
     mode_origin = origin(mode) if mode != "canonical" else "default"

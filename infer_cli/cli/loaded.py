@@ -14,11 +14,14 @@ from infer_cli.loading import FakeLoading, Loading, is_fake
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.conversation import Dropped
     from infer_cli.installed import InstalledModel
+    from infer_cli.loading import Running
     from infer_cli.sinks.base import Sink
     from infer_cli.template import ChatTemplate
 
 STATUS_INTERVAL_S = 0.1
+TALK_WINDOW = 8192  # of `--ctx auto` in a conversation, where the model was trained for as much
 
 
 def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledModel | None:
@@ -42,6 +45,29 @@ def wait_for(loading: Loading | FakeLoading, notices: Notices) -> None:
         notices.note(note)
     if loading.policy.weaker_because:
         notices.warn(f"not {loading.policy.mode}, only the seed is kept: {loading.policy.weaker_because}")
+
+
+def talk_shape(loading: Loading | FakeLoading, ctx: int | None) -> tuple[int, int]:
+    """A conversation's window in tokens, and its chunk: prompt tokens a call, 1 where shapes mean nothing."""
+    policy = loading.policy
+    return ctx or min(loading.n_ctx_train, TALK_WINDOW), policy.chunk if policy.fixed_width else 1
+
+
+def unload(loading: Loading | FakeLoading, running: Running) -> None:
+    """Give a model's memory back, and that of its engine."""
+    running.service.close()
+    running.backend.close()
+    if isinstance(loading, Loading):
+        loading.close()
+
+
+def what_went(dropped: Dropped) -> str:
+    """A warning for turns that no longer fit."""
+    n = dropped.n_turns
+    return (
+        f"the window is full: the oldest {'turn' if n == 1 else f'{n} turns'} went"
+        f" ({dropped.n_tokens} tokens), the system prompt stays"
+    )
 
 
 def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:

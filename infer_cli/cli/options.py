@@ -221,6 +221,10 @@ Private = Annotated[
         help="Record hashes only, not what was written: no replay then.",
     ),
 ]
+Continue = Annotated[
+    bool,
+    _option("-c", "--continue", env=None, panel=_PROMPT, help="Go on with the last conversation."),
+]
 NoRecord = Annotated[bool, _option("--no-record", env="NO_RECORD", panel=_OUTPUT, help="Record nothing.")]
 
 Fast = Annotated[
@@ -243,6 +247,12 @@ Ctx = Annotated[
         panel=_ENGINE,
         metavar="TOKENS|auto",
         help="Window (run: what is needed, chat: at most 8192).",
+    ),
+]
+Parallel = Annotated[
+    Optional[int],
+    _option(
+        "--parallel", env="PARALLEL", panel=_ENGINE, metavar="N", help="Replies computed side by side (16)."
     ),
 ]
 Threads = Annotated[
@@ -283,6 +293,15 @@ NoMmap = Annotated[
     bool, _option("--no-mmap", env="NO_MMAP", panel=_ENGINE, help="Read the model instead of mapping it.")
 ]
 Mlock = Annotated[bool, _option("--mlock", env="MLOCK", panel=_ENGINE, help="Keep the model in memory.")]
+NoSpeculation = Annotated[
+    bool,
+    _option(
+        "--no-speculation",
+        env="NO_SPECULATION",
+        panel=_ENGINE,
+        help="Guess no tokens ahead (--fast, --invariant): the reply is the same.",
+    ),
+]
 Deadline = Annotated[
     Optional[str],
     _option(

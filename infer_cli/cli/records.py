@@ -249,6 +249,7 @@ def _described(record: Record) -> str:
         "kind": record.kind,
         "created": timestamp(record.created_at),
         "thread": record.thread,
+        "turn": record.turn,
         "model": record.model,
         "model sha256": record.model_sha256,
         "model files": ", ".join(f"{file.path} ({file.size} bytes)" for file in record.model_files) or None,

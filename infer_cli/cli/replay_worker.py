@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.cli.explain import explained
+from infer_cli.cli.loaded import unload
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.installed import InstalledModel
-from infer_cli.loading import FakeLoading, Loading, is_fake
+from infer_cli.loading import EngineOptions, FakeLoading, Loading, Running, is_fake
 from infer_cli.oneshot import OneShot
+from infer_cli.reasoning import tag_tokens
 from infer_cli.records.compare import compare
 from infer_cli.records.record import Record, record_of
 from infer_cli.records.store import Store, store_path
+from infer_cli.records.thread import Thread
 from infer_cli.replaying import engine_options, is_same, job_of, logprobs_at, reasons
 from infer_cli.report import single_line
-from infer_cli.types import Delta, Reply
+from infer_cli.types import Delta, Mode, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.supervisor import Worker
+
+
+SESSION = "replay"  # turns find what the turn before has evaluated, as they did in the talk
 
 
 class _Silent:
@@ -43,58 +49,100 @@ class _Silent:
         pass
 
 
-def answer_again(record_id: str, worker: Worker, *, quiet: bool) -> int:
-    """Replay one record; returns the exit code. Raises InferError."""
+def answer_again(name: str, worker: Worker, *, quiet: bool) -> int:
+    """Replay one record, or a conversation turn by turn; returns the exit code. Raises InferError."""
     notices = Notices(quiet=quiet, stats=False)
     with Store.open(store_path(), notices.warn) as store:
-        record = store.get(record_id)
+        found = store.find(name)
+        records = list(store.export(thread=found.id)) if isinstance(found, Thread) else [found]
+    replay = _Replay(worker)
+    all_same = True
     with explained(worker):
-        reply, vocab, again = _reply_to(record, worker)
-    if is_same(record, reply):
-        print("identical")
-        return ExitStatus.OK
+        for record in records:
+            is_same, lines = replay.verdict(record)
+            all_same = all_same and is_same
+            place = f"turn {record.turn}  {record.id}  " if isinstance(found, Thread) else ""
+            print(place + "\n".join(lines), flush=True)
+    return ExitStatus.OK if all_same else ExitStatus.CHECK_FAILED
+
+
+class _Engine(NamedTuple):
+    """A loaded model, and what of a record it was loaded for."""
+
+    wanted: tuple[object, ...]
+    mode: Mode
+    model: InstalledModel | None
+    loading: Loading | FakeLoading
+    running: Running
+    description: Description
+
+
+class _Replay:
+    """Answers records again, one after the other; on one engine as long as it is the recorded one."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._engine: _Engine | None = None
+
+    def verdict(self, record: Record) -> tuple[bool, list[str]]:
+        """Whether the reply is the same, and the lines that say so. Raises InferError."""
+        options = engine_options(record)
+        if self._engine is not None and "invariant" in {self._engine.mode, options.mode} != {options.mode}:
+            # What sets that mode apart is read by llama.cpp once in a process.
+            return False, [f"not compared: the mode was {options.mode} here: replay it by its own id"]
+        engine = self._engine_for(record, options)
+        vocab = engine.loading.vocab()
+        job = job_of(record, tag_tokens(vocab, record.reasoning_pairs), SESSION)
+        (reply,) = OneShot(job, engine.running, vocab, _Silent(), engine.description.get).run()
+        if is_same(record, reply):
+            return True, ["identical"]
+        return False, _difference(record, reply, vocab, engine)
+
+    def _engine_for(self, record: Record, options: EngineOptions) -> _Engine:
+        width = record.width or 1
+        wanted = (record.model, record.model_files, options, width)
+        if self._engine is not None:
+            if self._engine.wanted == wanted:
+                return self._engine
+            unload(self._engine.loading, self._engine.running)
+            self._engine = None
+        model = None if is_fake(record.model) else _model(record)
+        loading: Loading | FakeLoading
+        if model is None:
+            assert record.model is not None
+            loading = FakeLoading(record.model, options, width)
+        else:
+            loading = Loading(model.path, options, width, self._worker.native_fd)
+        loading.wait()
+        running = loading.start(record.n_ctx or loading.window)
+        description = Description(model, record.model, running.facts)
+        self._engine = _Engine(wanted, options.mode, model, loading, running, description)
+        return self._engine
+
+
+def _difference(record: Record, reply: Reply, vocab: Vocab, engine: _Engine) -> list[str]:
+    """Where the reply parts from the recorded one, and what may be why."""
+    again = record_of(
+        reply,
+        prompt_ids=record.prompt_ids or (),
+        prompt_text=record.prompt or "",
+        messages=record.messages,
+        model_path=None if engine.model is None else engine.model.path,
+        template_sha256=record.template_sha256,
+        settings=record.settings,
+        width=record.width or 1,
+        n_ctx=record.n_ctx or engine.loading.window,
+    )
     comparison = compare(record, again)
     if comparison.reply is None:
-        print(f"differs: {record.finish_reason}, now {reply.finish_reason}")
+        lines = [f"differs: {record.finish_reason}, now {reply.finish_reason}"]
     else:
         index = comparison.reply.index
         logprobs = logprobs_at(reply, index)
-        recorded = _candidate(vocab, comparison.reply.a, logprobs)
-        print(f"differs at token {index}: {recorded}, now {_candidate(vocab, comparison.reply.b, logprobs)}")
-    for reason in reasons(record, comparison):
-        print(f"  {single_line(reason)}")
-    return ExitStatus.CHECK_FAILED
-
-
-def _reply_to(record: Record, worker: Worker) -> tuple[Reply, Vocab, Record]:
-    from infer_cli.reasoning import tag_tokens
-
-    options = engine_options(record)
-    width = record.width or 1
-    model = None if is_fake(record.model) else _model(record)
-    loading: Loading | FakeLoading
-    if model is None:
-        assert record.model is not None
-        loading = FakeLoading(record.model, options, width)
-    else:
-        loading = Loading(model.path, options, width, worker.native_fd)
-    vocab = loading.vocab()
-    job = job_of(record, tag_tokens(vocab, record.reasoning_pairs))
-    running = loading.start(record.n_ctx or loading.window)
-    description = Description(model, record.model, running.facts)
-    (reply,) = OneShot(job, running, vocab, _Silent(), description.get).run()
-    again = record_of(
-        reply,
-        prompt_ids=job.prompt_ids,
-        prompt_text=record.prompt or "",
-        messages=record.messages,
-        model_path=None if model is None else model.path,
-        template_sha256=record.template_sha256,
-        settings=record.settings,
-        width=width,
-        n_ctx=record.n_ctx or loading.window,
-    )
-    return reply, vocab, again
+        before = _candidate(vocab, comparison.reply.a, logprobs)
+        now = _candidate(vocab, comparison.reply.b, logprobs)
+        lines = [f"differs at token {index}: {before}, now {now}"]
+    return lines + [f"  {single_line(reason)}" for reason in reasons(record, comparison)]
 
 
 def _model(record: Record) -> InstalledModel:

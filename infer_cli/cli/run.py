@@ -16,6 +16,7 @@ def run(
     context: typer.Context,
     prompt: Annotated[Optional[list[str]], typer.Argument(help="The prompt; words are joined.")] = None,
     model: o.Model = None,
+    continue_: o.Continue = False,
     system: o.System = None,
     file: o.Files = None,
     messages: o.Messages = None,
@@ -50,6 +51,7 @@ def run(
     no_record: o.NoRecord = False,
     fast: o.Fast = False,
     invariant: o.Invariant = False,
+    no_speculation: o.NoSpeculation = False,
     deadline: o.Deadline = None,
     ctx: o.Ctx = None,
     threads: o.Threads = None,
@@ -66,4 +68,5 @@ def run(
     """Answer one prompt: system, files, stdin and arguments, in that order. The answer goes to stdout."""
     from infer_cli.supervisor import Task, supervise
 
-    return supervise(Task("infer_cli.cli.run_worker", "answer", o.plain_values(context)), verbose=verbose)
+    module = "infer_cli.cli.run_on" if continue_ else "infer_cli.cli.run_worker"
+    return supervise(Task(module, "answer", o.plain_values(context)), verbose=verbose)

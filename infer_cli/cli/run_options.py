@@ -19,6 +19,8 @@ from infer_cli.settings import MAX_TOKENS, Setting, parse_set
 MAX_SAMPLES = 256  # LLAMA_MAX_SEQ
 MAX_LOGPROBS = 1000
 
+PRIVATE_HINT = "a conversation whose turns are not kept can't be continued"
+
 Format = Literal["text", "json", "jsonl"]
 
 
@@ -38,7 +40,7 @@ class RunOptions:
     variables: Mapping[str, str]
     chat_template: str | None
     sampling: Mapping[str, Given]
-    seed: int | None
+    seed: Given | None  # an int
     n_samples: int
     max_tokens: int
     stop: tuple[str, ...]
@@ -55,6 +57,7 @@ class RunOptions:
     no_record: bool
     engine: EngineOptions
     settings: tuple[Setting, ...]  # those that need no model to be known
+    flags: frozenset[str]  # parameters that were given by flag
 
 
 def check(given: Mapping[str, Given]) -> RunOptions:
@@ -79,6 +82,11 @@ def check(given: Mapping[str, Given]) -> RunOptions:
                        ("raw", "chat_template"), ("messages", "prompt_template")):  # fmt: skip
         if value(one) and value(other):
             raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
+    if value("continue_"):
+        for name in ("messages", "raw", "private"):
+            if value(name):
+                hint = PRIVATE_HINT if name == "private" else ""
+                raise UsageError(f"--continue and {given[name].origin} exclude each other", hint)
     if value("parse_special") and not value("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
     if value("logprobs") is not None and not (value("json") or value("jsonl")):
@@ -101,9 +109,8 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     engine, engine_settings = engine_options(given)
     max_tokens = number("max_tokens", MAX_TOKENS, 1, 2**31 - 1)
     n_samples = number("samples", 1, 1, MAX_SAMPLES)
-    seed = None
-    if "seed" in given:
-        seed = check_seed(int(str(given["seed"].value)), given["seed"].origin)
+    if n_samples > 1 and value("continue_"):
+        raise UsageError("--continue and --samples exclude each other", "a conversation has one reply a turn")
     if n_samples > 1 and "temperature" not in given:
         raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
 
@@ -111,6 +118,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         return Setting(name, used, given[name].origin if name in given else "default")
 
     deadline = text("deadline")
+    template_variables = () if value("prompt_template") else texts("var")
     return RunOptions(
         model=text("model"),
         offline=bool(value("offline")),
@@ -124,7 +132,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         variables=variables_of(texts("var")),
         chat_template=text("chat_template"),
         sampling=_sampled(given, texts("set_")),
-        seed=seed,
+        seed=seed_of(given),
         n_samples=n_samples,
         max_tokens=max_tokens,
         stop=texts("stop"),
@@ -146,8 +154,35 @@ def check(given: Mapping[str, Given]) -> RunOptions:
             setting("samples", n_samples),
             setting("stop", list(texts("stop"))),
             setting("deadline", deadline),
+            *template_settings(given, text("chat_template"), template_variables),
         ),
+        flags=flags_of(given),
     )
+
+
+def template_settings(
+    given: Mapping[str, Given], template: str | None, pairs: tuple[str, ...]
+) -> list[Setting]:
+    """A chat template of the user's own and its variables, where there are any."""
+    found = []
+    if template is not None:
+        found.append(Setting("chat_template", os.path.abspath(template), given["chat_template"].origin))
+    if pairs:
+        found.append(Setting("var", list(pairs), given["var"].origin))
+    return found
+
+
+def seed_of(given: Mapping[str, Given]) -> Given | None:
+    """The seed that was given. Raises UsageError."""
+    if "seed" not in given:
+        return None
+    value, origin = given["seed"]
+    return Given(check_seed(int(str(value)), origin), origin)
+
+
+def flags_of(given: Mapping[str, Given]) -> frozenset[str]:
+    """Names of the parameters that were given by flag."""
+    return frozenset(name for name, value in given.items() if value.by_flag)
 
 
 _SAMPLING_FLAGS = (

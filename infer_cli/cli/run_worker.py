@@ -47,12 +47,14 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
         with explained(worker):
-            return _Run(options, worker, notices).answer()
+            return Run(options, worker, notices).answer()
     finally:
         notices.clear()
 
 
-class _Run:
+class Run:
+    """One command line on its way to its answer."""
+
     def __init__(self, options: RunOptions, worker: Worker, notices: Notices) -> None:
         self._options, self._worker, self._notices = options, worker, notices
 
@@ -142,8 +144,9 @@ class _Run:
             raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
         run_seed = None
         if not sampling.greedy:
-            run_seed = draw_seed() if options.seed is None else options.seed
-            settings.append(Setting("seed", run_seed, "drawn" if options.seed is None else "--seed"))
+            seed = options.seed or Given(draw_seed(), "drawn")
+            settings.append(Setting("seed", *seed))
+            run_seed = int(str(seed.value))
         self._settings = [*options.settings, *settings]
         vocab = loading.vocab()
         encoded, template = self._encode(loading, vocab, messages)

@@ -14,6 +14,7 @@ import numpy as np
 
 from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
 from infer_cli.engine import history
+from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.policy import Policy
 from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence, Span, prompt_span
 from infer_cli.textstream import StopMatcher
@@ -53,6 +54,7 @@ class Running:
     first_token: float | None = None
     last_token: float | None = None
     n_cached: int = 0
+    lookup: PromptLookup | None = None  # where speculation is allowed
     tokens: list[int] = field(default_factory=list)
     text: bytearray = field(default_factory=bytearray)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
@@ -104,6 +106,7 @@ class Engine:
         self._residents: dict[int, tuple[Segment, ...]] = {}
         self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
+        self._costs = StepCosts()
 
     @property
     def idle(self) -> bool:
@@ -221,6 +224,8 @@ class Engine:
                 if params.penalized:
                     for token in running.ids:
                         running.sampler.accept(token)
+            if self._policy.speculates:
+                running.lookup = PromptLookup(running.ids)
 
     def _begin(self) -> None:
         """Let the prompt whose turn has come begin with what is in memory by now."""
@@ -281,12 +286,14 @@ class Engine:
         return slots, [self._length(other) for other in slots]
 
     def _decode(self, call: DecodeCall[Running]) -> list[Event]:
+        if self._policy.speculates and (n_drafted := self._draft_length(call.live)):
+            return self._decode_ahead(call.live, n_drafted)
         n = len(call.rows)
         tokens = [DUMMY_TOKEN if seq is None else seq.owner.id_at(seq.n_past) for _slot, seq in call.rows]
         positions = [self._length(slot) if seq is None else seq.n_past for slot, seq in call.rows]
         slots = [slot for slot, _seq in call.rows]
         # Dummies ask for logits too: otherwise the output head would see fewer rows.
-        status = self._backend.decode(tokens, positions, slots, [True] * n)
+        status = self._timed_decode(tokens, positions, slots)
         for slot, seq in call.rows:
             if seq is None:
                 self._backend.seq_rm(slot, self._length(slot))
@@ -305,6 +312,60 @@ class Engine:
                 events += self._commit(seq, row, likeliest[row], logits)
         return events
 
+    def _timed_decode(self, tokens: Ints, positions: Ints, slots: Ints) -> DecodeStatus:
+        """A decode call with logits for every row."""
+        n = len(tokens)
+        if not self._policy.speculates:
+            return self._backend.decode(tokens, positions, slots, [True] * n)
+        start = self._clock()
+        status = self._backend.decode(tokens, positions, slots, [True] * n)
+        self._costs.note(n, self._clock() - start)
+        return status
+
+    def _draft_length(self, live: list[Sequence[Running]]) -> int:
+        """Tokens to guess in this step, for each live sequence; 0 where guessing does not pay or can't be."""
+        if [seq.slot for seq in live] != list(range(len(live))):  # llama.cpp would cut the batch at a hole
+            return 0
+        lookups = [seq.owner.lookup for seq in live if seq.owner.lookup is not None]
+        room = [
+            min(
+                self._window - seq.owner.n_total,
+                seq.owner.request.max_tokens - len(seq.owner.tokens) - 1,
+            )
+            for seq in live
+        ]
+        return draft_length(lookups, self._costs, min(room)) if len(lookups) == len(live) else 0
+
+    def _decode_ahead(self, live: list[Sequence[Running]], n_drafted: int) -> list[Event]:
+        """A decode call with guessed tokens after each sequence's own; as many are kept as were right.
+
+        All sequences have equally many rows: llama.cpp would split the call into such parts otherwise.
+        """
+        drafts: list[list[int]] = []
+        for seq in live:
+            own = seq.owner.id_at(seq.n_past)
+            assert seq.owner.lookup is not None
+            drafts.append([own, *(seq.owner.lookup.draft(n_drafted) or [own] * n_drafted)])
+        n = 1 + n_drafted
+        tokens = [token for draft in drafts for token in draft]
+        positions = [position for seq in live for position in range(seq.n_past, seq.n_past + n)]
+        slots = [seq.slot for seq in live for _ in range(n)]
+        status = self._timed_decode(tokens, positions, slots)
+        if status is not DecodeStatus.OK:
+            return self._recover(live, status)
+        logits = self._backend.logits(len(tokens))
+        likeliest: list[int] = logits.argmax(axis=1).tolist()
+        events: list[Event] = []
+        for i, (seq, draft) in enumerate(zip(live, drafts, strict=True)):
+            slot, running = seq.slot, seq.owner
+            for row in range(i * n, (i + 1) * n):
+                seq.n_past += 1
+                events += self._commit(seq, row, likeliest[row], logits)
+                if seq.slot < 0 or draft[row - i * n + 1 :][:1] != running.tokens[-1:]:
+                    break
+            self._backend.seq_rm(slot, self._length(slot))
+        return events
+
     def _commit(self, seq: Sequence[Running], row: int, likeliest: int, logits: Floats) -> list[Event]:
         """Choose a token from output row `row`, then see whether the reply goes on."""
         running, vocab = seq.owner, self._backend.vocab
@@ -315,6 +376,8 @@ class Engine:
         if running.first_token is None:
             running.first_token = now
         running.tokens.append(token)
+        if running.lookup is not None:
+            running.lookup.append(token)
         logprobs = None
         if running.request.n_logprobs is not None:
             logprobs = token_logprobs(logits[row], token, running.request.n_logprobs)

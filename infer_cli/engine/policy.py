@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from infer_cli.engine.drafting import MAX_ROWS
 from infer_cli.types import Mode, Promise
 
 CANONICAL_CHUNK = 64  # rows from which llama.cpp's tiled attention is used (GGML_FA_TILE_Q)
@@ -44,6 +45,7 @@ class Policy(NamedTuple):
     type_k: str
     type_v: str
     environment: tuple[tuple[str, str], ...] = ()  # for llama.cpp, before the first decode
+    speculates: bool = False  # rows of guessed tokens may join a decode call
 
     @property
     def interruptible(self) -> bool:
@@ -60,7 +62,7 @@ class Policy(NamedTuple):
 
     @property
     def n_outputs_max(self) -> int:
-        return max(self.n_seq_max, self.min_rows)
+        return max(self.n_seq_max, self.min_rows, MAX_ROWS if self.speculates else 0)
 
 
 def choose(
@@ -71,8 +73,9 @@ def choose(
     type_k: str | None = None,
     type_v: str | None = None,
     flash_attn: Literal["auto", "on", "off"] | None = None,
+    speculate: bool = True,
 ) -> Policy:
-    """The policy of a mode for a model. None leaves a setting to the mode.
+    """The policy of a mode for a model. None leaves a setting to the mode. Canonical shapes never speculate.
 
     Where the model or device cannot keep the mode's promise the policy says so and promises the seed only.
     """
@@ -94,6 +97,7 @@ def choose(
             type_k="bf16" if traits.mla else "f16",
             type_v="bf16",
             environment=(("GGML_CPU_TILED_MM", "0"),),
+            speculates=speculate,
         )
     canonical = mode == "canonical" and not traits.recurrent
     return Policy(
@@ -109,6 +113,7 @@ def choose(
         flash_attn=flash_attn or "auto",
         type_k=type_k or "f16",
         type_v=type_v or "f16",
+        speculates=speculate and mode == "fast" and not traits.recurrent,
     )
 
 

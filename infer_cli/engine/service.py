@@ -56,6 +56,10 @@ class Stream:
             except Empty:
                 continue
 
+    def add(self, request_ids: Iterable[str]) -> None:
+        """Wait for these too."""
+        self._open.update(request_ids)
+
     def cancel(self) -> None:
         """End what still runs, with reason "cancelled". From any thread, and from a signal handler."""
         if self._open:
@@ -95,10 +99,12 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="infer-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, requests: Iterable[Request]) -> Stream:
-        """Queue requests. Their events come through one stream, in the order they happen."""
+    def submit(self, requests: Iterable[Request], into: Stream | None = None) -> Stream:
+        """Queue requests. Their events come through one stream, in the order they happen: a new one, or
+        `into`, which may be in the middle of being read."""
         requests = list(requests)
-        stream = Stream(self, (request.id for request in requests))
+        stream = Stream(self, ()) if into is None else into
+        stream.add(request.id for request in requests)
         now = self._clock()
         for request in requests:
             self._mailboxes[request.id] = stream.mailbox

@@ -18,7 +18,7 @@ from infer_cli.reasoning import TagPair
 from infer_cli.reply import as_json as reply_json
 from infer_cli.settings import Setting
 from infer_cli.sha256 import sha256_hex
-from infer_cli.types import FinishReason, Message, Mode, Promise, Reply
+from infer_cli.types import FinishReason, Message, Mode, Promise, Reply, Segment, Timings, Usage
 
 Kind = Literal["run", "chat", "batch", "eval"]
 
@@ -46,6 +46,17 @@ class Evaluated(NamedTuple):
     n_tokens: int
 
 
+class Place(NamedTuple):
+    """Where a reply stands in its conversation: its thread, the record before it (None: it is the first),
+    its turn (from 1; a continued reply's is that of what it continues), and how many turns from the
+    beginning were no longer in the window."""
+
+    thread: str
+    parent: str | None
+    turn: int
+    dropped_turns: int
+
+
 @dataclass(frozen=True)
 class Record:
     """One answer; with `kind` batch or eval, a whole job whose answers are in the file `output`.
@@ -57,6 +68,9 @@ class Record:
     kind: Kind
     created_at: float  # Unix seconds
     thread: str | None = None
+    parent: str | None = None  # of a turn: the record that it follows
+    turn: int | None = None
+    dropped_turns: int = 0
     custom_id: str | None = None
     sample: int = 0
     model: str | None = None
@@ -75,8 +89,8 @@ class Record:
     settings: tuple[Setting, ...] = ()  # every effective value and its origin
     run_seed: int | None = None
     seed: int | None = None
-    prompt: str | None = None  # the rendered text
-    messages: tuple[Message, ...] | None = None  # None for raw text
+    prompt: str | None = None  # the rendered text; of a turn, what of it was new
+    messages: tuple[Message, ...] | None = None  # None for raw text; of a turn, its own
     prompt_ids: tuple[int, ...] | None = None
     history: tuple[Evaluated, ...] = ()  # how the prompt ids were evaluated
     reasoning_pairs: tuple[TagPair, ...] = ()
@@ -112,7 +126,7 @@ def record_of(
     reasoning_pairs: Sequence[TagPair] = (),
     open_reasoning: TagPair | None = None,
     history: Sequence[Evaluated] | None = None,
-    thread: str | None = None,
+    place: Place | None = None,
     private: bool = False,
 ) -> Record:
     """The record of a reply that has just ended.
@@ -126,7 +140,10 @@ def record_of(
         id=reply.id,
         kind=kind,
         created_at=time.time(),
-        thread=thread,
+        thread=None if place is None else place.thread,
+        parent=None if place is None else place.parent,
+        turn=None if place is None else place.turn,
+        dropped_turns=0 if place is None else place.dropped_turns,
         custom_id=reply.custom_id,
         sample=reply.sample,
         model=_text_or_none(reply.model.get("name")),
@@ -166,6 +183,55 @@ def record_of(
     return _without_content(record) if private else record
 
 
+def reply_of(record: Record) -> Reply:
+    """The reply that a record was made of, without its log-probabilities."""
+    assert record.tokens is not None and record.finish_reason is not None and record.digest is not None
+    assert record.mode is not None and record.promise is not None
+    return Reply(
+        id=record.id,
+        custom_id=record.custom_id,
+        sample=record.sample,
+        text=record.text,
+        reasoning=record.reasoning,
+        tokens=record.tokens,
+        logprobs=None,
+        finish_reason=record.finish_reason,
+        digest=record.digest,
+        usage=Usage(**record.usage),  # type: ignore[arg-type]  # as `asdict` wrote it
+        timings=Timings(**record.timings),  # type: ignore[arg-type]
+        run_seed=record.run_seed,
+        seed=record.seed,
+        mode=record.mode,
+        promise=record.promise,
+        probed=record.probed,
+        params=dict(record.params),
+        model={"name": record.model, "sha256": record.model_sha256},
+        engine={"facts": dict(record.engine), "fingerprint": record.fingerprint},
+        truncation=None if record.truncation is None else dict(record.truncation),
+    )
+
+
+def evaluated(segments: Sequence[Segment]) -> tuple[Evaluated, ...]:
+    """How an evaluation's tokens came in, without the tokens."""
+    return tuple(Evaluated("prefill" if s.kind == "prompt" else "decode", len(s.ids)) for s in segments)
+
+
+def segments_of(record: Record) -> tuple[Segment, ...]:
+    """What was evaluated before the reply. Of a record that is not private."""
+    assert record.prompt_ids is not None
+    segments, start = [], 0
+    for how, n_tokens in record.history:
+        ids = record.prompt_ids[start : start + n_tokens]
+        segments.append(Segment("prompt" if how == "prefill" else "decoded", ids))
+        start += n_tokens
+    return tuple(segments)
+
+
+def continues(record: Record) -> bool:
+    """Whether the reply went on after sampled tokens: it has no prompt of its own."""
+    return bool(record.history) and record.history[-1].how == "decode"
+
+
 def model_files(path: Path) -> tuple[ModelFile, ...]:
     """Identity of a model's files. Raises OSError."""
     stats = [(part.absolute(), part.stat()) for part in parts_of(path)]
@@ -173,7 +239,7 @@ def model_files(path: Path) -> tuple[ModelFile, ...]:
 
 
 def _without_content(record: Record) -> Record:
-    """Hashes for what the user and the model wrote; stop strings are the user's too."""
+    """Hashes for what the user and the model wrote; stop strings and variables are the user's too."""
     return replace(
         record,
         prompt=None,
@@ -182,14 +248,14 @@ def _without_content(record: Record) -> Record:
         text=None,
         reasoning=None,
         tokens=None,
-        params={name: _hashed_stop(name, value) for name, value in record.params.items()},
-        settings=tuple(s._replace(value=_hashed_stop(s.name, s.value)) for s in record.settings),
+        params={name: _hashed_texts(name, value) for name, value in record.params.items()},
+        settings=tuple(s._replace(value=_hashed_texts(s.name, s.value)) for s in record.settings),
         private=True,
     )
 
 
-def _hashed_stop(name: str, value: object) -> object:
-    if name != "stop" or not isinstance(value, (list, tuple)):
+def _hashed_texts(name: str, value: object) -> object:
+    if name not in ("stop", "var") or not isinstance(value, (list, tuple)):
         return value
     return [f"sha256:{sha256_hex(str(text).encode('utf-8', 'surrogatepass'))}" for text in value]
 
@@ -201,6 +267,8 @@ def as_json(record: Record) -> dict[str, object]:
         "kind": record.kind,
         "created_at": timestamp(record.created_at),
         "thread": record.thread,
+        "parent": record.parent,
+        "turn": record.turn,
         "custom_id": record.custom_id,
         "sample": record.sample,
         "text": record.text,
@@ -236,7 +304,8 @@ def as_json(record: Record) -> dict[str, object]:
             "text": record.prompt,
             "messages": None if record.messages is None else [message_json(m) for m in record.messages],
             "ids": _list(record.prompt_ids),
-            "history": [evaluated._asdict() for evaluated in record.history],
+            "history": [part._asdict() for part in record.history],
+            "dropped_turns": record.dropped_turns,
             "sha256": record.prompt_sha256,
             "reasoning_pairs": [list(pair) for pair in record.reasoning_pairs],
             "open_reasoning": _list(record.open_reasoning),

@@ -72,7 +72,23 @@ _FULL_TEXT = (
     "INSERT INTO search (search) VALUES ('rebuild')",
 )
 
-MIGRATIONS = (_RECORDS, _FULL_TEXT)
+_THREADS = (
+    "ALTER TABLE records ADD COLUMN parent TEXT",
+    "ALTER TABLE records ADD COLUMN turn INTEGER",
+    "ALTER TABLE records ADD COLUMN dropped_turns INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE threads (
+        id TEXT PRIMARY KEY,
+        name TEXT UNIQUE,
+        branch TEXT NOT NULL,  -- the one in use
+        heads TEXT NOT NULL  -- JSON object: each branch's last record, null where it has no turn
+    )""",
+    """CREATE TRIGGER forget_thread AFTER DELETE ON records WHEN old.thread IS NOT NULL BEGIN
+        DELETE FROM threads
+        WHERE id = old.thread AND NOT EXISTS (SELECT 1 FROM records WHERE thread = old.thread);
+    END""",
+)
+
+MIGRATIONS = (_RECORDS, _FULL_TEXT, _THREADS)
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:

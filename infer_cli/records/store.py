@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from infer_cli.errors import InferError, UnexpectedFailure, UsageError
 from infer_cli.paths import data_dir
@@ -30,7 +30,11 @@ BUSY_TIMEOUT_S = 30.0  # for another process's transaction
 _PRUNE_STEP = 16  # records a transaction
 _REMOVE_STEP = 200
 _EXPORT_STEP = 50
+_BACK_STEP = 5
 _MERGE_PAGES = 500
+
+if TYPE_CHECKING:
+    from infer_cli.records.thread import Thread, ThreadSummary
 
 T = TypeVar("T")
 Warn = Callable[[str], None]
@@ -45,6 +49,15 @@ def keep(records: Iterable[Record], warn: Warn) -> None:
     try:
         with Store.open(store_path(), warn) as store:
             store.add_all(list(records))
+    except (InferError, OSError) as e:
+        warn(f"the answer was not recorded: {e}")
+
+
+def keep_turn(make: Callable[[], Record], thread: Thread, warn: Warn) -> None:
+    """As `keep`, for a turn of a conversation."""
+    try:
+        with Store.open(store_path(), warn) as store:
+            store.add_turn(make(), thread)
     except (InferError, OSError) as e:
         warn(f"the answer was not recorded: {e}")
 
@@ -93,7 +106,7 @@ class Store:
 
     def add_all(self, records: Sequence[Record]) -> None:
         """Write records in one transaction: all of them or none."""
-        rows = [[column.encode(getattr(record, column.name)) for column in _COLUMNS] for record in records]
+        rows = [_row(record) for record in records]
 
         def insert(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -101,6 +114,65 @@ class Store:
 
         self._run(insert)
         self._run(self._prune)
+
+    def add_turn(self, record: Record, thread: Thread) -> None:
+        """Write a turn and how its conversation stands with it, in one transaction.
+
+        An answer of no thread that the turn follows becomes the thread's first. A private turn leaves
+        nothing but its record: branches have names that the user wrote.
+        """
+        row = _row(record)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute(_INSERT, row)
+                if record.private:
+                    return
+                connection.execute(
+                    "UPDATE records SET thread = ?, turn = 1 WHERE id = ? AND thread IS NULL",
+                    [thread.id, record.parent],
+                )
+                connection.execute(
+                    "INSERT INTO threads (id, branch, heads) VALUES (?, ?, ?)"
+                    " ON CONFLICT (id) DO UPDATE SET branch = excluded.branch, heads = excluded.heads",
+                    [thread.id, _text(thread.branch), _json(thread.heads)],
+                )
+
+        self._run(insert)
+        self._run(self._prune)
+
+    def move(self, thread: Thread) -> None:
+        """Note how a conversation stands now; nothing where none of its turns was kept."""
+
+        def update(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                connection.execute(
+                    "UPDATE threads SET branch = ?, heads = ? WHERE id = ?",
+                    [_text(thread.branch), _json(thread.heads), thread.id],
+                )
+
+        self._run(update)
+
+    def rename(self, thread_id: str, name: str) -> None:
+        """Name a conversation. Raises UsageError where another one has the name, or none of it was kept."""
+
+        def update(connection: sqlite3.Connection) -> tuple[bool, bool]:
+            with transaction(connection):
+                other = connection.execute(
+                    "SELECT 1 FROM threads WHERE name = ? AND id != ?", [_text(name), thread_id]
+                ).fetchone()
+                if other is not None:
+                    return True, False
+                done = connection.execute(
+                    "UPDATE threads SET name = ? WHERE id = ?", [_text(name), thread_id]
+                )
+                return False, done.rowcount > 0
+
+        is_taken, is_done = self._run(update)
+        if is_taken:
+            raise UsageError(f"another conversation is named {name!r}", "choose another name")
+        if not is_done:
+            raise UsageError("this conversation is not kept", "a turn that is recorded begins it")
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         oldest = "SELECT seq FROM records WHERE seq < (SELECT max(seq) FROM records) ORDER BY seq LIMIT ?"
@@ -153,6 +225,63 @@ class Store:
             ids = ", ".join(record.id for record in found[:3]) + (", …" if len(found) > 3 else "")
             raise UsageError(f"{id_or_prefix!r} begins several records: {ids}", "write more of the id")
         return found[0]
+
+    def find(self, text: str) -> Record | Thread:
+        """A record or a conversation by its id, its name, or the beginning of an id that no other has.
+
+        Raises UsageError.
+        """
+
+        def find(connection: sqlite3.Connection) -> Record | Thread | list[str]:
+            exact = _select(connection, "id = ?", [_text(text)], "LIMIT 1")
+            threads = _threads(connection, "id = ? OR name = ? ORDER BY id = ? DESC", [_text(text)] * 3)
+            if exact or threads:
+                return exact[0] if exact else threads[0]
+            bounds: list[object] = [_text(text), _text(text) + "\U0010ffff"]
+            begun: list[Record | Thread] = []
+            if text:
+                begun += _threads(connection, "id >= ? AND id < ? ORDER BY id LIMIT 4", bounds)
+                begun += _select(connection, "id >= ? AND id < ?", bounds, "ORDER BY id LIMIT 4")
+            return begun[0] if len(begun) == 1 else [one.id for one in begun]
+
+        found = self._run(find)
+        if not isinstance(found, list):
+            return found
+        if not found:
+            raise UsageError(
+                f"no record or conversation {text!r}", "`infer records list` shows the ids of both"
+            )
+        ids = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise UsageError(f"{text!r} begins several ids: {ids}", "write more of the id")
+
+    def thread(self, thread_id: str) -> Thread | None:
+        """A conversation by its whole id."""
+        found = self._run(lambda connection: _threads(connection, "id = ?", [thread_id]))
+        return found[0] if found else None
+
+    def threads(self, limit: int) -> list[ThreadSummary]:
+        """Conversations, the one that was used last first."""
+
+        def select(connection: sqlite3.Connection) -> list[ThreadSummary]:
+            last = "(SELECT max(seq) FROM records WHERE thread = threads.id)"
+            found = _threads(connection, f"1 ORDER BY {last} DESC LIMIT ?", [limit])
+            return [_summary(connection, thread) for thread in found]
+
+        return self._run(select)
+
+    def backwards(self) -> Iterator[Record]:
+        """All records, newest first. No transaction is open between two of them."""
+        before = 2**62
+        while True:
+
+            def select(connection: sqlite3.Connection, seq: int = before) -> list[tuple[int, Record]]:
+                return _numbered(connection, "seq < ?", [seq, _BACK_STEP], "ORDER BY seq DESC LIMIT ?")
+
+            rows = self._run(select)
+            yield from (record for _, record in rows)
+            if len(rows) < _BACK_STEP:
+                return
+            before = rows[-1][0]
 
     def newest(
         self,
@@ -354,6 +483,27 @@ def _numbered(
     return [(seq, _record(row)) for seq, *row in rows]
 
 
+def _threads(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Thread]:
+    from infer_cli.records.thread import Thread
+
+    rows = connection.execute(f"SELECT id, branch, heads, name FROM threads WHERE {where}", list(values))
+    return [Thread(i, branch, json.loads(heads), name) for i, branch, heads, name in rows.fetchall()]
+
+
+def _summary(connection: sqlite3.Connection, thread: Thread) -> ThreadSummary:
+    from infer_cli.records.thread import ThreadSummary
+
+    (first,) = _select(connection, "thread = ?", [thread.id], "ORDER BY seq LIMIT 1")
+    (last_at,) = connection.execute(
+        "SELECT created_at FROM records WHERE thread = ? ORDER BY seq DESC LIMIT 1", [thread.id]
+    ).fetchone()
+    head = connection.execute(
+        "SELECT turn FROM records WHERE id = ?", [thread.heads.get(thread.branch)]
+    ).fetchone()
+    asked = [message.content for message in first.messages or () if message.role == "user"]
+    return ThreadSummary(thread, last_at, 0 if head is None else head[0], asked[-1] if asked else "")
+
+
 # --- values in columns ----------------------------------------------------------------------------
 
 
@@ -412,7 +562,8 @@ def _tag_pair_back(value: str) -> TagPair | None:
 
 _CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(
-        ("id", "thread", "custom_id", "model", "prompt", "text", "reasoning"), (_text_or_none, _same)
+        ("id", "thread", "parent", "custom_id", "model", "prompt", "text", "reasoning"),
+        (_text_or_none, _same),
     ),
     **dict.fromkeys(
         ("engine", "params", "truncation", "usage", "timings", "error", "output"), (_json, json.loads)
@@ -430,6 +581,10 @@ _CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 _COLUMNS = [_Column(f.name, *_CODECS.get(f.name, (_same, _same))) for f in fields(Record)]
 _NAMES = ", ".join(column.name for column in _COLUMNS)
 _INSERT = f"INSERT INTO records ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+
+
+def _row(record: Record) -> list[Any]:
+    return [column.encode(getattr(record, column.name)) for column in _COLUMNS]
 
 
 def _record(row: Sequence[Any]) -> Record:

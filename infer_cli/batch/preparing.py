@@ -1,0 +1,251 @@
+"""From a row to what the engine takes: its parameters over the job's, its prompt as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from infer_cli import prompt
+from infer_cli.batch.rows import Asked, Row
+from infer_cli.durations import parse_duration
+from infer_cli.errors import InferError, UsageError
+from infer_cli.given import Given
+from infer_cli.oneshot import needed_window
+from infer_cli.reasoning import TagPair, pairs_of, tag_tokens
+from infer_cli.seeds import check_seed, row_seed, sample_seed
+from infer_cli.settings import Setting, effective_params, resolve_sampling
+from infer_cli.types import Message, SamplingParams
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.template import ChatTemplate
+
+MAX_SAMPLES = 256  # as `--samples`
+MAX_LOGPROBS = 1000  # as `--logprobs`
+_SAMPLING = frozenset(f.name for f in fields(SamplingParams))
+_OTHERS = frozenset({"system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline"})
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds for rows that say nothing else."""
+
+    sampling: Mapping[str, Given]
+    entry: Mapping[str, object]  # of the model's catalogue entry
+    recommended: Mapping[str, object]  # of the model's file
+    run_seed: int
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    system: str | None = None
+    n_samples: int = 1
+    n_logprobs: int | None = None
+    deadline_s: float | None = None
+    raw: bool = False
+    variables: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row that can be answered. `raw`: without a chat template. `n_window` is the tokens that its prompt
+    and reply may fill."""
+
+    row: Row
+    raw: bool
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    params: Mapping[str, object]
+    max_tokens: int
+    n_samples: int
+    stop: tuple[str, ...]
+    n_logprobs: int | None
+    deadline_s: float | None
+    run_seed: int | None  # None for greedy
+    own_seed: bool  # the row's own, not the job's
+    open_reasoning: TagPair | None
+    n_window: int
+
+    def seed(self, sample: int) -> int | None:
+        if self.run_seed is None:
+            return None
+        if self.own_seed:
+            return sample_seed(self.run_seed, sample)
+        return row_seed(self.run_seed, self.row.key, sample)
+
+
+class NoTemplate(Exception):
+    """There is no chat template to be had, for any row: `error` says why."""
+
+    def __init__(self, error: InferError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Preparer:
+    """`load_template` is called with the first row that needs a chat template."""
+
+    def __init__(
+        self,
+        defaults: Defaults,
+        vocab: Vocab,
+        load_template: Callable[[], ChatTemplate],
+        window: int,
+        n_ctx_train: int,
+    ) -> None:
+        self._defaults, self._vocab, self._window, self._n_ctx_train = defaults, vocab, window, n_ctx_train
+        self._load_template = load_template
+        self._template: ChatTemplate | None = None
+        self.sampling, self.settings = self._resolved({})
+        if self.sampling.greedy and defaults.n_samples > 1:
+            raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
+        self.pairs: Sequence[TagPair] = ()
+        self.tag_tokens: Mapping[int, bytes] = {}
+
+    @property
+    def params(self) -> dict[str, object]:
+        """The parameters of a row that says nothing."""
+        return effective_params(self.sampling, self._defaults.max_tokens, self._defaults.stop)
+
+    @property
+    def template(self) -> ChatTemplate:
+        """Raises NoTemplate."""
+        if self._template is None:
+            try:
+                self._template = self._load_template()
+            except InferError as e:
+                raise NoTemplate(e) from e
+            self.pairs = pairs_of(self._template.source)
+            self.tag_tokens = tag_tokens(self._vocab, self.pairs) if self.pairs else {}
+        return self._template
+
+    def is_raw(self, asked: Asked) -> bool:
+        """Whether a row's prompt is completed as it is, without a chat template."""
+        return asked.raw or (self._defaults.raw and asked.messages is None)
+
+    def prepare(self, row: Row) -> Prepared:
+        """Raises an InferError that says why this row can't be answered; NoTemplate for all like it."""
+        asked = row.asked
+        if asked is None:
+            raise UsageError(row.error)
+        values, defaults = asked.values, self._defaults
+        for name in values:
+            if name not in _SAMPLING and name not in _OTHERS:
+                raise UsageError(f"unknown key {name!r}")
+        sampling = self._row_sampling(asked)
+        n_samples = _whole(values, "samples", defaults.n_samples, 1, MAX_SAMPLES)
+        if sampling.greedy and n_samples > 1:
+            if "samples" in values:
+                raise UsageError("samples above 1 need sampling: greedy replies would all be the same")
+            n_samples = 1
+        seed = values.get("seed")
+        if seed is not None:
+            if isinstance(seed, bool) or not isinstance(seed, int):
+                raise UsageError(f"seed must be a whole number, not {seed!r}")
+            check_seed(seed, "seed")
+            if sampling.greedy and not asked.openai:
+                raise UsageError("seed has no meaning without sampling: the reply is greedy")
+        max_tokens = _whole(values, "max_tokens", defaults.max_tokens, 1, 2**31 - 1)
+        stop = _stop(values["stop"]) if "stop" in values else defaults.stop
+        n_logprobs = defaults.n_logprobs
+        if values.get("logprobs") is not None:
+            n_logprobs = _whole(values, "logprobs", 0, 0, MAX_LOGPROBS)
+        ids, open_reasoning = self._encoded(asked)
+        return Prepared(
+            row=row,
+            raw=self.is_raw(asked),
+            prompt_ids=ids,
+            sampling=sampling,
+            params=effective_params(sampling, max_tokens, stop),
+            max_tokens=max_tokens,
+            n_samples=n_samples,
+            stop=stop,
+            n_logprobs=n_logprobs,
+            deadline_s=_deadline(values.get("deadline"), defaults.deadline_s),
+            run_seed=None if sampling.greedy else defaults.run_seed if seed is None else seed,
+            own_seed=seed is not None,
+            open_reasoning=open_reasoning,
+            n_window=needed_window(len(ids), max_tokens, self._window, self._n_ctx_train),
+        )
+
+    # --- parameters ----------------------------------------------------------------------------
+
+    def _row_sampling(self, asked: Asked) -> SamplingParams:
+        own = {name: value for name, value in asked.values.items() if name in _SAMPLING}
+        if not own:
+            return self.sampling
+        sampling, settings = self._resolved(own)
+        unused = set(own) - {setting.name for setting in settings}
+        if unused and not asked.openai:
+            raise UsageError(f"{min(unused)} has no meaning without sampling: the reply is greedy")
+        return sampling
+
+    def _resolved(self, own: Mapping[str, object]) -> tuple[SamplingParams, list[Setting]]:
+        given = dict(self._defaults.sampling)
+        if "temperature" in own:  # the command line's other values are for rows that are sampled
+            given = {name: Given(g.value, g.origin.lstrip("-")) for name, g in given.items()}
+        given |= {name: Given(value, "the row") for name, value in own.items()}
+        return resolve_sampling(
+            given, self._defaults.entry, self._defaults.recommended, default_temperature="0"
+        )
+
+    # --- the prompt ----------------------------------------------------------------------------
+
+    def _encoded(self, asked: Asked) -> tuple[tuple[int, ...], TagPair | None]:
+        if self.is_raw(asked):
+            if asked.values.get("system") is not None:
+                raise UsageError("system has no place in a prompt that is completed as it is")
+            ids = prompt.encode_raw(_text(asked.prompt, "prompt"), self._vocab)
+            if not ids:
+                raise UsageError("the prompt is empty")
+            return ids, None
+        encoded = prompt.encode_prompt(
+            self.template, self._messages(asked), self._vocab, variables=self._defaults.variables
+        )
+        return encoded.ids, encoded.open_reasoning
+
+    def _messages(self, asked: Asked) -> list[Message]:
+        own = asked.values.get("system")
+        if asked.messages is not None:
+            history = prompt.messages_from(asked.messages)
+            has_system = history[0].role in ("system", "developer")
+            if own is not None:
+                return prompt.build_messages(_text(own, "system"), history=history)
+            return prompt.build_messages(None if has_system else self._defaults.system, history=history)
+        system = self._defaults.system if own is None else _text(own, "system")
+        text = _text(asked.prompt, "prompt")
+        if not text.strip():
+            raise UsageError("the prompt is empty")
+        return prompt.build_messages(system, args=[text])
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be a string")
+    return value
+
+
+def _whole(values: Mapping[str, object], name: str, default: int, least: int, most: int) -> int:
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{name} must be a whole number between {least} and {most}, not {value!r}")
+    return value
+
+
+def _stop(value: object) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+        raise UsageError("stop must be a string or a list of strings, none of them empty")
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError("stop: a string has half a surrogate pair") from None
+    return tuple(texts)
+
+
+def _deadline(value: object, default: float | None) -> float | None:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise UsageError("deadline must be a length of time, such as 3 or 500ms")
+    return parse_duration(str(value), "deadline")

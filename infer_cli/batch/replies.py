@@ -1,0 +1,107 @@
+"""Replies of rows: from the engine's last word on a request to a line of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infer_cli.batch import openai_form
+from infer_cli.batch.job import OutputFormat
+from infer_cli.batch.preparing import Prepared
+from infer_cli.batch.rows import Row
+from infer_cli.errors import ExitStatus
+from infer_cli.reasoning import ReasoningSplitter, TagPair
+from infer_cli.reply import as_json, digest, json_line
+from infer_cli.types import Finished, FinishReason, Mode, Promise, Reply, Timings, Usage
+
+_NO_TIMINGS = Timings(0.0, 0.0, None, 0.0, None, None)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What all replies of a job have in common."""
+
+    job_id: str
+    mode: Mode
+    promise: Promise
+    model: dict[str, object]
+    engine: dict[str, object]
+
+
+def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs: Sequence[TagPair]) -> Reply:
+    """The reply to a row. One that a deadline cut is an error: its tokens are kept, its text is not."""
+    splitter = ReasoningSplitter(pairs, asked.open_reasoning)
+    parts = splitter.feed(end.text.decode("utf-8", "replace")) + splitter.finish()
+    thoughts = "".join(text for text, is_reasoning in parts if is_reasoning)
+    error: dict[str, object] | None = None
+    if end.reason == "error":
+        error = {"code": int(ExitStatus.UNEXPECTED), "message": end.error}
+    elif end.reason == "deadline":
+        error = {
+            "code": int(ExitStatus.DEADLINE),
+            "message": f"the deadline ended the reply after {len(end.tokens)} tokens",
+        }
+    text = None if error else "".join(text for text, is_reasoning in parts if not is_reasoning)
+    seed = asked.seed(sample)
+    return Reply(
+        id=_id(origin, asked.row, sample, asked.n_samples),
+        custom_id=asked.row.custom_id,
+        sample=sample,
+        text=text,
+        reasoning=thoughts or None,
+        tokens=end.tokens,
+        logprobs=end.logprobs,
+        finish_reason=end.reason,
+        digest=digest(end.tokens, text, end.reason, seed, asked.params),
+        usage=end.usage,
+        timings=end.timings,
+        run_seed=asked.run_seed,
+        seed=seed,
+        mode=origin.mode,
+        promise=origin.promise,
+        probed=False,
+        params=dict(asked.params),
+        model=origin.model,
+        engine=origin.engine,
+        error=error,
+    )
+
+
+def failure(origin: Origin, row: Row, sample: int, code: int, message: str) -> Reply:
+    """An error row: nothing was computed for it."""
+    reason: FinishReason = "error"
+    return Reply(
+        id=_id(origin, row, sample, 1 if sample == 0 else 2),
+        custom_id=row.custom_id,
+        sample=sample,
+        text=None,
+        reasoning=None,
+        tokens=(),
+        logprobs=None,
+        finish_reason=reason,
+        digest=digest((), None, reason, None, {}),
+        usage=Usage(0, 0, 0),
+        timings=_NO_TIMINGS,
+        run_seed=None,
+        seed=None,
+        mode=origin.mode,
+        promise=origin.promise,
+        probed=False,
+        params={},
+        model=origin.model,
+        engine=origin.engine,
+        error={"code": code, "message": message},
+    )
+
+
+def line_of(row: Row, replies: Sequence[Reply], form: OutputFormat, *, is_chat: bool) -> bytes:
+    """One line of output: of one reply in our form, of all of a row's samples in OpenAI's."""
+    keys: dict[str, object] = {"row": row.index, "row_sha256": row.sha256}
+    if form == "openai":
+        return json_line(openai_form.answer(keys, replies, is_chat=is_chat))
+    (reply,) = replies
+    return json_line({**as_json(reply), **keys})
+
+
+def _id(origin: Origin, row: Row, sample: int, n_samples: int) -> str:
+    return f"{origin.job_id}-{row.index}" + (f"-{sample}" if n_samples > 1 else "")

@@ -1,0 +1,244 @@
+"""Rows of an input file, one at a time: JSON lines, CSV, TSV or plain lines.
+
+A row that can't be read is a row with an error: the rows after it go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple, TypeVar
+
+from infer_cli.batch import openai_form
+from infer_cli.batch.template import RowTemplate
+from infer_cli.errors import UsageError
+
+Format = Literal["jsonl", "csv", "tsv", "lines"]
+FORMATS: tuple[Format, ...] = ("jsonl", "csv", "tsv", "lines")
+STDIN = "-"
+_SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "lines",
+}  # fmt: skip
+_MAX_FIELD = 1 << 26  # characters of a CSV field
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a row asks. `values` are its own parameters; `raw`: complete the prompt as it is.
+
+    `openai`: parameters without an effect are no error, as there. JSON values are unchecked.
+    """
+
+    prompt: object = None
+    messages: object = None
+    raw: bool = False
+    values: Mapping[str, object] = field(default_factory=dict)
+    openai: bool = False
+
+
+class _Read(NamedTuple):
+    """One row of the file: the custom_id that was given, and what is asked or what is wrong with it."""
+
+    custom_id: str | None
+    asked: Asked | UsageError
+
+
+@dataclass(frozen=True)
+class Row:
+    """`sha256` is of all that the row says (64 bits of it, hex); `key` is what its seeds derive from."""
+
+    index: int
+    custom_id: str
+    sha256: str
+    key: str
+    asked: Asked | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where rows come from. `name` `-` is stdin, which must be a file by now: it is read more than once."""
+
+    name: str
+    format: Format
+    template: RowTemplate | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """All rows in order. Raises UsageError where the file can't be read."""
+        try:
+            with self._open() as file:
+                yield from _numbered(self._asked(file))
+        except OSError as e:
+            raise UsageError(f"{self.name}: {e.strerror}") from None
+
+    def _open(self) -> BinaryIO:
+        if self.name != STDIN:
+            return open(self.name, "rb")
+        file = os.fdopen(os.dup(0), "rb")
+        file.seek(0)
+        return file
+
+    def _asked(self, file: Iterable[bytes]) -> Iterator[tuple[bytes, _Read]]:
+        lines = _without_mark(file)
+        if self.format in ("csv", "tsv"):
+            return self._records(lines)
+        read = self._line if self.format == "lines" else self._object
+        ended = (line.rstrip(b"\r\n") for line in lines if line.strip())
+        return ((line, _guarded(read, line)) for line in ended)
+
+    def _line(self, line: bytes) -> _Read:
+        text = _decoded(line)
+        return _Read(None, Asked(text if self.template is None else self.template.fill({"line": text})))
+
+    def _object(self, line: bytes) -> _Read:
+        try:
+            value = json.loads(_decoded(line), parse_constant=_refuse_constant)
+        except RecursionError:
+            raise UsageError("the line is JSON nested too deeply") from None
+        except ValueError as e:
+            raise UsageError(f"the line is not JSON: {e}") from None
+        if not isinstance(value, dict):
+            raise UsageError("the line is JSON but not an object", 'write {"prompt": "…"}')
+        custom_id = _custom_id(value.get("custom_id"))
+        try:
+            return _Read(custom_id, self._asked_by(value))
+        except UsageError as e:
+            return _Read(custom_id, e)
+
+    def _asked_by(self, value: Mapping[str, object]) -> Asked:
+        if self.template is not None:
+            return Asked(self.template.fill(value))
+        if "body" in value or "url" in value:
+            body = openai_form.read_body(value)
+            if body.is_chat:
+                return Asked(messages=body.content, values=body.values, openai=True)
+            return Asked(body.content, raw=True, values=body.values, openai=True)
+        if ("prompt" in value) == ("messages" in value):
+            raise UsageError("a row has either a prompt or messages")
+        values = {k: v for k, v in value.items() if k not in ("prompt", "messages", "custom_id")}
+        return Asked(value.get("prompt"), value.get("messages"), values=values)
+
+    def _records(self, lines: Iterator[bytes]) -> Iterator[tuple[bytes, _Read]]:
+        csv.field_size_limit(_MAX_FIELD)
+        # A byte that is not UTF-8 becomes half a surrogate pair, which its row is refused for.
+        texts = (line.decode("utf-8", "surrogateescape") for line in lines)
+        reader = csv.reader(texts, dialect="excel-tab" if self.format == "tsv" else "excel")
+        try:
+            names = next(reader, [])
+        except csv.Error as e:
+            raise UsageError(f"{self.name}: {e}") from None
+        template = self.template or RowTemplate("{prompt}")
+        while True:
+            try:
+                fields = next(reader, None)
+            except csv.Error as e:
+                yield b"", _Read(None, UsageError(f"line {reader.line_num}: {e}"))
+                continue
+            if fields is None:
+                return
+            if fields:
+                raw = "\x1f".join(fields).encode("utf-8", "surrogateescape")
+                yield raw, _guarded(partial(_record, names, template), fields)
+
+
+def input_format(name: str, given: str | None) -> Format:
+    """Raises UsageError for a format that is unknown, or can't be told from the file's name."""
+    if given is not None:
+        if given not in FORMATS:
+            raise UsageError(f"--format {given!r} is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        return given
+    if name == STDIN:
+        return "jsonl"
+    found = _SUFFIXES.get(Path(name).suffix.lower())
+    if found is None:
+        raise UsageError(
+            f"the format of {name} is not told by its name", "give --format jsonl, csv, tsv or lines"
+        )
+    return found
+
+
+def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
+    """Rows with index, id and hash. Of ids and contents met before, 64-bit hashes are kept."""
+    ids: set[int] = set()
+    occurrences: dict[int, int] = {}
+    for index, (raw, read) in enumerate(asked):
+        custom_id = str(index) if read.custom_id is None else read.custom_id
+        what: Asked | None = None
+        error = content = ""
+        if isinstance(read.asked, Asked):
+            what = read.asked
+            with contextlib.suppress(RecursionError):
+                content = _hash([what.prompt, what.messages, what.raw, what.values, what.openai])
+            if not content:
+                error = "the line is JSON nested too deeply"
+        else:
+            error = f"{read.asked.message}; {read.asked.hint}" if read.asked.hint else read.asked.message
+        if not content:
+            what, content = None, _hash(["unread", raw.hex()])
+        id_hash = int(_hash(custom_id), 16)
+        if id_hash in ids:
+            what, error = None, f"custom_id {custom_id!r} is another row's too"
+        ids.add(id_hash)
+        if read.custom_id is None:
+            n = occurrences[int(content, 16)] = occurrences.get(int(content, 16), 0) + 1
+            key = f"row {content} {n}"
+        else:
+            key = f"id {custom_id}"
+        yield Row(index, custom_id, _hash([content, read.custom_id]), key, what, error)
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _without_mark(file: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, the first without a byte order mark."""
+    for n, line in enumerate(file):
+        yield line.removeprefix(b"\xef\xbb\xbf") if n == 0 else line
+
+
+def _guarded(read: Callable[[T], _Read], source: T) -> _Read:
+    try:
+        return read(source)
+    except UsageError as e:
+        return _Read(None, e)
+
+
+def _record(names: list[str], template: RowTemplate, fields: list[str]) -> _Read:
+    if len(fields) != len(names):
+        raise UsageError(f"the row has {len(fields)} fields, the header {len(names)}")
+    values = dict(zip(names, fields, strict=True))
+    custom_id = values.get("custom_id") or None
+    try:
+        return _Read(custom_id, Asked(template.fill(values)))
+    except UsageError as e:
+        return _Read(custom_id, e)
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as e:
+        raise UsageError(f"the line is not UTF-8: byte 0x{line[e.start]:02x} at offset {e.start}") from None
+
+
+def _custom_id(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise UsageError("custom_id must be a string")
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")

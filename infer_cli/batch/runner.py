@@ -1,0 +1,212 @@
+"""Keeps the engine fed with rows and writes each reply as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from infer_cli.batch.flight import CRASHES_TO_GIVE_UP, Flight
+from infer_cli.batch.job import OutputFormat
+from infer_cli.batch.output import Output, Unit
+from infer_cli.batch.preparing import Prepared, Preparer
+from infer_cli.batch.replies import Origin, failure, line_of, reply_of
+from infer_cli.batch.rows import Row
+from infer_cli.batch.summary import Tally
+from infer_cli.engine.service import Stream
+from infer_cli.errors import ExitStatus, InferError
+from infer_cli.loading import Running
+from infer_cli.types import Finished, Prefilled, Reply, Request, Token
+
+Stop = Literal["interrupted", "errors"]
+
+
+@dataclass
+class _OpenRow:
+    """A row of which some samples are with the engine. `replies`: those of a line that is not whole yet."""
+
+    asked: Prepared
+    n_left: int
+    replies: list[Reply] = field(default_factory=list)
+
+
+class Runner:
+    """Answers rows. `is_written` says what the output holds already; `n_window` is what each slot holds.
+
+    `max_failed` None: any number of replies may fail.
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        preparer: Preparer,
+        origin: Origin,
+        output: Output,
+        form: OutputFormat,
+        tally: Tally,
+        flight: Flight | None,
+        is_written: Callable[[int, int], bool],
+        n_window: int,
+        max_failed: float | None,
+        on_event: Callable[[int], None],
+    ) -> None:
+        self._service, self._preparer, self._origin = running.service, preparer, origin
+        self._output, self._form, self._tally, self._flight = output, form, tally, flight
+        self._is_written, self._n_window, self._max_failed = is_written, n_window, max_failed
+        self._on_event = on_event
+        width = running.policy.width
+        self._n_most = width + max(1, width // 4)  # a slot that becomes free finds its next row waiting
+        self._rows: dict[int, _OpenRow] = {}
+        self._requests: dict[str, Unit] = {}
+        self._read: dict[str, int] = {}  # prompt tokens evaluated, by request
+        self._stream: Stream | None = None
+        self._in_turn = True
+        self.n_failed = 0 if flight is None else flight.n_failed
+        self._alone: set[Unit] = set()  # what was answered before its turn
+        self.stopped: Stop | None = None
+
+    def stop(self, why: Stop) -> None:
+        """End without the replies that are under way. Safe in a signal handler."""
+        self.stopped = self.stopped or why
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def run_alone(self, rows: Iterable[Row]) -> None:
+        """Answer rows one after the other, before `run`."""
+        self._in_turn = False
+        for row in rows:
+            self._run(self._units([row]))
+        self._in_turn = True
+
+    def run(self, rows: Iterable[Row]) -> None:
+        """Answer rows, all that are left, in input order; returns when all are, or soon after `stop`."""
+        self._run(self._units(rows))
+
+    def _run(self, units: Iterator[tuple[Prepared, int]]) -> None:
+        self._stream = self._service.submit([])
+        self._feed(units)
+        for event in self._stream:
+            if isinstance(event, Token):
+                self._tally.n_written += 1
+            elif isinstance(event, Prefilled):
+                self._tally.n_read += event.done - self._read.get(event.request_id, 0)
+                self._read[event.request_id] = event.done
+            else:
+                self._finished(event)
+                self._feed(units)
+            self._on_event(len(self._requests))
+        self._stream = None
+
+    # --- into the engine -----------------------------------------------------------------------
+
+    def _feed(self, units: Iterator[tuple[Prepared, int]]) -> None:
+        assert self._stream is not None
+        while self.stopped is None and len(self._requests) < self._n_most:
+            unit = next(units, None)
+            if unit is None:
+                return
+            request = self._request(*unit)
+            self._requests[request.id] = Unit(unit[0].row.index, unit[1])
+            self._service.submit([request], self._stream)
+        if self.stopped is not None:
+            self._stream.cancel()  # a signal may have come while a row was on its way
+
+    def _request(self, asked: Prepared, sample: int) -> Request:
+        return Request(
+            f"{asked.row.index}-{sample}",
+            asked.prompt_ids,
+            asked.sampling,
+            asked.max_tokens,
+            asked.seed(sample),
+            tuple(text.encode() for text in asked.stop),
+            asked.n_logprobs,
+            asked.deadline_s,
+            {} if asked.raw else self._preparer.tag_tokens,
+        )
+
+    def _units(self, rows: Iterable[Row]) -> Iterator[tuple[Prepared, int]]:
+        """What the engine is to do; rows that can't be answered become error rows on the way."""
+        for row in rows:
+            if self.stopped is not None:
+                return
+            try:
+                asked = self._preparer.prepare(row)
+            except InferError as e:
+                if todo := self._todo(row, 1):
+                    self._fail(row, todo, e.exit_status, f"{e.message}; {e.hint}" if e.hint else e.message)
+                continue
+            todo = self._todo(row, asked.n_samples)
+            if not todo:
+                continue
+            if self._flight is not None and self._flight.crashes.get(row.index, 0) >= CRASHES_TO_GIVE_UP:
+                self._fail(row, todo, ExitStatus.NATIVE_CRASH, "llama.cpp crashed on this row, alone too")
+                continue
+            if asked.n_window > self._n_window:
+                message = f"{asked.n_window} tokens do not fit the {self._n_window} that were planned"
+                self._fail(row, todo, ExitStatus.DOES_NOT_FIT, f"{message}: did the input change meanwhile?")
+                continue
+            self._rows[row.index] = _OpenRow(asked, len(todo))
+            if self._flight is not None:
+                self._flight.begin(row.index)
+            for sample in todo:
+                yield asked, sample
+
+    def _todo(self, row: Row, n_samples: int) -> list[int]:
+        """The samples that are still to be answered."""
+        todo = []
+        for unit in self._line_units(row, range(n_samples)):
+            if self._is_written(row.index, unit.sample):
+                continue
+            is_open = self._output.expect(unit) if self._in_turn else not self._output.waits(unit)
+            if is_open and unit not in self._alone:
+                todo.append(unit.sample)
+        return list(range(n_samples)) if todo and self._form == "openai" else todo
+
+    def _line_units(self, row: Row, samples: Iterable[int]) -> list[Unit]:
+        """The units of the output's lines: one for all samples in OpenAI's form."""
+        return [Unit(row.index, s) for s in ([0] if self._form == "openai" else samples)]
+
+    # --- out of the engine ---------------------------------------------------------------------
+
+    def _finished(self, end: Finished) -> None:
+        self._read.pop(end.request_id, None)
+        unit = self._requests.pop(end.request_id)
+        if end.reason == "cancelled":
+            return
+        row = self._rows[unit.row]
+        row.n_left -= 1
+        pairs = () if row.asked.raw else self._preparer.pairs
+        reply = reply_of(self._origin, row.asked, unit.sample, end, pairs)
+        self._count(reply)
+        if self._form == "openai":
+            row.replies.append(reply)
+            if row.n_left == 0:
+                self._write(row.asked.row, Unit(unit.row, 0), sorted(row.replies, key=lambda r: r.sample))
+        else:
+            self._write(row.asked.row, unit, [reply])
+        if row.n_left == 0:
+            del self._rows[unit.row]
+            if self._flight is not None:
+                self._flight.end(unit.row)
+
+    def _fail(self, row: Row, samples: list[int], code: int, message: str) -> None:
+        for unit in self._line_units(row, samples):
+            reply = failure(self._origin, row, unit.sample, code, message)
+            self._write(row, unit, [reply])
+            self._count(reply)
+
+    def _write(self, row: Row, unit: Unit, replies: list[Reply]) -> None:
+        is_chat = row.asked is None or not self._preparer.is_raw(row.asked)
+        self._output.complete(unit, line_of(row, replies, self._form, is_chat=is_chat))
+        if not self._in_turn:
+            self._alone.add(unit)
+
+    def _count(self, reply: Reply) -> None:
+        self._tally.add(reply)
+        if reply.error is None:
+            return
+        self.n_failed += 1
+        if self._flight is not None:
+            self._flight.fail()
+        if self._max_failed is not None and self.n_failed > self._max_failed:
+            self.stop("errors")

@@ -1,0 +1,74 @@
+"""A first pass over the input: how much there is, what it needs, and whether rows are as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from infer_cli.batch.held import Held
+from infer_cli.batch.job import Shard
+from infer_cli.batch.preparing import Preparer
+from infer_cli.batch.rows import Row
+from infer_cli.errors import InferError
+
+
+@dataclass
+class Scan:
+    """`n_rows` counts the whole input, everything else this shard's rows."""
+
+    n_rows: int = 0
+    n_mine: int = 0
+    n_replies: int = 0
+    n_window: int = 0  # the largest row's prompt and reply, tokens
+    n_prompt_tokens: int = 0  # of the rows that are still to be answered
+    sampled: bool = False  # any row
+    failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
+    changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
+
+
+def scan(
+    rows: Iterable[Row],
+    shard: Shard,
+    preparer: Preparer,
+    held: Held,
+    n_samples: int,
+    on_row: Callable[[int], None],
+    on_failure: Callable[[int, InferError], None],
+) -> Scan:
+    """Read all rows; those of this shard that are not answered yet are prepared too.
+
+    `n_samples` is that of a row that says nothing. `on_row` is told how many rows were read, `on_failure` of
+    a row that can't be answered.
+    """
+    found = Scan()
+    for row in rows:
+        found.n_rows += 1
+        on_row(found.n_rows)
+        if not shard.has(row.index):
+            continue
+        found.n_mine += 1
+        before = held.rows.get(row.index)
+        if before is not None and before.row_sha256 != row.sha256:
+            found.changed.append(row.index)
+            before = None
+        if before is not None and _has_one_sample(row, n_samples):
+            found.n_replies += 1
+            found.sampled = found.sampled or not preparer.sampling.greedy
+            continue
+        try:
+            asked = preparer.prepare(row)
+        except InferError as e:
+            found.n_replies += 1
+            found.failures[e.exit_status] = found.failures.get(e.exit_status, 0) + 1
+            on_failure(row.index, e)
+            continue
+        found.n_replies += asked.n_samples
+        found.n_window = max(found.n_window, asked.n_window)
+        found.n_prompt_tokens += len(asked.prompt_ids)
+        found.sampled = found.sampled or not asked.sampling.greedy
+    found.changed += [index for index in held.rows if index >= found.n_rows]
+    return found
+
+
+def _has_one_sample(row: Row, n_samples: int) -> bool:
+    return n_samples == 1 and (row.asked is None or "samples" not in row.asked.values)

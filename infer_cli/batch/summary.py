@@ -1,0 +1,146 @@
+"""Counts and times of a job, and the words for them."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from infer_cli.batch.held import Held
+from infer_cli.memory import human_bytes
+from infer_cli.types import Reply
+
+QUANTILES = (50, 90, 95, 99)
+
+
+def _floats() -> array[float]:
+    return array("d")
+
+
+@dataclass
+class Tally:
+    """What came so far. `n_rows` and `n_replies` are the job's (this shard's), the rest this run's."""
+
+    n_rows: int
+    n_replies: int
+    width: int
+    n_before: int = 0  # replies that an earlier run wrote
+    n_failed_before: int = 0
+    finish_reasons: dict[str, int] = field(default_factory=dict)  # earlier runs' included
+    error_codes: dict[int, int] = field(default_factory=dict)
+    n_done: int = 0
+    n_failed: int = 0
+    n_prompt: int = 0
+    n_cached: int = 0
+    n_generated: int = 0
+    n_read: int = 0  # prompt tokens evaluated, of unfinished replies too
+    n_written: int = 0  # tokens chosen, of unfinished replies too
+    busy_s: float = 0.0  # of all slots together
+    queue_s: array[float] = field(default_factory=_floats)
+    ttft_s: array[float] = field(default_factory=_floats)
+    token_s: array[float] = field(default_factory=_floats)  # each reply's mean time between tokens
+    total_s: array[float] = field(default_factory=_floats)
+
+    def take_over(self, held: Held) -> None:
+        """Count what an output holds already."""
+        self.finish_reasons = dict(held.finish_reasons)
+        self.n_before = sum(held.finish_reasons.values())
+        self.n_failed_before = sum(row.failed for row in held.rows.values())
+
+    def add(self, reply: Reply) -> None:
+        self.n_done += 1
+        self.finish_reasons[reply.finish_reason] = self.finish_reasons.get(reply.finish_reason, 0) + 1
+        if reply.error is not None:
+            self.n_failed += 1
+            code = int(str(reply.error["code"]))
+            self.error_codes[code] = self.error_codes.get(code, 0) + 1
+        if not reply.tokens:
+            return
+        usage, timings = reply.usage, reply.timings
+        self.n_prompt += usage.prompt_tokens
+        self.n_cached += usage.cached_tokens
+        self.n_generated += usage.completion_tokens
+        self.busy_s += timings.total_s - timings.queue_s
+        self.queue_s.append(timings.queue_s)
+        self.total_s.append(timings.total_s)
+        if timings.ttft_s is not None:
+            self.ttft_s.append(timings.ttft_s)
+        if timings.decode_tps:
+            self.token_s.append(1 / timings.decode_tps)
+
+    def as_json(self, wall_s: float) -> dict[str, object]:
+        """The object of `--summary`. Seconds, bytes and rates; a rate of no time is null."""
+        evaluated = self.n_prompt - self.n_cached
+        return {
+            "rows": self.n_rows,
+            "replies": self.n_replies,
+            "done": self.n_before + self.n_done,
+            "done_before": self.n_before,
+            "failed": self.n_failed_before + self.n_failed,
+            "finish_reasons": dict(sorted(self.finish_reasons.items())),
+            "error_codes": {str(code): n for code, n in sorted(self.error_codes.items())},
+            "tokens": {"prompt": self.n_prompt, "cached": self.n_cached, "generated": self.n_generated},
+            "seconds": wall_s,
+            "replies_per_s": _rate(self.n_done, wall_s),
+            "prompt_tokens_per_s": _rate(evaluated, wall_s),
+            "generated_tokens_per_s": _rate(self.n_generated, wall_s),
+            "latency_s": {
+                "queue": _quantiles(self.queue_s),
+                "ttft": _quantiles(self.ttft_s),
+                "inter_token": _quantiles(self.token_s),
+                "total": _quantiles(self.total_s),
+            },
+            "width": self.width,
+            "slot_occupancy": _rate(self.busy_s, wall_s * self.width),
+            "peak_memory_bytes": peak_memory(),
+        }
+
+    def in_words(self, wall_s: float) -> list[str]:
+        """A few lines for a person."""
+        done, failed = self.n_before + self.n_done, self.n_failed_before + self.n_failed
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.finish_reasons.items()))
+        first = f"{done} of {self.n_replies} replies" + (f", {failed} failed" if failed else "")
+        lines = [first + (f" ({reasons})" if reasons else "")]
+        if self.n_before and self.n_done:
+            lines[0] += f"; {self.n_before} of them were there"
+        if self.n_generated and wall_s > 0:
+            cached = f" ({self.n_cached} cached)" if self.n_cached else ""
+            lines.append(
+                f"{self.n_prompt} prompt tokens{cached} and {self.n_generated} generated in {wall_s:.1f} s:"
+                f" {self.n_done / wall_s:.2f} replies/s,"
+                f" {(self.n_prompt - self.n_cached) / wall_s:.0f} tok/s in,"
+                f" {self.n_generated / wall_s:.0f} tok/s out"
+            )
+            median, tail = (_quantile(sorted(self.total_s), q) for q in (50, 95))
+            lines.append(
+                f"a reply took {median:.2f} s (p50), {tail:.2f} s (p95);"
+                f" {self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
+            )
+        if (peak := peak_memory()) is not None:
+            lines[-1] += f"; {human_bytes(peak)} of memory"
+        return lines
+
+
+def peak_memory() -> int | None:
+    """Bytes of this process at their most; None where the system does not say (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _rate(n: float, seconds: float) -> float | None:
+    return n / seconds if seconds > 0 else None
+
+
+def _quantiles(values: Iterable[float]) -> dict[str, float] | None:
+    ordered = sorted(values)
+    return {f"p{q}": _quantile(ordered, q) for q in QUANTILES} if ordered else None
+
+
+def _quantile(ordered: Sequence[float], percent: int) -> float:
+    """The smallest value that at least so many percent of all do not exceed."""
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

@@ -1,0 +1,42 @@
+"""`--row-template 'Summarise: {text}'`: a prompt with the fields of a row in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from string import Formatter
+
+from infer_cli.errors import UsageError
+
+_HINT = "write a field as {name}, a brace as {{ or }}"
+
+
+class RowTemplate:
+    """Raises UsageError for a text that is no template."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._parts = [
+                (literal, name, bool(spec) or conversion is not None)
+                for literal, name, spec, conversion in Formatter().parse(text)
+            ]
+        except ValueError as e:
+            raise UsageError(f"--row-template: {e}", _HINT) from None
+        for _, name, more in self._parts:
+            if name is not None and (more or not name or set(name) & set(".[]")):
+                raise UsageError(f"--row-template: {{{name}}} is not the plain name of a field", _HINT)
+        if not any(name is not None for _, name, _ in self._parts):
+            raise UsageError("--row-template names no field: every row would be the same", _HINT)
+
+    def fill(self, fields: Mapping[str, object]) -> str:
+        """The prompt of one row. Raises UsageError for a field that the row has not."""
+        return "".join(
+            literal + ("" if name is None else self._text(fields, name)) for literal, name, _ in self._parts
+        )
+
+    def _text(self, fields: Mapping[str, object], name: str) -> str:
+        value = fields.get(name)
+        if value is None:
+            known = ", ".join(map(str, fields)) or "none"
+            raise UsageError(f"the row has no field {name!r} for the row template (it has: {known})")
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

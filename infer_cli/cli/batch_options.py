@@ -1,0 +1,199 @@
+"""The command line of `infer batch`, checked and typed. Knows no model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from infer_cli.batch.job import OUTPUT_FORMATS, OutputFormat, Shard
+from infer_cli.batch.rows import STDIN, Input, input_format
+from infer_cli.batch.template import RowTemplate
+from infer_cli.cli.engine_options import engine_options
+from infer_cli.cli.run_options import MAX_LOGPROBS, MAX_SAMPLES, sampling_of, variables_of
+from infer_cli.durations import parse_duration
+from infer_cli.errors import UsageError
+from infer_cli.given import Given
+from infer_cli.loading import EngineOptions
+from infer_cli.seeds import check_seed
+from infer_cli.settings import MAX_TOKENS, Setting
+
+STDOUT = "-"
+DEFAULT_WIDTH = 16
+MAX_WIDTH = 256  # LLAMA_MAX_SEQ
+
+
+@dataclass(frozen=True)
+class MaxErrors:
+    """Most replies that may fail: a number, or a share of all."""
+
+    value: float
+    is_share: bool = False
+
+    def of(self, n_replies: int) -> float:
+        return self.value * n_replies if self.is_share else self.value
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """A checked command line of `infer batch`. `output` None is stdout."""
+
+    model: str | None
+    offline: bool
+    input: Input
+    row_template: str | None
+    output: Path | None
+    output_format: OutputFormat
+    ordered: bool
+    shard: Shard
+    system: str | None
+    raw: bool
+    variables: Mapping[str, str]
+    chat_template: str | None
+    sampling: Mapping[str, Given]
+    seed: int | None
+    seed_by_flag: bool
+    n_samples: int
+    max_tokens: int
+    stop: tuple[str, ...]
+    n_logprobs: int | None
+    deadline_s: float | None
+    parallel: int | None
+    max_errors: MaxErrors | None
+    retry_errors: bool
+    redo: bool
+    dry_run: bool
+    summary: Path | None
+    quiet: bool
+    no_record: bool
+    engine: EngineOptions
+    settings: tuple[Setting, ...]
+
+
+def check(given: Mapping[str, Given]) -> BatchOptions:
+    """The command line's values, typed. Raises UsageError for the first that is wrong."""
+
+    def value(name: str) -> object:
+        return given[name].value if name in given else None
+
+    def text(name: str) -> str | None:
+        return None if value(name) is None else str(value(name))
+
+    def texts(name: str) -> tuple[str, ...]:
+        return tuple(str(v) for v in cast("list[object]", value(name) or []))
+
+    def number(name: str, least: int, most: int) -> int | None:
+        if value(name) is None:
+            return None
+        n = int(str(value(name)))
+        if not least <= n <= most:
+            raise UsageError(f"{given[name].origin} {n} is not between {least} and {most}")
+        return n
+
+    for one, other in (("raw", "system"), ("raw", "chat_template"), ("fail_fast", "max_errors")):
+        if value(one) and value(other):
+            raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
+    if "" in texts("stop"):
+        raise UsageError("--stop: a stop string is empty")
+    output_format = text("output_format") or OUTPUT_FORMATS[0]
+    if output_format not in OUTPUT_FORMATS:
+        raise UsageError(f"--output-format {output_format!r} is not {' or '.join(OUTPUT_FORMATS)}")
+    sampling = sampling_of(given, texts("set_"))
+    n_samples = number("samples", 1, MAX_SAMPLES) or 1
+    if n_samples > 1 and "temperature" not in given:
+        raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
+    engine, engine_settings = engine_options(given)
+    max_tokens = number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
+    deadline = text("deadline")
+    row_template = text("row_template")
+    name = str(value("input"))
+    output = _output(text("output"), dry_run=bool(value("dry_run")))
+    summary = None if value("summary") is None else Path(str(value("summary")))
+    _check_files(name, output, text("chat_template"), summary)
+
+    def setting(name: str, used: object) -> Setting:
+        return Setting(name, used, given[name].origin if name in given else "default")
+
+    return BatchOptions(
+        model=text("model"),
+        offline=bool(value("offline")),
+        input=Input(
+            name,
+            input_format(name, text("format_")),
+            None if row_template is None else RowTemplate(row_template),
+        ),
+        row_template=row_template,
+        output=output,
+        output_format=output_format,
+        ordered=bool(value("ordered")),
+        shard=Shard() if value("shard") is None else Shard.parse(str(value("shard"))),
+        system=text("system"),
+        raw=bool(value("raw")),
+        variables=variables_of(texts("var")),
+        chat_template=text("chat_template"),
+        sampling=sampling,
+        seed=check_seed(int(str(value("seed"))), given["seed"].origin) if "seed" in given else None,
+        seed_by_flag="seed" in given and given["seed"].by_flag,
+        n_samples=n_samples,
+        max_tokens=max_tokens,
+        stop=texts("stop"),
+        n_logprobs=number("logprobs", 0, MAX_LOGPROBS),
+        deadline_s=None if deadline is None else parse_duration(deadline, given["deadline"].origin),
+        parallel=number("parallel", 1, MAX_WIDTH),
+        max_errors=MaxErrors(0) if value("fail_fast") else _max_errors(text("max_errors")),
+        retry_errors=bool(value("retry_errors")),
+        redo=bool(value("redo")),
+        dry_run=bool(value("dry_run")),
+        summary=summary,
+        quiet=bool(value("quiet")),
+        no_record=bool(value("no_record")),
+        engine=engine,
+        settings=(
+            *engine_settings,
+            setting("max_tokens", max_tokens),
+            setting("samples", n_samples),
+            setting("stop", list(texts("stop"))),
+            setting("deadline", deadline),
+        ),
+    )
+
+
+def _output(name: str | None, *, dry_run: bool) -> Path | None:
+    if name is None and not dry_run:
+        raise UsageError("where do the replies go?", "give -o OUT.jsonl, or -o - for standard output")
+    return None if name in (None, STDOUT) else Path(str(name))
+
+
+def _check_files(name: str, output: Path | None, chat_template: str | None, summary: Path | None) -> None:
+    for needed in (name, chat_template):
+        if needed not in (None, STDIN) and not os.path.exists(str(needed)):
+            raise UsageError(f"no file {needed}")
+    if summary is not None and not summary.parent.is_dir():
+        raise UsageError(f"no directory {summary.parent}")
+    if name != STDIN and not os.path.isfile(name):
+        raise UsageError(
+            f"{name} is not a file", "what comes from a pipe is read from standard input: IN is -"
+        )
+    if output is None:
+        return
+    if not output.parent.is_dir():
+        raise UsageError(f"no directory {output.parent}")
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory", "name a file with -o")
+    if name != STDIN and output.exists() and output.samefile(name):
+        raise UsageError(f"{output} is the input", "name another file with -o")
+
+
+def _max_errors(text: str | None) -> MaxErrors | None:
+    if text is None:
+        return None
+    number, percent = (text[:-1], True) if text.endswith("%") else (text, False)
+    try:
+        value = float(number) if percent else int(number)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**31 or (percent and value > 100):
+        raise UsageError(f"--max-errors {text!r} is neither a number nor a percentage", "write 20 or 5%")
+    return MaxErrors(value / 100 if percent else value, is_share=percent)

@@ -1,0 +1,460 @@
+"""What `infer batch` does in its worker process: job, model, rows, engine, output, exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from infer_cli.batch import resume
+from infer_cli.batch.flight import Flight, after_crash
+from infer_cli.batch.held import Held, Line
+from infer_cli.batch.job import (
+    JobFile,
+    counted_rows,
+    flight_path,
+    job_dir,
+    job_path,
+    journal_path,
+    lock_path,
+    read_job,
+)
+from infer_cli.batch.ordered import Ordered
+from infer_cli.batch.output import Appended, Output, Piped, lock, write_atomically
+from infer_cli.batch.preparing import Defaults, NoTemplate, Preparer
+from infer_cli.batch.replies import Origin
+from infer_cli.batch.rows import Row
+from infer_cli.batch.runner import Runner
+from infer_cli.batch.scan import Scan, scan
+from infer_cli.batch.summary import Tally
+from infer_cli.cli.batch_display import Display
+from infer_cli.cli.batch_options import DEFAULT_WIDTH, BatchOptions
+from infer_cli.cli.explain import explained
+from infer_cli.cli.loaded import chat_template, find_model, read_bytes, template_variables, wait_for
+from infer_cli.cli.run_worker import Description
+from infer_cli.cli.terminal import Notices
+from infer_cli.errors import ExitStatus, InferError, UsageError
+from infer_cli.loading import FakeLoading, Loading
+from infer_cli.seeds import draw_seed
+
+if TYPE_CHECKING:
+    from infer_cli.loading import Running
+    from infer_cli.installed import InstalledModel
+    from infer_cli.supervisor import Worker
+
+_LEAST_WINDOW = 256  # tokens, where no row is left to be answered
+
+
+def answer_all(options: BatchOptions, worker: Worker) -> int:
+    """Answer one command line; returns the exit code. Raises InferError."""
+    notices = Notices(quiet=options.quiet, stats=not options.quiet)
+    try:
+        with explained(worker):
+            return _Batch(options, worker, notices).run()
+    finally:
+        notices.clear()
+
+
+class _Batch:
+    def __init__(self, options: BatchOptions, worker: Worker, notices: Notices) -> None:
+        self._options, self._worker, self._notices = options, worker, notices
+        output = options.output
+        # What can't be found again: a pipe, a device.
+        self._resumes = output is not None and (output.is_file() or not output.exists())
+        self._old: JobFile | None = None
+        self._held = Held()  # what is answered
+        self._written = Held()  # and in the output itself
+        self._retries = False
+        self._redone: frozenset[int] = frozenset()  # rows whose answers go
+
+    def run(self) -> int:
+        if not self._options.dry_run:
+            self._take_output()
+        model = self._load()
+        preparer = self._preparer()
+        scanned = self._scan(preparer)
+        if self._options.dry_run:
+            return self._tell(scanned)
+        self._check_rows(preparer, scanned)
+        running = self._loading.start(max(scanned.n_window, _LEAST_WINDOW))
+        self._description = Description(model, self._options.model, running.facts)
+        job = self._job(preparer, running, scanned)
+        return self._answer(job, preparer, running, scanned, model)
+
+    # --- the output ----------------------------------------------------------------------------
+
+    def _take_output(self) -> None:
+        """Lock the output and read what it holds."""
+        output = self._options.output
+        if output is None or not self._resumes:
+            self._notices.warn("a batch whose output is a pipe can't be resumed: -o FILE can")
+            return
+        if output.exists() and output.stat().st_size and read_job(output) is None:
+            raise UsageError(
+                f"{output} is there already, and no batch has written it here", "name another file with -o"
+            )
+        try:
+            job_dir(output).mkdir(exist_ok=True)
+        except OSError as e:
+            raise UsageError(f"{job_dir(output)} can't be made: {e.strerror}") from None
+        self._lock = lock(lock_path(output), output)
+        self._retries = self._options.retry_errors and not after_crash(flight_path(output))
+        self._old = read_job(output)
+        if self._old is None and output.exists() and output.stat().st_size:
+            raise UsageError(f"{output} was written meanwhile", "name another file with -o")
+        self._find()
+        if not self._held.rows:
+            self._old = None  # nothing was answered: nothing to be held to
+
+    @property
+    def _was_ordered(self) -> bool:
+        return self._old is not None and self._old.ordered
+
+    @property
+    def _had_seed(self) -> bool:
+        return self._old is not None and self._old.run_seed is not None
+
+    def _find(self) -> None:
+        assert self._options.output is not None
+        output = self._options.output
+        self._written, self._held = resume.find(output, journal_path(output), self._keep)
+
+    def _keep(self, line: Line) -> bool:
+        return line.row not in self._redone and not (line.failed and self._retries)
+
+    def _drop_unwanted(self) -> None:
+        """Take out of the output what is to be answered again."""
+        output = self._options.output
+        assert output is not None
+        if output.exists():
+            resume.drop(output, journal_path(output), self._keep, ordered=self._was_ordered)
+        self._find()
+
+    def _begin_anew(self) -> None:
+        """Empty the output."""
+        output = self._options.output
+        assert output is not None
+        journal_path(output).unlink(missing_ok=True)
+        if output.exists():
+            os.truncate(output, 0)
+        self._find()
+
+    def _open(self) -> Output:
+        output, ordered = self._options.output, self._options.ordered
+        if output is not None and self._resumes:
+            appended = Appended(output, self._written.n_bytes)
+            return Ordered(appended, journal_path(output)) if ordered else appended
+        stream = sys.stdout.buffer if output is None else open(output, "wb")  # noqa: SIM115  # open to the end
+        if not ordered:
+            return Piped(stream)
+        journal, name = tempfile.mkstemp(prefix="infer-batch-")
+        os.close(journal)
+        try:
+            return Ordered(Piped(stream), Path(name))
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps what is open
+                os.unlink(name)
+
+    # --- the model -----------------------------------------------------------------------------
+
+    def _load(self) -> InstalledModel | None:
+        options = self._options
+        model = find_model(options.model, offline=options.offline, quiet=options.quiet)
+        width = options.parallel or (self._old.width if self._old is not None else DEFAULT_WIDTH)
+        self._loading: Loading | FakeLoading
+        if model is None:
+            assert options.model is not None
+            self._loading = FakeLoading(options.model, options.engine, width)
+        else:
+            self._loading = Loading(model.path, options.engine, width, self._worker.native_fd)
+        # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        wait_for(self._loading, self._notices)
+        self._entry = dict(
+            (model.entry.sampling if model is not None and model.entry is not None else None) or {}
+        )
+        return model
+
+    def _preparer(self) -> Preparer:
+        options, loading = self._options, self._loading
+        old_seed = self._old.run_seed if self._old is not None else None
+        self._run_seed = (
+            options.seed if options.seed is not None else draw_seed() if old_seed is None else old_seed
+        )
+        defaults = Defaults(
+            sampling=options.sampling,
+            entry=self._entry,
+            recommended=loading.header.sampling if isinstance(loading, Loading) else {},
+            run_seed=self._run_seed,
+            max_tokens=options.max_tokens,
+            stop=options.stop,
+            system=options.system,
+            n_samples=options.n_samples,
+            n_logprobs=options.n_logprobs,
+            deadline_s=options.deadline_s,
+            raw=options.raw,
+            variables=template_variables(options.variables),
+        )
+        vocab = loading.vocab()
+        return Preparer(
+            defaults,
+            vocab,
+            lambda: chat_template(loading, vocab, options.chat_template),
+            loading.window,
+            loading.n_ctx_train,
+        )
+
+    # --- the rows ------------------------------------------------------------------------------
+
+    def _scan(self, preparer: Preparer) -> Scan:
+        def tell(n_rows: int) -> None:
+            if n_rows % 100 == 0:
+                self._notices.status(f"reading rows: {n_rows}")
+
+        def failing(index: int, error: InferError) -> None:
+            if self._options.dry_run:  # otherwise its line in the output says so
+                self._notices.warn(f"row {index}: {error.message}")
+
+        options = self._options
+        try:
+            return scan(
+                options.input.rows(), options.shard, preparer, self._held, options.n_samples, tell, failing
+            )
+        except NoTemplate as e:
+            raise e.error from None
+        finally:
+            self._notices.clear()
+
+    def _check_rows(self, preparer: Preparer, scanned: Scan) -> None:
+        """Refuse, or redo, rows that were answered when they said something else."""
+        options = self._options
+        if options.seed_by_flag and not scanned.sampled and not self._had_seed:
+            raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
+        if not scanned.changed:
+            return
+        if not options.redo:
+            raise UsageError(
+                f"{options.output} has answers to what is different now: {counted_rows(scanned.changed)}",
+                "--redo answers these again; -o OTHER begins another output",
+            )
+        self._redone = frozenset(scanned.changed)
+
+    def _my_rows(self) -> Iterable[Row]:
+        return (row for row in self._options.input.rows() if self._options.shard.has(row.index))
+
+    def _tell(self, scanned: Scan) -> int:
+        """What `--dry-run` prints."""
+        found = {
+            "rows": scanned.n_mine,
+            "replies": scanned.n_replies,
+            "prompt_tokens": scanned.n_prompt_tokens,
+            "window": scanned.n_window,
+            "failing": sum(scanned.failures.values()),
+            "does_not_fit": scanned.failures.get(ExitStatus.DOES_NOT_FIT, 0),
+        }
+        for name, value in found.items():
+            print(f"{name}\t{value}")
+        return ExitStatus.SOME_ROWS_FAILED if scanned.failures else ExitStatus.OK
+
+    # --- the job -------------------------------------------------------------------------------
+
+    def _job(self, preparer: Preparer, running: Running, scanned: Scan) -> JobFile:
+        """The job as it is now; compared with what the output was begun with, and written down."""
+        options = self._options
+        model, engine = self._description.get()
+        facts = engine["facts"]
+        assert isinstance(facts, dict)
+        job = JobFile(
+            id=self._old.id if self._old is not None else secrets.token_hex(8),
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            model=model,
+            fingerprint=str(engine["fingerprint"]),
+            engine=facts,
+            width=running.policy.width,
+            window=self._loading.window,
+            run_seed=self._run_seed if scanned.sampled or self._had_seed else None,
+            params=self._params(preparer),
+            output_format=options.output_format,
+            ordered=options.ordered,
+            input=options.input.name,
+            n_rows=scanned.n_rows,
+            shard=options.shard,
+        )
+        output = options.output
+        if output is None or not self._resumes:
+            return job
+        if self._old is not None:
+            different = self._old.differences(job)
+            if self._old.shard != job.shard:
+                different.append(f"shard was {self._old.shard}, is {job.shard}")
+            if different and not options.redo:
+                raise UsageError(
+                    f"{output} was begun with other settings: {'; '.join(different[:4])}",
+                    "--redo answers all rows again; -o OTHER begins another output",
+                )
+            if different:
+                self._begin_anew()
+            elif self._retries or self._redone:
+                self._drop_unwanted()
+        else:
+            self._begin_anew()
+        job.write(job_path(output))
+        return job
+
+    def _params(self, preparer: Preparer) -> dict[str, object]:
+        options = self._options
+        template = options.chat_template
+        return {
+            **preparer.params,
+            "stop": list(options.stop),
+            "system": options.system,
+            "samples": options.n_samples,
+            "logprobs": options.n_logprobs,
+            "raw": options.raw,
+            "format": options.input.format,
+            "row_template": options.row_template,
+            "chat_template": None if template is None else hashlib.sha256(read_bytes(template)).hexdigest(),
+            "variables": dict(options.variables),
+        }
+
+    def _answer(
+        self,
+        job: JobFile,
+        preparer: Preparer,
+        running: Running,
+        scanned: Scan,
+        model: InstalledModel | None,
+    ) -> int:
+        from infer_cli.supervisor import on_interrupt
+
+        options = self._options
+        tally = Tally(scanned.n_mine, scanned.n_replies, running.policy.width)
+        tally.take_over(self._held)
+        flight = Flight(flight_path(options.output)) if options.output is not None and self._resumes else None
+        output = self._open()
+        display = Display(tally, quiet=options.quiet)
+        model_part, engine_part = self._description.get()
+        runner = Runner(
+            running,
+            preparer,
+            Origin(job.id, running.policy.mode, running.policy.promise, model_part, engine_part),
+            output,
+            options.output_format,
+            tally,
+            flight,
+            self._written.has,
+            max(scanned.n_window, _LEAST_WINDOW),
+            None if options.max_errors is None else options.max_errors.of(scanned.n_replies),
+            display.update,
+        )
+        on_interrupt(lambda _signal_name: runner.stop("interrupted"))
+        began = time.perf_counter()
+        try:
+            if flight is not None and flight.crashes:
+                suspects = frozenset(flight.crashes)
+                runner.run_alone(row for row in self._my_rows() if row.index in suspects)
+            runner.run(self._my_rows())
+        finally:
+            display.close()
+            output.close()
+        wall_s = time.perf_counter() - began
+        self._report(tally, wall_s, job)
+        if runner.stopped != "interrupted":
+            self._record(tally, wall_s, job, preparer, model)
+        if runner.stopped is None and flight is not None:
+            flight.close()
+            self._tidy()
+        return self._status(runner, tally)
+
+    def _status(self, runner: Runner, tally: Tally) -> ExitStatus:
+        goes_on = "; the same command line goes on from there" if self._resumes else ""
+        if runner.stopped == "interrupted":
+            self._notices.warn(f"interrupted: what was finished is kept{goes_on}")
+            return ExitStatus.INTERRUPTED
+        if runner.stopped == "errors":
+            self._notices.warn(f"stopped: too many errors ({runner.n_failed}){goes_on}")
+        if tally.n_failed + tally.n_failed_before:
+            if self._resumes:
+                self._notices.note(
+                    "the same command line with --retry-errors answers those again that failed"
+                )
+            return ExitStatus.SOME_ROWS_FAILED
+        return ExitStatus.OK
+
+    def _tidy(self) -> None:
+        """All is answered: nothing is under way, nothing waits."""
+        assert self._options.output is not None
+        for path in (flight_path(self._options.output), journal_path(self._options.output)):
+            path.unlink(missing_ok=True)
+
+    def _report(self, tally: Tally, wall_s: float, job: JobFile) -> None:
+        options = self._options
+        for line in tally.in_words(wall_s):
+            self._notices.note(line)
+        if job.run_seed is not None:
+            self._notices.note(f"seed {job.run_seed}")
+        if options.summary is not None:
+            facts = {
+                "id": job.id,
+                "output": None if options.output is None else str(options.output),
+                "model": job.model,
+                "fingerprint": job.fingerprint,
+                "run_seed": job.run_seed,
+                **tally.as_json(wall_s),
+            }
+            write_atomically(options.summary, [json.dumps(facts, indent=1).encode() + b"\n"])
+
+    def _record(
+        self,
+        tally: Tally,
+        wall_s: float,
+        job: JobFile,
+        preparer: Preparer,
+        model: InstalledModel | None,
+    ) -> None:
+        """Keep what was done. The replies are out; a failure is a warning."""
+        options = self._options
+        if options.no_record or not tally.n_done:
+            return
+        from infer_cli.records.record import Adapter, Record, model_files
+        from infer_cli.records.store import keep
+
+        def records() -> Iterator[Record]:
+            yield Record(
+                id=secrets.token_hex(8),
+                kind="batch",
+                created_at=time.time(),
+                model=str(job.model.get("name")),
+                model_sha256=cast("str | None", job.model.get("sha256")),
+                model_files=() if model is None else model_files(model.path),
+                adapters=tuple(
+                    Adapter(str(lora.path.absolute()), lora.scale) for lora in options.engine.loras
+                ),
+                fingerprint=job.fingerprint,
+                engine=job.engine,
+                mode=self._loading.policy.mode,
+                promise=self._loading.policy.promise,
+                width=job.width,
+                n_ctx=job.window,
+                params=preparer.params,
+                settings=(*options.settings, *preparer.settings),
+                run_seed=job.run_seed,
+                usage={
+                    "prompt_tokens": tally.n_prompt,
+                    "cached_tokens": tally.n_cached,
+                    "completion_tokens": tally.n_generated,
+                },
+                timings={"total_s": wall_s},
+                output=None if options.output is None else str(options.output.absolute()),
+            )
+
+        keep(records(), self._notices.warn)

@@ -1,0 +1,100 @@
+"""What `infer run --continue` does in its worker process: as `infer run`, one more turn of a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from infer_cli import continuing
+from infer_cli.cli import resumed
+from infer_cli.cli.explain import explained
+from infer_cli.cli.loaded import chat_template, talk_shape, template_variables, what_went
+from infer_cli.cli.run_options import RunOptions, check
+from infer_cli.cli.run_worker import Run
+from infer_cli.cli.terminal import Notices
+from infer_cli.conversation import Conversation, Plan
+from infer_cli.given import Given
+from infer_cli.prompt import EncodedPrompt
+from infer_cli.records.store import keep_turn
+from infer_cli.records.thread import Thread
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.continuing import Continued
+    from infer_cli.installed import InstalledModel
+    from infer_cli.loading import FakeLoading, Loading, Running
+    from infer_cli.oneshot import Job
+    from infer_cli.supervisor import Worker
+    from infer_cli.template import ChatTemplate
+    from infer_cli.types import Message, Reply
+
+
+def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
+    """As `run_worker.answer`, the next turn of the last conversation. Raises InferError."""
+    options = check({name: Given(*value) for name, value in values.items()})
+    notices = Notices(quiet=options.quiet, stats=options.stats)
+    try:
+        with explained(worker):
+            continued = resumed.conversation(None, notices.warn)
+            return _RunOn(resumed.as_before(options, continued), continued, worker, notices).answer()
+    finally:
+        notices.clear()
+
+
+class _RunOn(Run):
+    _talk: Conversation
+    _plan: Plan
+    _model: InstalledModel | None
+
+    def __init__(self, options: RunOptions, continued: Continued, worker: Worker, notices: Notices) -> None:
+        super().__init__(options, worker, notices)
+        self._continued = continued
+
+    def _job(
+        self, model: InstalledModel | None, loading: Loading | FakeLoading, messages: list[Message] | str
+    ) -> Job:
+        self._model = model
+        job = super()._job(model, loading, messages)
+        self._n_window = self._talk.window
+        return replace(job, history=self._plan.past)
+
+    def _encode(
+        self, loading: Loading | FakeLoading, vocab: Vocab, messages: list[Message] | str
+    ) -> tuple[EncodedPrompt, ChatTemplate]:
+        options = self._options
+        template = chat_template(loading, vocab, options.chat_template)
+        variables = {} if options.prompt_template else template_variables(options.variables)
+        window, chunk = talk_shape(loading, options.engine.ctx)
+        talk = self._talk = Conversation(template, vocab, window, chunk, options.system, variables)
+        continuing.restore(
+            talk, self._continued, lambda record: resumed.is_by(record, self._model, options.model)
+        )
+        assert not isinstance(messages, str)  # --raw and --continue exclude each other
+        plan = self._plan = talk.plan(messages[-1].content, options.max_tokens)
+        if plan.dropped is not None:
+            self._notices.warn(what_went(plan.dropped))
+        return EncodedPrompt(plan.prompt_ids, talk.text_read(plan.prompt_ids), plan.open_reasoning), template
+
+    def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
+        (reply,) = replies
+        if self._options.no_record or reply.error is not None or not reply.tokens:
+            return
+        talk, plan, thread = self._talk, self._plan, self._continued.thread
+        turn = continuing.new_turn(talk, plan, thread.id)
+        reply = replace(reply, truncation=turn.truncation)
+        talk.add(plan, reply, self._options.stop)
+        keep_turn(
+            lambda: continuing.record_of_turn(
+                reply,
+                turn,
+                model_path=None if model is None else model.path,
+                template_sha256=self._template_sha256,
+                settings=self._settings,
+                width=running.policy.width,
+                loras=self._options.engine.loras,
+                private=False,
+            ),
+            Thread(thread.id, talk.branch, talk.heads),
+            self._notices.warn,
+        )

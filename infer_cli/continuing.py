@@ -1,0 +1,365 @@
+"""Conversations from their records and back: which one, its turns and settings, and a new turn's record.
+
+Knows no command line, no engine and no terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infer_cli.backend.spec import LoraSpec
+from infer_cli.conversation import MAIN_BRANCH, Conversation, Dropped, Plan, Turn
+from infer_cli.engine import history
+from infer_cli.errors import InferError, ModelNotFound, UsageError
+from infer_cli.given import Given
+from infer_cli.loading import EngineOptions, is_fake
+from infer_cli.reasoning import TagPair
+from infer_cli.records.record import (
+    Adapter,
+    Evaluated,
+    Place,
+    Record,
+    continues,
+    evaluated,
+    model_files,
+    record_of,
+    reply_of,
+    segments_of,
+)
+from infer_cli.records.thread import Thread
+from infer_cli.replaying import engine_options
+from infer_cli.settings import Setting
+from infer_cli.types import Message, Reply, SamplingParams, Segment
+
+if TYPE_CHECKING:
+    from infer_cli.records.store import Store
+
+ORIGIN = "conversation"  # of a setting that an earlier turn was given
+_NOT_SAID = ("default", "physical cores", "model entry", "model file", "drawn", "/regen")
+_SAMPLING = {f.name for f in dataclasses.fields(SamplingParams)}
+# Flag -> field of the engine's options.
+_ENGINE_FLAGS = {
+    "ctx": "ctx", "threads": "threads", "gpu_layers": "gpu_layers", "device": "devices", "lora": "loras",
+    "cache_type_k": "type_k", "cache_type_v": "type_v", "flash_attn": "flash_attn",
+}  # fmt: skip
+
+
+# --- which conversation ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A conversation to go on with. `last`: the record that its model and settings are those of."""
+
+    thread: Thread
+    branches: Mapping[str, tuple[Record, ...]]  # each branch's records, oldest first
+    last: Record
+    has_gaps: bool = False  # records of it are gone
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt of the last turn."""
+        first = (self.last.messages or ())[:1]
+        return first[0].content if first and first[0].role == "system" else None
+
+
+def latest(store: Store) -> Continued:
+    """The conversation of the newest answer that belongs to one. Raises UsageError where there is none."""
+    for record in store.backwards():
+        if _why_not(record) is None:
+            return _continued(store, record)
+    raise UsageError("no conversation yet", "`infer run` and `infer chat` begin one, unless with --no-record")
+
+
+def named(store: Store, text: str) -> Continued:
+    """A conversation by its id, its name, or the id of one of its records. Raises UsageError."""
+    found = store.find(text)
+    if isinstance(found, Thread):
+        return _of_thread(store, found)
+    if (reason := _why_not(found)) is not None:
+        raise UsageError(f"record {found.id} can't be continued: {reason}")
+    return _continued(store, found)
+
+
+def _why_not(record: Record) -> str | None:
+    """Why a conversation can't go on from a record, if so."""
+    if record.kind not in ("run", "chat"):
+        return f"it is a {record.kind}"
+    if record.private:
+        return "it was kept private"
+    if record.text is None or not record.tokens:
+        return "it has no reply"
+    if record.kind == "chat":
+        return None
+    if record.messages is None:
+        return "it was made with --raw"
+    if any(setting.name == "samples" and setting.value != 1 for setting in record.settings):
+        return "it is one of several samples"
+    if [message.role for message in record.messages if message.role != "system"] != ["user"]:
+        return "it was made of --messages"
+    return None
+
+
+def _continued(store: Store, record: Record) -> Continued:
+    if record.thread is not None and (thread := store.thread(record.thread)) is not None:
+        return _of_thread(store, thread)
+    thread = Thread(secrets.token_hex(8), MAIN_BRANCH, {MAIN_BRANCH: record.id})
+    return Continued(thread, {MAIN_BRANCH: (record,)}, record)
+
+
+def _of_thread(store: Store, thread: Thread) -> Continued:
+    records = {record.id: record for record in store.export(thread=thread.id)}
+    if not records:
+        raise UsageError(f"the records of conversation {thread.id} were removed")
+    *_, newest = records.values()
+    branches, has_gaps = {}, False
+    for name, head in thread.heads.items():
+        if head is not None and head not in records:
+            head, has_gaps = newest.id, True
+        chain: list[Record] = []
+        while head is not None and head in records:
+            chain.append(records[head])
+            head = records[head].parent
+        has_gaps = has_gaps or head is not None
+        branches[name] = tuple(reversed(chain))
+    return Continued(thread, branches, (branches[thread.branch] or (newest,))[-1], has_gaps)
+
+
+# --- its turns ------------------------------------------------------------------------------------
+
+
+def restore(talk: Conversation, continued: Continued, is_same_model: Callable[[Record], bool]) -> None:
+    """Give a talk a conversation's turns: ids and evaluations of its own model, text of others."""
+    branches = {name: _turns(records, talk, is_same_model) for name, records in continued.branches.items()}
+    talk.restore(branches, continued.thread.branch)
+
+
+def _turns(
+    records: Sequence[Record], talk: Conversation, is_same_model: Callable[[Record], bool]
+) -> list[Turn]:
+    groups: list[list[Record]] = []
+    for record in records:
+        if continues(record) and groups:
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    turns: list[Turn] = []
+    for group in groups:
+        own = all(is_same_model(record) for record in group)
+        turns.append(_turn(group, talk, len(turns)) if own else _turn_as_text(group))
+    # As in a talk that went on: whoever came to another model left its own ids behind.
+    other = max((n for n, turn in enumerate(turns) if turn.ids is None), default=-1)
+    return [
+        replace(turn, ids=None, evaluated=(), start=0) if n < other else turn for n, turn in enumerate(turns)
+    ]
+
+
+def _turn(group: Sequence[Record], talk: Conversation, n_before: int) -> Turn:
+    first, last = group[0], group[-1]
+    ids = tuple(token for record in group for token in record.tokens or ())
+    text, reasoning = first.text or "", first.reasoning or ""
+    if len(group) > 1:
+        n_last = len(last.tokens or ())
+        stop = tuple(map(str, _list(last.params["stop"])))
+        text, reasoning = talk.text_of(ids[:-n_last], ids[-n_last:], first.open_reasoning, stop)
+    in_window = (last.turn or 1) - 1 - last.dropped_turns
+    return Turn(
+        _asked(first),
+        text,
+        reasoning,
+        ids,
+        history.normalized((*segments_of(last), Segment("decoded", (last.tokens or ())[:-1]))),
+        max(0, n_before - in_window),
+        first.open_reasoning,
+        tuple(map(reply_of, group)),
+    )
+
+
+def _turn_as_text(group: Sequence[Record]) -> Turn:
+    text = "".join(record.text or "" for record in group)
+    reasoning = "".join(record.reasoning or "" for record in group)
+    return Turn(_asked(group[0]), text, reasoning, None, (), 0, None, tuple(map(reply_of, group)))
+
+
+def _asked(record: Record) -> str:
+    return next(message.content for message in reversed(record.messages or ()) if message.role == "user")
+
+
+# --- its model and settings -----------------------------------------------------------------------
+
+
+def is_by(record: Record, name: str, path: Path | None, sha256: str | None) -> bool:
+    """Whether a model wrote a record. `path` None: the fake, which is known by its name."""
+    if path is None or is_fake(record.model):
+        return path is None and record.model == name
+    if sha256 is not None and record.model_sha256 is not None:
+        return sha256 == record.model_sha256
+    with contextlib.suppress(OSError):
+        return record.model_files == model_files(path)
+    return False
+
+
+def model_of(record: Record) -> str:
+    """What `-m` would name the record's model with. Raises ModelNotFound where its file is gone."""
+    if is_fake(record.model):
+        assert record.model is not None
+        return record.model
+    path = Path(record.model_files[0].path) if record.model_files else None
+    if record.model is not None:
+        from infer_cli.installed import InstalledModel
+        from infer_cli.shelf import look
+
+        with contextlib.suppress(InferError):
+            found = look(record.model)
+            if isinstance(found, InstalledModel) and found.path.absolute() == path:
+                return record.model  # with the sampling that its entry recommends
+    if path is None or not path.exists():
+        raise ModelNotFound(
+            f"the conversation's model is gone: {path or record.model}", "choose another one with -m"
+        )
+    return str(path)
+
+
+def engine_as_before(record: Record, now: EngineOptions, flags: frozenset[str]) -> EngineOptions:
+    """The engine that answered, but for what the user gave `flags` for. Raises UsageError."""
+    said = {setting.name: setting.value for setting in record.settings}
+    ctx = said.get("ctx", "auto")
+    before = replace(
+        engine_options(record),
+        ctx=None if ctx == "auto" else int(str(ctx)),
+        gpu_layers=str(said.get("gpu_layers", "auto")),
+        use_mmap=now.use_mmap,
+        use_mlock=now.use_mlock,
+    )
+    if flags & {"fast", "invariant"} and now.mode != before.mode:  # it chooses its own cache types
+        before = replace(before, mode=now.mode, type_k=None, type_v=None, flash_attn=None)
+    given = {name: getattr(now, name) for flag, name in _ENGINE_FLAGS.items() if flag in flags}
+    options = replace(before, **given)
+    options.check()
+    return options
+
+
+def sampling_as_before(record: Record, now: Mapping[str, Given]) -> dict[str, Given]:
+    """Sampling parameters that the conversation was told, but for those that the user gave flags for."""
+    said = {s.name: Given(s.value, ORIGIN) for s in _told(record) if s.name in _SAMPLING}
+    return {**now, **said, **{name: given for name, given in now.items() if given.by_flag}}
+
+
+def told(record: Record, name: str) -> object:
+    """The value of a setting that the conversation was told; None where it had its default."""
+    return next((setting.value for setting in _told(record) if setting.name == name), None)
+
+
+def settings_as_before(
+    record: Record, now: Sequence[Setting], values: Mapping[str, object]
+) -> tuple[Setting, ...]:
+    """Settings with the `values` that are in use, and where those came from: a flag, or the conversation."""
+    before = {setting.name: setting for setting in record.settings}
+
+    def with_value(setting: Setting) -> Setting:
+        was = before.get(setting.name)
+        if setting.origin.startswith("-") or was is None or setting.name not in values:
+            return setting
+        origin = was.origin if was.origin in _NOT_SAID else ORIGIN
+        return Setting(setting.name, values[setting.name], origin)
+
+    return tuple(map(with_value, now))
+
+
+def _told(record: Record) -> list[Setting]:
+    return [setting for setting in record.settings if setting.origin not in _NOT_SAID]
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+# --- a new turn -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NewTurn:
+    """What the record of a turn has that one of a lone answer has not. Made before the talk takes it in."""
+
+    prompt_ids: tuple[int, ...]
+    prompt_text: str
+    messages: tuple[Message, ...]
+    history: tuple[Evaluated, ...]
+    place: Place
+    reasoning_pairs: tuple[TagPair, ...]
+    open_reasoning: TagPair | None
+    window: int
+    truncation: dict[str, object] | None
+
+
+def new_turn(talk: Conversation, plan: Plan, thread_id: str) -> NewTurn:
+    """The turn that a talk would have with the reply to `plan`."""
+    segments = history.normalized((*plan.past, Segment("prompt", plan.prompt_ids)))
+    messages = [Message("system", talk.system)] if talk.system else []
+    messages.append(Message("user", plan.user))
+    if plan.continues:
+        messages.append(Message("assistant", talk.turns[-1].text))
+    place = Place(
+        thread_id,
+        talk.turns[-1].reply.id if talk.turns else None,
+        len(talk.turns) + (not plan.continues),
+        plan.start,
+    )
+    return NewTurn(
+        history.flat(segments),
+        talk.text_read(plan.prompt_ids),
+        tuple(messages),
+        evaluated(segments),
+        place,
+        talk.pairs,
+        plan.open_reasoning,
+        talk.window,
+        None if plan.dropped is None else _truncation(plan.dropped, plan.start),
+    )
+
+
+def record_of_turn(
+    reply: Reply,
+    turn: NewTurn,
+    *,
+    model_path: Path | None,
+    template_sha256: str | None,
+    settings: Sequence[Setting],
+    width: int,
+    loras: Sequence[LoraSpec],
+    private: bool,
+) -> Record:
+    """The record of a turn whose reply has just ended. Raises OSError where the model's files are gone."""
+    return record_of(
+        reply,
+        kind="chat",
+        prompt_ids=turn.prompt_ids,
+        prompt_text=turn.prompt_text,
+        messages=turn.messages,
+        model_path=model_path,
+        template_sha256=template_sha256,
+        settings=settings,
+        width=width,
+        n_ctx=turn.window,
+        adapters=[Adapter(str(lora.path.absolute()), lora.scale) for lora in loras],
+        reasoning_pairs=turn.reasoning_pairs,
+        open_reasoning=turn.open_reasoning,
+        history=turn.history,
+        place=turn.place,
+        private=private,
+    )
+
+
+def _truncation(dropped: Dropped, start: int) -> dict[str, object]:
+    what = f"turn {start}" if dropped.n_turns == 1 else f"turns {start - dropped.n_turns + 1} to {start}"
+    return {
+        "policy": "oldest turns",
+        "dropped_tokens": dropped.n_tokens,
+        "dropped": [{"what": what, "tokens": dropped.n_tokens}],
+    }

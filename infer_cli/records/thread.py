@@ -1,0 +1,26 @@
+"""What is kept of one conversation beside its answers. Knows no database and no command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A conversation as it stands: by `parent` its records lead from each branch's last to its first."""
+
+    id: str
+    branch: str  # the one in use
+    heads: Mapping[str, str | None] = field(default_factory=dict)  # each branch's last record; None: no turn
+    name: str | None = None
+
+
+class ThreadSummary(NamedTuple):
+    """A line of a list: `begins` is the first message that is still kept."""
+
+    thread: Thread
+    last_at: float  # Unix seconds
+    n_turns: int  # of the branch in use
+    begins: str

@@ -1,0 +1,230 @@
+"""What a batch keeps on disk: the output, its journal, and who was under way at a crash."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infer_cli.batch import resume
+from infer_cli.batch.flight import Flight, after_crash, note_crash
+from infer_cli.batch.held import Held, read_output
+from infer_cli.batch.job import Shard
+from infer_cli.batch.ordered import Ordered
+from infer_cli.batch.output import Appended, Unit, lock, write_atomically
+from infer_cli.errors import UnexpectedFailure, UsageError
+
+
+def line(row: int, sample: int = 0, error: object = None) -> bytes:
+    value = {"id": "x", "sample": sample, "finish_reason": "stop", "error": error, "row": row}
+    return json.dumps({**value, "row_sha256": f"{row:x}"}).encode() + b"\n"
+
+
+def rows(path: Path) -> list[int]:
+    return [json.loads(text)["row"] for text in path.read_bytes().splitlines()]
+
+
+# --- the output -----------------------------------------------------------------------------------
+
+
+def test_what_an_output_holds(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(line(4, 0) + line(2) + line(4, 3, {"code": 5}))
+    held = read_output(path)
+    assert [(row, sample) for row in range(6) for sample in range(4) if held.has(row, sample)] == [
+        (2, 0), (4, 0), (4, 3),
+    ]  # fmt: skip
+    assert (held.rows[4].failed, held.rows[2].failed) == (True, False)
+    assert held.finish_reasons == {"stop": 3}
+    assert held.n_bytes == path.stat().st_size
+
+
+@pytest.mark.parametrize("tail", [b'{"id"', line(7)[:-1], b"\0" * 99, b"\0\n\0\n"])
+def test_a_broken_end_does_not_count(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(line(1) + tail)
+    held = read_output(path)
+    assert (list(held.rows), held.n_bytes) == ([1], len(line(1)))
+    output = Appended(path, held.n_bytes)
+    output.complete(Unit(2, 0), line(2))
+    output.close()
+    assert path.read_bytes() == line(1) + line(2)
+
+
+@pytest.mark.parametrize("bad", [b"words\n", b"[]\n", b'{"row": -1}\n', b'{"row": 1}\n', b"[" * 9999 + b"\n"])
+def test_a_strange_line_inside_is_refused(tmp_path: Path, bad: bytes) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(line(1) + bad + line(2))
+    with pytest.raises(UsageError, match="line 2"):
+        read_output(path)
+    path.write_bytes(line(1) + line(1))
+    with pytest.raises(UsageError, match="twice"):
+        read_output(path)
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    output = Appended(tmp_path / "out", 0)
+    with open("/dev/full", "wb") as full:
+        output._fd = full.fileno()
+        with pytest.raises(UnexpectedFailure, match="No space left"):
+            output.complete(Unit(0, 0), line(0))
+
+
+def test_a_lock_is_held_once(tmp_path: Path) -> None:
+    held = lock(tmp_path / "lock", tmp_path / "out")
+    with pytest.raises(UsageError, match="another process"):
+        lock(tmp_path / "lock", tmp_path / "out")
+    held.release()
+    lock(tmp_path / "lock", tmp_path / "out").release()
+
+
+def test_a_write_is_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def pieces() -> list[bytes]:
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        write_atomically(path, (piece for _ in "x" for piece in pieces()))
+    assert path.read_bytes() == b"old"
+
+
+# --- input order ----------------------------------------------------------------------------------
+
+
+def test_lines_wait_for_their_turn(tmp_path: Path) -> None:
+    path, journal = tmp_path / "out", tmp_path / "waiting"
+    ordered = Ordered(Appended(path, 0), journal)
+    for row in (0, 1, 2, 3):
+        assert ordered.expect(Unit(row, 0))
+    for row, written in ((2, []), (1, []), (0, [0, 1, 2]), (3, [0, 1, 2, 3])):
+        ordered.complete(Unit(row, 0), line(row))
+        assert rows(path) == written
+    assert journal.stat().st_size == 0
+    ordered.close()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 10_000])
+def test_what_waits_is_found_by_the_next_process(tmp_path: Path, cut: int) -> None:
+    path, journal = tmp_path / "out", tmp_path / "waiting"
+    first = Ordered(Appended(path, 0), journal)
+    for row in (0, 1, 2, 3):
+        first.expect(Unit(row, 0))
+    for row in (1, 3):
+        first.complete(Unit(row, 0), line(row))
+    first.close()
+    torn = journal.read_bytes()[: -cut or None]
+    journal.write_bytes(torn)
+    n_whole = torn.count(b'"id"') if cut != 1 and cut != 40 else 1
+
+    found = resume.find(path, journal)
+    assert (len(found.written.rows), len(found.answered.rows)) == (0, n_whole)
+    again = Ordered(Appended(path, 0), journal)
+    todo = [row for row in (0, 1, 2, 3) if again.expect(Unit(row, 0))]
+    assert todo == [row for row in (0, 1, 2, 3) if row not in found.answered.rows]
+    for row in reversed(todo):
+        again.complete(Unit(row, 0), line(row))
+    again.close()
+    assert rows(path) == [0, 1, 2, 3]
+
+
+def test_a_line_that_was_written_before_its_journal_was_emptied(tmp_path: Path) -> None:
+    path, journal = tmp_path / "out", tmp_path / "waiting"
+    first = Ordered(Appended(path, 0), journal)
+    first.expect(Unit(0, 0))
+    first.expect(Unit(1, 0))
+    first.complete(Unit(1, 0), line(1))
+    kept = journal.read_bytes()
+    first.complete(Unit(0, 0), line(0))
+    first.close()
+    journal.write_bytes(kept)  # as if killed in between
+    found = resume.find(path, journal)
+    assert found.answered.rows.keys() == {0, 1}
+    assert found.written.has(1, 0)
+
+
+def test_lines_behind_a_gap_go_back_to_the_journal(tmp_path: Path) -> None:
+    path, journal = tmp_path / "out", tmp_path / "waiting"
+    path.write_bytes(line(0) + line(1, error={"code": 7}) + line(2) + line(3))
+    resume.drop(path, journal, lambda found: not found.failed, ordered=True)
+    assert rows(path) == [0]
+    assert resume.find(path, journal).answered.rows.keys() == {0, 2, 3}
+    path.write_bytes(line(0) + line(1, error={"code": 7}) + line(2))
+    resume.drop(path, tmp_path / "none", lambda found: not found.failed, ordered=False)
+    assert rows(path) == [0, 2]
+
+
+def test_nothing_is_held_at_first(tmp_path: Path) -> None:
+    found = resume.find(tmp_path / "out", tmp_path / "waiting")
+    assert found.answered.rows == Held().rows == {}
+
+
+# --- crashes --------------------------------------------------------------------------------------
+
+
+def test_a_row_is_given_up_at_its_second_crash(tmp_path: Path) -> None:
+    path = tmp_path / "flight"
+    first = Flight(path)
+    for row in (1, 2, 3):
+        first.begin(row)
+    first.end(2)
+    first.close()
+    assert note_crash(path) == ([1, 3], [])
+
+    second = Flight(path)
+    assert second.crashes == {1: 1, 3: 1}
+    second.begin(1)
+    second.end(1)
+    second.begin(3)
+    second.close()
+    assert note_crash(path) == ([], [3])
+    assert Flight(path).crashes == {3: 2}
+
+
+def test_a_crash_without_rows_is_no_row_s(tmp_path: Path) -> None:
+    path = tmp_path / "flight"
+    assert note_crash(path) == ([], [])
+    flight = Flight(path)
+    flight.begin(1)
+    flight.end(1)
+    flight.close()
+    assert note_crash(path) == ([], [])
+    assert Flight(path).crashes == {}
+
+
+def test_failures_count_beyond_a_crash_and_not_beyond_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "flight"
+    for crashed, n_failed in ((True, 0), (True, 1), (False, 2), (False, 0)):
+        flight = Flight(path)
+        assert flight.n_failed == n_failed
+        flight.begin(n_failed)
+        flight.fail()
+        flight.close()
+        if crashed:
+            note_crash(path)
+        assert after_crash(path) == crashed
+
+
+def test_a_kill_is_no_crash(tmp_path: Path) -> None:
+    path = tmp_path / "flight"
+    flight = Flight(path)
+    flight.begin(1)
+    flight.close()
+    path.write_bytes(path.read_bytes() + b"+2")  # torn
+    assert Flight(path).crashes == {}
+    assert note_crash(path) == ([], [])
+
+
+# --- shards ---------------------------------------------------------------------------------------
+
+
+def test_each_row_is_in_one_shard() -> None:
+    shards = [Shard.parse(f"{i}/3") for i in (1, 2, 3)]
+    assert [[row for row in range(7) if shard.has(row)] for shard in shards] == [[0, 3, 6], [1, 4], [2, 5]]
+    for text in ("0/3", "4/3", "3", "a/b", "1/", "-1/2"):
+        with pytest.raises(UsageError, match="--shard"):
+            Shard.parse(text)

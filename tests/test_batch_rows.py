@@ -1,0 +1,294 @@
+"""Rows of a batch: what each kind of line asks, and what becomes of one that can't be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
+from infer_cli.batch.preparing import Defaults, NoTemplate, Prepared, Preparer
+from infer_cli.batch.rows import Input, Row, input_format
+from infer_cli.batch.template import RowTemplate
+from infer_cli.errors import InferError, UsageError
+from infer_cli.given import Given
+from infer_cli.seeds import row_seed, sample_seed
+from infer_cli.template import ChatTemplate
+from tests.test_template import NOW
+
+
+def rows_of(
+    tmp_path: Path, text: str | bytes, name: str = "in.jsonl", template: str | None = None
+) -> list[Row]:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    row_template = None if template is None else RowTemplate(template)
+    return list(Input(str(path), input_format(name, None), row_template).rows())
+
+
+def row_of(tmp_path: Path, **value: object) -> Row:
+    (row,) = rows_of(tmp_path, json.dumps(value))
+    return row
+
+
+def preparer(*, template: str | None = CHAT_TEMPLATE, window: int = 4096, **defaults: object) -> Preparer:
+    def load() -> ChatTemplate:
+        if template is None:
+            raise UsageError("no template")
+        return ChatTemplate(template, bos="", eos="", now=NOW)
+
+    values: dict[str, object] = {
+        "sampling": {},
+        "entry": {},
+        "recommended": {},
+        "run_seed": 7,
+        "max_tokens": 100,
+    }
+    return Preparer(Defaults(**{**values, **defaults}), FakeVocab(), load, window, 4096)  # type: ignore[arg-type]
+
+
+def prepared(tmp_path: Path, row: dict[str, object], **defaults: Any) -> Prepared:
+    return preparer(**defaults).prepare(row_of(tmp_path, **row))
+
+
+def prompt_text(asked: Prepared) -> str:
+    return b"".join(FakeVocab().token_text(t) for t in asked.prompt_ids).decode()
+
+
+SAMPLED = {"temperature": Given("0.5", "--temperature")}
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, '\ufeff{"prompt": "one"}\r\n\n{"custom_id": 7, "messages": []}')
+    assert [(row.index, row.custom_id) for row in rows] == [(0, "0"), (1, "7")]
+    assert rows[0].asked is not None
+    assert rows[0].asked.prompt == "one"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("nonsense", "not JSON"),
+        ('{"prompt": NaN}', "NaN"),
+        ("[" * 100_000, "not JSON|nested too deeply"),
+        ("[1]", "not an object"),
+        ("{}", "either a prompt or messages"),
+        ('{"prompt": "x", "messages": []}', "either a prompt or messages"),
+        ('{"prompt": "x", "custom_id": [1]}', "custom_id"),
+        ('{"custom_id": "a", "url": "/v1/embeddings", "body": {}}', "/v1/embeddings"),
+        ('{"custom_id": "a", "method": "GET", "url": "/v1/completions", "body": {}}', "GET"),
+        ('{"custom_id": "a", "url": "/v1/completions", "body": 3}', "body is not an object"),
+        ('{"custom_id": "a", "url": "/v1/completions", "body": {}}', "no prompt"),
+        ('{"url": "/v1/completions", "body": {"prompt": "x", "stream": true}}', "stream"),
+        ('{"url": "/v1/completions", "body": {"prompt": "x"}, "seed": 1}', "unknown key 'seed'"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_a_row_with_an_error(tmp_path: Path, line: str, why: str) -> None:
+    bad, good = rows_of(tmp_path, f'{line}\n{{"prompt": "x"}}\n')
+    assert bad.asked is None
+    assert bad.custom_id == ("a" if '"a"' in line else "0")
+    assert any(part in bad.error for part in why.split("|"))
+    assert good.index == 1
+    assert good.asked is not None
+
+
+def test_nesting_of_any_depth_is_no_failure_of_the_job(tmp_path: Path) -> None:
+    for depth in (60, 300, *range(900, 1000, 7), 5000, 100_000):
+        text = '{"prompt": "x", "messages_": ' + "[" * depth + "]" * depth + "}\n"
+        row, good = rows_of(tmp_path, text + '{"prompt": "x"}')
+        assert good.asked is not None
+        if row.asked is not None:
+            with pytest.raises(UsageError, match="unknown key"):
+                preparer().prepare(row)
+        else:
+            assert "nested too deeply" in row.error
+
+
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, b'{"prompt": "\xff"}')
+    assert "0xff" in row.error
+    (row,) = rows_of(tmp_path, b"prompt\n\xff\n", "in.csv")
+    with pytest.raises(UsageError, match="surrogate"):
+        preparer().prepare(row)
+
+
+def test_an_id_is_used_once(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, '{"prompt": "x", "custom_id": "1"}\n{"prompt": "y"}\n{"prompt": "z"}')
+    assert [row.error for row in rows] == ["", "custom_id '1' is another row's too", ""]
+
+
+def test_the_openai_form(tmp_path: Path) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_completion_tokens": 5, "n": 2}
+    (chat,) = rows_of(
+        tmp_path,
+        json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}),
+    )
+    assert chat.asked is not None
+    assert chat.custom_id == "a"
+    assert chat.asked.messages == body["messages"]
+    assert chat.asked.values == {"max_tokens": 5, "samples": 2}
+    asked = prepared(
+        tmp_path,
+        {"url": "/v1/completions", "body": {"prompt": "the", "temperature": 0, "top_p": 1, "seed": 3}},
+        template=None,
+    )
+    assert asked.prompt_ids == tuple(b"the")
+    assert asked.raw
+    assert asked.seed(0) is None  # greedy: a seed is no error there
+
+
+def test_log_probabilities_in_the_openai_form(tmp_path: Path) -> None:
+    def n_logprobs(**body: object) -> int | None:
+        body["messages"] = [{"role": "user", "content": "hi"}]
+        return prepared(tmp_path, {"url": "/v1/chat/completions", "body": body}).n_logprobs
+
+    assert n_logprobs() is None
+    assert n_logprobs(logprobs=True) == 0
+    assert n_logprobs(logprobs=True, top_logprobs=4) == 4
+
+
+def test_tables(tmp_path: Path) -> None:
+    text = 'custom_id,text,n\na,"one,\nline two",1\nb,two\n,three,3\n'
+    rows = rows_of(tmp_path, text, "in.csv", "{n}: {text} {{}}")
+    assert [(row.custom_id, row.asked and row.asked.prompt) for row in rows] == [
+        ("a", "1: one,\nline two {}"),
+        ("1", None),
+        ("2", "3: three {}"),
+    ]
+    assert "2 fields, the header 3" in rows[1].error
+    (row,) = rows_of(tmp_path, "prompt\tx\nhello\t1\n", "in.tsv")
+    assert row.asked is not None
+    assert row.asked.prompt == "hello"
+    (row,) = rows_of(tmp_path, "x\n1\n", "in.csv")
+    assert "no field 'prompt'" in row.error
+
+
+def test_plain_lines_and_objects_fill_a_template(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "one\n\n two\n", "in.txt", "Say {line}!")
+    assert [row.asked and row.asked.prompt for row in rows] == ["Say one!", "Say  two!"]
+    (row,) = rows_of(tmp_path, '{"q": [1], "label": 3}', template="{q}?")
+    assert row.asked is not None
+    assert (row.asked.prompt, row.asked.values) == ("[1]?", {})
+
+
+@pytest.mark.parametrize("text", ["no field", "{", "{}", "{a.b}", "{a[0]}", "{a!r}", "{a:>3}"])
+def test_templates_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="--row-template"):
+        RowTemplate(text)
+
+
+def test_the_format_is_told_by_the_name(tmp_path: Path) -> None:
+    assert [input_format(n, None) for n in ("a.jsonl", "a.CSV", "a.tsv", "a.txt", "-")] == [
+        "jsonl", "csv", "tsv", "lines", "jsonl",
+    ]  # fmt: skip
+    assert input_format("a.data", "lines") == "lines"
+    for name, given in (("a.data", None), ("a.csv", "xml")):
+        with pytest.raises(UsageError):
+            input_format(name, given)
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+def test_a_row_says_otherwise(tmp_path: Path) -> None:
+    row: dict[str, object] = {
+        "prompt": "hi", "temperature": 0.7, "top_k": 5, "max_tokens": 9, "stop": "x", "samples": 3,
+        "deadline": "2m", "logprobs": 2, "system": "be brief",
+    }  # fmt: skip
+    asked = prepared(tmp_path, row, system="be long", stop=("y",))
+    assert (asked.sampling.temperature, asked.sampling.top_k) == (0.7, 5)
+    assert (asked.max_tokens, asked.stop, asked.n_samples) == (9, ("x",), 3)
+    assert (asked.deadline_s, asked.n_logprobs) == (120, 2)
+    assert "be brief" in prompt_text(asked)
+    assert "be long" not in prompt_text(asked)
+
+
+def test_a_row_that_says_nothing(tmp_path: Path) -> None:
+    asked = prepared(tmp_path, {"prompt": "hi"}, system="be long", stop=("y",), sampling=SAMPLED, n_samples=2)
+    assert (asked.sampling.temperature, asked.stop, asked.n_samples) == (0.5, ("y",), 2)
+    assert prompt_text(asked).startswith("<|im_start|>system\nbe long")
+
+
+def test_a_greedy_row_in_a_sampled_job(tmp_path: Path) -> None:
+    sampling = {**SAMPLED, "top_k": Given(3, "--top-k")}
+    asked = prepared(tmp_path, {"prompt": "hi", "temperature": 0}, sampling=sampling, n_samples=4)
+    assert (asked.n_samples, asked.seed(0)) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"temprature": 1}, "unknown key 'temprature'"),
+        ({"top_k": 3}, "top_k has no meaning without sampling"),
+        ({"seed": 3}, "seed has no meaning without sampling"),
+        ({"samples": 2}, "samples above 1 need sampling"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 1, "top_p": 2}, "top_p"),
+        ({"temperature": 1, "seed": -1}, "seed"),
+        ({"temperature": 1, "seed": "1"}, "seed"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"stop": 1}, "stop"),
+        ({"stop": "\ud800"}, "surrogate"),
+        ({"deadline": "soon"}, "deadline"),
+        ({"deadline": [1]}, "deadline"),
+        ({"logprobs": -1}, "logprobs"),
+        ({"system": 1}, "system"),
+        ({"prompt": 1}, "prompt must be a string"),
+        ({"prompt": " "}, "empty"),
+        ({"prompt": "x" * 5000}, "do not fit"),
+        ({"prompt": "\ud800"}, "surrogate"),
+    ],
+)
+def test_a_row_that_cannot_be_answered_says_why(tmp_path: Path, row: dict[str, object], why: str) -> None:
+    with pytest.raises(InferError, match=why):
+        prepared(tmp_path, {"prompt": "hi", **row})
+
+
+def test_messages_and_their_system_prompt(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "own"}, {"role": "user", "content": "hi"}]
+    assert "own" in prompt_text(prepared(tmp_path, {"messages": turns}, system="the job's"))
+    assert "row's" in prompt_text(prepared(tmp_path, {"messages": turns, "system": "row's"}))
+    assert "the job's" in prompt_text(prepared(tmp_path, {"messages": turns[1:]}, system="the job's"))
+    with pytest.raises(UsageError, match="wizard"):
+        prepared(tmp_path, {"messages": [{"role": "wizard", "content": "x"}]})
+
+
+def test_a_model_without_a_template_stops_the_job_not_the_row(tmp_path: Path) -> None:
+    with pytest.raises(NoTemplate):
+        prepared(tmp_path, {"prompt": "hi"}, template=None)
+    assert prepared(tmp_path, {"prompt": "hi"}, template=None, raw=True).prompt_ids == tuple(b"hi")
+
+
+# --- seeds ----------------------------------------------------------------------------------------
+
+
+def test_seeds_depend_on_the_row_and_not_on_its_place(tmp_path: Path) -> None:
+    one, two = '{"prompt": "one"}', '{"prompt": "two", "custom_id": "b"}'
+    job = preparer(sampling=SAMPLED, n_samples=2)
+
+    def seeds(*lines: str) -> dict[str, list[int | None]]:
+        asked = [job.prepare(row) for row in rows_of(tmp_path, "\n".join(lines))]
+        return {str(a.row.asked and a.row.asked.prompt): [a.seed(0), a.seed(1)] for a in asked}
+
+    assert seeds(one, two) == seeds(two, one)
+    assert seeds(two)["two"] == [row_seed(7, "id b", 0), row_seed(7, "id b", 1)]
+    assert len({s for pair in seeds(one, two).values() for s in pair}) == 4
+
+
+def test_the_same_row_twice_has_two_seeds(tmp_path: Path) -> None:
+    job = preparer(sampling=SAMPLED)
+    a, b = (job.prepare(row) for row in rows_of(tmp_path, '{"prompt": "one"}\n' * 2))
+    assert a.row.sha256 == b.row.sha256
+    assert a.seed(0) != b.seed(0)
+
+
+def test_a_row_s_own_seed_is_used_as_run_uses_it(tmp_path: Path) -> None:
+    asked = prepared(tmp_path, {"prompt": "hi", "temperature": 1, "seed": 5, "samples": 2})
+    assert [asked.seed(0), asked.seed(1)] == [5, sample_seed(5, 1)]
