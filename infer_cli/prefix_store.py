@@ -115,8 +115,11 @@ class PrefixStore:
             os.utime(path)
         return checked[1]
 
-    def write(self, owner: Owner, ids: Sequence[int], payload: bytes | bytearray) -> Path:
-        """Keep the state after these ids, and make room for it. Raises OSError, ValueError (too large)."""
+    def write(self, owner: Owner, ids: Sequence[int], payload: bytes | bytearray) -> int:
+        """Keep the state after these ids, and make room for it; returns the file's bytes.
+
+        Raises OSError, and ValueError where the whole store may not be so large.
+        """
         import hashlib
 
         key = _key(owner, ids)
@@ -131,7 +134,7 @@ class PrefixStore:
         path = self._path(key)
         write_atomic(path, head, payload)
         self._make_room(limit, but=path)
-        return path
+        return size
 
     # --- all of them ---------------------------------------------------------------------------
 

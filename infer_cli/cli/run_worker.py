@@ -21,11 +21,11 @@ from infer_cli.cli.loaded import (
 )
 from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
-from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
+from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
-from infer_cli.loading import FakeLoading, Loading
+from infer_cli.loading import FAKE, FakeLoading, Loading
 from infer_cli.seeds import draw_seed
-from infer_cli.settings import Setting, effective_params, resolve_sampling
+from infer_cli.settings import MIN_PREFIX, Setting, effective_params, resolve_sampling
 from infer_cli.types import Message, Reply
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.oneshot import Job
+    from infer_cli.prefix_cache import PrefixCache
     from infer_cli.prompt import EncodedPrompt
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
@@ -57,8 +58,15 @@ class Run:
 
     def __init__(self, options: RunOptions, worker: Worker, notices: Notices) -> None:
         self._options, self._worker, self._notices = options, worker, notices
+        self._files: list[str] = []
+        self._stdin: str | None = None
+        self._history: list[Message] = []
 
     def answer(self) -> int:
+        return self._stream(*self.prepare())
+
+    def prepare(self) -> tuple[InstalledModel | None, Loading | FakeLoading, Job]:
+        """Load the model, and read and encode the prompt meanwhile. Raises InferError."""
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
         width = options.n_samples
@@ -70,10 +78,9 @@ class Run:
             loading = Loading(model.path, options.engine, width, self._worker.native_fd)
         # While the model loads:
         messages = self._messages()
-        _import_rest(recording=not self._options.no_record)
+        _import_rest(recording=not options.no_record, caching=self._caches)
         wait_for(loading, self._notices)
-        job = self._job(model, loading, messages)
-        return self._stream(model, loading, job)
+        return model, loading, self._job(model, loading, messages)
 
     # --- the prompt ----------------------------------------------------------------------------
 
@@ -83,14 +90,18 @@ class Run:
 
         options = self._options
         stdin_named = "-" in options.files or options.messages == "-"
-        files = [prompt.decode_input(read_bytes(name), name) for name in options.files]
-        stdin = None
+        self._files = [prompt.decode_input(read_bytes(name), name) for name in options.files]
         if not stdin_named and (piped := self._piped_stdin()) is not None:
-            stdin = prompt.decode_input(piped, "stdin")
-        words = options.words
-        history: list[Message] = []
+            self._stdin = prompt.decode_input(piped, "stdin")
         if options.messages is not None:
-            history = prompt.parse_messages(read_bytes(options.messages))
+            self._history = prompt.parse_messages(read_bytes(options.messages))
+        return self._asking(options.words)
+
+    def _asking(self, words: tuple[str, ...]) -> list[Message] | str:
+        """What was read, and these words."""
+        from infer_cli import prompt
+
+        options, files, stdin = self._options, self._files, self._stdin
         if options.prompt_template is not None:
             from infer_cli import promptlib
 
@@ -99,7 +110,7 @@ class Run:
             files, stdin, words = [], None, (filled,)
         if options.raw:
             return _raw_text(files, stdin, words)
-        return prompt.build_messages(options.system, files, stdin, words, history)
+        return prompt.build_messages(options.system, files, stdin, words, self._history)
 
     def _piped_stdin(self) -> bytes | None:
         """What is piped or redirected in; None for a terminal, /dev/null or no stdin at all."""
@@ -185,6 +196,9 @@ class Run:
         description = Description(model, self._options.model, running.facts)
         sink = StatusSink(self._sink(job), self._notices)
         shot = OneShot(job, running, loading.vocab(), sink, description.get)
+        prefixes = self._prefixes(model, running)
+        if prefixes is not None:
+            prefixes.restore(job.prompt_ids)
         interrupted = threading.Event()
 
         def interrupt(_signal_name: str) -> None:
@@ -203,7 +217,51 @@ class Run:
         self._record(replies, model, running, job)
         if interrupted.is_set():
             return ExitStatus.INTERRUPTED
-        return self._finish(replies, model)
+        status = self._finish(replies, model)
+        if prefixes is not None and status == ExitStatus.OK:
+            self._keep(prefixes, loading, job, replies[0])
+        return status
+
+    # --- the prefix cache ----------------------------------------------------------------------
+
+    @property
+    def _caches(self) -> bool:
+        """Whether files and stdin may be worth keeping: a token is at least one character."""
+        options = self._options
+        if options.no_cache or options.private or options.no_record:
+            return False
+        return sum(map(len, self._files)) + len(self._stdin or "") >= MIN_PREFIX
+
+    def _prefixes(self, model: InstalledModel | None, running: Running) -> PrefixCache | None:
+        if not self._caches:
+            return None
+        from infer_cli.prefix_cache import PrefixCache
+        from infer_cli.prefix_store import PrefixStore
+
+        name, sha256 = (FAKE, FAKE) if model is None else (model.name, model.sha256)
+        store = PrefixStore(most_bytes=self._options.cache_bytes)
+        return PrefixCache(running, store, name, sha256, self._notices.note)
+
+    def n_shared(self, loading: Loading | FakeLoading, ids: tuple[int, ...]) -> int:
+        """Tokens that the prompt would begin with whatever was asked about its files. Raises InferError."""
+        from infer_cli.prefix_cache import n_same
+
+        other = self._asking(() if self._options.words else ("?",))
+        return n_same(ids, self._encode(loading, loading.vocab(), other)[0].ids)
+
+    def _keep(self, prefixes: PrefixCache, loading: Loading | FakeLoading, job: Job, reply: Reply) -> None:
+        """Keep what was evaluated of the files. The answer is out: a failure concerns `--stats` alone."""
+        if not prefixes.worth_keeping(job.prompt_ids):
+            return
+        if reply.model["sha256"] is not None:  # of a model never seen before, it has been hashed meanwhile
+            prefixes.model_sha256 = str(reply.model["sha256"])
+        try:
+            kept = prefixes.keep(job.prompt_ids, self.n_shared(loading, job.prompt_ids))
+        except (InferError, OSError, ValueError, MemoryError) as e:
+            self._notices.note(f"prefix cache: nothing kept: {e}")
+        else:
+            if kept is not None and kept.written:
+                self._notices.note(f"prefix cache: kept {kept}")
 
     def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
         """Keep what was answered. The answer is out; a failure is a warning."""
@@ -268,7 +326,7 @@ class Run:
         return status
 
 
-def _import_rest(*, recording: bool) -> None:
+def _import_rest(*, recording: bool, caching: bool) -> None:
     """Import what is needed later. The load has begun and holds no Python lock."""
     # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -278,7 +336,9 @@ def _import_rest(*, recording: bool) -> None:
     import infer_cli.oneshot
 
     if recording:
-        import infer_cli.records.store  # noqa: F401
+        import infer_cli.records.store
+    if caching:
+        import infer_cli.prefix_cache  # noqa: F401
 
 
 def _raw_text(files: list[str], stdin: str | None, words: tuple[str, ...]) -> str:
