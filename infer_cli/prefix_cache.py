@@ -77,6 +77,15 @@ class PrefixCache:
         state = self._store.read(owner, ids)
         return state is not None and self._service.adopt((Segment("prompt", ids),), state)
 
+    def found(self, n_shared: int, ids: tuple[int, ...]) -> Kept | None:
+        """What was restored, where there is not enough more of a prompt to keep."""
+        if not self.n_restored or self._end(n_shared, ids) - self.n_restored >= MIN_PREFIX:
+            return None
+        return Kept(self.n_restored, self._store.size(self._owner(), ids[: self.n_restored]), written=False)
+
+    def _end(self, n_shared: int, ids: tuple[int, ...]) -> int:
+        return min(n_shared, _most(len(ids))) // GRID * GRID
+
     def worth_keeping(self, ids: tuple[int, ...]) -> bool:
         """Whether a prompt may have enough that is not in the store."""
         return self._cuts and _most(len(ids)) - self.n_restored >= MIN_PREFIX
@@ -87,7 +96,7 @@ class PrefixCache:
         None where that is too little, or too little more than was restored. Raises OSError, MemoryError, and
         ValueError where it is larger than the whole store may be.
         """
-        n = min(n_shared, _most(len(ids))) // GRID * GRID
+        n = self._end(n_shared, ids)
         if not self.worth_keeping(ids) or n - self.n_restored < MIN_PREFIX or self.model_sha256 is None:
             return None
         owner = self._owner()

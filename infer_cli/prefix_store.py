@@ -175,10 +175,10 @@ class PrefixStore:
         return self._gone(before)
 
     def clear(self) -> tuple[int, int]:
-        """Remove all files of the store. (files removed, bytes freed)."""
+        """Remove all files of the store. (files removed, bytes freed). Raises OSError."""
         before = self._every_file()
         for path in before:
-            self._remove(path)
+            path.unlink(missing_ok=True)
         return self._gone(before)
 
     # --- files ---------------------------------------------------------------------------------
