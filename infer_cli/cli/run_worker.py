@@ -240,7 +240,11 @@ class Run:
 
         name, sha256 = (FAKE, FAKE) if model is None else (model.name, model.sha256)
         store = PrefixStore(most_bytes=self._options.cache_bytes)
-        return PrefixCache(running, store, name, sha256, self._notices.note)
+        return PrefixCache(running, store, name, sha256, self._note_of_cache)
+
+    def _note_of_cache(self, text: str) -> None:
+        if self._options.stats:  # of no interest on a terminal
+            self._notices.note(text)
 
     def n_shared(self, loading: Loading | FakeLoading, ids: tuple[int, ...]) -> int:
         """Tokens that the prompt would begin with whatever was asked about its files. Raises InferError."""
@@ -258,10 +262,10 @@ class Run:
         try:
             kept = prefixes.keep(job.prompt_ids, self.n_shared(loading, job.prompt_ids))
         except (InferError, OSError, ValueError, MemoryError) as e:
-            self._notices.note(f"prefix cache: nothing kept: {e}")
+            self._note_of_cache(f"prefix cache: nothing kept: {e}")
         else:
             if kept is not None and kept.written:
-                self._notices.note(f"prefix cache: kept {kept}")
+                self._note_of_cache(f"prefix cache: kept {kept}")
 
     def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
         """Keep what was answered. The answer is out; a failure is a warning."""
