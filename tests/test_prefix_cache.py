@@ -112,6 +112,18 @@ def test_a_model_whose_state_cannot_be_cut_neither_gives_nor_takes() -> None:
     assert not engine.adopt(prompt(BOOK[:1]), b"\0\0\0\0")
 
 
+def test_canonical_leaves_models_with_a_sliding_window_alone() -> None:
+    """Measured on Gemma 3: a loaded state lies elsewhere in memory, and logits differ by 0.03."""
+    for mode, taken in (("canonical", False), ("invariant", True)):
+        engine, backend, _, _ = fake_engine(1, mode, n_ctx_seq=512)  # type: ignore[arg-type]
+        run_all(engine, [asked("a", BOOK)])
+        state = engine.snapshot(prompt(BOOK[:GRID]))
+        assert state is not None
+        backend.windowed = True
+        assert (engine.snapshot(prompt(BOOK[:GRID])) is not None) == taken
+        assert engine.adopt(prompt(BOOK[:GRID]), state) == taken
+
+
 # --- the service ----------------------------------------------------------------------------------
 
 

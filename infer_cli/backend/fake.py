@@ -153,6 +153,7 @@ class FakeBackend:
         self.n_ctx_train = script.n_ctx_train
         self.n_ctx_seq = spec.n_ctx_seq
         self.n_seq_max = spec.n_seq_max
+        self.windowed = False
         self.n_batch = spec.n_batch
         self.n_outputs_max = spec.n_outputs_max
         self.n_decodes = 0

@@ -160,6 +160,9 @@ class LlamaBackend:
         self._adapters = self._apply_loras(spec)
         self.n_ctx_seq = int(L.llama_n_ctx_seq(self.handle))
         self.n_seq_max = spec.n_seq_max
+        self.windowed = L.llama_model_n_swa(model.handle) > 0
+        # What a sequence can't be cut below: a loaded state lacks what its sliding windows had passed.
+        self._least = [0] * spec.n_seq_max
         self.n_batch = int(L.llama_n_batch(self.handle))
         self.n_outputs_max = spec.n_outputs_max
         self._memory = L.llama_get_memory(self.handle)
@@ -254,6 +257,10 @@ class LlamaBackend:
 
     def seq_rm(self, seq: int, p0: int) -> bool:
         self._check_seq(seq)
+        if 0 < p0 < self._least[seq]:
+            return False
+        if p0 <= 0:
+            self._least[seq] = 0
         return bool(self._L.llama_memory_seq_rm(self._memory, seq, p0, -1))
 
     def seq_cp(self, source: int, target: int) -> None:
@@ -261,6 +268,7 @@ class LlamaBackend:
         self._check_seq(target)
         # Between streams llama.cpp copies whole buffers and aborts on a part (llama_kv_cache::seq_cp).
         self._L.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._least[target] = self._least[source]
 
     def state_save(self, seq: int) -> bytearray:
         self._check_seq(seq)
@@ -280,7 +288,8 @@ class LlamaBackend:
             read = self._L.llama_state_seq_set_data(self.handle, _address(data), size, seq)
             first = self._L.llama_memory_seq_pos_min(self._memory, seq)
             last = self._L.llama_memory_seq_pos_max(self._memory, seq)
-            if (read, first, last) == (size, 0, n_tokens - 1):
+            if (read, last) == (size, n_tokens - 1):
+                self._least[seq] = n_tokens if first > 0 else 0
                 return True
         self.seq_rm(seq, 0)
         return False

@@ -73,7 +73,9 @@ class _Warm(Run):
         except (OSError, ValueError) as e:
             raise UnexpectedFailure(f"nothing was kept: {e}") from None
         if kept is None:
-            raise UnexpectedFailure("nothing was kept: this model's state can't be cut to a part of a prompt")
+            raise UnexpectedFailure(
+                "nothing was kept: this model's states can't be used again in this mode", "see docs/cache.md"
+            )
         return kept
 
     def _tell(self, kept: Kept, model: str) -> None:
