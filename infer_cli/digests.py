@@ -88,14 +88,15 @@ def _remember(identity: str, digest: str) -> None:
         write_atomic(_store_path(identity), digest.encode())
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Create or replace a small file in one step. Raises OSError."""
+def write_atomic(path: Path, *parts: bytes | bytearray) -> None:
+    """Create or replace a file in one step. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are private to the user, and a shelf may be shared.
     temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

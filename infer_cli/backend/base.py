@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Ints = Sequence[int]
     Flags = Sequence[bool]
+    Buffer = bytes | bytearray | memoryview
     Floats = npt.NDArray[np.float32]
 
 
@@ -109,6 +110,7 @@ class Backend(Protocol):
 
     n_ctx_seq: int  # window of each sequence, tokens
     n_seq_max: int
+    windowed: bool  # layers with a sliding window: a saved state has other places in memory when loaded
     n_batch: int  # most rows of one decode call
     n_outputs_max: int  # most rows with logits of one decode call
 
@@ -131,6 +133,18 @@ class Backend(Protocol):
 
     def seq_cp(self, source: int, target: int) -> None:
         """Let a sequence hold what another one holds, all of it, in place of its own."""
+        ...
+
+    def state_save(self, seq: int) -> bytearray:
+        """All that a sequence holds, for `state_load` of a context like this one. Raises MemoryError.
+
+        Empty where it can't be had.
+        """
+        ...
+
+    def state_load(self, seq: int, data: Buffer, n_tokens: int) -> bool:
+        """Let a sequence hold what was saved, positions 0 to `n_tokens`. False, and an empty sequence, where
+        that is not what `data` is."""
         ...
 
     def abort(self) -> None:

@@ -25,7 +25,7 @@ from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.types import SamplingParams
 
 if TYPE_CHECKING:
-    from infer_cli.backend.base import Flags, Floats, Ints
+    from infer_cli.backend.base import Buffer, Flags, Floats, Ints
     from infer_cli.backend.spec import ContextSpec
 
 CHAT_TEMPLATE = (
@@ -153,6 +153,7 @@ class FakeBackend:
         self.n_ctx_train = script.n_ctx_train
         self.n_ctx_seq = spec.n_ctx_seq
         self.n_seq_max = spec.n_seq_max
+        self.windowed = False
         self.n_batch = spec.n_batch
         self.n_outputs_max = spec.n_outputs_max
         self.n_decodes = 0
@@ -247,6 +248,15 @@ class FakeBackend:
 
     def seq_cp(self, source: int, target: int) -> None:
         self._held[target] = list(self._held[source])
+
+    def state_save(self, seq: int) -> bytearray:
+        return bytearray(np.array(self._held[seq], "<i4").tobytes())
+
+    def state_load(self, seq: int, data: Buffer, n_tokens: int) -> bool:
+        held = [] if len(data) % 4 else np.frombuffer(data, "<i4").tolist()
+        fits = 0 < len(held) == n_tokens <= self.n_ctx_seq
+        self._held[seq] = held if fits else []
+        return fits
 
     def abort(self) -> None:
         self._abort.set()

@@ -21,7 +21,7 @@ from infer_cli.errors import ModelInvalid, OutOfMemory, UnexpectedFailure
 from infer_cli.types import MAX_SEED, SamplingParams
 
 if TYPE_CHECKING:
-    from infer_cli.backend.base import Flags, Floats, Ints
+    from infer_cli.backend.base import Buffer, Flags, Floats, Ints
     from infer_cli.backend.llama_model import LlamaModel
 
 _STATUS = {
@@ -31,6 +31,7 @@ _STATUS = {
     -1: DecodeStatus.INVALID,
 }
 _INT_P = ctypes.POINTER(ctypes.c_int32)
+_BYTE_P = ctypes.POINTER(ctypes.c_uint8)
 
 
 class LlamaSampler:
@@ -159,6 +160,9 @@ class LlamaBackend:
         self._adapters = self._apply_loras(spec)
         self.n_ctx_seq = int(L.llama_n_ctx_seq(self.handle))
         self.n_seq_max = spec.n_seq_max
+        self.windowed = L.llama_model_n_swa(model.handle) > 0
+        # What a sequence can't be cut below: a loaded state lacks what its sliding windows had passed.
+        self._least = [0] * spec.n_seq_max
         self.n_batch = int(L.llama_n_batch(self.handle))
         self.n_outputs_max = spec.n_outputs_max
         self._memory = L.llama_get_memory(self.handle)
@@ -253,6 +257,10 @@ class LlamaBackend:
 
     def seq_rm(self, seq: int, p0: int) -> bool:
         self._check_seq(seq)
+        if 0 < p0 < self._least[seq]:
+            return False
+        if p0 <= 0:
+            self._least[seq] = 0
         return bool(self._L.llama_memory_seq_rm(self._memory, seq, p0, -1))
 
     def seq_cp(self, source: int, target: int) -> None:
@@ -260,6 +268,31 @@ class LlamaBackend:
         self._check_seq(target)
         # Between streams llama.cpp copies whole buffers and aborts on a part (llama_kv_cache::seq_cp).
         self._L.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._least[target] = self._least[source]
+
+    def state_save(self, seq: int) -> bytearray:
+        self._check_seq(seq)
+        self._L.llama_synchronize(self.handle)
+        size = int(self._L.llama_state_seq_get_size(self.handle, seq))
+        data = bytearray(size)
+        if size:
+            written = self._L.llama_state_seq_get_data(self.handle, _address(data), size, seq)
+            if written != size:
+                return bytearray()
+        return data
+
+    def state_load(self, seq: int, data: Buffer, n_tokens: int) -> bool:
+        self._check_seq(seq)
+        size = len(data)
+        if 0 < n_tokens <= self.n_ctx_seq and size:
+            read = self._L.llama_state_seq_set_data(self.handle, _address(data), size, seq)
+            first = self._L.llama_memory_seq_pos_min(self._memory, seq)
+            last = self._L.llama_memory_seq_pos_max(self._memory, seq)
+            if (read, last) == (size, n_tokens - 1):
+                self._least[seq] = n_tokens if first > 0 else 0
+                return True
+        self.seq_rm(seq, 0)
+        return False
 
     def abort(self) -> None:
         self._abort_flag[0] = b"\x01"
@@ -271,3 +304,8 @@ class LlamaBackend:
         if self.handle:
             self._L.llama_free(self.handle)
             self.handle = None
+
+
+def _address(data: Buffer) -> Any:
+    """Where the bytes are, for llama.cpp. Not copied: `data` has to outlive the call."""
+    return ctypes.cast(np.frombuffer(data, np.uint8).ctypes.data, _BYTE_P)

@@ -24,6 +24,7 @@ _COMMANDS = {
     "probe": ("probe", "probe"),
     "models": ("models", "app"),
     "records": ("records", "app"),
+    "cache": ("cache", "app"),
     "devices": ("devices", "devices"),
     "doctor": ("doctor", "doctor"),
     "config": ("config", "app"),

@@ -237,6 +237,23 @@ Continue = Annotated[
 ]
 NoRecord = Annotated[bool, _option("--no-record", env="NO_RECORD", panel=_OUTPUT, help="Record nothing.")]
 
+NoCache = Annotated[
+    bool,
+    _option(
+        "--no-cache", env="NO_CACHE", panel=_ENGINE, help="Neither use nor keep what files were read into."
+    ),
+]
+CacheSize = Annotated[
+    Optional[str],
+    _option(
+        "--cache-size",
+        env="CACHE_SIZE",
+        panel=_ENGINE,
+        metavar="SIZE",
+        help="Most that `infer cache` holds, e.g. 500MB (2 GiB, at most a tenth of the free disk).",
+    ),
+]
+
 Fast = Annotated[
     bool, _option("--fast", env="FAST", panel=_ENGINE, help="Quickest settings; only the seed is kept.")
 ]

@@ -55,6 +55,8 @@ def run(
     fast: o.Fast = False,
     invariant: o.Invariant = False,
     no_speculation: o.NoSpeculation = False,
+    no_cache: o.NoCache = False,
+    cache_size: o.CacheSize = None,
     deadline: o.Deadline = None,
     ctx: o.Ctx = None,
     threads: o.Threads = None,

@@ -53,6 +53,9 @@ class _RunOn(Run):
         super().__init__(options, worker, notices)
         self._continued = continued
 
+    def _prefixes(self, model: InstalledModel | None, running: Running) -> None:
+        """None: what a conversation has evaluated is more than a prompt."""
+
     def _job(self, model: InstalledModel | None, loading: Loading | FakeLoading, given: RunInput) -> Job:
         self._model = model
         job = super()._job(model, loading, given)

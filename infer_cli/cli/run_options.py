@@ -15,6 +15,7 @@ from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.seeds import check_seed
 from infer_cli.settings import MAX_TOKENS, Setting, parse_set
+from infer_cli.sizes import parse_size
 
 if TYPE_CHECKING:
     from infer_cli.overflow import Policy
@@ -61,6 +62,8 @@ class RunOptions:
     quiet: bool
     private: bool
     no_record: bool
+    no_cache: bool
+    cache_bytes: int | None  # most that the prefix cache may hold
     engine: EngineOptions
     settings: tuple[Setting, ...]  # those that need no model to be known
     flags: frozenset[str]  # parameters that were given by flag
@@ -163,6 +166,8 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         quiet=bool(value("quiet")),
         private=bool(value("private")),
         no_record=bool(value("no_record")),
+        no_cache=bool(value("no_cache")),
+        cache_bytes=cache_bytes(given),
         engine=engine,
         settings=(
             *engine_settings,
@@ -199,6 +204,13 @@ def template_settings(
     if pairs:
         found.append(Setting("var", list(pairs), given["var"].origin))
     return found
+
+
+def cache_bytes(given: Mapping[str, Given]) -> int | None:
+    """`--cache-size` in bytes. Raises UsageError."""
+    if "cache_size" not in given:
+        return None
+    return parse_size(str(given["cache_size"].value), given["cache_size"].origin)
 
 
 def seed_of(given: Mapping[str, Given]) -> Given | None:

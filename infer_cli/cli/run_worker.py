@@ -23,11 +23,11 @@ from infer_cli.cli.loaded import (
 )
 from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
-from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
+from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
-from infer_cli.loading import FakeLoading, Loading
+from infer_cli.loading import FAKE, FakeLoading, Loading
 from infer_cli.seeds import draw_seed
-from infer_cli.settings import FIT_RESERVE, Setting, effective_params, resolve_sampling
+from infer_cli.settings import FIT_RESERVE, MIN_PREFIX, Setting, effective_params, resolve_sampling
 from infer_cli.types import Message, Reply
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from infer_cli.loading import Running
     from infer_cli.oneshot import Job
     from infer_cli.overflow import Attachment, Fitted
+    from infer_cli.prefix_cache import PrefixCache
     from infer_cli.prompt import EncodedPrompt
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
@@ -64,6 +65,10 @@ class Run:
         self._tools: list[dict[str, object]] | None = None
 
     def answer(self) -> int:
+        return self._stream(*self.prepare())
+
+    def prepare(self) -> tuple[InstalledModel | None, Loading | FakeLoading, Job]:
+        """Load the model, and read and encode the prompt meanwhile. Raises InferError."""
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
         width = options.n_samples
@@ -75,10 +80,9 @@ class Run:
             loading = Loading(model.path, options.engine, width, self._worker.native_fd)
         # While the model loads:
         given = self._input()
-        _import_rest(recording=not self._options.no_record)
+        _import_rest(recording=not options.no_record, caching=self._caches)
         wait_for(loading, self._notices)
-        job = self._job(model, loading, given)
-        return self._stream(model, loading, job)
+        return model, loading, self._job(model, loading, given)
 
     # --- the prompt ----------------------------------------------------------------------------
 
@@ -107,11 +111,12 @@ class Run:
 
             fill = partial(promptlib.load(options.prompt_template).render, options.variables)
         given = RunInput((), tuple(attachments), options.words, options.raw, fill)
-        if options.raw:
-            return given
-        text = given.text(attachments)
-        messages = prompt.build_messages(options.system, args=(text,), history=history)
-        return replace(given, messages=tuple(messages[:-1] if text.strip() else messages))
+        if not options.raw:
+            text = given.text(attachments)
+            messages = prompt.build_messages(options.system, args=(text,), history=history)
+            given = replace(given, messages=tuple(messages[:-1] if text.strip() else messages))
+        self._given = given
+        return given
 
     def _piped_stdin(self) -> bytes | None:
         """What is piped or redirected in; None for a terminal, /dev/null or no stdin at all."""
@@ -127,12 +132,11 @@ class Run:
         finally:
             self._notices.clear()
 
-    def _encode(
+    def _encoder(
         self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
-    ) -> tuple[EncodedPrompt, ChatTemplate | None, Fitted]:
-        """The prompt, and what of the input is in it."""
+    ) -> tuple[ChatTemplate | None, Callable[[Sequence[Message], Sequence[Attachment]], EncodedPrompt]]:
+        """The template, and what makes token ids of messages and attachments that are kept."""
         from infer_cli import prompt
-        from infer_cli.overflow import fit
 
         options = self._options
         template = None if given.raw else chat_template(loading, vocab, options.chat_template)
@@ -147,6 +151,16 @@ class Run:
             assert not isinstance(built, str)
             return prompt.encode_prompt(template, built, vocab, variables=variables, tools=self._tools)
 
+        return template, encode
+
+    def _encode(
+        self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
+    ) -> tuple[EncodedPrompt, ChatTemplate | None, Fitted]:
+        """The prompt, and what of the input is in it."""
+        from infer_cli.overflow import fit
+
+        options = self._options
+        template, encode = self._encoder(loading, vocab, given)
         whole = encode(given.messages, given.attachments)
 
         def count(messages: Sequence[Message], attachments: Sequence[Attachment]) -> int:
@@ -163,6 +177,7 @@ class Run:
             policy=options.overflow,
             answers_last=not given.has_text,
         )
+        self._fitted = fitted
         encoded = encode(fitted.messages, fitted.attachments) if fitted.dropped else whole
         if options.show_context:
             self._show_context(encoded, fitted, given, vocab, loading.window, reserve)
@@ -247,6 +262,9 @@ class Run:
         description = Description(model, self._options.model, running.facts)
         sink = StatusSink(self._sink(job), self._notices)
         shot = OneShot(job, running, loading.vocab(), sink, description.get)
+        prefixes = self._prefixes(model, running)
+        if prefixes is not None:
+            prefixes.restore(job.prompt_ids)
         interrupted = threading.Event()
 
         def interrupt(_signal_name: str) -> None:
@@ -265,7 +283,56 @@ class Run:
         self._record(replies, model, running, job)
         if interrupted.is_set():
             return ExitStatus.INTERRUPTED
-        return self._finish(replies, model)
+        status = self._finish(replies, model)
+        if prefixes is not None and status == ExitStatus.OK:
+            self._keep(prefixes, loading, job, replies[0])
+        return status
+
+    # --- the prefix cache ----------------------------------------------------------------------
+
+    @property
+    def _caches(self) -> bool:
+        """Whether files and stdin may be worth keeping: a token is at least one character."""
+        options = self._options
+        if options.no_cache or options.private or options.no_record:
+            return False
+        return sum(len(item.text) for item in self._given.attachments) >= MIN_PREFIX
+
+    def _prefixes(self, model: InstalledModel | None, running: Running) -> PrefixCache | None:
+        if not self._caches:
+            return None
+        from infer_cli.prefix_cache import PrefixCache
+        from infer_cli.prefix_store import PrefixStore
+
+        name, sha256 = (FAKE, FAKE) if model is None else (model.name, model.sha256)
+        store = PrefixStore(most_bytes=self._options.cache_bytes)
+        return PrefixCache(running, store, name, sha256, self._note_of_cache)
+
+    def _note_of_cache(self, text: str) -> None:
+        if self._options.stats:  # of no interest on a terminal
+            self._notices.note(text)
+
+    def n_shared(self, loading: Loading | FakeLoading, ids: tuple[int, ...]) -> int:
+        """Tokens that the prompt would begin with whatever was asked about its files. Raises InferError."""
+        from infer_cli.prefix_cache import n_same
+
+        other = replace(self._given, words=() if self._options.words else ("?",))
+        encode = self._encoder(loading, loading.vocab(), other)[1]
+        return n_same(ids, encode(self._fitted.messages, self._fitted.attachments).ids)
+
+    def _keep(self, prefixes: PrefixCache, loading: Loading | FakeLoading, job: Job, reply: Reply) -> None:
+        """Keep what was evaluated of the files. The answer is out: a failure concerns `--stats` alone."""
+        if not prefixes.worth_keeping(job.prompt_ids):
+            return
+        if reply.model["sha256"] is not None:  # of a model never seen before, it has been hashed meanwhile
+            prefixes.model_sha256 = str(reply.model["sha256"])
+        try:
+            kept = prefixes.keep(job.prompt_ids, self.n_shared(loading, job.prompt_ids))
+        except (InferError, OSError, ValueError, MemoryError) as e:
+            self._note_of_cache(f"prefix cache: nothing kept: {e}")
+        else:
+            if kept is not None and kept.written:
+                self._note_of_cache(f"prefix cache: kept {kept}")
 
     def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
         """Keep what was answered. The answer is out; a failure is a warning."""
@@ -330,7 +397,7 @@ class Run:
         return status
 
 
-def _import_rest(*, recording: bool) -> None:
+def _import_rest(*, recording: bool, caching: bool) -> None:
     """Import what is needed later. The load has begun and holds no Python lock."""
     # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -340,7 +407,9 @@ def _import_rest(*, recording: bool) -> None:
     import infer_cli.oneshot
 
     if recording:
-        import infer_cli.records.store  # noqa: F401
+        import infer_cli.records.store
+    if caching:
+        import infer_cli.prefix_cache  # noqa: F401
 
 
 class Description:

@@ -32,7 +32,7 @@ from infer_cli.types import (
 )
 
 if TYPE_CHECKING:
-    from infer_cli.backend.base import Flags, Floats, Ints
+    from infer_cli.backend.base import Buffer, Flags, Floats, Ints
 
 DUMMY_TOKEN = 0
 MIN_COPIED = 16  # tokens, and 1/128 of the window: a copy moves a whole slot's memory, as much as they cost
@@ -165,6 +165,45 @@ class Engine:
         if plan.decode is not None:
             events += self._decode(plan.decode)
         return events
+
+    # --- states that outlive the process ---------------------------------------------------------
+
+    def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
+        """Let an idle slot hold a saved evaluation, for the next prompts that begin with it.
+
+        False where no slot is idle, or `data` is no state of such a context.
+        """
+        kept = self._scheduler.kept.values()
+        idle = [i for i, seq in enumerate(self._scheduler.slots) if seq is None and i not in kept]
+        if not idle or not self._takes_states:
+            return False
+        slot = min(idle, key=self._length)
+        self._residents.pop(slot, None)
+        if not self._backend.state_load(slot, data, history.length(segments)):
+            return False
+        self._residents[slot] = history.normalized(segments)
+        return True
+
+    @property
+    def _takes_states(self) -> bool:
+        """Not where a state can't be cut, nor where its place in memory would change promised shapes."""
+        return self._policy.fill_holes and not (self._policy.fixed_width and self._backend.windowed)
+
+    def snapshot(self, segments: tuple[Segment, ...]) -> bytearray | None:
+        """The state after `segments`, of an idle slot that has evaluated them just so; None where none has.
+
+        What the slot held beyond them is forgotten.
+        """
+        wanted = history.normalized(segments)
+        chunk = self._policy.chunk if self._policy.fixed_width else None
+        for slot, held in self._residents.items():
+            if self._takes_states and history.begins_with(held, wanted, chunk):
+                n = history.length(wanted)
+                if not self._backend.seq_rm(slot, n):
+                    return None
+                self._residents[slot] = history.first(held, n)
+                return self._backend.state_save(slot) or None
+        return None
 
     # --- the parts of a step -------------------------------------------------------------------
 

@@ -77,6 +77,22 @@ def reusable(held: Sequence[Segment], wanted: Sequence[Segment], chunk: int | No
     return n - 1 if last.kind == "decoded" else before + sorted(_cuts(len(last.ids), chunk))[-2]
 
 
+def begins_with(held: Sequence[Segment], wanted: Sequence[Segment], chunk: int | None) -> bool:
+    """Whether `held`, cut to the length of `wanted`, is just what evaluating `wanted` would give.
+
+    `chunk` None: shapes do not matter, only ids do. Both normalized.
+    """
+    n = length(wanted)
+    if not n:
+        return False
+    if chunk is None:
+        return flat(first(held, n)) == flat(wanted)
+    if first(held, n) != tuple(wanted):
+        return False
+    whole, cut = held[len(wanted) - 1], wanted[-1]
+    return cut.kind == "decoded" or len(cut.ids) in _cuts(len(whole.ids), chunk)
+
+
 def split(
     ids: tuple[int, ...], evaluated: Sequence[Segment], chunk: int
 ) -> tuple[tuple[Segment, ...], tuple[int, ...]]:

@@ -7,12 +7,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.backend.base import Backend
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import Policy
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.types import Event, Finished, Request, Token
+from infer_cli.types import Event, Finished, Request, Segment, Token
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Buffer
+
+T = TypeVar("T")
 
 HAND_OVER_S = 0.03  # tokens that follow each other faster are handed over together
 
@@ -113,6 +119,36 @@ class Service:
         ids = tuple(request_ids)
         self._post(lambda: [self._engine.cancel(i) for i in ids])  # type: ignore[func-returns-value]
         self._abort()
+
+    def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
+        """`Engine.adopt`, before the requests that are submitted next. Waits for it."""
+        return self._call(lambda: self._engine.adopt(segments, data))
+
+    def snapshot(self, segments: tuple[Segment, ...]) -> bytearray | None:
+        """`Engine.snapshot`. Waits for it. Raises MemoryError."""
+        return self._call(lambda: self._engine.snapshot(segments))
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """Run a function on the engine's thread; returns or raises what it does."""
+        outcome: SimpleQueue[tuple[T] | Exception] = SimpleQueue()
+
+        def call() -> None:
+            try:
+                outcome.put((function(),))
+            except Exception as e:  # the caller's, not the engine's
+                outcome.put(e)
+
+        self._post(call)
+        while True:
+            try:
+                found = outcome.get(timeout=0.1)
+            except Empty:
+                if not self._thread.is_alive():
+                    raise UnexpectedFailure("the engine has stopped") from None
+                continue
+            if isinstance(found, Exception):
+                raise found
+            return found[0]
 
     def close(self) -> None:
         """Stop the thread. Requests still running end without an event."""

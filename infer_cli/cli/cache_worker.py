@@ -1,0 +1,92 @@
+"""What `infer cache warm` does in its worker process: as `infer run`, but what is kept is all it is for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from infer_cli.cli.explain import explained
+from infer_cli.cli.run_options import check
+from infer_cli.cli.run_worker import Run
+from infer_cli.cli.terminal import Notices
+from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
+from infer_cli.given import Given
+from infer_cli.prefix_cache import Kept
+from infer_cli.settings import MIN_PREFIX
+from infer_cli.types import Finished, Prefilled, Request, SamplingParams
+
+if TYPE_CHECKING:
+    from infer_cli.installed import InstalledModel
+    from infer_cli.loading import FakeLoading, Loading, Running
+    from infer_cli.oneshot import Job
+    from infer_cli.prefix_cache import PrefixCache
+    from infer_cli.supervisor import Worker
+
+
+def warm(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
+    """Evaluate files, and keep that; the command line is (value, origin) by name. Raises InferError."""
+    options = check({name: Given(*value) for name, value in values.items()})
+    notices = Notices(quiet=options.quiet, stats=False)
+    try:
+        with explained(worker):
+            return _Warm(replace(options, max_tokens=1), worker, notices).answer()
+    finally:
+        notices.clear()
+
+
+class _Warm(Run):
+    def _stream(self, model: InstalledModel | None, loading: Loading | FakeLoading, job: Job) -> int:
+        n_shared = self.n_shared(loading, job.prompt_ids) if self._caches else 0
+        if n_shared < MIN_PREFIX:
+            raise UsageError(
+                f"less than {MIN_PREFIX} tokens of the prompt are the files' own",
+                "reading so little again takes no longer than finding it",
+            )
+        if model is not None and model.sha256 is None:
+            from infer_cli.digests import file_sha256
+
+            self._notices.status("hashing the model, once")
+            model = model._replace(sha256=file_sha256(model.path))
+        running = loading.start(self._n_window)
+        prefixes = self._prefixes(model, running)
+        assert prefixes is not None
+        prefixes.restore(job.prompt_ids)
+        kept = self._kept(prefixes, running, job, n_shared)
+        self._notices.clear()
+        self._tell(kept, self._options.model or "" if model is None else model.name)
+        return ExitStatus.OK
+
+    def _kept(self, prefixes: PrefixCache, running: Running, job: Job, n_shared: int) -> Kept:
+        """What the store has after this. Raises UnexpectedFailure where it takes nothing."""
+        if (found := prefixes.found(n_shared, job.prompt_ids)) is not None:
+            return found
+        request = Request(job.id, job.prompt_ids, SamplingParams(), max_tokens=1)
+        for event in running.service.submit([request]):
+            if isinstance(event, Prefilled):
+                self._notices.status(f"reading {event.done / event.total:.0%}")
+            elif isinstance(event, Finished) and event.error is not None:
+                raise UnexpectedFailure(event.error)
+        try:
+            kept = prefixes.keep(job.prompt_ids, n_shared)
+        except (OSError, ValueError) as e:
+            raise UnexpectedFailure(f"nothing was kept: {e}") from None
+        if kept is None:
+            raise UnexpectedFailure(
+                "nothing was kept: this model's states can't be used again in this mode", "see docs/cache.md"
+            )
+        return kept
+
+    def _tell(self, kept: Kept, model: str) -> None:
+        if self._options.format == "text":
+            print(f"{'kept' if kept.written else 'kept already'}: {kept}")
+            return
+        shown = {
+            "model": model,
+            "n_tokens": kept.n_tokens,
+            "bytes": kept.size,
+            "bytes_per_token": round(kept.size / kept.n_tokens),
+            "written": kept.written,
+        }
+        print(json.dumps(shown))
