@@ -9,14 +9,14 @@ from typing import Literal
 from infer_cli.batch.flight import CRASHES_TO_GIVE_UP, Flight
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.output import Output, Unit
-from infer_cli.batch.preparing import Prepared, Preparer
+from infer_cli.batch.preparing import Prepared, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
 from infer_cli.engine.service import Stream
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.loading import Running
-from infer_cli.types import Finished, Prefilled, Reply, Request, Token
+from infer_cli.types import Finished, Prefilled, Reply, Token
 
 Stop = Literal["interrupted", "errors"]
 
@@ -105,24 +105,12 @@ class Runner:
             unit = next(units, None)
             if unit is None:
                 return
-            request = self._request(*unit)
-            self._requests[request.id] = Unit(unit[0].row.index, unit[1])
+            asked, sample = unit
+            request = request_of(asked, sample, {} if asked.raw else self._preparer.tag_tokens)
+            self._requests[request.id] = Unit(asked.row.index, sample)
             self._service.submit([request], self._stream)
         if self.stopped is not None:
             self._stream.cancel()  # a signal may have come while a row was on its way
-
-    def _request(self, asked: Prepared, sample: int) -> Request:
-        return Request(
-            f"{asked.row.index}-{sample}",
-            asked.prompt_ids,
-            asked.sampling,
-            asked.max_tokens,
-            asked.seed(sample),
-            tuple(text.encode() for text in asked.stop),
-            asked.n_logprobs,
-            asked.deadline_s,
-            {} if asked.raw else self._preparer.tag_tokens,
-        )
 
     def _units(self, rows: Iterable[Row]) -> Iterator[tuple[Prepared, int]]:
         """What the engine is to do; rows that can't be answered become error rows on the way."""

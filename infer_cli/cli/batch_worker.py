@@ -19,6 +19,7 @@ from infer_cli.batch import resume
 from infer_cli.batch.flight import Flight, after_crash
 from infer_cli.batch.held import Held, Line
 from infer_cli.batch.job import (
+    DEFAULT_WIDTH,
     JobFile,
     counted_rows,
     flight_path,
@@ -37,7 +38,7 @@ from infer_cli.batch.runner import Runner
 from infer_cli.batch.scan import Scan, scan
 from infer_cli.batch.summary import Tally
 from infer_cli.cli.batch_display import Display
-from infer_cli.cli.batch_options import DEFAULT_WIDTH, BatchOptions
+from infer_cli.cli.batch_options import BatchOptions
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import chat_template, find_model, read_bytes, template_variables, wait_for
 from infer_cli.cli.run_worker import Description
