@@ -224,10 +224,11 @@ def test_what_is_no_results_file(rows: Path, out: Path, tmp_path: Path) -> None:
         out.write_text(json.dumps({**first, name: bad}) + "\n")
         one_error_line(verify(out), 2)
     facts = first["engine"]["facts"]
-    for name, bad in (
+    wrong: list[tuple[str, object]] = [
         ("mode", "x"), ("width", 0), ("threads", "x"), ("type_k", "x"), ("flash_attn", 1), ("devices", 1),
         ("gpu_layers", "x"), ("adapters", {"ab": 1.0}),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for name, bad in wrong:
         out.write_text(
             json.dumps({**first, "engine": {**first["engine"], "facts": {**facts, name: bad}}}) + "\n"
         )

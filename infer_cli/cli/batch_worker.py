@@ -271,7 +271,7 @@ class _Batch:
     def _job(self, preparer: Preparer, running: Running, scanned: Scan) -> JobFile:
         """The job as it is now; compared with what the output was begun with, and written down."""
         options = self._options
-        model, engine = self._description.get()
+        model, engine, _ = self._description.get()
         facts = engine["facts"]
         assert isinstance(facts, dict)
         job = JobFile(
@@ -343,11 +343,10 @@ class _Batch:
         flight = Flight(flight_path(options.output)) if options.output is not None and self._resumes else None
         output = self._open()
         display = Display(tally, quiet=options.quiet)
-        model_part, engine_part = self._description.get()
         runner = Runner(
             running,
             preparer,
-            Origin(job.id, running.policy.mode, running.policy.promise, model_part, engine_part),
+            Origin(job.id, running.policy.mode, running.policy.promise, *self._description.get()),
             output,
             options.output_format,
             tally,

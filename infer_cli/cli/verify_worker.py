@@ -71,13 +71,13 @@ class _Verification:
         n_window = self._check(questions)
         running = self._loading.start(max(n_window, _LEAST_WINDOW))
         name = self._options.model or claimed.model
-        model_part, engine_part = Description(model, name, running.facts).get()
-        facts = engine_part["facts"]
+        came_from = Description(model, name, running.facts).get()
+        facts = came_from.engine["facts"]
         assert isinstance(facts, dict)
-        why = reasons(claimed, model_part, facts, str(engine_part["fingerprint"]))
+        why = reasons(claimed, came_from.model, facts, str(came_from.engine["fingerprint"]))
         if claimed.only_seed:
             self._notices.warn("only the seed was promised: replies may differ")
-        origin = Origin("verify", running.policy.mode, running.policy.promise, model_part, engine_part)
+        origin = Origin("verify", running.policy.mode, running.policy.promise, *came_from)
         n_asked = self._n_claims - len(self._differences)
         for n, (claim, reply) in enumerate(answer(running, origin, self._asked(questions)), 1):
             self._notices.status(f"{n} of {n_asked} replies")
