@@ -228,9 +228,9 @@ def test_what_is_no_results_file(rows: Path, out: Path, tmp_path: Path) -> None:
         ("mode", "x"), ("width", 0), ("threads", "x"), ("type_k", "x"), ("flash_attn", 1), ("devices", 1),
         ("gpu_layers", "x"), ("adapters", {"ab": 1.0}),
     ]  # fmt: skip
-    for name, bad in wrong:
+    for name, fact in wrong:
         out.write_text(
-            json.dumps({**first, "engine": {**first["engine"], "facts": {**facts, name: bad}}}) + "\n"
+            json.dumps({**first, "engine": {**first["engine"], "facts": {**facts, name: fact}}}) + "\n"
         )
         one_error_line(verify(out), 2)
     for params in ({"temperature": "x"}, {"temperature": float("nan")}, {"stop": 1}, {"stop": [""]}):
