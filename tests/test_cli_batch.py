@@ -513,17 +513,18 @@ def test_an_empty_input(tmp_path: Path, out: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, out: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", *prompts(3), "z" * 9000)
+    rows = write_rows(tmp_path / "in.jsonl", "w" * 130, "w" * 200, "z" * 9000)
     done = batch(rows, "-o", out, "--dry-run", "-n", 50)
     assert done.code == 8
     found = dict(line.split("\t") for line in done.text.splitlines())
-    usage = infer("run", "-m", "fake", "question number 0", "--json").json["usage"]
+    usage = infer("run", "-m", "fake", "w" * 130, "--json").json["usage"]
     n = usage["prompt_tokens"]  # type: ignore[index]
     assert found == {
-        "rows": "4", "replies": "4", "prompt_tokens": str(3 * n), "window": str(n + 50), "failing": "1",
+        "rows": "3", "replies": "3", "prompt_tokens": str(2 * n + 70),
+        "distinct_prompt_tokens": str(2 * n + 70 - 128), "window": str(n + 120), "failing": "1",
         "does_not_fit": "1",
     }  # fmt: skip
-    assert "row 3" in done.err
+    assert "row 2" in done.err
     assert not out.exists()
     assert not Path(f"{out}.job").exists()
 

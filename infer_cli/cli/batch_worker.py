@@ -228,7 +228,14 @@ class _Batch:
         options = self._options
         try:
             return scan(
-                options.input.rows(), options.shard, preparer, self._held, options.n_samples, tell, failing
+                options.input.rows(),
+                options.shard,
+                preparer,
+                self._held,
+                options.n_samples,
+                tell,
+                failing,
+                count_distinct=options.dry_run,
             )
         except NoTemplate as e:
             raise e.error from None
@@ -258,6 +265,7 @@ class _Batch:
             "rows": scanned.n_mine,
             "replies": scanned.n_replies,
             "prompt_tokens": scanned.n_prompt_tokens,
+            "distinct_prompt_tokens": scanned.n_distinct_tokens,
             "window": scanned.n_window,
             "failing": sum(scanned.failures.values()),
             "does_not_fit": scanned.failures.get(ExitStatus.DOES_NOT_FIT, 0),
