@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+MAX_THREADS = 512  # GGML_MAX_N_THREADS
+
 
 def default_threads() -> int:
     """Physical cores that this process may run on, at most its CPU quota, at least 1.

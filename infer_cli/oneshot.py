@@ -23,6 +23,7 @@ from infer_cli.types import (
     Delta,
     Finished,
     Prefilled,
+    Provenance,
     Reply,
     Request,
     SamplingParams,
@@ -98,7 +99,7 @@ class _Text:
 
 
 class OneShot:
-    """Runs one job. `describe` gives the model and engine parts of a reply once they are known."""
+    """Runs one job. `describe` says what a reply came from, once that is known."""
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class OneShot:
         running: Running,
         vocab: Vocab,
         sink: Sink,
-        describe: Callable[[], tuple[dict[str, object], dict[str, object]]],
+        describe: Callable[[], Provenance],
     ) -> None:
         self._job, self._running, self._vocab, self._sink = job, running, vocab, sink
         self._describe = describe
@@ -168,7 +169,7 @@ class OneShot:
 
     def _reply(self, sample: int, end: Finished) -> Reply:
         job, texts = self._job, self._texts[sample]
-        model, engine = self._describe()
+        model, engine, probed = self._describe()
         failed = end.reason == "error"
         text = None if failed else "".join(texts.answer)
         seed = job.seed(sample)
@@ -188,7 +189,7 @@ class OneShot:
             seed=seed,
             mode=self._running.policy.mode,
             promise=self._running.policy.promise,
-            probed=False,
+            probed=probed,
             params=dict(job.params),
             model=model,
             engine=engine,

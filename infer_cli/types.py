@@ -185,6 +185,15 @@ class Delta(NamedTuple):
     logprobs: TokenLogprobs | None = None
 
 
+class Provenance(NamedTuple):
+    """What a reply came from: `model` and `engine` as its JSON has them. `probed`: a probe has found that
+    the promise holds for both."""
+
+    model: dict[str, object]
+    engine: dict[str, object]
+    probed: bool
+
+
 @dataclass(frozen=True)
 class Reply:
     """One finished reply. `as_json()` in `infer_cli.reply` gives its public form."""

@@ -8,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from infer_cli.batch.runner import neighbours_together
 from tests.batch_helpers import batch, by_unit, digests, lines, prompts, write_rows
 from tests.cli_helpers import INFER, REPO, infer, one_error_line, script
 
@@ -511,17 +513,18 @@ def test_an_empty_input(tmp_path: Path, out: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, out: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", *prompts(3), "z" * 9000)
+    rows = write_rows(tmp_path / "in.jsonl", "w" * 130, "w" * 200, "z" * 9000)
     done = batch(rows, "-o", out, "--dry-run", "-n", 50)
     assert done.code == 8
     found = dict(line.split("\t") for line in done.text.splitlines())
-    usage = infer("run", "-m", "fake", "question number 0", "--json").json["usage"]
+    usage = infer("run", "-m", "fake", "w" * 130, "--json").json["usage"]
     n = usage["prompt_tokens"]  # type: ignore[index]
     assert found == {
-        "rows": "4", "replies": "4", "prompt_tokens": str(3 * n), "window": str(n + 50), "failing": "1",
+        "rows": "3", "replies": "3", "prompt_tokens": str(2 * n + 70),
+        "distinct_prompt_tokens": str(2 * n + 70 - 128), "window": str(n + 120), "failing": "1",
         "does_not_fit": "1",
     }  # fmt: skip
-    assert "row 3" in done.err
+    assert "row 2" in done.err
     assert not out.exists()
     assert not Path(f"{out}.job").exists()
 
@@ -565,3 +568,35 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert done.code == 8
     assert "10 of 20 rows are missing: rows 1, 3" in done.err
     assert len(by_unit(tmp_path / "all")) == 10
+
+
+# --- what prompts share ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "share"), [([], 0.4), (["--fast"], 0.2)])
+def test_interleaved_prefixes_are_evaluated_once(
+    tmp_path: Path, out: Path, mode: list[str], share: float
+) -> None:
+    """More rows of two long prefixes than a block of the look-ahead, in one slot."""
+    starts = ["first document " * 20, "second document " * 20]
+    asked: list[dict[str, object] | str] = [f"{starts[i % 2]} question {i}" for i in range(300)]
+    rows = write_rows(tmp_path / "in.jsonl", *asked)
+    assert batch(rows, "-o", out, "-n", 2, "--ordered", "--parallel", 1, *mode).code == 0
+    found = lines(out)
+    assert [line["row"] for line in found] == list(range(300))
+    usages = [line["usage"] for line in found]
+    evaluated = sum(usage["prompt_tokens"] - usage["cached_tokens"] for usage in usages)
+    assert evaluated < share * sum(usage["prompt_tokens"] for usage in usages)
+    for row, line in enumerate(found):
+        assert line["text"] == "Yo", row
+
+
+def test_neighbours_together_keeps_every_item() -> None:
+    def key(item: int) -> tuple[int, ...]:
+        return (item % 2, item)
+
+    found = list(neighbours_together(iter(range(1000)), key))
+    assert sorted(found) == list(range(1000))
+    changes = sum(a % 2 != b % 2 for a, b in pairwise(found))
+    assert changes == 4  # blocks of 256: one in each
+    assert all(abs(place - item) < 2 * 256 for place, item in enumerate(found))

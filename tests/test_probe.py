@@ -12,7 +12,8 @@ import pytest
 
 from infer_cli.probing import Answer, Tally, compare
 from infer_cli.verdicts import keep_verdict, was_probed
-from tests.cli_helpers import infer
+from tests.batch_helpers import batch, write_rows
+from tests.cli_helpers import infer, lines_of
 from tests.tiny_gguf import write_tiny_gguf
 
 
@@ -48,6 +49,27 @@ def test_the_table_and_the_verdict(tiny: Path, own_home: Path) -> None:
     assert "canonical: holds (6 of 6 ways the same to the byte)\n" in text
     assert "invariant: holds (10 of 10 ways the same to the byte)\n" in text
     assert "fast: promises nothing but the seed" in text
+
+
+def test_replies_say_that_their_promise_was_measured(tiny: Path, own_home: Path, tmp_path: Path) -> None:
+    def probed(*mode: str) -> list[object]:
+        batched = write_rows(tmp_path / "in.jsonl", "one", "two")
+        found = [infer("run", "-m", tiny, "--raw", "hello", "-n", 2, "--json", *mode).json["probed"]]
+        done = batch(batched, "-o", "-", "--raw", "-n", 2, "--quiet", *mode, model=str(tiny))
+        return found + [line["probed"] for line in lines_of(done.out)]
+
+    assert probed() == [False] * 3
+    assert infer("probe", "-m", tiny, "--requests", "2", "-n", "2").code == 0
+    assert probed() == [True] * 3
+    assert probed("--invariant") == [True] * 3
+    assert probed("--fast") == [False] * 3
+    last = lines_of(infer("records", "list", "--json").out)
+    kept = [
+        infer("records", "show", line["id"], "--json").json["probed"]
+        for line in last
+        if line["kind"] == "run"
+    ]
+    assert sorted(kept, key=bool) == [False, False, True, True]
 
 
 def test_what_cannot_be_probed(tmp_path: Path) -> None:

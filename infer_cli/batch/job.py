@@ -13,6 +13,8 @@ from infer_cli.errors import UsageError
 
 OutputFormat = Literal["infer", "openai"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("infer", "openai")
+DEFAULT_WIDTH = 16
+MAX_WIDTH = 256  # LLAMA_MAX_SEQ
 _VERSION = 1
 # What a shard has of its own, and what does not decide a reply.
 _NOT_COMPARED = frozenset({"id", "created_at", "shard", "input", "n_rows"})

@@ -15,7 +15,7 @@ from infer_cli.oneshot import needed_window
 from infer_cli.reasoning import TagPair, pairs_of, tag_tokens
 from infer_cli.seeds import check_seed, row_seed, sample_seed
 from infer_cli.settings import Setting, effective_params, resolve_sampling
-from infer_cli.types import Message, SamplingParams
+from infer_cli.types import Message, Request, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -71,6 +71,21 @@ class Prepared:
         if self.own_seed:
             return sample_seed(self.run_seed, sample)
         return row_seed(self.run_seed, self.row.key, sample)
+
+
+def request_of(asked: Prepared, sample: int, shown_tokens: Mapping[int, bytes]) -> Request:
+    """What the engine is asked for one sample of a row."""
+    return Request(
+        f"{asked.row.index}-{sample}",
+        asked.prompt_ids,
+        asked.sampling,
+        asked.max_tokens,
+        asked.seed(sample),
+        tuple(text.encode() for text in asked.stop),
+        asked.n_logprobs,
+        asked.deadline_s,
+        shown_tokens,
+    )
 
 
 class NoTemplate(Exception):

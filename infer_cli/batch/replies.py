@@ -26,6 +26,7 @@ class Origin:
     promise: Promise
     model: dict[str, object]
     engine: dict[str, object]
+    probed: bool
 
 
 def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs: Sequence[TagPair]) -> Reply:
@@ -59,7 +60,7 @@ def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs:
         seed=seed,
         mode=origin.mode,
         promise=origin.promise,
-        probed=False,
+        probed=origin.probed,
         params=dict(asked.params),
         model=origin.model,
         engine=origin.engine,
@@ -86,7 +87,7 @@ def failure(origin: Origin, row: Row, sample: int, code: int, message: str) -> R
         seed=None,
         mode=origin.mode,
         promise=origin.promise,
-        probed=False,
+        probed=origin.probed,
         params={},
         model=origin.model,
         engine=origin.engine,

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import islice
+from typing import Literal, NamedTuple, TypeVar
 
 from infer_cli.batch.flight import CRASHES_TO_GIVE_UP, Flight
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.output import Output, Unit
-from infer_cli.batch.preparing import Prepared, Preparer
+from infer_cli.batch.preparing import Prepared, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
 from infer_cli.engine.service import Stream
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.loading import Running
-from infer_cli.types import Finished, Prefilled, Reply, Request, Token
+from infer_cli.types import Finished, Prefilled, Reply, Token
+
+T = TypeVar("T")
 
 Stop = Literal["interrupted", "errors"]
+LOOK_AHEAD = 256  # rows that are put into another order for the sake of what their prompts share
+
+
+class _Waiting(NamedTuple):
+    """A row that is to be answered, and which of its samples."""
+
+    asked: Prepared
+    samples: list[int]
 
 
 @dataclass
@@ -79,7 +90,7 @@ class Runner:
         self._in_turn = True
 
     def run(self, rows: Iterable[Row]) -> None:
-        """Answer rows, all that are left, in input order; returns when all are, or soon after `stop`."""
+        """Answer rows, all that are left; returns when all are, or soon after `stop`."""
         self._run(self._units(rows))
 
     def _run(self, units: Iterator[tuple[Prepared, int]]) -> None:
@@ -105,27 +116,26 @@ class Runner:
             unit = next(units, None)
             if unit is None:
                 return
-            request = self._request(*unit)
-            self._requests[request.id] = Unit(unit[0].row.index, unit[1])
+            asked, sample = unit
+            request = request_of(asked, sample, {} if asked.raw else self._preparer.tag_tokens)
+            self._requests[request.id] = Unit(asked.row.index, sample)
             self._service.submit([request], self._stream)
         if self.stopped is not None:
             self._stream.cancel()  # a signal may have come while a row was on its way
 
-    def _request(self, asked: Prepared, sample: int) -> Request:
-        return Request(
-            f"{asked.row.index}-{sample}",
-            asked.prompt_ids,
-            asked.sampling,
-            asked.max_tokens,
-            asked.seed(sample),
-            tuple(text.encode() for text in asked.stop),
-            asked.n_logprobs,
-            asked.deadline_s,
-            {} if asked.raw else self._preparer.tag_tokens,
-        )
-
     def _units(self, rows: Iterable[Row]) -> Iterator[tuple[Prepared, int]]:
-        """What the engine is to do; rows that can't be answered become error rows on the way."""
+        """What the engine is to do: rows whose prompts begin alike follow each other."""
+        for asked, samples in neighbours_together(
+            self._waiting(rows), lambda waiting: waiting.asked.prompt_ids
+        ):
+            self._rows[asked.row.index] = _OpenRow(asked, len(samples))
+            if self._flight is not None:
+                self._flight.begin(asked.row.index)
+            for sample in samples:
+                yield asked, sample
+
+    def _waiting(self, rows: Iterable[Row]) -> Iterator[_Waiting]:
+        """Rows in input order; those that can't be answered become error rows on the way."""
         for row in rows:
             if self.stopped is not None:
                 return
@@ -145,11 +155,7 @@ class Runner:
                 message = f"{asked.n_window} tokens do not fit the {self._n_window} that were planned"
                 self._fail(row, todo, ExitStatus.DOES_NOT_FIT, f"{message}: did the input change meanwhile?")
                 continue
-            self._rows[row.index] = _OpenRow(asked, len(todo))
-            if self._flight is not None:
-                self._flight.begin(row.index)
-            for sample in todo:
-                yield asked, sample
+            yield _Waiting(asked, todo)
 
     def _todo(self, row: Row, n_samples: int) -> list[int]:
         """The samples that are still to be answered."""
@@ -210,3 +216,16 @@ class Runner:
             self._flight.fail()
         if self._max_failed is not None and self.n_failed > self._max_failed:
             self.stop("errors")
+
+
+def neighbours_together(items: Iterator[T], key: Callable[[T], tuple[int, ...]]) -> Iterator[T]:
+    """Items in blocks of `LOOK_AHEAD`, each sorted: one upwards, the next downwards, so that they meet where
+    they are alike. The next block is read an item at a time while this one is given out.
+    """
+    block, downwards = list(islice(items, LOOK_AHEAD)), False
+    while block:
+        following: list[T] = []
+        for item in sorted(block, key=key, reverse=downwards):
+            yield item
+            following += islice(items, 1)
+        block, downwards = following, not downwards

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from infer_cli.batch.held import Held
@@ -10,6 +10,8 @@ from infer_cli.batch.job import Shard
 from infer_cli.batch.preparing import Preparer
 from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError
+
+_PIECE = 64  # tokens
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Scan:
     n_replies: int = 0
     n_window: int = 0  # the largest row's prompt and reply, tokens
     n_prompt_tokens: int = 0  # of the rows that are still to be answered
+    n_distinct_tokens: int = 0  # of these, without beginnings that an earlier row has too, in whole pieces
     sampled: bool = False  # any row
     failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
     changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
@@ -34,6 +37,8 @@ def scan(
     n_samples: int,
     on_row: Callable[[int], None],
     on_failure: Callable[[int, InferError], None],
+    *,
+    count_distinct: bool,
 ) -> Scan:
     """Read all rows; those of this shard that are not answered yet are prepared too.
 
@@ -41,6 +46,7 @@ def scan(
     a row that can't be answered.
     """
     found = Scan()
+    beginnings: set[int] = set()
     for row in rows:
         found.n_rows += 1
         on_row(found.n_rows)
@@ -65,9 +71,25 @@ def scan(
         found.n_replies += asked.n_samples
         found.n_window = max(found.n_window, asked.n_window)
         found.n_prompt_tokens += len(asked.prompt_ids)
+        if count_distinct:
+            found.n_distinct_tokens += _distinct(asked.prompt_ids, beginnings)
         found.sampled = found.sampled or not asked.sampling.greedy
     found.changed += [index for index in held.rows if index >= found.n_rows]
     return found
+
+
+def _distinct(ids: Sequence[int], seen: set[int]) -> int:
+    """Tokens behind the longest beginning that was seen, counted in pieces of `_PIECE`; adds this one's.
+
+    Of each beginning only a 64-bit hash is kept.
+    """
+    n_shared, beginning = 0, 0
+    for end in range(_PIECE, len(ids) + 1, _PIECE):
+        beginning = hash((beginning, *ids[end - _PIECE : end]))
+        if beginning in seen:
+            n_shared = end
+        seen.add(beginning)
+    return len(ids) - n_shared
 
 
 def _has_one_sample(row: Row, n_samples: int) -> bool:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "chat": ("chat", "chat"),
     "batch": ("batch", "batch"),
     "merge": ("merge", "merge"),
+    "verify": ("verify", "verify"),
     "replay": ("replay", "replay"),
     "tokens": ("tokens", "tokens"),
     "template": ("template", "app"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from infer_cli.batch.job import OUTPUT_FORMATS, OutputFormat, Shard
+from infer_cli.batch.job import MAX_WIDTH, OUTPUT_FORMATS, OutputFormat, Shard
 from infer_cli.batch.rows import STDIN, Input, input_format
 from infer_cli.batch.template import RowTemplate
 from infer_cli.cli.engine_options import engine_options
@@ -21,8 +21,6 @@ from infer_cli.seeds import check_seed
 from infer_cli.settings import MAX_TOKENS, Setting
 
 STDOUT = "-"
-DEFAULT_WIDTH = 16
-MAX_WIDTH = 256  # LLAMA_MAX_SEQ
 
 
 @dataclass(frozen=True)

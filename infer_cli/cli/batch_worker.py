@@ -19,6 +19,7 @@ from infer_cli.batch import resume
 from infer_cli.batch.flight import Flight, after_crash
 from infer_cli.batch.held import Held, Line
 from infer_cli.batch.job import (
+    DEFAULT_WIDTH,
     JobFile,
     counted_rows,
     flight_path,
@@ -37,7 +38,7 @@ from infer_cli.batch.runner import Runner
 from infer_cli.batch.scan import Scan, scan
 from infer_cli.batch.summary import Tally
 from infer_cli.cli.batch_display import Display
-from infer_cli.cli.batch_options import DEFAULT_WIDTH, BatchOptions
+from infer_cli.cli.batch_options import BatchOptions
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import chat_template, find_model, read_bytes, template_variables, wait_for
 from infer_cli.cli.run_worker import Description
@@ -227,7 +228,14 @@ class _Batch:
         options = self._options
         try:
             return scan(
-                options.input.rows(), options.shard, preparer, self._held, options.n_samples, tell, failing
+                options.input.rows(),
+                options.shard,
+                preparer,
+                self._held,
+                options.n_samples,
+                tell,
+                failing,
+                count_distinct=options.dry_run,
             )
         except NoTemplate as e:
             raise e.error from None
@@ -257,6 +265,7 @@ class _Batch:
             "rows": scanned.n_mine,
             "replies": scanned.n_replies,
             "prompt_tokens": scanned.n_prompt_tokens,
+            "distinct_prompt_tokens": scanned.n_distinct_tokens,
             "window": scanned.n_window,
             "failing": sum(scanned.failures.values()),
             "does_not_fit": scanned.failures.get(ExitStatus.DOES_NOT_FIT, 0),
@@ -270,7 +279,7 @@ class _Batch:
     def _job(self, preparer: Preparer, running: Running, scanned: Scan) -> JobFile:
         """The job as it is now; compared with what the output was begun with, and written down."""
         options = self._options
-        model, engine = self._description.get()
+        model, engine, _ = self._description.get()
         facts = engine["facts"]
         assert isinstance(facts, dict)
         job = JobFile(
@@ -342,11 +351,10 @@ class _Batch:
         flight = Flight(flight_path(options.output)) if options.output is not None and self._resumes else None
         output = self._open()
         display = Display(tally, quiet=options.quiet)
-        model_part, engine_part = self._description.get()
         runner = Runner(
             running,
             preparer,
-            Origin(job.id, running.policy.mode, running.policy.promise, model_part, engine_part),
+            Origin(job.id, running.policy.mode, running.policy.promise, *self._description.get()),
             output,
             options.output_format,
             tally,

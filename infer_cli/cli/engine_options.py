@@ -10,11 +10,9 @@ from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
-from infer_cli.machine import default_threads
+from infer_cli.machine import MAX_THREADS, default_threads
 from infer_cli.settings import Setting
 from infer_cli.types import Mode
-
-MAX_THREADS = 512  # GGML_MAX_N_THREADS
 
 
 def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Setting]]:
@@ -45,7 +43,7 @@ def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Sett
         flash_attn=flash_attn,
         use_mmap=not value("no_mmap"),
         use_mlock=bool(value("mlock")),
-        loras=tuple(_lora(text) for text in _texts(value("lora"))),
+        loras=tuple(lora_of(text) for text in _texts(value("lora"))),
         speculate=not value("no_speculation"),
     )
     options.check()
@@ -82,7 +80,8 @@ def _ctx(given: Mapping[str, Given]) -> int | None:
     return n_ctx
 
 
-def _lora(text: str) -> LoraSpec:
+def lora_of(text: str) -> LoraSpec:
+    """`PATH[:SCALE]`."""
     path, colon, scale = text.rpartition(":")
     if colon and not Path(text).exists():
         try:

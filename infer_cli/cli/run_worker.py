@@ -28,7 +28,7 @@ from infer_cli.given import Given
 from infer_cli.loading import FAKE, FakeLoading, Loading
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import FIT_RESERVE, MIN_PREFIX, Setting, effective_params, resolve_sampling
-from infer_cli.types import Message, Reply
+from infer_cli.types import Message, Provenance, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -419,7 +419,7 @@ class Description:
         self, model: InstalledModel | None, name: str | None, facts: Callable[[], dict[str, object]]
     ) -> None:
         self._model, self._name, self._facts = model, name, facts
-        self._engine: dict[str, object] = {}
+        self._found: Provenance | None = None
         self._sha256 = model.sha256 if model is not None else None
         self._hashing: threading.Thread | None = None
         if model is not None and self._sha256 is None:
@@ -431,18 +431,21 @@ class Description:
 
         self._sha256 = file_sha256(path)
 
-    def get(self) -> tuple[dict[str, object], dict[str, object]]:
-        if not self._engine:
+    def get(self) -> Provenance:
+        if self._found is None:
             from infer_cli.fingerprint import fingerprint
+            from infer_cli.verdicts import was_probed
 
             facts = self._facts()
-            self._engine = {
+            engine = {
                 "infer": facts["infer"],
                 "llama_cpp": facts["llama_cpp"],
                 "fingerprint": fingerprint(facts),
                 "facts": facts,
             }
-        if self._hashing is not None:
-            self._hashing.join()
-        name = self._model.name if self._model is not None else self._name
-        return {"name": name, "sha256": self._sha256}, self._engine
+            if self._hashing is not None:
+                self._hashing.join()
+            name = self._model.name if self._model is not None else self._name
+            model: dict[str, object] = {"name": name, "sha256": self._sha256}
+            self._found = Provenance(model, engine, was_probed(self._sha256, facts))
+        return self._found

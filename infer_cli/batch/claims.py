@@ -1,0 +1,230 @@
+"""What a results file says of its replies. The file may be anyone's: all that is read here is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar, cast, get_args
+
+from infer_cli.backend.spec import LoraSpec
+from infer_cli.batch.held import Line
+from infer_cli.batch.job import DEFAULT_WIDTH, MAX_WIDTH, JobFile
+from infer_cli.errors import UsageError
+from infer_cli.loading import EngineOptions
+from infer_cli.machine import MAX_THREADS, default_threads
+from infer_cli.types import MAX_SEED, FinishReason, Mode
+
+_MAX_TOKENS = 2**31 - 1
+
+T = TypeVar("T")
+
+
+class Claim(NamedTuple):
+    """One reply as a line has it. `tokens` and `params` None: OpenAI's form does not have them."""
+
+    row: int
+    row_sha256: str
+    custom_id: str
+    sample: int
+    text: str | None
+    tokens: tuple[int, ...] | None
+    finish_reason: FinishReason
+    digest: str
+    seed: int | None
+    run_seed: int | None
+    params: Mapping[str, object] | None
+    n_prompt: int  # tokens
+
+    @property
+    def was_cut(self) -> bool:
+        """Ended from outside, at a moment that does not come again."""
+        return self.finish_reason == "deadline"
+
+
+class EngineClaim(NamedTuple):
+    """The model and engine that replies are said to come from."""
+
+    model: str | None
+    model_sha256: str | None
+    fingerprint: str
+    facts: Mapping[str, object]
+    only_seed: bool  # no more was promised
+    width: int
+
+
+def claims_of(line: Line, job: JobFile | None) -> list[Claim]:
+    """The replies of a line that can be given again: not those to rows that failed.
+
+    Raises UsageError for a line that is not as it should be.
+    """
+    value = line.value
+    if not isinstance(value.get("infer"), dict):
+        if line.failed and value.get("finish_reason") != "deadline":
+            return []
+        claim = _own_claim(line)
+        return [claim] if claim.tokens else []
+    return [] if line.failed else _openai_claims(line, job)
+
+
+def engine_claim(line: Line, job: JobFile | None) -> EngineClaim:
+    """Where a line's replies come from, by the line itself or by its job. Raises UsageError."""
+    value = line.value
+    if isinstance(value.get("infer"), dict):
+        if job is None:
+            raise UsageError(_NO_JOB, "put the directory that ends in .job beside it")
+        fingerprint = _of(line, _of(line, value, "infer", dict), "fingerprint", str)
+        model, facts = job.model, job.engine
+        if not isinstance(model, dict) or not isinstance(facts, dict):
+            raise UsageError("the job's file is not as it should be")
+    else:
+        model = _of(line, value, "model", dict)
+        engine = _of(line, value, "engine", dict)
+        fingerprint, facts = _of(line, engine, "fingerprint", str), _of(line, engine, "facts", dict)
+    name, sha256 = model.get("name"), model.get("sha256")
+    if facts.get("mode") not in get_args(Mode):
+        raise UsageError(f"row {line.row}: the engine's mode {facts.get('mode')!r} is unknown")
+    width = facts.get("width", DEFAULT_WIDTH if job is None else job.width)
+    return EngineClaim(
+        None if name is None else str(name),
+        None if sha256 is None else str(sha256),
+        fingerprint,
+        facts,
+        # Only a mode that keeps its promise at any width leaves it out of the facts.
+        facts["mode"] == "fast" or value.get("promise") == "seed-only",
+        _whole(line, "width", width, 1, MAX_WIDTH),
+    )
+
+
+def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec, ...]) -> EngineOptions:
+    """The engine as it is said to have been; `window` None is all that the model has.
+
+    Raises UsageError for one that can't be had.
+    """
+    facts = claim.facts
+    n_adapters = len(cast("dict[str, object]", facts.get("adapters") or {}))
+    if n_adapters != len(loras):
+        raise UsageError(
+            f"the replies were made with {n_adapters} LoRA adapters, here are {len(loras)}",
+            "give the same with --lora",
+        )
+    own_types = facts["mode"] == "invariant" and "width" not in facts  # set by the mode itself
+    flash_attn = facts.get("flash_attn")
+    devices = facts.get("devices") or ()
+    if flash_attn not in ("auto", "on", "off") or not isinstance(devices, (list, tuple)):
+        raise UsageError(f"the engine's facts are not as they should be: {dict(facts)}")
+    threads = facts.get("threads", default_threads())
+    if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"the engine's threads are {threads!r}")
+    options = EngineOptions(
+        threads=threads,
+        mode=cast(Mode, facts["mode"]),
+        ctx=window,
+        gpu_layers=str(facts.get("gpu_layers", 0)),
+        devices=tuple(map(str, devices)),
+        type_k=None if own_types else str(facts.get("type_k")),
+        type_v=None if own_types else str(facts.get("type_v")),
+        flash_attn=None if own_types else flash_attn,
+        loras=loras,
+    )
+    options.check()
+    return options
+
+
+def filled_window(line: Line) -> int | None:
+    """The window in tokens that a reply has filled; None where it has not. Raises UsageError."""
+    value = line.value
+    if value.get("finish_reason") != "context":
+        return None
+    usage = _of(line, value, "usage", dict)
+    n_prompt, n_reply = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return _whole(line, "prompt_tokens", n_prompt, 1, _MAX_TOKENS) + _whole(
+        line, "completion_tokens", n_reply, 0, _MAX_TOKENS
+    )
+
+
+_NO_JOB = "OpenAI's form leaves out what replies were made with, and the job's file is not there"
+
+
+def _own_claim(line: Line) -> Claim:
+    value = line.value
+    usage, params = _of(line, value, "usage", dict), _of(line, value, "params", dict)
+    _whole(line, "max_tokens", params.get("max_tokens"), 1, _MAX_TOKENS)
+    tokens = _of(line, value, "tokens", list)
+    for token in tokens:
+        _whole(line, "tokens", token, 0, _MAX_TOKENS)
+    return Claim(
+        line.row,
+        line.row_sha256,
+        _custom_id(line),
+        _whole(line, "sample", value.get("sample"), 0, 255),
+        _text_or_none(line, "text", value.get("text")),
+        tuple(tokens),
+        _reason(line, value.get("finish_reason")),
+        _of(line, value, "digest", str),
+        _seed(line, value.get("seed")),
+        _seed(line, value.get("run_seed")),
+        params,
+        _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
+    )
+
+
+def _openai_claims(line: Line, job: JobFile | None) -> list[Claim]:
+    ours = _of(line, line.value, "infer", dict)
+    body = _of(line, _of(line, line.value, "response", dict), "body", dict)
+    usage = _of(line, body, "usage", dict)
+    choices = _of(line, body, "choices", list)
+    kept = [_of(line, ours, name, list) for name in ("finish_reasons", "digests", "seeds")]
+    if len({len(choices), *map(len, kept)}) > 1:
+        raise UsageError(f"row {line.row}: its choices are not as many as its digests")
+    found = []
+    for sample, (choice, reason, digest, seed) in enumerate(zip(choices, *kept, strict=True)):
+        if not isinstance(choice, dict):
+            raise UsageError(f"row {line.row}: choices is not as it should be")
+        text = choice["text"] if "text" in choice else _of(line, choice, "message", dict).get("content")
+        found.append(
+            Claim(
+                line.row,
+                line.row_sha256,
+                _custom_id(line),
+                sample,
+                _text_or_none(line, "content", text),
+                None,
+                _reason(line, reason),
+                str(digest),
+                _seed(line, seed),
+                None if job is None else _seed(line, job.run_seed),
+                None,
+                _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
+            )
+        )
+    return found
+
+
+def _of(line: Line, value: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    found = value.get(name)
+    if not isinstance(found, kind):
+        raise UsageError(f"row {line.row}: {name} is not as it should be: {str(found)[:60]!r}")
+    return found
+
+
+def _whole(line: Line, name: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"row {line.row}: {name} is not as it should be: {str(value)[:60]!r}")
+    return value
+
+
+def _seed(line: Line, value: object) -> int | None:
+    return None if value is None else _whole(line, "seed", value, 0, MAX_SEED)
+
+
+def _custom_id(line: Line) -> str:
+    return _of(line, line.value, "custom_id", str)
+
+
+def _text_or_none(line: Line, name: str, value: object) -> str | None:
+    return None if value is None else _of(line, {name: value}, name, str)
+
+
+def _reason(line: Line, value: object) -> FinishReason:
+    if value not in get_args(FinishReason):
+        raise UsageError(f"row {line.row}: finish_reason is not as it should be: {str(value)[:60]!r}")
+    return cast(FinishReason, value)
