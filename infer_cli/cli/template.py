@@ -252,6 +252,7 @@ def _write(text: str) -> None:
         text = Sanitizer().feed(text)
         text = text if text.endswith("\n") else text + "\n"
     sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass"))
+    sys.stdout.buffer.flush()  # before what stderr says of it
 
 
 def _write_json(value: dict[str, object]) -> None:

@@ -58,7 +58,7 @@ class Policy(NamedTuple):
 
     @property
     def n_batch(self) -> int:
-        return max(self.chunk + 1, self.n_seq_max)
+        return max(self.chunk + 1, self.n_outputs_max)
 
     @property
     def n_outputs_max(self) -> int:
