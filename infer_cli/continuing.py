@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +17,14 @@ from infer_cli.conversation import MAIN_BRANCH, Conversation, Dropped, Plan, Tur
 from infer_cli.engine import history
 from infer_cli.errors import InferError, ModelNotFound, UsageError
 from infer_cli.given import Given
+from infer_cli.ids import new_id
 from infer_cli.loading import EngineOptions, is_fake
 from infer_cli.reasoning import TagPair
 from infer_cli.records.record import (
-    Adapter,
     Evaluated,
     Place,
     Record,
+    adapters_of,
     continues,
     evaluated,
     model_files,
@@ -109,7 +109,7 @@ def _why_not(record: Record) -> str | None:
 def _continued(store: Store, record: Record) -> Continued:
     if record.thread is not None and (thread := store.thread(record.thread)) is not None:
         return _of_thread(store, thread)
-    thread = Thread(secrets.token_hex(8), MAIN_BRANCH, {MAIN_BRANCH: record.id})
+    thread = Thread(new_id(), MAIN_BRANCH, {MAIN_BRANCH: record.id})
     return Continued(thread, {MAIN_BRANCH: (record,)}, record)
 
 
@@ -347,7 +347,7 @@ def record_of_turn(
         settings=settings,
         width=width,
         n_ctx=turn.window,
-        adapters=[Adapter(str(lora.path.absolute()), lora.scale) for lora in loras],
+        adapters=adapters_of(loras),
         reasoning_pairs=turn.reasoning_pairs,
         open_reasoning=turn.open_reasoning,
         history=turn.history,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from infer_cli.backend.spec import KV_TYPES, ContextSpec, LoraSpec, ModelSpec
 from infer_cli.engine.policy import FREE_CHUNK, ModelTraits, Policy, choose
@@ -46,6 +46,25 @@ class EngineOptions:
     use_mlock: bool = False
     loras: tuple[LoraSpec, ...] = ()
     speculate: bool = True  # where the mode allows it
+
+    @classmethod
+    def of_facts(
+        cls, facts: Mapping[str, object], *, threads: int, ctx: int | None, loras: tuple[LoraSpec, ...]
+    ) -> EngineOptions:
+        """The engine that `fingerprint.engine_facts` were taken of, but for what these leave out."""
+        mode = cast(Mode, facts["mode"])
+        own = mode == "invariant" and "width" not in facts  # the mode set its types itself
+        return cls(
+            threads=threads,
+            mode=mode,
+            ctx=ctx,
+            gpu_layers=str(facts.get("gpu_layers", 0)),
+            devices=tuple(map(str, cast("Sequence[object]", facts.get("devices") or ()))),
+            type_k=None if own else str(facts.get("type_k")),
+            type_v=None if own else str(facts.get("type_v")),
+            flash_attn=None if own else cast('Literal["auto", "on", "off"]', facts.get("flash_attn")),
+            loras=loras,
+        )
 
     def check(self) -> None:
         """Raises UsageError for a combination that llama.cpp would refuse or abort on."""

@@ -14,7 +14,7 @@ from infer_cli.engine.service import Stream
 from infer_cli.errors import ContextOverflow, ExitStatus
 from infer_cli.loading import Running
 from infer_cli.reasoning import ReasoningSplitter, TagPair
-from infer_cli.reply import digest
+from infer_cli.reply import reply_of
 from infer_cli.seeds import sample_seed
 from infer_cli.settings import FIT_RESERVE
 from infer_cli.sinks.base import Sink
@@ -169,30 +169,19 @@ class OneShot:
 
     def _reply(self, sample: int, end: Finished) -> Reply:
         job, texts = self._job, self._texts[sample]
-        model, engine, probed = self._describe()
         failed = end.reason == "error"
-        text = None if failed else "".join(texts.answer)
-        seed = job.seed(sample)
-        return Reply(
-            id=self._ids[sample],
-            custom_id=None,
+        return reply_of(
+            end,
+            self._describe(),
+            reply_id=self._ids[sample],
             sample=sample,
-            text=text,
+            text=None if failed else "".join(texts.answer),
             reasoning="".join(texts.thoughts) or None,
-            tokens=end.tokens,
-            logprobs=end.logprobs,
-            finish_reason=end.reason,
-            digest=digest(end.tokens, text, end.reason, seed, job.params),
-            usage=end.usage,
-            timings=end.timings,
+            params=job.params,
             run_seed=job.run_seed,
-            seed=seed,
+            seed=job.seed(sample),
             mode=self._running.policy.mode,
             promise=self._running.policy.promise,
-            probed=probed,
-            params=dict(job.params),
-            model=model,
-            engine=engine,
             truncation=job.truncation,
             error={"code": int(ExitStatus.UNEXPECTED), "message": end.error} if failed else None,
         )

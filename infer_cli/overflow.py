@@ -191,7 +191,8 @@ class _Fitting:
             return [_cut(text, length, ends) for text in texts]
 
         longest = max(map(len, texts), default=0)
-        cuts, best = shortened(0), put([cut.text for cut in shortened(0)])
+        cuts = shortened(0)
+        best = put([cut.text for cut in cuts])
         low, high = 0, longest  # `low` fits; `high` does not
         guess = longest * max(self.limit, 0) // max(before.n_tokens, 1)
         while best.n_tokens <= self.limit and high - low > 1 + low // 100:

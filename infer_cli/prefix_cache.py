@@ -8,7 +8,7 @@ a kept state has the bytes that it has without one. Reading never fails: what ca
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.prefix_store import GRID, Owner, PrefixStore
@@ -118,12 +118,6 @@ def amount(n_bytes: int) -> str:
     from infer_cli.fetch.base import human_size
 
     return human_size(n_bytes)
-
-
-def n_same(ids: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    pairs = zip(ids, other, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(other)))
 
 
 def _most(n_prompt: int) -> int:

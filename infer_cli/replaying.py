@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
@@ -26,16 +26,10 @@ def engine_options(record: Record) -> EngineOptions:
         raise UsageError(f"record {record.id} can't be replayed: {reason}")
     origins = {setting.name: setting.value for setting in record.settings}
     facts = record.engine
-    own_types = record.mode == "invariant" and record.promise == "invariant"  # set by the mode itself
-    return EngineOptions(
+    return EngineOptions.of_facts(
+        facts,
         threads=int(str(facts.get("threads") or origins["threads"])),
-        mode=record.mode,
         ctx=record.n_ctx,  # a reply that filled it ends there again
-        gpu_layers=str(facts.get("gpu_layers", 0)),
-        devices=tuple(cast("Sequence[str]", facts.get("devices") or ())),
-        type_k=None if own_types else str(facts["type_k"]),
-        type_v=None if own_types else str(facts["type_v"]),
-        flash_attn=None if own_types else cast('Literal["auto", "on", "off"]', facts["flash_attn"]),
         loras=tuple(LoraSpec(Path(adapter.path), adapter.scale) for adapter in record.adapters),
     )
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from infer_cli.sha256 import sha256_hex
-from infer_cli.types import FinishReason, Reply, TokenLogprobs
+from infer_cli.types import Finished, FinishReason, Mode, Promise, Provenance, Reply, TokenLogprobs
 
 # Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
 # obeyed by terminals, U+2028, U+2029 (and U+0085) end a line for some readers, U+202D and U+202E reorder it.
@@ -38,6 +38,49 @@ def digest(
     }
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return "sha256:" + sha256_hex(canonical.encode("ascii"))
+
+
+def reply_of(
+    end: Finished,
+    came_from: Provenance,
+    *,
+    reply_id: str,
+    custom_id: str | None = None,
+    sample: int,
+    text: str | None,
+    reasoning: str | None = None,
+    params: Mapping[str, object],
+    run_seed: int | None,
+    seed: int | None,
+    mode: Mode,
+    promise: Promise,
+    truncation: dict[str, object] | None = None,
+    error: dict[str, object] | None = None,
+) -> Reply:
+    """The reply of the engine's last word on a request, with its digest."""
+    return Reply(
+        id=reply_id,
+        custom_id=custom_id,
+        sample=sample,
+        text=text,
+        reasoning=reasoning,
+        tokens=end.tokens,
+        logprobs=end.logprobs,
+        finish_reason=end.reason,
+        digest=digest(end.tokens, text, end.reason, seed, params),
+        usage=end.usage,
+        timings=end.timings,
+        run_seed=run_seed,
+        seed=seed,
+        mode=mode,
+        promise=promise,
+        probed=came_from.probed,
+        params=dict(params),
+        model=came_from.model,
+        engine=came_from.engine,
+        truncation=truncation,
+        error=error,
+    )
 
 
 def as_json(reply: Reply) -> dict[str, object]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infer_cli.alike import n_same
 from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.engine import Engine
@@ -15,7 +16,7 @@ from infer_cli.engine.policy import ModelTraits, choose
 from infer_cli.engine.service import Service
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.loading import EngineOptions, FakeLoading
-from infer_cli.prefix_cache import PrefixCache, n_same
+from infer_cli.prefix_cache import PrefixCache
 from infer_cli.prefix_store import GRID, PrefixStore
 from infer_cli.settings import MIN_PREFIX
 from infer_cli.types import Finished, Mode, Request, SamplingParams, Segment

@@ -106,7 +106,6 @@ def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec
             f"the replies were made with {n_adapters} LoRA adapters, here are {len(loras)}",
             "give the same with --lora",
         )
-    own_types = facts["mode"] == "invariant" and "width" not in facts  # set by the mode itself
     flash_attn = facts.get("flash_attn")
     devices = facts.get("devices") or ()
     if flash_attn not in ("auto", "on", "off") or not isinstance(devices, (list, tuple)):
@@ -114,17 +113,7 @@ def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec
     threads = facts.get("threads", default_threads())
     if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"the engine's threads are {threads!r}")
-    options = EngineOptions(
-        threads=threads,
-        mode=cast(Mode, facts["mode"]),
-        ctx=window,
-        gpu_layers=str(facts.get("gpu_layers", 0)),
-        devices=tuple(map(str, devices)),
-        type_k=None if own_types else str(facts.get("type_k")),
-        type_v=None if own_types else str(facts.get("type_v")),
-        flash_attn=None if own_types else flash_attn,
-        loras=loras,
-    )
+    options = EngineOptions.of_facts(facts, threads=threads, ctx=window, loras=loras)
     options.check()
     return options
 

@@ -15,6 +15,7 @@ OutputFormat = Literal["infer", "openai"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("infer", "openai")
 DEFAULT_WIDTH = 16
 MAX_WIDTH = 256  # LLAMA_MAX_SEQ
+LEAST_WINDOW = 256  # tokens, where no row is left to be answered
 _VERSION = 1
 # What a shard has of its own, and what does not decide a reply.
 _NOT_COMPARED = frozenset({"id", "created_at", "shard", "input", "n_rows"})

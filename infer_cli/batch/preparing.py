@@ -14,15 +14,13 @@ from infer_cli.given import Given
 from infer_cli.oneshot import needed_window
 from infer_cli.reasoning import TagPair, pairs_of, tag_tokens
 from infer_cli.seeds import check_seed, row_seed, sample_seed
-from infer_cli.settings import Setting, effective_params, resolve_sampling
+from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, Setting, effective_params, resolve_sampling
 from infer_cli.types import Message, Request, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.template import ChatTemplate
 
-MAX_SAMPLES = 256  # as `--samples`
-MAX_LOGPROBS = 1000  # as `--logprobs`
 _SAMPLING = frozenset(f.name for f in fields(SamplingParams))
 _OTHERS = frozenset({"system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline"})
 
@@ -71,6 +69,12 @@ class Prepared:
         if self.own_seed:
             return sample_seed(self.run_seed, sample)
         return row_seed(self.run_seed, self.row.key, sample)
+
+
+def requests_ahead(width: int) -> int:
+    """How many requests an engine of `width` slots is given at once: a slot that becomes free finds its next
+    row waiting."""
+    return width + max(1, width // 4)
 
 
 def request_of(asked: Prepared, sample: int, shown_tokens: Mapping[int, bytes]) -> Request:

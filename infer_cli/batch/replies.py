@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infer_cli import reply
 from infer_cli.batch import openai_form
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.preparing import Prepared
 from infer_cli.batch.rows import Row
 from infer_cli.errors import ExitStatus
 from infer_cli.reasoning import ReasoningSplitter, TagPair
-from infer_cli.reply import as_json, digest, json_line
-from infer_cli.types import Finished, FinishReason, Mode, Promise, Reply, Timings, Usage
+from infer_cli.types import Finished, Mode, Promise, Provenance, Reply, Timings, Usage
 
-_NO_TIMINGS = Timings(0.0, 0.0, None, 0.0, None, None)
+_NOTHING = Finished("", "error", b"", (), b"", None, Usage(0, 0, 0), Timings(0.0, 0.0, None, 0.0, None, None))
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,7 @@ class Origin:
     job_id: str
     mode: Mode
     promise: Promise
-    model: dict[str, object]
-    engine: dict[str, object]
-    probed: bool
+    came_from: Provenance
 
 
 def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs: Sequence[TagPair]) -> Reply:
@@ -43,54 +41,37 @@ def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs:
             "message": f"the deadline ended the reply after {len(end.tokens)} tokens",
         }
     text = None if error else "".join(text for text, is_reasoning in parts if not is_reasoning)
-    seed = asked.seed(sample)
-    return Reply(
-        id=_id(origin, asked.row, sample, asked.n_samples),
+    return reply.reply_of(
+        end,
+        origin.came_from,
+        reply_id=_id(origin, asked.row, sample, asked.n_samples),
         custom_id=asked.row.custom_id,
         sample=sample,
         text=text,
         reasoning=thoughts or None,
-        tokens=end.tokens,
-        logprobs=end.logprobs,
-        finish_reason=end.reason,
-        digest=digest(end.tokens, text, end.reason, seed, asked.params),
-        usage=end.usage,
-        timings=end.timings,
+        params=asked.params,
         run_seed=asked.run_seed,
-        seed=seed,
+        seed=asked.seed(sample),
         mode=origin.mode,
         promise=origin.promise,
-        probed=origin.probed,
-        params=dict(asked.params),
-        model=origin.model,
-        engine=origin.engine,
         error=error,
     )
 
 
 def failure(origin: Origin, row: Row, sample: int, code: int, message: str) -> Reply:
     """An error row: nothing was computed for it."""
-    reason: FinishReason = "error"
-    return Reply(
-        id=_id(origin, row, sample, 1 if sample == 0 else 2),
+    return reply.reply_of(
+        _NOTHING,
+        origin.came_from,
+        reply_id=_id(origin, row, sample, 1 if sample == 0 else 2),
         custom_id=row.custom_id,
         sample=sample,
         text=None,
-        reasoning=None,
-        tokens=(),
-        logprobs=None,
-        finish_reason=reason,
-        digest=digest((), None, reason, None, {}),
-        usage=Usage(0, 0, 0),
-        timings=_NO_TIMINGS,
+        params={},
         run_seed=None,
         seed=None,
         mode=origin.mode,
         promise=origin.promise,
-        probed=origin.probed,
-        params={},
-        model=origin.model,
-        engine=origin.engine,
         error={"code": code, "message": message},
     )
 
@@ -99,9 +80,9 @@ def line_of(row: Row, replies: Sequence[Reply], form: OutputFormat, *, is_chat: 
     """One line of output: of one reply in our form, of all of a row's samples in OpenAI's."""
     keys: dict[str, object] = {"row": row.index, "row_sha256": row.sha256}
     if form == "openai":
-        return json_line(openai_form.answer(keys, replies, is_chat=is_chat))
-    (reply,) = replies
-    return json_line({**as_json(reply), **keys})
+        return reply.json_line(openai_form.answer(keys, replies, is_chat=is_chat))
+    (one,) = replies
+    return reply.json_line({**reply.as_json(one), **keys})
 
 
 def _id(origin: Origin, row: Row, sample: int, n_samples: int) -> str:

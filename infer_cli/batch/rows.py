@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import BinaryIO, Literal, NamedTuple, TypeVar
 from infer_cli.batch import openai_form
 from infer_cli.batch.template import RowTemplate
 from infer_cli.errors import UsageError
+from infer_cli.sha256 import sha256_hex
 
 Format = Literal["jsonl", "csv", "tsv", "lines"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "tsv", "lines")
@@ -198,7 +198,7 @@ def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
 
 def _hash(value: object) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+    return sha256_hex(text.encode("ascii"))[:16]
 
 
 def _without_mark(file: Iterable[bytes]) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 from infer_cli.batch.flight import CRASHES_TO_GIVE_UP, Flight
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.output import Output, Unit
-from infer_cli.batch.preparing import Prepared, Preparer, request_of
+from infer_cli.batch.preparing import Prepared, Preparer, request_of, requests_ahead
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
@@ -65,8 +65,7 @@ class Runner:
         self._output, self._form, self._tally, self._flight = output, form, tally, flight
         self._is_written, self._n_window, self._max_failed = is_written, n_window, max_failed
         self._on_event = on_event
-        width = running.policy.width
-        self._n_most = width + max(1, width // 4)  # a slot that becomes free finds its next row waiting
+        self._n_most = requests_ahead(running.policy.width)
         self._rows: dict[int, _OpenRow] = {}
         self._requests: dict[str, Unit] = {}
         self._read: dict[str, int] = {}  # prompt tokens evaluated, by request

@@ -12,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from infer_cli.alike import n_same
 from infer_cli.batch.claims import Claim, EngineClaim, claims_of, engine_claim, filled_window
 from infer_cli.batch.held import Held, Line, parse_line
 from infer_cli.batch.job import JobFile
-from infer_cli.batch.preparing import Defaults, Prepared, Preparer, request_of
+from infer_cli.batch.preparing import Defaults, Prepared, Preparer, request_of, requests_ahead
 from infer_cli.batch.replies import Origin, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError, UsageError
@@ -193,8 +194,7 @@ class Questions:
 
 def answer(running: Running, origin: Origin, questions: Iterable[Question]) -> Iterator[tuple[Claim, Reply]]:
     """Replies as they end. Leaving early cancels the rest."""
-    width = running.policy.width
-    n_most = width + max(1, width // 4)  # a slot that becomes free finds its next row waiting
+    n_most = requests_ahead(running.policy.width)
     waiting = iter(questions)
     open_: dict[str, Question] = {}
     stream = running.service.submit([])
@@ -218,9 +218,7 @@ def compare(claim: Claim, reply: Reply) -> Difference | None:
     if claim.tokens is not None:
         now = reply.tokens[: len(claim.tokens)] if claim.was_cut else reply.tokens
         if claim.tokens != now:
-            pairs = zip(claim.tokens, now, strict=False)
-            shorter = min(len(claim.tokens), len(now))
-            token = next((i for i, (one, other) in enumerate(pairs) if one != other), shorter)
+            token = n_same(claim.tokens, now)
             return _different(claim, "differs", token, _at(claim.tokens, token), _at(now, token))
         if claim.was_cut:
             return None

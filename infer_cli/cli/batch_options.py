@@ -6,19 +6,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from infer_cli.batch.job import MAX_WIDTH, OUTPUT_FORMATS, OutputFormat, Shard
 from infer_cli.batch.rows import STDIN, Input, input_format
 from infer_cli.batch.template import RowTemplate
 from infer_cli.cli.engine_options import engine_options
-from infer_cli.cli.run_options import MAX_LOGPROBS, MAX_SAMPLES, sampling_of, variables_of
-from infer_cli.durations import parse_duration
+from infer_cli.cli.run_options import sampling_of, seed_of, variables_of
+from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
-from infer_cli.seeds import check_seed
-from infer_cli.settings import MAX_TOKENS, Setting
+from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS, Setting
 
 STDOUT = "-"
 
@@ -51,8 +49,7 @@ class BatchOptions:
     variables: Mapping[str, str]
     chat_template: str | None
     sampling: Mapping[str, Given]
-    seed: int | None
-    seed_by_flag: bool
+    seed: Given | None  # an int
     n_samples: int
     max_tokens: int
     stop: tuple[str, ...]
@@ -73,46 +70,25 @@ class BatchOptions:
 def check(given: Mapping[str, Given]) -> BatchOptions:
     """The command line's values, typed. Raises UsageError for the first that is wrong."""
 
-    def value(name: str) -> object:
-        return given[name].value if name in given else None
+    values = Values(given)
+    value, text, texts, setting = values.get, values.text, values.texts, values.setting
 
-    def text(name: str) -> str | None:
-        return None if value(name) is None else str(value(name))
-
-    def texts(name: str) -> tuple[str, ...]:
-        return tuple(str(v) for v in cast("list[object]", value(name) or []))
-
-    def number(name: str, least: int, most: int) -> int | None:
-        if value(name) is None:
-            return None
-        n = int(str(value(name)))
-        if not least <= n <= most:
-            raise UsageError(f"{given[name].origin} {n} is not between {least} and {most}")
-        return n
-
-    for one, other in (("raw", "system"), ("raw", "chat_template"), ("fail_fast", "max_errors")):
-        if value(one) and value(other):
-            raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
-    if "" in texts("stop"):
-        raise UsageError("--stop: a stop string is empty")
+    values.exclude([("raw", "system"), ("raw", "chat_template"), ("fail_fast", "max_errors")])
+    stop = values.stop()
     output_format = text("output_format") or OUTPUT_FORMATS[0]
     if output_format not in OUTPUT_FORMATS:
         raise UsageError(f"--output-format {output_format!r} is not {' or '.join(OUTPUT_FORMATS)}")
     sampling = sampling_of(given, texts("set_"))
-    n_samples = number("samples", 1, MAX_SAMPLES) or 1
+    n_samples = values.number("samples", 1, MAX_SAMPLES) or 1
     if n_samples > 1 and "temperature" not in given:
         raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
     engine, engine_settings = engine_options(given)
-    max_tokens = number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
-    deadline = text("deadline")
+    max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
     row_template = text("row_template")
     name = str(value("input"))
     output = _output(text("output"), dry_run=bool(value("dry_run")))
     summary = None if value("summary") is None else Path(str(value("summary")))
     _check_files(name, output, text("chat_template"), summary)
-
-    def setting(name: str, used: object) -> Setting:
-        return Setting(name, used, given[name].origin if name in given else "default")
 
     return BatchOptions(
         model=text("model"),
@@ -132,14 +108,13 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
         variables=variables_of(texts("var")),
         chat_template=text("chat_template"),
         sampling=sampling,
-        seed=check_seed(int(str(value("seed"))), given["seed"].origin) if "seed" in given else None,
-        seed_by_flag="seed" in given and given["seed"].by_flag,
+        seed=seed_of(given),
         n_samples=n_samples,
         max_tokens=max_tokens,
-        stop=texts("stop"),
-        n_logprobs=number("logprobs", 0, MAX_LOGPROBS),
-        deadline_s=None if deadline is None else parse_duration(deadline, given["deadline"].origin),
-        parallel=number("parallel", 1, MAX_WIDTH),
+        stop=stop,
+        n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
+        deadline_s=values.seconds("deadline"),
+        parallel=values.number("parallel", 1, MAX_WIDTH),
         max_errors=MaxErrors(0) if value("fail_fast") else _max_errors(text("max_errors")),
         retry_errors=bool(value("retry_errors")),
         redo=bool(value("redo")),
@@ -152,8 +127,8 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
             *engine_settings,
             setting("max_tokens", max_tokens),
             setting("samples", n_samples),
-            setting("stop", list(texts("stop"))),
-            setting("deadline", deadline),
+            setting("stop", list(stop)),
+            setting("deadline", text("deadline")),
         ),
     )
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import secrets
 import sys
 import tempfile
 import time
@@ -20,6 +18,7 @@ from infer_cli.batch.flight import Flight, after_crash
 from infer_cli.batch.held import Held, Line
 from infer_cli.batch.job import (
     DEFAULT_WIDTH,
+    LEAST_WINDOW,
     JobFile,
     counted_rows,
     flight_path,
@@ -40,19 +39,26 @@ from infer_cli.batch.summary import Tally
 from infer_cli.cli.batch_display import Display
 from infer_cli.cli.batch_options import BatchOptions
 from infer_cli.cli.explain import explained
-from infer_cli.cli.loaded import chat_template, find_model, read_bytes, template_variables, wait_for
+from infer_cli.cli.loaded import (
+    begin_loading,
+    chat_template,
+    find_model,
+    read_bytes,
+    recommended_sampling,
+    template_variables,
+    wait_for,
+)
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, InferError, UsageError
-from infer_cli.loading import FakeLoading, Loading
+from infer_cli.ids import new_id
 from infer_cli.seeds import draw_seed
+from infer_cli.sha256 import sha256_hex
 
 if TYPE_CHECKING:
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.supervisor import Worker
-
-_LEAST_WINDOW = 256  # tokens, where no row is left to be answered
 
 
 def answer_all(options: BatchOptions, worker: Worker) -> int:
@@ -86,7 +92,7 @@ class _Batch:
         if self._options.dry_run:
             return self._tell(scanned)
         self._check_rows(preparer, scanned)
-        running = self._loading.start(max(scanned.n_window, _LEAST_WINDOW))
+        running = self._loading.start(max(scanned.n_window, LEAST_WINDOW))
         self._description = Description(model, self._options.model, running.facts)
         job = self._job(preparer, running, scanned)
         return self._answer(job, preparer, running, scanned, model)
@@ -171,30 +177,25 @@ class _Batch:
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
         width = options.parallel or (self._old.width if self._old is not None else DEFAULT_WIDTH)
-        self._loading: Loading | FakeLoading
-        if model is None:
-            assert options.model is not None
-            self._loading = FakeLoading(options.model, options.engine, width)
-        else:
-            self._loading = Loading(model.path, options.engine, width, self._worker.native_fd)
-        # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        self._loading = begin_loading(model, options.model, options.engine, width, self._worker)
         wait_for(self._loading, self._notices)
-        self._entry = dict(
-            (model.entry.sampling if model is not None and model.entry is not None else None) or {}
-        )
+        self._entry, self._recommended = recommended_sampling(model, self._loading)
         return model
 
     def _preparer(self) -> Preparer:
         options, loading = self._options, self._loading
         old_seed = self._old.run_seed if self._old is not None else None
         self._run_seed = (
-            options.seed if options.seed is not None else draw_seed() if old_seed is None else old_seed
+            int(str(options.seed.value))
+            if options.seed is not None
+            else draw_seed()
+            if old_seed is None
+            else old_seed
         )
         defaults = Defaults(
             sampling=options.sampling,
             entry=self._entry,
-            recommended=loading.header.sampling if isinstance(loading, Loading) else {},
+            recommended=self._recommended,
             run_seed=self._run_seed,
             max_tokens=options.max_tokens,
             stop=options.stop,
@@ -245,7 +246,7 @@ class _Batch:
     def _check_rows(self, preparer: Preparer, scanned: Scan) -> None:
         """Refuse, or redo, rows that were answered when they said something else."""
         options = self._options
-        if options.seed_by_flag and not scanned.sampled and not self._had_seed:
+        if options.seed is not None and options.seed.by_flag and not scanned.sampled and not self._had_seed:
             raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
         if not scanned.changed:
             return
@@ -283,7 +284,7 @@ class _Batch:
         facts = engine["facts"]
         assert isinstance(facts, dict)
         job = JobFile(
-            id=self._old.id if self._old is not None else secrets.token_hex(8),
+            id=self._old.id if self._old is not None else new_id(),
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             model=model,
             fingerprint=str(engine["fingerprint"]),
@@ -331,7 +332,7 @@ class _Batch:
             "raw": options.raw,
             "format": options.input.format,
             "row_template": options.row_template,
-            "chat_template": None if template is None else hashlib.sha256(read_bytes(template)).hexdigest(),
+            "chat_template": None if template is None else sha256_hex(read_bytes(template)),
             "variables": dict(options.variables),
         }
 
@@ -354,13 +355,13 @@ class _Batch:
         runner = Runner(
             running,
             preparer,
-            Origin(job.id, running.policy.mode, running.policy.promise, *self._description.get()),
+            Origin(job.id, running.policy.mode, running.policy.promise, self._description.get()),
             output,
             options.output_format,
             tally,
             flight,
             self._written.has,
-            max(scanned.n_window, _LEAST_WINDOW),
+            max(scanned.n_window, LEAST_WINDOW),
             None if options.max_errors is None else options.max_errors.of(scanned.n_replies),
             display.update,
         )
@@ -433,20 +434,18 @@ class _Batch:
         options = self._options
         if options.no_record or not tally.n_done:
             return
-        from infer_cli.records.record import Adapter, Record, model_files
+        from infer_cli.records.record import Record, adapters_of, model_files
         from infer_cli.records.store import keep
 
         def records() -> Iterator[Record]:
             yield Record(
-                id=secrets.token_hex(8),
+                id=new_id(),
                 kind="batch",
                 created_at=time.time(),
                 model=str(job.model.get("name")),
                 model_sha256=cast("str | None", job.model.get("sha256")),
                 model_files=() if model is None else model_files(model.path),
-                adapters=tuple(
-                    Adapter(str(lora.path.absolute()), lora.scale) for lora in options.engine.loras
-                ),
+                adapters=adapters_of(options.engine.loras),
                 fingerprint=job.fingerprint,
                 engine=job.engine,
                 mode=self._loading.policy.mode,

@@ -16,6 +16,7 @@ from infer_cli.cli.run_options import (
     template_settings,
     variables_of,
 )
+from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
@@ -56,23 +57,13 @@ class ChatOptions:
 def check(given: Mapping[str, Given]) -> ChatOptions:
     """The command line's values, typed. Raises UsageError for the first that is wrong."""
 
-    def value(name: str) -> object:
-        return given[name].value if name in given else None
+    values = Values(given)
+    value, text, texts, setting = values.get, values.text, values.texts, values.setting
 
-    def text(name: str) -> str | None:
-        return None if value(name) is None else str(value(name))
-
-    def texts(name: str) -> tuple[str, ...]:
-        return tuple(str(v) for v in cast("list[object]", value(name) or []))
-
-    if value("plain") and value("markdown"):
-        raise UsageError(f"{given['plain'].origin} and {given['markdown'].origin} exclude each other")
-    if value("reasoning") not in (None, "show", "hide", "only"):
-        raise UsageError(f"{given['reasoning'].origin} {value('reasoning')!r} is not show, hide or only")
-    if value("keys") not in (None, "emacs", "vi"):
-        raise UsageError(f"{given['keys'].origin} {value('keys')!r} is not emacs or vi")
-    if "" in texts("stop"):
-        raise UsageError("--stop: a stop string is empty")
+    values.exclude([("plain", "markdown")])
+    reasoning = values.one_of("reasoning", "show", "hide", "only")
+    keys = values.one_of("keys", "emacs", "vi")
+    stop = values.stop()
     template = text("chat_template")
     if template is not None and not os.path.exists(template):
         raise UsageError(f"no file {template}")
@@ -84,9 +75,6 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
     max_tokens = check_max_tokens(value("max_tokens") or MAX_TOKENS, "--max-tokens")
     engine, engine_settings = engine_options(given)
 
-    def setting(name: str, used: object) -> Setting:
-        return Setting(name, used, given[name].origin if name in given else "default")
-
     return ChatOptions(
         model=text("model"),
         offline=bool(value("offline")),
@@ -96,9 +84,9 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         sampling=sampling_of(given, texts("set_")),
         seed=seed_of(given),
         max_tokens=max_tokens,
-        stop=texts("stop"),
-        keys=cast("Keys", value("keys") or "emacs"),
-        reasoning=cast("Reasoning | None", value("reasoning")),
+        stop=stop,
+        keys=cast("Keys", keys or "emacs"),
+        reasoning=cast("Reasoning | None", reasoning),
         plain=bool(value("plain")),
         markdown=bool(value("markdown")),
         stats=bool(value("stats")),
@@ -111,7 +99,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         settings=(
             *engine_settings,
             setting("max_tokens", max_tokens),
-            setting("stop", list(texts("stop"))),
+            setting("stop", list(stop)),
             *template_settings(given, template, texts("var")),
         ),
         flags=flags_of(given),

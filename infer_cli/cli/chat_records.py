@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from infer_cli.errors import InferError, UsageError
+from infer_cli.ids import new_id
 from infer_cli.records.store import Store, keep_turn, store_path
 from infer_cli.records.thread import Thread, ThreadSummary
 
@@ -24,7 +24,7 @@ class Ledger:
 
     def begin(self) -> None:
         """From here on it is a new conversation."""
-        self.thread_id = secrets.token_hex(8)
+        self.thread_id = new_id()
         self.name: str | None = None
         self._is_kept = False
 

@@ -20,8 +20,10 @@ from infer_cli.cli.chat_records import Ledger
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import (
     StatusSink,
+    begin_loading,
     chat_template,
     find_model,
+    recommended_sampling,
     talk_shape,
     template_variables,
     unload,
@@ -34,7 +36,7 @@ from infer_cli.cli.terminal import Notices
 from infer_cli.conversation import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
-from infer_cli.loading import FakeLoading, Loading
+from infer_cli.ids import new_id
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import assemble_text, decode_input
 from infer_cli.report import report, single_line
@@ -107,11 +109,7 @@ class Chat:
     def _load(self, name: str | None) -> None:
         options = self._options
         model = find_model(name, offline=options.offline, quiet=options.quiet)
-        loading: Loading | FakeLoading
-        if model is None:
-            loading = FakeLoading(str(name), options.engine, 1)
-        else:
-            loading = Loading(model.path, options.engine, 1, self._worker.native_fd)
+        loading = begin_loading(model, name, options.engine, 1, self._worker)
         description = Description(model, name, lambda: running.facts())
         wait_for(loading, self._notices)
         self._notices.clear()
@@ -170,12 +168,9 @@ class Chat:
 
     def _resolve(self, given: Mapping[str, Given] | None = None) -> None:
         """Merge what the user said about sampling with what the model recommends."""
-        entry = self._model.entry if self._model is not None else None
-        recommended = self._loading.header.sampling if isinstance(self._loading, Loading) else {}
         sampling, settings = resolve_sampling(
             given if given is not None else self._given,
-            dict((entry.sampling if entry is not None else None) or {}),
-            recommended,
+            *recommended_sampling(self._model, self._loading),
             default_temperature="model",
         )
         if sampling.greedy and self._options.seed is not None and self._options.seed.by_flag:
@@ -354,7 +349,7 @@ class Chat:
 
     def _job(self, plan: Plan, seed: Sequence[Setting]) -> Job:
         return Job(
-            id=os.urandom(8).hex(),
+            id=new_id(),
             prompt_ids=plan.prompt_ids,
             sampling=self._sampling,
             params=effective_params(self._sampling, self.max_tokens, self._options.stop),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from infer_cli.backend.spec import LoraSpec
+from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
@@ -18,11 +19,8 @@ from infer_cli.types import Mode
 def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Setting]]:
     """Raises UsageError naming the flag, variable or setting that is wrong."""
 
-    def value(name: str) -> object:
-        return given[name].value if name in given else None
-
-    def origin(name: str, otherwise: str = "default") -> str:
-        return given[name].origin if name in given else otherwise
+    values = Values(given)
+    value, origin = values.get, values.origin
 
     mode = _mode(given)
     threads = given.get("threads")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.conversation import Dropped
     from infer_cli.installed import InstalledModel
-    from infer_cli.loading import Running
+    from infer_cli.loading import EngineOptions, Running
     from infer_cli.sinks.base import Sink
+    from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate
 
 STATUS_INTERVAL_S = 0.1
@@ -35,6 +37,26 @@ def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledMode
 
     with PullProgress(quiet) as progress:
         return resolve(name, offline=offline, on_fetch=progress.notice, on_event=progress.event)
+
+
+def begin_loading(
+    model: InstalledModel | None, name: str | None, engine: EngineOptions, width: int, worker: Worker
+) -> Loading | FakeLoading:
+    """Begin to load a model for `width` slots; None is the fake of this name. Raises InferError."""
+    # Nothing here multiplies matrices in numpy, which comes next: threads and buffers for it would be waste.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if model is None:
+        return FakeLoading(str(name), engine, width)
+    return Loading(model.path, engine, width, worker.native_fd)
+
+
+def recommended_sampling(
+    model: InstalledModel | None, loading: Loading | FakeLoading
+) -> tuple[dict[str, object], Mapping[str, object]]:
+    """What a model's catalogue entry recommends, and what its file does."""
+    entry = model.entry if model is not None else None
+    own = loading.header.sampling if isinstance(loading, Loading) else {}
+    return dict((entry.sampling if entry is not None else None) or {}), own
 
 
 def wait_for(loading: Loading | FakeLoading, notices: Notices) -> None:

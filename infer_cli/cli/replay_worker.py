@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.cli.explain import explained
-from infer_cli.cli.loaded import unload
+from infer_cli.cli.loaded import begin_loading, unload
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
@@ -107,12 +107,7 @@ class _Replay:
             unload(self._engine.loading, self._engine.running)
             self._engine = None
         model = None if is_fake(record.model) else _model(record)
-        loading: Loading | FakeLoading
-        if model is None:
-            assert record.model is not None
-            loading = FakeLoading(record.model, options, width)
-        else:
-            loading = Loading(model.path, options, width, self._worker.native_fd)
+        loading = begin_loading(model, record.model, options, width, self._worker)
         loading.wait()
         running = loading.start(record.n_ctx or loading.window)
         description = Description(model, record.model, running.facts)

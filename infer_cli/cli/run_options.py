@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 from infer_cli.cli.engine_options import engine_options
-from infer_cli.durations import parse_duration
+from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.seeds import check_seed
-from infer_cli.settings import MAX_TOKENS, Setting, parse_set
+from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS, Setting, parse_set
 from infer_cli.sizes import parse_size
 
 if TYPE_CHECKING:
     from infer_cli.overflow import Policy
-
-MAX_SAMPLES = 256  # LLAMA_MAX_SEQ
-MAX_LOGPROBS = 1000
 
 PRIVATE_HINT = "a conversation whose turns are not kept can't be continued"
 
@@ -72,26 +69,11 @@ class RunOptions:
 def check(given: Mapping[str, Given]) -> RunOptions:
     """The command line's values, typed. Raises UsageError for the first that is wrong."""
 
-    def value(name: str) -> object:
-        return given[name].value if name in given else None
-
-    def text(name: str) -> str | None:
-        return None if value(name) is None else str(value(name))
-
-    def texts(name: str) -> tuple[str, ...]:
-        return tuple(str(v) for v in cast("list[object]", value(name) or []))
-
-    def number(name: str, default: int, least: int, most: int) -> int:
-        n = default if value(name) is None else int(str(value(name)))
-        if not least <= n <= most:
-            raise UsageError(f"{given[name].origin} {n} is not between {least} and {most}")
-        return n
-
-    for one, other in (("json", "jsonl"), ("plain", "markdown"), ("raw", "messages"), ("raw", "system"),
-                       ("raw", "tools"), ("raw", "chat_template"),
-                       ("messages", "prompt_template")):  # fmt: skip
-        if value(one) and value(other):
-            raise UsageError(f"{given[one].origin} and {given[other].origin} exclude each other")
+    values = Values(given)
+    value, text, texts, setting = values.get, values.text, values.texts, values.setting
+    values.exclude((("json", "jsonl"), ("plain", "markdown"), ("raw", "messages"), ("raw", "system"),
+                    ("raw", "tools"), ("raw", "chat_template"),
+                    ("messages", "prompt_template")))  # fmt: skip
     if value("continue_"):
         for name in ("messages", "tools", "raw", "private", "show_context"):
             if value(name):
@@ -107,12 +89,10 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raise UsageError("--logprobs needs --json or --jsonl")
     if value("prompt_template") is None and value("var") and value("raw"):
         raise UsageError("--var has nothing to fill: --raw uses no template")
-    if value("reasoning") not in (None, "show", "hide", "only"):
-        raise UsageError(f"{given['reasoning'].origin} {value('reasoning')!r} is not show, hide or only")
+    reasoning = values.one_of("reasoning", "show", "hide", "only")
 
     overflow = _overflow(given)
-    if "" in texts("stop"):
-        raise UsageError("--stop: a stop string is empty")
+    stop = values.stop()
 
     # Before a model is loaded, perhaps downloaded:
     others = (text("messages"), text("tools"), text("chat_template"))
@@ -123,17 +103,13 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
 
     engine, engine_settings = engine_options(given)
-    max_tokens = number("max_tokens", MAX_TOKENS, 1, 2**31 - 1)
-    n_samples = number("samples", 1, 1, MAX_SAMPLES)
+    max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
+    n_samples = values.number("samples", 1, MAX_SAMPLES) or 1
     if n_samples > 1 and value("continue_"):
         raise UsageError("--continue and --samples exclude each other", "a conversation has one reply a turn")
     if n_samples > 1 and "temperature" not in given:
         raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
 
-    def setting(name: str, used: object) -> Setting:
-        return Setting(name, used, given[name].origin if name in given else "default")
-
-    deadline = text("deadline")
     template_variables = () if value("prompt_template") else texts("var")
     return RunOptions(
         model=text("model"),
@@ -153,11 +129,11 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         seed=seed_of(given),
         n_samples=n_samples,
         max_tokens=max_tokens,
-        stop=texts("stop"),
-        deadline_s=None if deadline is None else parse_duration(deadline, given["deadline"].origin),
-        n_logprobs=None if value("logprobs") is None else number("logprobs", 0, 0, MAX_LOGPROBS),
+        stop=stop,
+        deadline_s=values.seconds("deadline"),
+        n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
         format="json" if value("json") else "jsonl" if value("jsonl") else "text",
-        reasoning=cast('Literal["show", "hide", "only"] | None', value("reasoning")),
+        reasoning=cast('Literal["show", "hide", "only"] | None', reasoning),
         plain=bool(value("plain")),
         markdown=bool(value("markdown")),
         stats=bool(value("stats")),
@@ -173,8 +149,8 @@ def check(given: Mapping[str, Given]) -> RunOptions:
             *engine_settings,
             setting("max_tokens", max_tokens),
             setting("samples", n_samples),
-            setting("stop", list(texts("stop"))),
-            setting("deadline", deadline),
+            setting("stop", list(stop)),
+            setting("deadline", text("deadline")),
             setting("overflow", overflow),
             *template_settings(given, text("chat_template"), template_variables),
         ),

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, BinaryIO
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import (
     StatusSink,
+    begin_loading,
     chat_template,
     find_model,
     read_bytes,
+    recommended_sampling,
     template_variables,
     wait_for,
 )
@@ -25,6 +27,7 @@ from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
+from infer_cli.ids import new_id
 from infer_cli.loading import FAKE, FakeLoading, Loading
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import FIT_RESERVE, MIN_PREFIX, Setting, effective_params, resolve_sampling
@@ -71,13 +74,7 @@ class Run:
         """Load the model, and read and encode the prompt meanwhile. Raises InferError."""
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
-        width = options.n_samples
-        loading: Loading | FakeLoading
-        if model is None:
-            assert options.model is not None
-            loading = FakeLoading(options.model, options.engine, width)
-        else:
-            loading = Loading(model.path, options.engine, width, self._worker.native_fd)
+        loading = begin_loading(model, options.model, options.engine, options.n_samples, self._worker)
         # While the model loads:
         given = self._input()
         _import_rest(recording=not options.no_record, caching=self._caches)
@@ -212,9 +209,9 @@ class Run:
         from infer_cli.reasoning import pairs_of, tag_tokens
 
         options = self._options
-        entry = dict(model.entry.sampling or {}) if model is not None and model.entry is not None else {}
-        recommended = loading.header.sampling if isinstance(loading, Loading) else {}
-        sampling, settings = resolve_sampling(options.sampling, entry, recommended, default_temperature="0")
+        sampling, settings = resolve_sampling(
+            options.sampling, *recommended_sampling(model, loading), default_temperature="0"
+        )
         if sampling.greedy and options.n_samples > 1:
             raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
         run_seed = None
@@ -238,7 +235,7 @@ class Run:
             print(settings_table(self._settings), file=sys.stderr)
         pairs = pairs_of(template.source) if template is not None else ()
         return Job(
-            id=os.urandom(8).hex(),
+            id=new_id(),
             prompt_ids=encoded.ids,
             sampling=sampling,
             params=effective_params(sampling, options.max_tokens, options.stop),
@@ -314,7 +311,7 @@ class Run:
 
     def n_shared(self, loading: Loading | FakeLoading, ids: tuple[int, ...]) -> int:
         """Tokens that the prompt would begin with whatever was asked about its files. Raises InferError."""
-        from infer_cli.prefix_cache import n_same
+        from infer_cli.alike import n_same
 
         other = replace(self._given, words=() if self._options.words else ("?",))
         encode = self._encoder(loading, loading.vocab(), other)[1]
@@ -339,7 +336,7 @@ class Run:
         options = self._options
         if options.no_record:
             return
-        from infer_cli.records.record import Adapter, record_of
+        from infer_cli.records.record import adapters_of, record_of
         from infer_cli.records.store import keep
 
         if options.private:
@@ -355,7 +352,7 @@ class Run:
                 settings=self._settings,
                 width=running.policy.width,
                 n_ctx=self._n_window,
-                adapters=[Adapter(str(lora.path.absolute()), lora.scale) for lora in options.engine.loras],
+                adapters=adapters_of(options.engine.loras),
                 reasoning_pairs=job.reasoning_pairs,
                 open_reasoning=job.open_reasoning,
                 private=options.private,
@@ -399,9 +396,6 @@ class Run:
 
 def _import_rest(*, recording: bool, caching: bool) -> None:
     """Import what is needed later. The load has begun and holds no Python lock."""
-    # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
     import infer_cli.backend.llama
     import infer_cli.fingerprint
     import infer_cli.oneshot

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from infer_cli.cli.loaded import read_bytes
 from infer_cli.cli.run_options import variables_of
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
+from infer_cli.sha256 import sha256_hex
 
 FRACTION = 0.05  # of the rows
 
@@ -111,7 +111,7 @@ def _check_template(name: str | None, params: Mapping[str, object]) -> None:
     if name is None:
         if wanted is not None:
             raise UsageError("the job had a chat template of its own", "name its file with --chat-template")
-    elif wanted is not None and hashlib.sha256(read_bytes(name)).hexdigest() != wanted:
+    elif wanted is not None and sha256_hex(read_bytes(name)) != wanted:
         raise UsageError(f"{name} is not the chat template of the job")
 
 

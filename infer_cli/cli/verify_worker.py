@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from infer_cli.batch.claims import engine_options
-from infer_cli.batch.job import Shard, counted_rows
+from infer_cli.batch.job import LEAST_WINDOW, Shard, counted_rows
 from infer_cli.batch.preparing import Defaults, NoTemplate, Preparer
 from infer_cli.batch.replies import Origin
 from infer_cli.batch.verifying import (
@@ -23,13 +23,19 @@ from infer_cli.batch.verifying import (
     reasons,
 )
 from infer_cli.cli.explain import explained
-from infer_cli.cli.loaded import chat_template, find_model, template_variables, wait_for
+from infer_cli.cli.loaded import (
+    begin_loading,
+    chat_template,
+    find_model,
+    recommended_sampling,
+    template_variables,
+    wait_for,
+)
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.cli.verify_options import VerifyOptions
 from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
 from infer_cli.given import Given
-from infer_cli.loading import FakeLoading, Loading
 from infer_cli.report import single_line
 from infer_cli.settings import MAX_TOKENS
 from infer_cli.types import SamplingParams
@@ -39,8 +45,6 @@ if TYPE_CHECKING:
     from infer_cli.installed import InstalledModel
     from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate
-
-_LEAST_WINDOW = 256  # tokens
 
 
 def verify_results(options: VerifyOptions, worker: Worker) -> int:
@@ -69,7 +73,7 @@ class _Verification:
         model = self._load()
         questions = self._questions(model)
         n_window = self._check(questions)
-        running = self._loading.start(max(n_window, _LEAST_WINDOW))
+        running = self._loading.start(max(n_window, LEAST_WINDOW))
         name = self._options.model or claimed.model
         came_from = Description(model, name, running.facts).get()
         facts = came_from.engine["facts"]
@@ -77,7 +81,7 @@ class _Verification:
         why = reasons(claimed, came_from.model, facts, str(came_from.engine["fingerprint"]))
         if claimed.only_seed:
             self._notices.warn("only the seed was promised: replies may differ")
-        origin = Origin("verify", running.policy.mode, running.policy.promise, *came_from)
+        origin = Origin("verify", running.policy.mode, running.policy.promise, came_from)
         n_asked = self._n_claims - len(self._differences)
         for n, (claim, reply) in enumerate(answer(running, origin, self._asked(questions)), 1):
             self._notices.status(f"{n} of {n_asked} replies")
@@ -98,25 +102,17 @@ class _Verification:
         except ModelNotFound as e:
             raise ModelNotFound(e.message, e.hint if options.model is not None else _MODEL) from None
         engine = engine_options(claimed, self._results.window, options.loras)
-        self._loading: Loading | FakeLoading
-        if model is None:
-            self._loading = FakeLoading(name, engine, claimed.width)
-        else:
-            self._loading = Loading(model.path, engine, claimed.width, self._worker.native_fd)
-        # Nothing here multiplies matrices in numpy: threads and buffers for it would be waste.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        self._loading = begin_loading(model, name, engine, claimed.width, self._worker)
         wait_for(self._loading, self._notices)
         return model
 
     def _questions(self, model: InstalledModel | None) -> Questions:
         loading, options = self._loading, self._options
         vocab = loading.vocab()
-        found: list[ChatTemplate] = []
 
+        @cache  # each set of parameters has a preparer of its own
         def template() -> ChatTemplate:
-            if not found:
-                found.append(chat_template(loading, vocab, options.chat_template))
-            return found[0]
+            return chat_template(loading, vocab, options.chat_template)
 
         def preparer(defaults: Defaults) -> Preparer:
             return Preparer(defaults, vocab, template, loading.window, loading.n_ctx_train)
@@ -129,16 +125,14 @@ class _Verification:
         known = {field.name: params.get(field.name, field.default) for field in _SAMPLING}
         sampled = params.get("temperature") not in (None, 0.0)
         names = known if sampled else [name for name in known if name in params]
-        entry = model.entry.sampling if model is not None and model.entry is not None else None
+        entry, recommended = ({}, {}) if sampled else recommended_sampling(model, self._loading)
         max_tokens, stop = params.get("max_tokens", MAX_TOKENS), params.get("stop", [])
         if not isinstance(max_tokens, int) or not isinstance(stop, list):
             raise UsageError("the job's file is not as it should be")
         return Defaults(
             sampling={name: Given(known[name], name) for name in names},
-            entry={} if sampled else dict(entry or {}),
-            recommended=(
-                self._loading.header.sampling if isinstance(self._loading, Loading) and not sampled else {}
-            ),
+            entry=entry,
+            recommended=recommended,
             run_seed=0,  # each claim's own
             max_tokens=max_tokens,
             stop=tuple(map(str, stop)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from infer_cli.alike import n_same
 from infer_cli.types import Segment
 
 
@@ -58,12 +59,12 @@ def reusable(held: Sequence[Segment], wanted: Sequence[Segment], chunk: int | No
     `chunk` None: shapes do not matter, only ids do. Both normalized.
     """
     if chunk is None:
-        return min(_same(flat(held), flat(wanted)), length(wanted) - 1)
+        return min(n_same(flat(held), flat(wanted)), length(wanted) - 1)
     n = 0
     for have, want in zip(held, wanted, strict=False):
         if have.kind != want.kind:
             break
-        same = _same(have.ids, want.ids)
+        same = n_same(have.ids, want.ids)
         if have.kind == "prompt" and have.ids != want.ids:
             same = max(c for c in _cuts(len(have.ids), chunk) & _cuts(len(want.ids), chunk) if c <= same)
         n += same
@@ -102,21 +103,13 @@ def split(
     """
     n = 0
     for segment in evaluated:
-        same = _same(segment.ids, ids[n : len(ids) - 1])
+        same = n_same(segment.ids, ids[n : len(ids) - 1])
         if same < len(segment.ids) and segment.kind == "prompt":
             same = max(c for c in _cuts(len(segment.ids), chunk) if c <= same)
         n += same
         if same < len(segment.ids):
             break
     return first(evaluated, n), ids[n:]
-
-
-def _same(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    for n, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return n
-    return min(len(one), len(other))
 
 
 def _cuts(n: int, chunk: int) -> set[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from infer_cli.alike import n_same
 from infer_cli.records.record import Record
 
 _CONTEXT = 30  # characters shown before the first that differs
@@ -71,7 +72,7 @@ def _of_tokens(
 ) -> TokenDifference | None:
     if a is None or b is None or a == b:
         return None
-    index = _first_difference(a, b)
+    index = n_same(a, b)
     shown_a, shown_b = _around_difference(text_a or "", text_b or "")
     return TokenDifference(
         index, a[index] if index < len(a) else None, b[index] if index < len(b) else None, shown_a, shown_b
@@ -81,10 +82,5 @@ def _of_tokens(
 def _around_difference(a: str, b: str) -> tuple[str, str]:
     if a == b:
         return "", ""
-    start = max(0, _first_difference(a, b) - _CONTEXT)
+    start = max(0, n_same(a, b) - _CONTEXT)
     return a[start : start + _SHOWN], b[start : start + _SHOWN]
-
-
-def _first_difference(a: Sequence[object], b: Sequence[object]) -> int:
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from infer_cli.backend.spec import LoraSpec
 from infer_cli.digests import parts_of
 from infer_cli.reasoning import TagPair
 from infer_cli.reply import as_json as reply_json
@@ -230,6 +231,10 @@ def segments_of(record: Record) -> tuple[Segment, ...]:
 def continues(record: Record) -> bool:
     """Whether the reply went on after sampled tokens: it has no prompt of its own."""
     return bool(record.history) and record.history[-1].how == "decode"
+
+
+def adapters_of(loras: Iterable[LoraSpec]) -> tuple[Adapter, ...]:
+    return tuple(Adapter(str(lora.path.absolute()), lora.scale) for lora in loras)
 
 
 def model_files(path: Path) -> tuple[ModelFile, ...]:
