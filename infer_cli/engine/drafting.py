@@ -30,16 +30,23 @@ class PromptLookup:
         self._n_right, self._n_seen = acceptance, 1.0  # of the whole reply
         for token in ids:
             self._push(token)
+        self._start = self._find()
+
+    @property
+    def has_guess(self) -> bool:
+        """Whether the last few tokens have stood somewhere before."""
+        return self._start is not None
 
     def append(self, token: int) -> None:
         """Take the next token in, and see whether it would have been guessed."""
-        guess = self.draft(1)
-        if guess:
-            self._right = self._right * _DECAY + (guess[0] == token)
-            self._wrong = self._wrong * _DECAY + (guess[0] != token)
-            self._n_right += guess[0] == token
+        if self._start is not None:
+            is_right = self._ids[self._start] == token
+            self._right = self._right * _DECAY + is_right
+            self._wrong = self._wrong * _DECAY + (not is_right)
+            self._n_right += is_right
             self._n_seen += 1
         self._push(token)
+        self._start = self._find()
 
     def _push(self, token: int) -> None:
         end = len(self._ids)
@@ -48,14 +55,20 @@ class PromptLookup:
                 self._after[tuple(self._ids[end - size :])] = end
         self._ids.append(token)
 
-    def draft(self, n: int) -> list[int]:
-        """The next n ids if it goes on as before; empty where the last few are new."""
+    def _find(self) -> int | None:
+        """The position after the place where the last few tokens stood before."""
         for size in _GRAMS:
             start = self._after.get(tuple(self._ids[-size:]))
             if start is not None:
-                period = len(self._ids) - start
-                return [self._ids[start + i % period] for i in range(n)]
-        return []
+                return start
+        return None
+
+    def draft(self, n: int) -> list[int]:
+        """The next n ids if it goes on as before; empty where the last few are new."""
+        if self._start is None:
+            return []
+        period = len(self._ids) - self._start
+        return [self._ids[self._start + i % period] for i in range(n)]
 
     @property
     def acceptance(self) -> float:
@@ -98,7 +111,7 @@ def draft_length(lookups: Sequence[PromptLookup], costs: StepCosts, most: int) -
     A request without a guess is counted as one that gains nothing. `most`: what their windows have room for.
     """
     n = len(lookups)
-    guessing = [lookup for lookup in lookups if lookup.draft(1)]
+    guessing = [lookup for lookup in lookups if lookup.has_guess]
     best, best_gain = 0, _MIN_GAIN
     if not guessing:
         return best

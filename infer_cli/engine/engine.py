@@ -330,9 +330,11 @@ class Engine:
 
     def _draft_length(self, live: list[Sequence[Running]]) -> int:
         """Tokens to guess in this step, for each live sequence; 0 where guessing does not pay or can't be."""
+        lookups = [seq.owner.lookup for seq in live if seq.owner.lookup is not None]
+        if not any(lookup.has_guess for lookup in lookups):
+            return 0
         if [seq.slot for seq in live] != list(range(len(live))):  # llama.cpp would cut the batch at a hole
             return 0
-        lookups = [seq.owner.lookup for seq in live if seq.owner.lookup is not None]
         room = [
             min(
                 self._window - seq.owner.n_total,
@@ -340,7 +342,7 @@ class Engine:
             )
             for seq in live
         ]
-        return draft_length(lookups, self._costs, min(room)) if len(lookups) == len(live) else 0
+        return draft_length(lookups, self._costs, min(room))
 
     def _decode_ahead(self, live: list[Sequence[Running]], n_drafted: int) -> list[Event]:
         """A decode call with guessed tokens after each sequence's own; as many are kept as were right.
