@@ -6,7 +6,7 @@ Knows no command line, no files and no model format.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infer_cli.backend.base import Vocab
@@ -138,6 +138,7 @@ class OneShot:
                 job.tag_tokens,
                 job.history,
                 job.session,
+                streams=self._sink.takes != "reply",
             )
             for sample, request_id in enumerate(self._ids)
         ]
@@ -145,27 +146,44 @@ class OneShot:
         replies: dict[int, Reply] = {}
         self._sink.start({"id": job.id, "samples": job.n_samples, "prompt_tokens": len(job.prompt_ids)})
         self._stream = self._running.service.submit(requests)
-        with contextlib.closing(iter(self._stream)) as events:  # type: ignore[type-var]
-            for event in events:
-                sample = samples[event.request_id]
-                if isinstance(event, Prefilled):
-                    self._sink.prefill(sample, event.done, event.total)
-                elif isinstance(event, Token):
-                    self._show(sample, self._texts[sample].feed(event.text), event)
-                else:
-                    self._show(sample, self._texts[sample].finish(event.tail), None)
-                    reply = replies[sample] = self._reply(sample, event)
-                    self._sink.end(reply)
+        with contextlib.closing(self._stream.parcels()) as parcels:
+            for events in parcels:
+                tokens: dict[int, list[Token]] = {sample: [] for sample in samples.values()}
+                for event in events:
+                    sample = samples[event.request_id]
+                    if isinstance(event, Token):
+                        tokens[sample].append(event)
+                        if self._sink.takes == "token":
+                            self._show_tokens(sample, tokens[sample])
+                    elif isinstance(event, Prefilled):
+                        self._sink.prefill(sample, event.done, event.total)
+                    else:
+                        self._show_tokens(sample, tokens[sample])
+                        rest = event.tail if self._sink.takes != "reply" else event.text
+                        for text, is_reasoning in self._texts[sample].finish(rest):
+                            self._sink.delta(Delta(sample, text, is_reasoning))
+                        reply = replies[sample] = self._reply(sample, event)
+                        self._sink.end(reply)
+                for sample, unshown in tokens.items():
+                    self._show_tokens(sample, unshown)
         return [replies[sample] for sample in sorted(replies)]
 
-    def _show(self, sample: int, parts: Sequence[tuple[str, bool]], event: Token | None) -> None:
-        if event is not None:
+    def _show_tokens(self, sample: int, events: list[Token]) -> None:
+        """Hand tokens that came together to the sink, and forget them: as one where nothing has to be told
+        apart any more, for each step wakes whatever is slow."""
+        texts = self._texts[sample]
+        while events:
+            n = len(events) if texts.reasoning.is_over and self._sink.takes == "text" else 1
+            taken, events[:n] = events[:n], []
             # A token has exactly one delta that names it, whether or not text came with it.
-            (first, is_reasoning), *rest = parts or [("", False)]
-            self._sink.delta(Delta(sample, first, is_reasoning, event.token, event.logprobs))
-            parts = rest
-        for text, is_reasoning in parts:
-            self._sink.delta(Delta(sample, text, is_reasoning))
+            (first, is_reasoning), *rest = texts.feed(b"".join(event.text for event in taken)) or [
+                ("", False)
+            ]
+            ids = tuple(event.token for event in taken)
+            logprobs = taken[0].logprobs if n == 1 else None
+            self._sink.delta(Delta(sample, first, is_reasoning, ids, logprobs))
+            for text, is_reasoning in rest:
+                self._sink.delta(Delta(sample, text, is_reasoning))
 
     def _reply(self, sample: int, end: Finished) -> Reply:
         job, texts = self._job, self._texts[sample]

@@ -16,6 +16,7 @@ Knows no engine and no prompt.
 from __future__ import annotations
 
 import contextlib
+import hashlib  # for states: faster than our `sha256` by the megabyte
 import json
 import os
 import re
@@ -70,8 +71,6 @@ def store_dir() -> Path:
 
 def keys(owner: Owner, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
     """(n, key of the first n ids) for each n on the grid, ascending."""
-    import hashlib
-
     digest = hashlib.sha256(f"{_VERSION}\0{owner.model_sha256}\0{owner.engine}\0prompt\0".encode())
     for end in range(GRID, len(ids) + 1, GRID):
         digest.update(struct.pack(f"<{GRID}I", *ids[end - GRID : end]))
@@ -120,8 +119,6 @@ class PrefixStore:
 
         Raises OSError, and ValueError where the whole store may not be so large.
         """
-        import hashlib
-
         key = _key(owner, ids)
         digest = hashlib.sha256(payload).hexdigest()
         head = _head(
@@ -278,8 +275,6 @@ def _parsed(data: bytes, key: str) -> tuple[_Header, int] | None:
 
 def _checked(data: bytes, key: str) -> tuple[_Header, memoryview] | None:
     """The header and the payload of a whole file, if all of it is as it was written."""
-    import hashlib  # faster than `sha256` by the megabyte
-
     parsed = _parsed(data, key)
     if parsed is None:
         return None

@@ -62,6 +62,11 @@ class ReasoningSplitter:
         self._strip = False  # just after a closing tag
         self._held = ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all that follows is answer, as it comes."""
+        return not (self._may_open or self._inside is not None or self._strip or self._held)
+
     def feed(self, text: str) -> list[tuple[str, bool]]:
         """(text, is_reasoning) parts that can be shown now, none empty."""
         text, self._held = self._held + text, ""

@@ -69,6 +69,8 @@ class StopMatcher:
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """(bytes that can be shown, the stop string that was met or None). All after a match is swallowed."""
+        if not self._children[0]:
+            return data, None
         if self.matched is not None:
             return b"", self.matched
         self._held += data

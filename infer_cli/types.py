@@ -105,6 +105,7 @@ class Request:
     shown_tokens: Mapping[int, bytes] = field(default_factory=dict)
     history: tuple[Segment, ...] = ()
     session: str | None = None
+    streams: bool = True  # tokens are told as they come, not only all at the end
 
 
 class TokenLogprobs(NamedTuple):
@@ -134,7 +135,7 @@ class Timings(NamedTuple):
     decode_tps: float | None
 
 
-# --- events of the engine, in order per request: Prefilled*, Token*, Finished (exactly one) -------
+# --- events of the engine, in order per request: Prefilled*, Token* (if it streams), Finished (one) -------
 
 
 class Prefilled(NamedTuple):
@@ -181,7 +182,7 @@ class Delta(NamedTuple):
     sample: int
     text: str
     reasoning: bool = False
-    token: int | None = None  # None where text is released without a new token
+    tokens: tuple[int, ...] = ()  # those whose text this is; none where it is released without a new token
     logprobs: TokenLogprobs | None = None
 
 

@@ -36,8 +36,8 @@ def test_jsonl_events() -> None:
     sink = JsonlSink(out, n_samples=1)
     sink.start({"id": "r0"})
     sink.prefill(0, 2, 4)
-    sink.delta(Delta(0, "wh", reasoning=True, token=5))
-    sink.delta(Delta(0, "\x1b\x9bé", token=6, logprobs=TokenLogprobs(6, -0.5, ((6, -0.5), (9, -2.0)))))
+    sink.delta(Delta(0, "wh", reasoning=True, tokens=(5,)))
+    sink.delta(Delta(0, "\x1b\x9bé", tokens=(6,), logprobs=TokenLogprobs(6, -0.5, ((6, -0.5), (9, -2.0)))))
     sink.delta(Delta(0, "tail"))
     sink.end(_reply())
     sink.close()
@@ -62,7 +62,7 @@ def test_jsonl_names_the_sample_where_there_are_several() -> None:
     out = io.BytesIO()
     sink = JsonlSink(out, n_samples=2)
     sink.prefill(1, 1, 1)
-    sink.delta(Delta(1, "a", token=1))
+    sink.delta(Delta(1, "a", tokens=(1,)))
     sink.end(_reply(1))
     assert [line["sample"] for line in _lines(out)] == [1, 1, 1]
 
@@ -77,5 +77,5 @@ def test_each_event_is_flushed() -> None:
     out = Counting()
     sink = JsonlSink(out, n_samples=1)
     sink.start({})
-    sink.delta(Delta(0, "a", token=1))
+    sink.delta(Delta(0, "a", tokens=(1,)))
     assert out.flushes == 2

@@ -135,7 +135,7 @@ def _stream(text: str, columns: int, lines: int, seed: int = 0) -> str:
     screen = Screen(columns, lines)
     sink = _sink(screen)
     for chunk in _chunks(text, seed):
-        sink.delta(Delta(0, chunk, token=1))
+        sink.delta(Delta(0, chunk, tokens=(1,)))
     sink.end(reply())
     sink.close()
     assert screen.screen.cursor.x == 0
@@ -291,11 +291,11 @@ def test_finished_blocks_are_never_painted_again() -> None:
 def test_reasoning(view: ReasoningView, expected: str) -> None:
     screen = Screen(60, 24)
     sink = _sink(screen, view)
-    sink.delta(Delta(0, "why ", reasoning=True, token=1))
+    sink.delta(Delta(0, "why ", reasoning=True, tokens=(1,)))
     if view == "hide":
         assert screen.text() == "thinking… 1 tokens"
-    sink.delta(Delta(0, "so", reasoning=True, token=2))
-    sink.delta(Delta(0, "\n\nanswer", token=3))
+    sink.delta(Delta(0, "so", reasoning=True, tokens=(2,)))
+    sink.delta(Delta(0, "\n\nanswer", tokens=(3,)))
     sink.end(reply())
     sink.close()
     assert screen.text() == expected
@@ -305,8 +305,8 @@ def test_reasoning(view: ReasoningView, expected: str) -> None:
 def test_empty_reasoning_leaves_no_trace() -> None:
     screen = Screen(60, 24)
     sink = _sink(screen)
-    sink.delta(Delta(0, "\n\n", reasoning=True, token=1))
-    sink.delta(Delta(0, "answer", token=2))
+    sink.delta(Delta(0, "\n\n", reasoning=True, tokens=(1,)))
+    sink.delta(Delta(0, "answer", tokens=(2,)))
     sink.close()
     assert screen.text() == "answer"
 

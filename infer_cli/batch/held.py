@@ -22,6 +22,11 @@ class Line(NamedTuple):
     end: int
     value: Mapping[str, object]
 
+    @property
+    def sample(self) -> int:
+        """The sample of our own form, 0 of OpenAI's."""
+        return 0 if self.samples < 0 else self.samples.bit_length() - 1
+
 
 class HeldRow(NamedTuple):
     row_sha256: str
@@ -45,6 +50,12 @@ class Held:
         self.rows[line.row] = HeldRow(line.row_sha256, old.samples | line.samples, old.failed or line.failed)
         for reason in finish_reasons(line.value):
             self.finish_reasons[reason] = self.finish_reasons.get(reason, 0) + 1
+
+    def copy(self) -> Held:
+        other = Held()
+        other.rows, other.finish_reasons = dict(self.rows), dict(self.finish_reasons)
+        other.n_bytes = self.n_bytes
+        return other
 
     def has(self, row: int, sample: int) -> bool:
         return row in self.rows and bool(self.rows[row].samples >> sample & 1)

@@ -72,8 +72,7 @@ def merge(outputs: Sequence[Path]) -> Merge:
                 held.add(line)
             except UsageError as e:
                 raise UsageError(f"{path}: {e.message} in these files", "name each output once") from None
-            sample = 0 if line.samples < 0 else line.samples.bit_length() - 1
-            places.append(Place(line.row, sample, i, line.start, line.end - line.start))
+            places.append(Place(line.row, line.sample, i, line.start, line.end - line.start))
     run_seed = next((job.run_seed for job in jobs if job.run_seed is not None), None)
     return Merge(
         dataclasses.replace(jobs[0], run_seed=run_seed),

@@ -23,7 +23,8 @@ Keep = Callable[[Line], bool]
 
 def find(output: Path, journal: Path, keep: Keep = lambda line: True) -> Found:
     """What an earlier run left, and `keep` wants. Raises UsageError for an output that is none of ours."""
-    written, answered = (read_output(output, keep) if output.exists() else Held() for _ in range(2))
+    written = read_output(output, keep) if output.exists() else Held()
+    answered = written.copy()
     for _, line in _waiting(journal, written):
         if keep(line):
             answered.add(line)
@@ -64,7 +65,7 @@ def _waiting(journal: Path, written: Held) -> Iterator[tuple[bytes, Line]]:
 
 
 def _unit(line: Line) -> Unit:
-    return Unit(line.row, 0 if line.samples < 0 else line.samples.bit_length() - 1)
+    return Unit(line.row, line.sample)
 
 
 def _read(file: BinaryIO, line: Line) -> bytes:

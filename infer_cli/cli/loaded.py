@@ -146,6 +146,7 @@ class StatusSink:
     def __init__(self, sink: Sink, notices: Notices) -> None:
         self._sink, self._notices = sink, notices
         self.start, self.end, self.close = sink.start, sink.end, sink.close
+        self.takes = sink.takes
 
     def prefill(self, sample: int, done: int, total: int) -> None:
         self._sink.prefill(sample, done, total)

@@ -20,6 +20,7 @@ from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
 from infer_cli.replaying import engine_options, is_same, job_of, logprobs_at, reasons
 from infer_cli.report import single_line
+from infer_cli.sinks.base import Grain
 from infer_cli.types import Delta, Mode, Reply
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SESSION = "replay"  # turns find what the turn before has evaluated, as they did
 
 class _Silent:
     """A sink for a reply that only its digest is wanted of."""
+
+    takes: Grain = "reply"
 
     def start(self, info: dict[str, object]) -> None:
         pass

@@ -390,13 +390,16 @@ class Engine:
         if running.request.n_logprobs is not None:
             logprobs = token_logprobs(logits[row], token, running.request.n_logprobs)
             running.logprobs.append(logprobs)
-        if vocab.is_eog(token):
-            return [Token(running.request.id, token, b"", logprobs), self._finish(seq, "stop")]
-        piece = running.request.shown_tokens.get(token) or vocab.piece(token)
+        is_end = vocab.is_eog(token)
+        piece = b"" if is_end else running.request.shown_tokens.get(token) or vocab.piece(token)
         released, matched = running.stops.feed(piece)
         running.text += released
-        events: list[Event] = [Token(running.request.id, token, released, logprobs)]
-        if matched is not None:
+        events: list[Event] = []
+        if running.request.streams:
+            events.append(Token(running.request.id, token, released, logprobs))
+        if is_end:
+            events.append(self._finish(seq, "stop"))
+        elif matched is not None:
             events.append(self._finish(seq, "stop_string"))
         elif len(running.tokens) >= running.request.max_tokens:
             events.append(self._finish(seq, "length"))

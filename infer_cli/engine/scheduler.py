@@ -178,7 +178,10 @@ class Scheduler(Generic[T]):
         caller's hand, before a plan."""
         while self._prefilling and self._prefilling[0].prefilled:
             self._prefilling.popleft()
-        return next((seq for seq in self._prefilling if not seq.decodes), None)
+        for seq in self._prefilling:
+            if not seq.decodes:
+                return seq
+        return None
 
     def plan(self) -> Plan[T]:
         """The next step's calls. The caller advances `n_past` of what was evaluated."""
@@ -199,12 +202,18 @@ class Scheduler(Generic[T]):
         return PrefillCall(seq, seq.n_past, start + chunk_end(seq.n_past - start, end - start, self.chunk))
 
     def _decode_call(self) -> DecodeCall[T] | None:
-        live = [seq if seq is not None and seq.decodes else None for seq in self.slots]
-        highest = max((slot for slot, seq in enumerate(live) if seq is not None), default=-1)
-        if highest < 0:
+        rows: list[tuple[int, Sequence[T] | None]] = []
+        n_rows = 0
+        for slot, seq in enumerate(self.slots):
+            if seq is not None and seq.decodes:
+                rows.append((slot, seq))
+                n_rows = slot + 1
+            elif self.fill_holes:
+                rows.append((slot, None))
+        if not n_rows:
             return None
-        if not self.fill_holes:
-            return DecodeCall(tuple((slot, seq) for slot, seq in enumerate(live) if seq is not None))
-        n_rows = max(self.width if self.fixed_width else highest + 1, self.min_rows)
-        live += [None] * (n_rows - len(live))
-        return DecodeCall(tuple(enumerate(live[:n_rows])))
+        if self.fill_holes:
+            n_rows = max(self.width if self.fixed_width else n_rows, self.min_rows)
+            rows += [(slot, None) for slot in range(len(rows), n_rows)]
+            del rows[n_rows:]
+        return DecodeCall(tuple(rows))

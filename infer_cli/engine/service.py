@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HAND_OVER_S = 0.03  # tokens that follow each other faster are handed over together
+HAND_OVER_S = 0.05  # tokens that follow each other faster are handed over together
 
 
 class Stream:
@@ -32,6 +33,12 @@ class Stream:
         self.mailbox: SimpleQueue[list[Event] | BaseException] = SimpleQueue()
 
     def __iter__(self) -> Iterator[Event]:
+        with contextlib.closing(self.parcels()) as parcels:
+            for events in parcels:
+                yield from events
+
+    def parcels(self) -> Generator[list[Event], None, None]:
+        """The same events, those together that were handed over together."""
         try:
             while self._open:
                 events = self._next()
@@ -40,10 +47,10 @@ class Stream:
                     raise UnexpectedFailure(
                         f"the engine stopped: {type(events).__name__}: {events}"
                     ) from events
-                for event in events:
-                    if isinstance(event, Finished):
-                        self._open.discard(event.request_id)
-                    yield event
+                self._open.difference_update(
+                    event.request_id for event in events if isinstance(event, Finished)
+                )
+                yield events
         finally:
             self.cancel()
 
@@ -162,6 +169,7 @@ class Service:
     def _abort(self) -> None:
         if self._interruptible:
             self._backend.abort()
+            self._wake.set()  # to resume
 
     def _post(self, command: Callable[[], object]) -> None:
         self._commands.append(command)  # type: ignore[arg-type]
@@ -170,24 +178,30 @@ class Service:
     def _run(self) -> None:
         try:
             while not self._closed:
-                self._backend.resume()  # before the commands: an abort must not outlive what it was for
-                self._wake.clear()
-                while self._commands:
-                    self._commands.popleft()()
+                if self._wake.is_set():
+                    self._wake.clear()
+                    self._backend.resume()  # before the commands: an abort must not outlive what it was for
+                    while self._commands:
+                        self._commands.popleft()()
                 if self._engine.idle:
                     self._wake.wait()
-                else:
-                    self._held += self._engine.step()
+                    continue
+                events = self._engine.step()
+                self._held += events
+                if self._is_due(events):
                     self._hand_over()
         except BaseException as e:  # handed to every waiting stream
             for mailbox in set(self._mailboxes.values()):
                 mailbox.put(e)
 
+    def _is_due(self, events: list[Event]) -> bool:
+        """Whether what is held has to go out after a step that gave these."""
+        if any(type(event) is not Token for event in events) or self._engine.prefilling:
+            return bool(self._held)
+        return self._clock() - self._handed_over >= HAND_OVER_S
+
     def _hand_over(self) -> None:
         now = self._clock()
-        only_tokens = all(isinstance(event, Token) for event in self._held)
-        if only_tokens and not self._engine.prefilling and now - self._handed_over < HAND_OVER_S:
-            return
         parcels: dict[SimpleQueue[list[Event] | BaseException], list[Event]] = {}
         for event in self._held:
             if isinstance(event, Finished):

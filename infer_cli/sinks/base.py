@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from infer_cli.types import Delta, Reply
+
+Grain = Literal["token", "text", "reply"]
 
 
 class Sink(Protocol):
@@ -13,7 +15,10 @@ class Sink(Protocol):
     With several samples their deltas may interleave; a sink that shows text in order keeps what is not
     yet due.
     `OSError`s of the stream (a closed pipe) are passed on to the caller.
+    `takes`: deltas of one token at most each, deltas of any size, or all of a reply at its end.
     """
+
+    takes: Grain
 
     def start(self, info: dict[str, object]) -> None: ...
 

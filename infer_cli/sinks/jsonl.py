@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from infer_cli.reply import as_json, json_line, logprobs_json
+from infer_cli.sinks.base import Grain
 from infer_cli.sinks.order import SampleOrder
 from infer_cli.types import Delta, Reply
 
 
 class JsonSink:
     """--json: one line per finished reply, in sample order. `out` is left open by `close`."""
+
+    takes: Grain = "reply"
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -48,6 +51,8 @@ class JsonlSink:
     several samples prefill and token events carry `"sample"`, and events of different samples interleave.
     """
 
+    takes: Grain = "token"
+
     def __init__(self, out: BinaryIO, *, n_samples: int) -> None:
         self._out = out
         self._several = n_samples > 1
@@ -60,7 +65,7 @@ class JsonlSink:
 
     def delta(self, delta: Delta) -> None:
         event: dict[str, object] = {"event": "token", **self._sample(delta.sample)}
-        event |= {"token": delta.token, "text": delta.text}
+        event |= {"token": delta.tokens[0] if delta.tokens else None, "text": delta.text}
         if delta.reasoning:
             event["reasoning"] = True
         if delta.logprobs is not None:

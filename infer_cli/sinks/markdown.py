@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TextIO
 
+from infer_cli.sinks.base import Grain
 from infer_cli.sinks.blocks import Block, BlockSplitter
 from infer_cli.sinks.order import ReasoningView, SampleOrder
 from infer_cli.sinks.painter import Painter, Row, Size, terminal_reflows, terminal_size
@@ -31,6 +32,8 @@ class MarkdownSink:
     never moves the cursor: for a pager. Nothing else may write to the terminal
     between the first delta and `close` but at the end of a reply. `file` is left open by `close`.
     """
+
+    takes: Grain = "text"
 
     def __init__(
         self,
@@ -126,7 +129,7 @@ class MarkdownSink:
             self._switch(item.reasoning)
         text = self._sanitizer.feed(item.text)
         if self._view == "hide" and item.reasoning:
-            self._n_thought += item.token is not None
+            self._n_thought += len(item.tokens)
             self._thinking = self._thinking or bool(text.strip())
         elif self._view != "only" or item.reasoning:
             self._put(self._splitter.feed(text))

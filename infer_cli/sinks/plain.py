@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from infer_cli.sinks.base import Grain
 from infer_cli.sinks.order import ReasoningView, SampleOrder
 from infer_cli.sinks.sanitize import Sanitizer
 from infer_cli.types import Delta, Reply
@@ -16,6 +17,8 @@ class PlainSink:
     removed. `reasoning`: "show" puts it before the answer with a blank line between. Several samples
     follow each other with a line `---` between. `out` is left open by `close`.
     """
+
+    takes: Grain = "text"
 
     def __init__(
         self, out: BinaryIO, *, raw: bool, sanitize: bool, reasoning: ReasoningView, n_samples: int
