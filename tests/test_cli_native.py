@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from infer_cli.backend import native
 from tests.cli_helpers import INFER, REPO, infer, lines_of, one_error_line
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -144,3 +146,7 @@ def test_doctor_finds_the_installation_in_order() -> None:
     assert done.code == 0, done
     assert "llama-cpp-python" in done.text
     assert "FAIL" not in done.text
+
+
+def test_the_version_of_the_bindings_is_that_of_the_installed_distribution() -> None:
+    assert native.versions()["llama_cpp_python"] == version("llama_cpp_python")

@@ -10,8 +10,10 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 from infer_cli.backend.spec import Device
@@ -94,16 +96,24 @@ def trim_heap() -> None:
 
 def versions() -> dict[str, str]:
     """Versions of the bindings, llama.cpp and ggml, and the CPU features in use."""
-    from importlib.metadata import version
-
     L = bindings()
     return {
-        "llama_cpp_python": version("llama_cpp_python"),
+        "llama_cpp_python": _bindings_version(),
         "llama_cpp": function("llama_version", ctypes.c_char_p)().decode(),
         "ggml": function("ggml_version", ctypes.c_char_p)().decode(),
         "commit": function("ggml_commit", ctypes.c_char_p)().decode(),
         "system": L.llama_print_system_info().decode(errors="replace").strip(),
     }
+
+
+def _bindings_version() -> str:
+    """Of the distribution, whose metadata come from this line: to ask those would load a mail parser."""
+    init = Path(bindings().__file__).with_name("__init__.py").read_text("utf-8")
+    if found := re.search(r'^__version__ = "([^"]+)"$', init, re.MULTILINE):
+        return found[1]
+    from importlib.metadata import version
+
+    return version("llama_cpp_python")
 
 
 def supports_gpu() -> bool:
