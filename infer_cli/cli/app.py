@@ -46,12 +46,14 @@ def _top(
     pass
 
 
-def command_line(names: Iterable[str] = _COMMANDS) -> typer.Typer:
-    """The app with these commands: building only the one that is called saves half of the start-up."""
+def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False) -> typer.Typer:
+    """The app with these commands: building only the one that is called saves half of the start-up.
+
+    `only_listed`: without their parameters, for the help of all.
+    """
     app = typer.Typer(
         name="infer",
         help="Answers from local language models that can be trusted and repeated.",
-        no_args_is_help=True,
         rich_markup_mode=None,  # Rich would cost more than all the rest of `infer --help`
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -60,7 +62,9 @@ def command_line(names: Iterable[str] = _COMMANDS) -> typer.Typer:
     for name in names:
         module, attribute = _COMMANDS[name]
         found = getattr(importlib.import_module(f"infer_cli.cli.{module}"), attribute)
-        if isinstance(found, typer.Typer):
+        if only_listed:
+            app.command(name, help=found.info.help if isinstance(found, typer.Typer) else found.__doc__)(_top)
+        elif isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
             app.command(name)(found)
@@ -70,9 +74,12 @@ def command_line(names: Iterable[str] = _COMMANDS) -> typer.Typer:
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
     settings = read_config()
+    arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings
-    command = typer.main.get_command(command_line(arguments[:1] if only_one else _COMMANDS))
+    only_listed = not settings and arguments in (["-h"], ["--help"])
+    names = arguments[:1] if only_one else _COMMANDS
+    command = typer.main.get_command(command_line(names, only_listed=only_listed))
     try:
         result = command.main(
             arguments, prog_name="infer", standalone_mode=False, default_map=_defaults(command, settings)

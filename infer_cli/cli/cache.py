@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Typer reads the signatures at run time, on Python 3.10 too: `Optional` there, not `| None`.
 
-app = typer.Typer(help="Files that were read by a model before, kept as it read them.", no_args_is_help=True)
+app = typer.Typer(help="Files that were read by a model before, kept as it read them.")
 
 
 @app.command("list")

@@ -6,7 +6,7 @@ import typer
 
 from infer_cli.userconfig import config_path, read_config
 
-app = typer.Typer(help="Show the configuration file.", no_args_is_help=True)
+app = typer.Typer(help="Show the configuration file.")
 
 
 @app.command()

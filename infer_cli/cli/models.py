@@ -12,7 +12,7 @@ from infer_cli.cli.options import Ctx
 from infer_cli.errors import CheckFailed, ModelNotFound, UsageError
 from infer_cli.report import single_line
 
-app = typer.Typer(help="Models: what there is, what is here, and fetching them.", no_args_is_help=True)
+app = typer.Typer(help="Models: what there is, what is here, and fetching them.")
 
 _MODEL = typer.Argument(
     metavar="[MODEL]",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LIST_LIMIT = 20
 _PREVIEW = 80  # characters of a prompt in a list
 
-app = typer.Typer(help="Records: what was answered, with all that it came from.", no_args_is_help=True)
+app = typer.Typer(help="Records: what was answered, with all that it came from.")
 
 _Json = Annotated[bool, typer.Option("--json", help="JSON, an object a line.")]
 _Thread = Annotated[Optional[str], typer.Option("--thread", help="Only this conversation.")]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Typer reads the signatures at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
 
-app = typer.Typer(help="Chat templates: show, render and check them.", no_args_is_help=True)
+app = typer.Typer(help="Chat templates: show, render and check them.")
 
 DEFAULT = "default"  # the name of a model's main template
 

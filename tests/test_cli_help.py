@@ -1,0 +1,31 @@
+"""`infer` and `infer --help`: the list of commands, quick, and the same as the commands themselves say."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from infer_cli.cli.app import command_line
+from tests.cli_helpers import infer, one_error_line
+
+
+def summaries(*, only_listed: bool) -> dict[str, str]:
+    command = typer.main.get_command(command_line(only_listed=only_listed))
+    return {name: sub.get_short_help_str() for name, sub in getattr(command, "commands", {}).items()}
+
+
+def test_the_list_of_commands_is_what_each_says_of_itself() -> None:
+    listed = summaries(only_listed=True)
+    assert listed == summaries(only_listed=False)
+    assert all(listed.values())
+
+
+def test_infer_alone_shows_its_help() -> None:
+    alone, asked = infer(), infer("--help")
+    assert (alone.code, alone.out, alone.err) == (0, asked.out, "")
+    assert b"chat      Talk with a model." in alone.out
+
+
+@pytest.mark.parametrize("group", ["models", "records", "cache", "template", "config"])
+def test_a_group_without_a_command_says_where_to_look(group: str) -> None:
+    one_error_line(infer(group), 2, "Missing command", f"infer {group} --help")
