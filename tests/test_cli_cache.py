@@ -286,6 +286,18 @@ def test_llama_cpp_gives_and_takes_states(tiny: Path, book: Path, mode: list[str
         assert hit.json["logprobs"] == miss.json["logprobs"]
 
 
+@pytest.mark.parametrize("mode", [[], ["--invariant"]])
+def test_a_state_of_sliding_windows_is_whole(tmp_path: Path, book: Path, mode: list[str]) -> None:
+    """What the windows have passed keeps its place in memory: without it, logits differ."""
+    model = write_tiny_gguf(tmp_path / "w.gguf", n_ctx_train=2048, sliding_window=64)
+    arguments = ("run", "-m", model, "-f", book, "--json", "-n", "12", "--logprobs", "3", *mode)
+    assert cached(infer(*arguments, "and?")) == 0
+    hit, miss = infer(*arguments, "who was it?"), infer(*arguments, "who was it?", "--no-cache")
+    assert cached(hit) >= 256 > cached(miss) == 0
+    assert hit.json["digest"] == miss.json["digest"]
+    assert hit.json["logprobs"] == miss.json["logprobs"]
+
+
 def test_a_state_of_one_window_serves_another(tiny: Path, book: Path) -> None:
     arguments = ("run", "-m", tiny, "-f", book, "who?", "--json")
     infer(*arguments, "-n", "400")

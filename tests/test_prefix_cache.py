@@ -113,16 +113,24 @@ def test_a_model_whose_state_cannot_be_cut_neither_gives_nor_takes() -> None:
     assert not engine.adopt(prompt(BOOK[:1]), b"\0\0\0\0")
 
 
-def test_canonical_leaves_models_with_a_sliding_window_alone() -> None:
-    """Measured on Gemma 3: a loaded state lies elsewhere in memory, and logits differ by 0.03."""
-    for mode, taken in (("canonical", False), ("invariant", True)):
-        engine, backend, _, _ = fake_engine(1, mode, n_ctx_seq=512)  # type: ignore[arg-type]
-        run_all(engine, [asked("a", BOOK)])
-        state = engine.snapshot(prompt(BOOK[:GRID]))
-        assert state is not None
-        backend.windowed = True
-        assert (engine.snapshot(prompt(BOOK[:GRID])) is not None) == taken
-        assert engine.adopt(prompt(BOOK[:GRID]), state) == taken
+def test_a_state_that_is_only_saved_alone_costs_the_other_slots_theirs() -> None:
+    engine, backend, _, _ = fake_engine(3, n_ctx_seq=512)
+    backend.saves_alone = True
+    run_all(engine, [asked(name, BOOK) for name in "abc"])
+    state = engine.snapshot(prompt(BOOK[:GRID]))
+    assert state is not None
+    assert backend.state_save(1) == b"" and backend.state_save(0) == state
+    ends, _ = run_all(engine, [asked("a", BOOK)])
+    assert ends["a"].usage.cached_tokens == GRID
+
+
+def test_no_state_is_saved_alone_while_others_run() -> None:
+    engine, backend, _, _ = fake_engine(2, n_ctx_seq=512)
+    backend.saves_alone = True
+    run_all(engine, [asked("a", BOOK)])
+    engine.submit(asked("b", (65,) * 40), 0.0)
+    engine.step()
+    assert engine.snapshot(prompt(BOOK[:GRID])) is None
 
 
 # --- the service ----------------------------------------------------------------------------------

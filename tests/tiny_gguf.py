@@ -1,4 +1,4 @@
-"""Writes a tiny llama-architecture model as a GGUF file: real enough for llama.cpp to load and decode.
+"""Writes a tiny model (llama, or gemma3 with a sliding window) as GGUF: llama.cpp loads and decodes it.
 
 The weights are random (seeded), the vocabulary is GPT-2's 256 byte tokens, a few merges, ChatML's control
 tokens and one USER_DEFINED token. Written with `struct` alone, so that reader and writer are independent.
@@ -106,15 +106,29 @@ def write_tiny_gguf(
     chat_template: str | None = DEFAULT_TEMPLATE,
     overrides: Mapping[str, Any] | None = None,
     n_ctx_train: int = 512,
+    sliding_window: int | None = None,
 ) -> Path:
     """Write the model; the same arguments give the same bytes. Returns `path`.
+
+    `sliding_window`: tokens that its layers look back, which makes it a gemma3.
 
     `weight_type` is F32, F16 or Q8_0 (norms stay F32). `overrides` replaces or adds metadata; None removes a
     key. Values become BOOL, UINT32 (INT32 below zero, UINT64 from 2**32), FLOAT32, STRING, or arrays of
     BOOL, INT32, FLOAT32, STRING.
     """
-    entries = {**metadata(n_ctx_train, chat_template), **(overrides or {})}
+    entries = metadata(n_ctx_train, chat_template)
+    if sliding_window is not None:
+        entries = {key.replace("llama.", "gemma3.", 1): value for key, value in entries.items()}
+        entries |= {
+            "general.architecture": "gemma3",
+            "gemma3.attention.sliding_window": sliding_window,
+            "gemma3.attention.key_length": HEAD_LENGTH,
+            "gemma3.attention.value_length": HEAD_LENGTH,
+        }
+    entries |= overrides or {}
     tensors = _tensors(weight_type, seed)
+    if sliding_window is not None:
+        tensors += _gemma3_norms()
     path.write_bytes(gguf_bytes({k: v for k, v in entries.items() if v is not None}, tensors))
     return path
 
@@ -200,6 +214,18 @@ def _tensors(weight_type: str, seed: int) -> list[tuple[str, tuple[int, ...], in
         weight(f"blk.{i}.ffn_up", N_EMBD, N_FF, 0.1)
         weight(f"blk.{i}.ffn_down", N_FF, N_EMBD, 0.1)
     return tensors
+
+
+def _gemma3_norms() -> list[tuple[str, tuple[int, ...], int, bytes]]:
+    import numpy as np
+
+    norms = {"attn_q_norm": HEAD_LENGTH, "attn_k_norm": HEAD_LENGTH}
+    norms |= {"post_attention_norm": N_EMBD, "post_ffw_norm": N_EMBD}
+    return [
+        (f"blk.{i}.{name}.weight", (n,), _TYPE_IDS["F32"], np.ones(n, np.float32).tobytes())
+        for i in range(N_LAYER)
+        for name, n in norms.items()
+    ]
 
 
 def _encoded(values: Floats, weight_type: str) -> bytes:

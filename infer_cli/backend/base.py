@@ -110,7 +110,7 @@ class Backend(Protocol):
 
     n_ctx_seq: int  # window of each sequence, tokens
     n_seq_max: int
-    windowed: bool  # layers with a sliding window: a saved state has other places in memory when loaded
+    saves_alone: bool  # a sequence's state can only be saved while no other one holds anything
     n_batch: int  # most rows of one decode call
     n_outputs_max: int  # most rows with logits of one decode call
 

@@ -153,7 +153,7 @@ class FakeBackend:
         self.n_ctx_train = script.n_ctx_train
         self.n_ctx_seq = spec.n_ctx_seq
         self.n_seq_max = spec.n_seq_max
-        self.windowed = False
+        self.saves_alone = False
         self.n_batch = spec.n_batch
         self.n_outputs_max = spec.n_outputs_max
         self.n_decodes = 0
@@ -250,6 +250,8 @@ class FakeBackend:
         self._held[target] = list(self._held[source])
 
     def state_save(self, seq: int) -> bytearray:
+        if self.saves_alone and any(held for other, held in enumerate(self._held) if other != seq):
+            return bytearray()
         return bytearray(np.array(self._held[seq], "<i4").tobytes())
 
     def state_load(self, seq: int, data: Buffer, n_tokens: int) -> bool:

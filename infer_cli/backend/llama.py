@@ -160,9 +160,9 @@ class LlamaBackend:
         self._adapters = self._apply_loras(spec)
         self.n_ctx_seq = int(L.llama_n_ctx_seq(self.handle))
         self.n_seq_max = spec.n_seq_max
-        self.windowed = L.llama_model_n_swa(model.handle) > 0
-        # What a sequence can't be cut below: a loaded state lacks what its sliding windows had passed.
-        self._least = [0] * spec.n_seq_max
+        # One sequence's state leaves out what its sliding windows have passed (llama_kv_cache::state_write):
+        # loaded, the rest lies elsewhere in memory, which changes logits. The whole context's is complete.
+        self.saves_alone = L.llama_model_n_swa(model.handle) > 0
         self.n_batch = int(L.llama_n_batch(self.handle))
         self.n_outputs_max = spec.n_outputs_max
         self._memory = L.llama_get_memory(self.handle)
@@ -257,10 +257,6 @@ class LlamaBackend:
 
     def seq_rm(self, seq: int, p0: int) -> bool:
         self._check_seq(seq)
-        if 0 < p0 < self._least[seq]:
-            return False
-        if p0 <= 0:
-            self._least[seq] = 0
         return bool(self._L.llama_memory_seq_rm(self._memory, seq, p0, -1))
 
     def seq_cp(self, source: int, target: int) -> None:
@@ -268,18 +264,23 @@ class LlamaBackend:
         self._check_seq(target)
         # Between streams llama.cpp copies whole buffers and aborts on a part (llama_kv_cache::seq_cp).
         self._L.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-        self._least[target] = self._least[source]
 
     def state_save(self, seq: int) -> bytearray:
         self._check_seq(seq)
-        self._L.llama_synchronize(self.handle)
-        size = int(self._L.llama_state_seq_get_size(self.handle, seq))
-        data = bytearray(size)
-        if size:
-            written = self._L.llama_state_seq_get_data(self.handle, _address(data), size, seq)
-            if written != size:
-                return bytearray()
-        return data
+        L = self._L
+        L.llama_synchronize(self.handle)
+        data = bytearray(int(L.llama_state_seq_get_size(self.handle, seq)))
+        written = L.llama_state_seq_get_data(self.handle, _address(data), len(data), seq) if data else 0
+        if not data or written != len(data) or not self.saves_alone:
+            return data if written == len(data) else bytearray()
+        if not self._is_alone(seq):
+            return bytearray()
+        whole = bytearray(int(L.llama_state_get_size(self.handle)))
+        if not whole or L.llama_state_get_data(self.handle, _address(whole), len(whole)) != len(whole):
+            return bytearray()
+        # With one sequence in it, behind a name it goes on as that one's does behind its header.
+        name_end = 4 + int.from_bytes(whole[:4], sys.byteorder)
+        return data[:_SEQ_HEADER] + memoryview(whole)[name_end:]
 
     def state_load(self, seq: int, data: Buffer, n_tokens: int) -> bool:
         self._check_seq(seq)
@@ -288,11 +289,15 @@ class LlamaBackend:
             read = self._L.llama_state_seq_set_data(self.handle, _address(data), size, seq)
             first = self._L.llama_memory_seq_pos_min(self._memory, seq)
             last = self._L.llama_memory_seq_pos_max(self._memory, seq)
-            if (read, last) == (size, n_tokens - 1):
-                self._least[seq] = n_tokens if first > 0 else 0
+            if (read, first, last) == (size, 0, n_tokens - 1):
                 return True
         self.seq_rm(seq, 0)
         return False
+
+    def _is_alone(self, seq: int) -> bool:
+        """Whether no other sequence holds anything."""
+        last = self._L.llama_memory_seq_pos_max
+        return all(last(self._memory, other) < 0 for other in range(self.n_seq_max) if other != seq)
 
     def abort(self) -> None:
         self._abort_flag[0] = b"\x01"
@@ -304,6 +309,9 @@ class LlamaBackend:
         if self.handle:
             self._L.llama_free(self.handle)
             self.handle = None
+
+
+_SEQ_HEADER = 8  # bytes, a magic number and the sequence's id (llama_context::state_seq_get_data)
 
 
 def _address(data: Buffer) -> Any:

@@ -175,7 +175,7 @@ class Engine:
         """
         kept = self._scheduler.kept.values()
         idle = [i for i, seq in enumerate(self._scheduler.slots) if seq is None and i not in kept]
-        if not idle or not self._takes_states:
+        if not idle or not self._policy.fill_holes:
             return False
         slot = min(idle, key=self._length)
         self._residents.pop(slot, None)
@@ -184,23 +184,24 @@ class Engine:
         self._residents[slot] = history.normalized(segments)
         return True
 
-    @property
-    def _takes_states(self) -> bool:
-        """Not where a state can't be cut, nor where its place in memory would change promised shapes."""
-        return self._policy.fill_holes and not (self._policy.fixed_width and self._backend.windowed)
-
     def snapshot(self, segments: tuple[Segment, ...]) -> bytearray | None:
         """The state after `segments`, of an idle slot that has evaluated them just so; None where none has.
 
-        What the slot held beyond them is forgotten.
+        What the slot held beyond them is forgotten; where a state is only saved alone, other idle slots' too.
         """
+        if not self._policy.fill_holes:
+            return None
         wanted = history.normalized(segments)
         chunk = self._policy.chunk if self._policy.fixed_width else None
         for slot, held in self._residents.items():
-            if self._takes_states and history.begins_with(held, wanted, chunk):
+            if history.begins_with(held, wanted, chunk):
                 n = history.length(wanted)
                 if not self._backend.seq_rm(slot, n):
                     return None
+                if self._backend.saves_alone:
+                    for other in self._residents.keys() - {slot}:
+                        self._backend.seq_rm(other, 0)
+                    self._residents.clear()
                 self._residents[slot] = history.first(held, n)
                 return self._backend.state_save(slot) or None
         return None
