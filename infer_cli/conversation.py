@@ -146,9 +146,14 @@ class Conversation:
         return messages
 
     @property
+    def evaluated(self) -> tuple[Segment, ...]:
+        """All that the sequence held when the last reply ended; empty where another model wrote it."""
+        return self.turns[-1].evaluated if self.turns else ()
+
+    @property
     def n_tokens(self) -> int:
         """Tokens of the window that are in use."""
-        return history.length(self.turns[-1].evaluated) if self.turns else 0
+        return history.length(self.evaluated)
 
     # --- the next request ----------------------------------------------------------------------
 
@@ -174,8 +179,7 @@ class Conversation:
                     "shorten it, or start chat with a larger --ctx",
                 )
             dropped = Dropped(start - old_start, before - len(encoded.ids))
-        evaluated = self.turns[-1].evaluated if self.turns else ()
-        past, prompt_ids = history.split(encoded.ids, evaluated, self._chunk)
+        past, prompt_ids = history.split(encoded.ids, self.evaluated, self._chunk)
         opened = encoded.open_reasoning
         return Plan(user, past, prompt_ids, start, opened, opened, dropped)
 

@@ -3,6 +3,9 @@
 Kept is what does not depend on the question: the prompt up to the last place on the store's grid at which it
 is the same with another question. Under the contract of `canonical` and `invariant` a reply that begins with
 a kept state has the bytes that it has without one. Reading never fails: what can't be used is evaluated.
+
+A conversation is kept whole, as it was evaluated, for its next turn in another process. That is cheaper than
+to evaluate it again wherever it is long enough to be kept: a token takes some kilobytes, and milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.prefix_store import GRID, Owner, PrefixStore
+from infer_cli.engine.history import length
+from infer_cli.errors import InferError
+from infer_cli.prefix_store import GRID, Owner, PrefixStore, What
 from infer_cli.settings import MIN_PREFIX
 from infer_cli.types import Segment
 
@@ -48,6 +53,7 @@ class PrefixCache:
 
         self.model_sha256 = model_sha256
         self.n_restored = 0
+        self._restored_talk: tuple[Segment, ...] = ()
         self._service, self._store, self._model, self._note = running.service, store, model, note
         # A state is laid out for the number of sequences, which `invariant` leaves out of its fingerprint.
         self._engine = f"{fingerprint(running.facts())}/{running.backend.n_seq_max}"
@@ -60,7 +66,7 @@ class PrefixCache:
         owner, began, at_most = self._owner(), time.perf_counter(), _most(len(ids))
         while n := self._store.longest(owner, ids, at_least=MIN_PREFIX, at_most=at_most):
             try:
-                used = self._use(owner, ids[:n])
+                used = self._use(owner, ids[:n], (Segment("prompt", ids[:n]),))
             except MemoryError:
                 self._note(f"prefix cache: no memory for {n} tokens")
                 return
@@ -71,11 +77,49 @@ class PrefixCache:
             self._note(f"prefix cache: {n} tokens could not be used")
             at_most = n - 1
 
-    def _use(self, owner: Owner, ids: tuple[int, ...]) -> bool:
+    def _use(self, owner: Owner, what: What, segments: tuple[Segment, ...]) -> bool:
         """Raises MemoryError."""
-        _check_memory(self._store.size(owner, ids))
-        state = self._store.read(owner, ids)
-        return state is not None and self._service.adopt((Segment("prompt", ids),), state)
+        _check_memory(self._store.size(owner, what))
+        state = self._store.read(owner, what)
+        return state is not None and self._service.adopt(segments, state)
+
+    def restore_talk(self, evaluated: tuple[Segment, ...]) -> None:
+        """Give the engine what a conversation has evaluated, where just that was kept."""
+        n = length(evaluated)
+        if not self._cuts or self.model_sha256 is None or n < MIN_PREFIX:
+            return
+        owner, began = self._owner(), time.perf_counter()
+        if not self._store.size(owner, evaluated):
+            return
+        try:
+            used = self._use(owner, evaluated, evaluated)
+        except MemoryError:
+            used = False
+        if used:
+            self._restored_talk = evaluated
+            self._note(
+                f"prefix cache: {n} tokens of the conversation read in {time.perf_counter() - began:.2f} s"
+            )
+        else:
+            self._note(f"prefix cache: {n} tokens of the conversation could not be used")
+
+    def keep_talk(self, evaluated: tuple[Segment, ...]) -> None:
+        """Store what a conversation has evaluated, in place of what it began with. Never fails."""
+        if not self._cuts or self.model_sha256 is None or length(evaluated) < MIN_PREFIX:
+            return
+        owner = self._owner()
+        try:
+            if not self._store.size(owner, evaluated):
+                state = self._service.snapshot(evaluated)
+                if state is None:
+                    return
+                size = self._store.write(owner, evaluated, state)
+                self._note(f"prefix cache: kept {Kept(length(evaluated), size, written=True)}")
+        except (InferError, OSError, ValueError, MemoryError) as e:
+            self._note(f"prefix cache: nothing kept: {e}")
+            return
+        if self._restored_talk and self._restored_talk != evaluated:
+            self._store.remove(owner, self._restored_talk)
 
     def found(self, n_shared: int, ids: tuple[int, ...]) -> Kept | None:
         """What was restored, where there is not enough more of a prompt to keep."""

@@ -1,4 +1,4 @@
-"""Evaluated beginnings of prompts on disk: one file each, in the cache directory.
+"""Evaluated beginnings of prompts, and conversations, on disk: one file each, in the cache directory.
 
     magic, version, length of the header     16 bytes
     header                                   JSON: whose state it is, and the payload's length and SHA-256
@@ -10,7 +10,8 @@ no scan. Nothing in a file is believed before its hashes are checked: what is da
 version is a miss, and is removed. Files are written atomically and never changed, so processes need no lock;
 what another process removes meanwhile is a miss too. A file's time of change is when it was last used.
 
-Knows no engine and no prompt.
+Knows no engine and no prompt. What a state is of is token ids, a multiple of `GRID` of them, or the segments
+in which a conversation was evaluated: the same ids in other segments are another state.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pathlib import Path
 from infer_cli.digests import write_atomic
 from infer_cli.paths import cache_dir
 from infer_cli.sha256 import sha256
+from infer_cli.types import Segment
 
 GRID = 64  # tokens; a state ends at a multiple of this, which is where canonical chunks end
 MOST_BYTES = 2 << 30  # of all files, where the user names no limit: this, and at most
@@ -42,6 +44,9 @@ _MAX_HEADER = 1 << 16
 _NAME = re.compile(r"[0-9a-f]{64}\.kv")
 _TEMPORARY = re.compile(r"[0-9a-f]{64}\.kv\.[0-9a-f]{8}\.tmp")
 _ABANDONED_S = 3600  # a temporary file older than this was left by a process that died
+
+
+What = Sequence[int] | Sequence[Segment]
 
 
 @dataclass(frozen=True)
@@ -92,16 +97,16 @@ class PrefixStore:
         known = [(n, key) for n, key in keys(owner, ids[:at_most]) if n >= at_least]
         return next((n for n, key in reversed(known) if self._path(key).is_file()), 0)
 
-    def size(self, owner: Owner, ids: Sequence[int]) -> int:
+    def size(self, owner: Owner, what: What) -> int:
         """Bytes that `read` would take; 0 where there is no file."""
         try:
-            return self._path(_key(owner, ids)).stat().st_size
+            return self._path(_key(owner, what)).stat().st_size
         except OSError:
             return 0
 
-    def read(self, owner: Owner, ids: Sequence[int]) -> memoryview | None:
-        """The state after exactly these ids, checked; it is marked as used. Raises MemoryError."""
-        path = self._path(_key(owner, ids))
+    def read(self, owner: Owner, what: What) -> memoryview | None:
+        """The state after exactly this, checked; it is marked as used. Raises MemoryError."""
+        path = self._path(_key(owner, what))
         try:
             data = path.read_bytes()
         except OSError:
@@ -114,15 +119,15 @@ class PrefixStore:
             os.utime(path)
         return checked[1]
 
-    def write(self, owner: Owner, ids: Sequence[int], payload: bytes | bytearray) -> int:
-        """Keep the state after these ids, and make room for it; returns the file's bytes.
+    def write(self, owner: Owner, what: What, payload: bytes | bytearray) -> int:
+        """Keep the state after this, and make room for it; returns the file's bytes.
 
         Raises OSError, and ValueError where the whole store may not be so large.
         """
-        key = _key(owner, ids)
+        key = _key(owner, what)
         digest = hashlib.sha256(payload).hexdigest()
         head = _head(
-            _Header(key, len(ids), **asdict(owner), payload_bytes=len(payload), payload_sha256=digest)
+            _Header(key, _n_tokens(what), **asdict(owner), payload_bytes=len(payload), payload_sha256=digest)
         )
         size, limit = len(head) + len(payload), self.limit()
         if size > limit:
@@ -132,6 +137,10 @@ class PrefixStore:
         write_atomic(path, head, payload)
         self._make_room(limit, but=path)
         return size
+
+    def remove(self, owner: Owner, what: What) -> None:
+        """Forget the state after this, where there is one."""
+        self._remove(self._path(_key(owner, what)))
 
     # --- all of them ---------------------------------------------------------------------------
 
@@ -224,13 +233,22 @@ class PrefixStore:
         return len(gone), sum(gone)
 
 
-def _key(owner: Owner, ids: Sequence[int]) -> str:
-    if not ids or len(ids) % GRID:
-        raise ValueError(f"{len(ids)} tokens are not a multiple of {GRID}")
+def _key(owner: Owner, what: What) -> str:
+    if segments := [item for item in what if isinstance(item, Segment)]:
+        digest = hashlib.sha256(f"{_VERSION}\0{owner.model_sha256}\0{owner.engine}\0talk\0".encode())
+        for kind, ids in segments:
+            digest.update(f"{kind}\0{len(ids)}\0".encode() + struct.pack(f"<{len(ids)}I", *ids))
+        return digest.hexdigest()
+    if not what or len(what) % GRID:
+        raise ValueError(f"{len(what)} tokens are not a multiple of {GRID}")
     key = ""
-    for _n, key in keys(owner, ids):  # noqa: B007  # the last one
+    for _n, key in keys(owner, [item for item in what if isinstance(item, int)]):  # noqa: B007  # the last one
         pass
     return key
+
+
+def _n_tokens(what: What) -> int:
+    return sum(len(item.ids) if isinstance(item, Segment) else 1 for item in what)
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,69 @@ def test_two_commands_at_once(book: Path) -> None:
     assert cached(ask(book, "who?")) == 896
 
 
+# --- conversations --------------------------------------------------------------------------------
+
+SAID = f"{BOOK} What was that?".replace("\n", " ")
+
+
+def talked(lines: str, *arguments: object) -> list[dict[str, object]]:
+    """The records of the turns, oldest first."""
+    done = infer("chat", *arguments, stdin=lines.encode())
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in infer("records", "export").out.splitlines()]
+
+
+def reused(record: dict[str, object]) -> int:
+    usage = record["usage"]
+    assert isinstance(usage, dict)
+    return int(usage["cached_tokens"])
+
+
+@pytest.mark.parametrize("model", ["fake", "tiny"])
+@pytest.mark.parametrize("mode", [[], ["--invariant"]])
+def test_a_conversation_goes_on_where_it_was_in_memory(model: str, tiny: Path, mode: list[str]) -> None:
+    arguments = ("-m", tiny if model == "tiny" else model, "-t", "1", "--seed", "5", "-n", "30", *mode)
+    straight = talked(f"{SAID}\nAnd then?\nAnd then?\n", *arguments, "--no-cache")
+    assert listed() == []
+    assert infer("records", "rm", "--all").code == 0
+    talked(SAID, *arguments)
+    (kept,) = listed()
+    assert int(str(kept["n_tokens"])) > 256
+    talked("And then?\n", "--continue")
+    resumed = talked("And then?\n", "--continue")
+    assert [record["digest"] for record in resumed] == [record["digest"] for record in straight]
+    assert [reused(record) for record in resumed] == [reused(record) for record in straight]
+    assert reused(resumed[1]) == int(str(kept["n_tokens"]))
+    (grown,) = listed()  # in place of what it was before
+    assert int(str(grown["n_tokens"])) > int(str(kept["n_tokens"]))
+
+
+def test_run_continues_where_a_conversation_was_in_memory() -> None:
+    talked(SAID, "-m", "fake")
+    assert cached(infer("run", "-c", "and?", "--json")) > 256
+    assert cached(infer("run", "-c", "and?", "--json")) > 300
+    assert cached(infer("run", "-c", "and?", "--json", "--no-cache")) == 0
+    assert len(listed()) == 1
+
+
+@pytest.mark.parametrize("flag", ["--no-cache", "--no-record", "--private"])
+def test_a_conversation_with_these_flags_is_not_kept(flag: str) -> None:
+    talked(SAID, "-m", "fake", flag)
+    assert listed() == []
+
+
+def test_a_short_conversation_or_a_damaged_state_is_evaluated_again(own_home: Path) -> None:
+    talked("hello\n", "-m", "fake", "-n", "8")
+    assert listed() == []
+    (whole,) = talked(SAID, "-m", "fake", "-n", "8")[1:]
+    (file,) = files(own_home)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    *_, last = talked("and?\n", "--continue")
+    assert reused(last) == 0 and last["thread"] == whole["thread"]
+
+
 # --- llama.cpp ------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from infer_cli.engine.policy import CANONICAL_CHUNK
 from infer_cli.prefix_store import GRID, MOST_BYTES, Owner, PrefixStore, keys
 from infer_cli.sha256 import sha256
+from infer_cli.types import Segment
 from tests.cli_helpers import REPO
 
 OWNER = Owner("model", "a" * 64, "fingerprint/1")
@@ -314,3 +315,34 @@ def test_writers_and_readers_at_once(tmp_path: Path, limit: int) -> None:
     entries = store.entries()
     assert entries and sum(entry.size for entry in entries) <= limit
     assert store.prune() == (0, 0)
+
+
+# --- conversations --------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_found_by_just_the_segments_it_was_evaluated_in(store: PrefixStore) -> None:
+    talk = (Segment("prompt", (1, 2, 3)), Segment("decoded", (4, 5)), Segment("prompt", (6,)))
+    store.write(OWNER, talk, b"state")
+    found = store.read(OWNER, talk)
+    assert found is not None and bytes(found) == b"state"
+    (entry,) = store.entries()
+    assert entry.n_tokens == 6
+    others = [
+        (Segment("prompt", (1, 2, 3, 4, 5, 6)),),
+        (Segment("prompt", (1, 2)), Segment("decoded", (3, 4, 5)), Segment("prompt", (6,))),
+        (Segment("decoded", (1, 2, 3)), Segment("prompt", (4, 5)), Segment("decoded", (6,))),
+        talk[:2],
+        (*talk, Segment("decoded", (7,))),
+    ]
+    for other in others:
+        assert store.read(OWNER, other) is None and store.size(OWNER, other) == 0
+    store.remove(OWNER, talk)
+    assert store.entries() == []
+    store.remove(OWNER, talk)
+
+
+def test_a_prompt_is_no_conversation(store: PrefixStore) -> None:
+    ids = tuple(range(GRID))
+    store.write(OWNER, ids, b"prompt")
+    assert store.read(OWNER, (Segment("prompt", ids),)) is None
+    assert longest(store, ids) == GRID

@@ -51,6 +51,8 @@ def chat(
     quiet: o.Quiet = False,
     private: o.Private = False,
     no_record: o.NoRecord = False,
+    no_cache: o.NoCache = False,
+    cache_size: o.CacheSize = None,
     verbose: o.Verbose = False,
     fast: o.Fast = False,
     invariant: o.Invariant = False,

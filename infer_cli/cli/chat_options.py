@@ -10,6 +10,7 @@ from typing import Literal, cast
 from infer_cli.cli.engine_options import engine_options
 from infer_cli.cli.run_options import (
     PRIVATE_HINT,
+    cache_bytes,
     flags_of,
     sampling_of,
     seed_of,
@@ -47,6 +48,8 @@ class ChatOptions:
     quiet: bool
     private: bool
     no_record: bool
+    no_cache: bool
+    cache_bytes: int | None  # most that the prefix cache may hold
     continues: bool
     resume: str | None
     engine: EngineOptions
@@ -93,6 +96,8 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         quiet=bool(value("quiet")),
         private=bool(value("private")),
         no_record=bool(value("no_record")),
+        no_cache=bool(value("no_cache")),
+        cache_bytes=cache_bytes(given),
         continues=bool(value("continue_")),
         resume=text("resume"),
         engine=engine,

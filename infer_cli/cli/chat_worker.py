@@ -37,11 +37,12 @@ from infer_cli.conversation import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
 from infer_cli.ids import new_id
+from infer_cli.loading import FAKE
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import assemble_text, decode_input
 from infer_cli.report import report, single_line
 from infer_cli.seeds import draw_seed
-from infer_cli.settings import Setting, effective_params, resolve_sampling
+from infer_cli.settings import MIN_PREFIX, Setting, effective_params, resolve_sampling
 from infer_cli.supervisor import SAME_PRESS_S, on_interrupt
 from infer_cli.types import Reply
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.continuing import Continued, NewTurn
     from infer_cli.installed import InstalledModel
+    from infer_cli.prefix_cache import PrefixCache
     from infer_cli.records.record import Record
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
@@ -99,8 +101,13 @@ class Chat:
         self.ledger = Ledger(notices.warn, off=options.no_record)
         if options.private and not options.no_record:
             notices.note("private: the records hold hashes only, so they can't be replayed or continued")
+        self._caches = not (options.no_cache or options.no_record or options.private)
+        self._prefixes: PrefixCache | None = None
         if continued is not None:
             self._take_up(continued)
+            if self._caches:
+                self._prefixes = self._cache()
+                self._prefixes.restore_talk(self.talk.evaluated)
             if self._typed:
                 self._show_last()
 
@@ -137,6 +144,19 @@ class Chat:
         self._load(name)
         unload(old_loading, old_running)
         self.talk.switch(*self._for_talk)
+        self._prefixes = None
+
+    def _cache(self) -> PrefixCache:
+        from infer_cli.prefix_cache import PrefixCache
+        from infer_cli.prefix_store import PrefixStore
+
+        def note(text: str) -> None:
+            if self._options.stats:  # of no interest otherwise
+                self._notices.note(text)
+
+        store = PrefixStore(most_bytes=self._options.cache_bytes)
+        sha256 = FAKE if self._model is None else str(self._description.get().model["sha256"])
+        return PrefixCache(self._running, store, self.name, sha256, note)
 
     def load_conversation(self, name: str) -> None:
         """Go on with another conversation, and with the model that it had."""
@@ -222,7 +242,11 @@ class Chat:
                     raise
                 self._notices.clear()
                 report(e, sys.stderr, self._worker.log_tail() if e.native else ())
-        return ExitStatus.INTERRUPTED if self._leaving else ExitStatus.OK
+        if self._leaving:
+            return ExitStatus.INTERRUPTED
+        if self._caches and self.n_replies and self.talk.n_tokens >= MIN_PREFIX:
+            (self._prefixes or self._cache()).keep_talk(self.talk.evaluated)
+        return ExitStatus.OK
 
     def _lines(self) -> LineSource:
         if not self._typed:

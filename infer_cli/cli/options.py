@@ -240,7 +240,7 @@ NoRecord = Annotated[bool, _option("--no-record", env="NO_RECORD", panel=_OUTPUT
 NoCache = Annotated[
     bool,
     _option(
-        "--no-cache", env="NO_CACHE", panel=_ENGINE, help="Neither use nor keep what files were read into."
+        "--no-cache", env="NO_CACHE", panel=_ENGINE, help="Neither use nor keep what was evaluated before."
     ),
 ]
 CacheSize = Annotated[

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import FakeLoading, Loading, Running
     from infer_cli.oneshot import Job
+    from infer_cli.prefix_cache import PrefixCache
     from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate
     from infer_cli.types import Reply
@@ -53,8 +54,16 @@ class _RunOn(Run):
         super().__init__(options, worker, notices)
         self._continued = continued
 
-    def _prefixes(self, model: InstalledModel | None, running: Running) -> None:
-        """None: what a conversation has evaluated is more than a prompt."""
+    @property
+    def _caches(self) -> bool:
+        options = self._options
+        return not (options.no_cache or options.no_record)
+
+    def _restore(self, prefixes: PrefixCache, job: Job) -> None:
+        prefixes.restore_talk(self._talk.evaluated)
+
+    def _keep(self, prefixes: PrefixCache, loading: Loading | FakeLoading, job: Job, reply: Reply) -> None:
+        prefixes.keep_talk(self._talk.evaluated)
 
     def _job(self, model: InstalledModel | None, loading: Loading | FakeLoading, given: RunInput) -> Job:
         self._model = model

@@ -261,7 +261,7 @@ class Run:
         shot = OneShot(job, running, loading.vocab(), sink, description.get)
         prefixes = self._prefixes(model, running)
         if prefixes is not None:
-            prefixes.restore(job.prompt_ids)
+            self._restore(prefixes, job)
         interrupted = threading.Event()
 
         def interrupt(_signal_name: str) -> None:
@@ -304,6 +304,9 @@ class Run:
         name, sha256 = (FAKE, FAKE) if model is None else (model.name, model.sha256)
         store = PrefixStore(most_bytes=self._options.cache_bytes)
         return PrefixCache(running, store, name, sha256, self._note_of_cache)
+
+    def _restore(self, prefixes: PrefixCache, job: Job) -> None:
+        prefixes.restore(job.prompt_ids)
 
     def _note_of_cache(self, text: str) -> None:
         if self._options.stats:  # of no interest on a terminal
