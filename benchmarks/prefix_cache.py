@@ -3,8 +3,9 @@
     python -m benchmarks.prefix_cache [--rounds 5] [--threads N] [--smollm2 MODEL] [--gemma MODEL]
 
 A file of about 3,000 tokens and a question on it: read with --no-cache, and with what another question left.
-SmolLM2 answers as a chat, Gemma (a base model with sliding windows) completes --raw. The reply is one token, so the process ends with it; what keeping takes
-besides is a figure of its own. The second reply must begin at the question and have the first one's digest.
+SmolLM2 answers as a chat, Gemma (a base model with sliding windows) completes --raw. The reply is one token,
+so the process ends with it; what keeping takes besides is a figure of its own. The second reply must begin at
+the question and have the first one's digest.
 """
 
 from __future__ import annotations
