@@ -124,10 +124,6 @@ class Chat:
         template = chat_template(loading, vocab, options.chat_template)
         window, chunk = talk_shape(loading, options.engine.ctx)
         running = loading.start(window)
-        if model is not None and model.sha256 is None:
-            self._notices.status("hashing the model, this once")
-        description.get()
-        self._notices.clear()
         self._for_talk = (template, vocab, window, chunk)
         self._template_sha256 = template.sha256
         self._model: InstalledModel | None = model
