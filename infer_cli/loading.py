@@ -1,4 +1,4 @@
-"""From a model file to a running engine: header, promise, memory, offload, load, context.
+"""From a model file to a running engine: header, promise, memory, offload, load, vocabulary, context.
 
 The load runs on its own thread and releases the GIL, so the caller can read and import meanwhile.
 Knows no prompts, no sampling and no output.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -94,6 +96,19 @@ def test_tiktoken_comes_after_much_text_of_a_vocabulary_that_was_checked(
     whole = TEXT * (enough // len(TEXT))
     assert vocab.tokenize(whole.encode()) == llama_cpps(vocab, whole)  # a lone long one
     assert n_by_tiktoken() == 1
+
+
+def test_a_short_text_imports_nothing_for_it(tiny: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from infer_cli.loading import EngineOptions, Loading\n"
+        f"path, log = Path({str(tiny)!r}), os.open(os.devnull, os.O_WRONLY)\n"
+        "Loading(path, EngineOptions(threads=1), 1, log).vocab().tokenize(b'hello world')\n"
+        "print('\\n'.join(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(done.stdout.split())
+    assert "infer_cli.loading" in modules
+    assert not {"tiktoken", "regex", "infer_cli.tokenizer"} & modules
 
 
 def test_an_unknown_vocabulary_is_checked_where_that_pays(
