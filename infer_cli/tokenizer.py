@@ -238,14 +238,11 @@ def exact_tokenizer(
     A vocabulary that was never seen is checked first, which takes llama.cpp and some seconds: `on_check`
     is called before. Raises what `load_vocab` raises, ModelInvalid for a damaged header.
     """
-    name = header.metadata.get("tokenizer.ggml.pre") or "default"
-    pre = PRE_TOKENIZERS.get(str(name))
-    if pre is None or header.metadata.get("tokenizer.ggml.model") != "gpt2":
-        return None
-    if not {_TOKENS, _TYPES, _MERGES} <= header.arrays.keys():
+    pre = _pre_tokenizer(header)
+    if pre is None:
         return None
     tokens: list[bytes] = header.array(_TOKENS)
-    path = cache_dir() / "vocabularies" / f"{_vocabulary_hash(header)}.json"
+    path = _verdict_path(header)
     verdict = _read_verdict(path, len(tokens))
     if verdict is None:
         on_check()
@@ -256,6 +253,20 @@ def exact_tokenizer(
     if not verdict.exact:
         return None
     return TiktokenTokenizer(tokens, pre, verdict.order, verdict.added, load_vocab)
+
+
+def is_checked(header: Header) -> bool:
+    """Whether `exact_tokenizer` knows its answer without a check."""
+    return _pre_tokenizer(header) is None or _verdict_path(header).exists()
+
+
+def _pre_tokenizer(header: Header) -> PreTokenizer | None:
+    """None for a vocabulary that tiktoken can't stand in for, whatever is in it."""
+    if header.metadata.get("tokenizer.ggml.model") != "gpt2":
+        return None
+    if not {_TOKENS, _TYPES, _MERGES} <= header.arrays.keys():
+        return None
+    return PRE_TOKENIZERS.get(str(header.metadata.get("tokenizer.ggml.pre") or "default"))
 
 
 def frame(header: Header | None, vocab: Vocab) -> tuple[list[int], list[int]]:
@@ -370,6 +381,10 @@ def probe_texts(tokens: Sequence[bytes], added: Sequence[int]) -> Iterator[bytes
 
 
 # --- the cache ------------------------------------------------------------------------------------
+
+
+def _verdict_path(header: Header) -> Path:
+    return cache_dir() / "vocabularies" / f"{_vocabulary_hash(header)}.json"
 
 
 def _vocabulary_hash(header: Header) -> str:
