@@ -522,7 +522,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, out: Path) -> None:
     assert found == {
         "rows": "3", "replies": "3", "prompt_tokens": str(2 * n + 70),
         "distinct_prompt_tokens": str(2 * n + 70 - 128), "window": str(n + 120), "failing": "1",
-        "does_not_fit": "1",
+        "does_not_fit": "1", "truncated": "0",
     }  # fmt: skip
     assert "row 2" in done.err
     assert not out.exists()

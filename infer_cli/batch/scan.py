@@ -24,6 +24,7 @@ class Scan:
     n_window: int = 0  # the largest row's prompt and reply, tokens
     n_prompt_tokens: int = 0  # of the rows that are still to be answered
     n_distinct_tokens: int = 0  # of these, without beginnings that an earlier row has too, in whole pieces
+    n_truncated: int = 0  # rows whose prompts are cut
     sampled: bool = False  # any row
     failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
     changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
@@ -71,6 +72,7 @@ def scan(
         found.n_replies += asked.n_samples
         found.n_window = max(found.n_window, asked.n_window)
         found.n_prompt_tokens += len(asked.prompt_ids)
+        found.n_truncated += asked.truncation is not None
         if count_distinct:
             found.n_distinct_tokens += _distinct(asked.prompt_ids, beginnings)
         found.sampled = found.sampled or not asked.sampling.greedy

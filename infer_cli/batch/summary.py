@@ -28,6 +28,7 @@ class Tally:
     n_before: int = 0  # replies that an earlier run wrote
     n_failed_before: int = 0
     finish_reasons: dict[str, int] = field(default_factory=dict)  # earlier runs' included
+    dropped: dict[int, int] = field(default_factory=dict)  # as `Held` has it; earlier runs' included
     error_codes: dict[int, int] = field(default_factory=dict)
     n_done: int = 0
     n_failed: int = 0
@@ -44,9 +45,16 @@ class Tally:
 
     def take_over(self, held: Held) -> None:
         """Count what an output holds already."""
-        self.finish_reasons = dict(held.finish_reasons)
+        self.finish_reasons, self.dropped = dict(held.finish_reasons), dict(held.dropped)
         self.n_before = sum(held.finish_reasons.values())
         self.n_failed_before = sum(row.failed for row in held.rows.values())
+
+    def truncated(self) -> str:
+        """How many prompts were cut, in words; empty for none."""
+        if not self.dropped:
+            return ""
+        rows = "1 row was" if len(self.dropped) == 1 else f"{len(self.dropped)} rows were"
+        return f"{rows} cut to fit the window: {sum(self.dropped.values())} tokens were left out"
 
     def add(self, reply: Reply) -> None:
         self.n_done += 1
@@ -80,6 +88,7 @@ class Tally:
             "failed": self.n_failed_before + self.n_failed,
             "finish_reasons": dict(sorted(self.finish_reasons.items())),
             "error_codes": {str(code): n for code, n in sorted(self.error_codes.items())},
+            "truncated": {"rows": len(self.dropped), "dropped_tokens": sum(self.dropped.values())},
             "tokens": {"prompt": self.n_prompt, "cached": self.n_cached, "generated": self.n_generated},
             "seconds": wall_s,
             "replies_per_s": _rate(self.n_done, wall_s),

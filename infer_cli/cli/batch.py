@@ -73,6 +73,7 @@ def batch(
     raw: o.Raw = False,
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
+    overflow: o.Overflow = None,
     temperature: o.Temperature = None,
     seed: o.Seed = None,
     samples: o.Samples = None,

@@ -205,6 +205,7 @@ class _Batch:
             deadline_s=options.deadline_s,
             raw=options.raw,
             variables=template_variables(options.variables),
+            overflow=options.overflow,
         )
         vocab = loading.vocab()
         return Preparer(
@@ -270,6 +271,7 @@ class _Batch:
             "window": scanned.n_window,
             "failing": sum(scanned.failures.values()),
             "does_not_fit": scanned.failures.get(ExitStatus.DOES_NOT_FIT, 0),
+            "truncated": scanned.n_truncated,
         }
         for name, value in found.items():
             print(f"{name}\t{value}")
@@ -334,6 +336,7 @@ class _Batch:
             "row_template": options.row_template,
             "chat_template": None if template is None else sha256_hex(read_bytes(template)),
             "variables": dict(options.variables),
+            "overflow": options.overflow,
         }
 
     def _answer(
@@ -411,6 +414,8 @@ class _Batch:
             self._notices.note(line)
         if job.run_seed is not None:
             self._notices.note(f"seed {job.run_seed}")
+        if truncated := tally.truncated():
+            self._notices.warn(truncated)
         if options.summary is not None:
             facts = {
                 "id": job.id,
