@@ -93,9 +93,8 @@ def test_fields_of_a_row_template_are_cut_as_files_are(tmp_path: Path, out: Path
         assert json.loads(text.out.splitlines()[0])["text"].startswith("You said: Sum up ")
     oldest = ("--overflow", "drop-oldest", *raw)
     assert batch(rows, "-o", tmp_path / "oldest", *arguments, *oldest).code == 0
-    assert by_unit(tmp_path / "oldest")[0, 0]["truncation"]["dropped"][0]["what"].startswith(
-        "characters 1 to"
-    )
+    (dropped,) = by_unit(tmp_path / "oldest")[0, 0]["truncation"]["dropped"]
+    assert dropped["what"].startswith("characters 1 to ")
 
 
 def test_a_row_has_its_own_policy(tmp_path: Path, out: Path) -> None:

@@ -75,6 +75,17 @@ def test_a_sampled_reply_depends_on_seed_row_and_sample_alone(rows: Path, tmp_pa
     assert not set(a.values()) & set(c.values())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "share"),
+    [(["--parallel", 4], 0.75), (["--parallel", 1], 0), (["--parallel", 4, "--fast"], 0)],
+)
+def test_padding_is_counted(tmp_path: Path, out: Path, arguments: list[object], share: float) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", "alone")
+    done = batch(rows, "-o", out, "--summary", tmp_path / "summary.json", *arguments)
+    assert json.loads((tmp_path / "summary.json").read_text())["padding_share"] == share
+    assert ("75% of the decode rows padding" in done.err) == (share > 0)
+
+
 def test_ordered(rows: Path, out: Path) -> None:
     write_rows(rows, {"prompt": "x" * 300}, *prompts(40), "bye")
     assert batch(rows, "-o", out, "--ordered").code == 0
@@ -147,6 +158,7 @@ def test_the_summary(rows: Path, out: Path, tmp_path: Path) -> None:
     assert set(summary["latency_s"]) == {"queue", "ttft", "inter_token", "total"}
     assert 0 < summary["latency_s"]["total"]["p50"] <= summary["latency_s"]["total"]["p99"]
     assert 0 < summary["slot_occupancy"] <= 1
+    assert 0 < summary["padding_share"] < 1
 
 
 def test_one_record_a_job(rows: Path, out: Path, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ class Tally:
     n_read: int = 0  # prompt tokens evaluated, of unfinished replies too
     n_written: int = 0  # tokens chosen, of unfinished replies too
     busy_s: float = 0.0  # of all slots together
+    n_decode_rows: int = 0  # that the engine evaluated
+    n_dummy_rows: int = 0  # of these: idle slots that the mode fills
     queue_s: array[float] = field(default_factory=_floats)
     ttft_s: array[float] = field(default_factory=_floats)
     token_s: array[float] = field(default_factory=_floats)  # each reply's mean time between tokens
@@ -102,6 +104,7 @@ class Tally:
             },
             "width": self.width,
             "slot_occupancy": _rate(self.busy_s, wall_s * self.width),
+            "padding_share": _rate(self.n_dummy_rows, self.n_decode_rows),
             "peak_memory_bytes": peak_memory(),
         }
 
@@ -126,6 +129,8 @@ class Tally:
                 f"a reply took {median:.2f} s (p50), {tail:.2f} s (p95);"
                 f" {self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
             )
+            if self.n_dummy_rows:
+                lines[-1] += f", {self.n_dummy_rows / self.n_decode_rows:.0%} of the decode rows padding"
         if (peak := peak_memory()) is not None:
             lines[-1] += f"; {human_bytes(peak)} of memory"
         return lines
@@ -141,8 +146,8 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _rate(n: float, seconds: float) -> float | None:
-    return n / seconds if seconds > 0 else None
+def _rate(n: float, of: float) -> float | None:
+    return n / of if of > 0 else None
 
 
 def _quantiles(values: Iterable[float]) -> dict[str, float] | None:

@@ -379,6 +379,7 @@ class _Batch:
             display.close()
             output.close()
         wall_s = time.perf_counter() - began
+        tally.n_decode_rows, tally.n_dummy_rows = running.service.decode_rows
         self._report(tally, wall_s, job)
         if runner.stopped != "interrupted":
             self._record(tally, wall_s, job, preparer, model)
