@@ -140,7 +140,7 @@ def test_a_dry_run_counts_what_would_be_cut(tmp_path: Path, out: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", {"messages": TURNS}, "short", "x" * 500)
     done = batch(rows, "--dry-run", "--ctx", 400, "-n", 20, "--overflow", "keep-ends")
     found = dict(line.split("\t") for line in done.text.splitlines())
-    assert (found["truncated"], found["does_not_fit"]) == ("1", "1")
+    assert (found["truncated"], found["does_not_fit"], found["reply_tokens"]) == ("1", "1", "40")
 
 
 @pytest.mark.parametrize("form", ["infer", "openai"])

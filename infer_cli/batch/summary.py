@@ -129,8 +129,8 @@ class Tally:
                 f"a reply took {median:.2f} s (p50), {tail:.2f} s (p95);"
                 f" {self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
             )
-            if self.n_dummy_rows:
-                lines[-1] += f", {self.n_dummy_rows / self.n_decode_rows:.0%} of the decode rows padding"
+            if padding := round(100 * self.n_dummy_rows / max(self.n_decode_rows, 1)):
+                lines[-1] += f", {padding}% of the decode rows padding"
         if (peak := peak_memory()) is not None:
             lines[-1] += f"; {human_bytes(peak)} of memory"
         return lines

@@ -115,7 +115,8 @@ def batch(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count rows and tokens.", rich_help_panel=_JOB)
+        bool,
+        typer.Option("--dry-run", help="Only count, and say how long it would take.", rich_help_panel=_JOB),
     ] = False,
     summary: Annotated[
         Optional[str],

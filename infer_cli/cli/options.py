@@ -279,7 +279,11 @@ Ctx = Annotated[
 Parallel = Annotated[
     Optional[int],
     _option(
-        "--parallel", env="PARALLEL", panel=_ENGINE, metavar="N", help="Replies computed side by side (16)."
+        "--parallel",
+        env="PARALLEL",
+        panel=_ENGINE,
+        metavar="N",
+        help="Replies computed side by side (16; --fast, --invariant: the best here).",
     ),
 ]
 Threads = Annotated[
