@@ -1,6 +1,8 @@
-"""How quickly a model computes here: on the fake model, with a clock that its calls set."""
+"""How quickly a model computes: on the fake model, with a clock that its calls set, and through llama.cpp."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,9 @@ from infer_cli.errors import UnexpectedFailure
 from infer_cli.loading import EngineOptions, FakeLoading
 from infer_cli.pace import WIDTHS, best_width, pace, rates_by_width
 from infer_cli.types import Mode
+from tests.batch_helpers import batch, prompts, write_rows
+from tests.cli_helpers import infer
+from tests.tiny_gguf import write_tiny_gguf
 
 
 class _Timed(FakeLoading):
@@ -109,3 +114,23 @@ def test_a_call_that_fails() -> None:
     loading.fails = True
     with pytest.raises(UnexpectedFailure):
         rates_by_width(loading, 4096, 100, loading.clock)
+
+
+@pytest.mark.parametrize("mode", ["canonical", "fast", "invariant"])
+def test_through_llama_cpp(tmp_path: Path, mode: Mode) -> None:
+    """F16 weights: in invariant mode a lone row has a dummy beside it."""
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    rows = write_rows(tmp_path / "in.jsonl", *prompts(10))
+    flags = [] if mode == "canonical" else [f"--{mode}"]
+    dry = batch(rows, "--dry-run", "--raw", "-n", 4, *flags, model=str(path))
+    assert dry.code == 0, dry.err
+    found = dict(line.split("\t") for line in dry.text.splitlines())
+    assert float(found["prompt_tokens_per_s"]) > 0
+    assert float(found["generated_tokens_per_s"]) > 0
+    out = tmp_path / "out.jsonl"
+    done = batch(rows, "-o", out, "--raw", "-n", 4, *flags, model=str(path))
+    assert done.code == 0, done.err
+    assert ("side by side: tokens a second are" in done.err) == (mode != "canonical")
+    assert batch(rows, "-o", out, "--raw", "-n", 4, *flags, model=str(path)).code == 0
+    if mode != "fast":
+        assert infer("verify", out, "-m", path, "--fraction", 1).text == "holds: 10 of 10 replies\n"
