@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from infer_cli.backend.spec import KV_TYPES, ContextSpec, LoraSpec, ModelSpec
+from infer_cli.backend.spec import KV_TYPES, ContextSpec, Device, LoraSpec, ModelSpec
 from infer_cli.engine.policy import FREE_CHUNK, ModelTraits, Policy, choose
 from infer_cli.errors import ModelInvalid, ModelNotFound, OutOfMemory, UsageError
 from infer_cli.types import Mode
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Vocab
+    from infer_cli.backend.fake import FakeBackend
     from infer_cli.backend.llama import LlamaBackend
     from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.engine.service import Service
@@ -255,9 +256,7 @@ class Loading:
 
         all_layers = self.header.n_layer + 1
         wanted = self._options.gpu_layers
-        gpus = [d for d in native.devices() if d.kind in ("gpu", "igpu")]
-        if self._options.devices:
-            gpus = [d for d in gpus if d.name in self._options.devices]
+        gpus = self._gpus()
         if wanted == "0":
             return 0
         if not gpus or not native.supports_gpu():
@@ -285,6 +284,14 @@ class Loading:
         names = ", ".join(device.name for device in gpus)
         self.notes.append(f"offloading {layers} of {all_layers} layers to {names} ({human_bytes(free)} free)")
         return layers
+
+    def _gpus(self) -> list[Device]:
+        """Those that may be used, with what is free now."""
+        from infer_cli.backend import native
+
+        names = self._options.devices
+        gpus = [device for device in native.devices() if device.kind in ("gpu", "igpu")]
+        return [device for device in gpus if not names or device.name in names]
 
     def _load_stepping_down(self) -> None:
         from infer_cli.backend.llama_model import LlamaModel
@@ -328,15 +335,16 @@ class Loading:
             self._vocab = LoadedVocab(self._model.vocab, self.header)
         return self._vocab
 
-    def start(self, n_ctx_seq: int) -> Running:
+    def start(self, n_ctx_seq: int, policy: Policy | None = None) -> Running:
         """Make the context and start the engine, with a window of at least `n_ctx_seq` tokens a slot.
 
-        Raises OutOfMemory where it does not fit.
+        `policy`: of another width than the one that was planned with. Raises OutOfMemory where it does not
+        fit.
         """
         from infer_cli.engine.service import Service
 
         self.wait()
-        policy = self.policy
+        policy = policy or self.policy
         context = self.context(policy, n_ctx_seq)
         backend = self.open(context)
         service = Service(backend, policy, self._clock, self.window, self._load_s)
@@ -356,6 +364,15 @@ class Loading:
             flash_attn=policy.flash_attn,
             loras=self._options.loras,
         )
+
+    def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
+        """Whether such a context has room in the memory that is free now, as far as that is known."""
+        from infer_cli import memory
+
+        available = memory.available_memory()
+        if self._spec.gpu_layers > 0:
+            available = sum(device.free for device in self._gpus())
+        return available is None or self._context_bytes(self.context(policy, n_ctx_seq)) <= available
 
     def open(self, context: ContextSpec) -> LlamaBackend:
         """A context over the model. Raises OutOfMemory where it does not fit."""
@@ -387,7 +404,12 @@ class Loading:
             return  # device memory: llama.cpp's own allocation answers, and we step down
         from infer_cli import memory
 
-        needed = memory.kv_bytes(
+        memory.check_fits(self._context_bytes(context), memory.available_memory())
+
+    def _context_bytes(self, context: ContextSpec) -> int:
+        from infer_cli import memory
+
+        return memory.kv_bytes(
             self.header, context.n_ctx_seq, context.n_seq_max, context.type_k, context.type_v
         ) + memory.compute_bytes(
             self.header,
@@ -396,7 +418,6 @@ class Loading:
             context.n_outputs_max,
             flash_attention=context.flash_attn != "off",
         )
-        memory.check_fits(needed, memory.available_memory())
 
     def close(self) -> None:
         """Give the model's memory back, after its context was closed."""
@@ -424,14 +445,8 @@ class FakeLoading:
 
         script = model.partition(":")[2]
         self.script = FakeScript.read(Path(script)) if script else FakeScript()
-        self.policy = choose(
-            options.mode,
-            width,
-            ModelTraits(),
-            type_k=options.type_k,
-            type_v=options.type_v,
-            speculate=options.speculate,
-        )
+        self._options = options
+        self.policy = self.choose_policy(width)
         self.n_ctx_train = self.script.n_ctx_train
         self.window = options.ctx or self.n_ctx_train
         if self.window > self.script.n_ctx_train:
@@ -441,7 +456,7 @@ class FakeLoading:
             )
         self.notes: list[str] = []
         self.progress = 1.0
-        self._threads, self._clock = options.threads, clock
+        self._clock = clock
 
     def wait(self, timeout: float | None = None) -> bool:
         time.sleep(self.script.load_s)
@@ -452,16 +467,37 @@ class FakeLoading:
 
         return FakeVocab()
 
-    def start(self, n_ctx_seq: int) -> Running:
+    def choose_policy(self, width: int) -> Policy:
+        options = self._options
+        return choose(
+            options.mode,
+            width,
+            ModelTraits(),
+            type_k=options.type_k,
+            type_v=options.type_v,
+            speculate=options.speculate,
+        )
+
+    def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:
+        return ContextSpec(
+            n_ctx_seq, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, self._options.threads
+        )
+
+    def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
+        return True
+
+    def open(self, context: ContextSpec) -> FakeBackend:
         from infer_cli.backend.fake import FakeBackend
+
+        return FakeBackend(self.script, context)
+
+    def start(self, n_ctx_seq: int, policy: Policy | None = None) -> Running:
         from infer_cli.engine.service import Service
         from infer_cli.fingerprint import engine_facts
 
-        policy = self.policy
-        context = ContextSpec(
-            n_ctx_seq, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, self._threads
-        )
-        backend = FakeBackend(self.script, context)
+        policy = policy or self.policy
+        context = self.context(policy, n_ctx_seq)
+        backend = self.open(context)
         return Running(
             Service(backend, policy, self._clock, self.window, self.script.load_s),
             backend,

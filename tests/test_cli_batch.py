@@ -15,7 +15,7 @@ import pytest
 
 from infer_cli.batch.runner import neighbours_together
 from tests.batch_helpers import batch, by_unit, digests, lines, prompts, write_rows
-from tests.cli_helpers import INFER, REPO, infer, one_error_line, script
+from tests.cli_helpers import INFER, REPO, Outcome, infer, one_error_line, script
 
 
 @pytest.fixture
@@ -73,6 +73,17 @@ def test_a_sampled_reply_depends_on_seed_row_and_sample_alone(rows: Path, tmp_pa
     assert len(a) == 40
     assert a == {(19 - row, sample): digest for (row, sample), digest in b.items()}
     assert not set(a.values()) & set(c.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "share"),
+    [(["--parallel", 4], 0.75), (["--parallel", 1], 0), (["--parallel", 4, "--fast"], 0)],
+)
+def test_padding_is_counted(tmp_path: Path, out: Path, arguments: list[object], share: float) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", "alone")
+    done = batch(rows, "-o", out, "--summary", tmp_path / "summary.json", *arguments)
+    assert json.loads((tmp_path / "summary.json").read_text())["padding_share"] == share
+    assert ("75% of the decode rows padding" in done.err) == (share > 0)
 
 
 def test_ordered(rows: Path, out: Path) -> None:
@@ -147,6 +158,7 @@ def test_the_summary(rows: Path, out: Path, tmp_path: Path) -> None:
     assert set(summary["latency_s"]) == {"queue", "ttft", "inter_token", "total"}
     assert 0 < summary["latency_s"]["total"]["p50"] <= summary["latency_s"]["total"]["p99"]
     assert 0 < summary["slot_occupancy"] <= 1
+    assert 0 < summary["padding_share"] < 1
 
 
 def test_one_record_a_job(rows: Path, out: Path, tmp_path: Path) -> None:
@@ -516,17 +528,95 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, out: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", "w" * 130, "w" * 200, "z" * 9000)
     done = batch(rows, "-o", out, "--dry-run", "-n", 50)
     assert done.code == 8
-    found = dict(line.split("\t") for line in done.text.splitlines())
+    found = dry_run_values(done)
     usage = infer("run", "-m", "fake", "w" * 130, "--json").json["usage"]
     n = usage["prompt_tokens"]  # type: ignore[index]
+    measured = [found.pop(name) for name in ("prompt_tokens_per_s", "generated_tokens_per_s", "expected_s")]
+    assert all(float(value) >= 0 for value in measured)
     assert found == {
         "rows": "3", "replies": "3", "prompt_tokens": str(2 * n + 70),
         "distinct_prompt_tokens": str(2 * n + 70 - 128), "window": str(n + 120), "failing": "1",
-        "does_not_fit": "1",
+        "does_not_fit": "1", "truncated": "0", "reply_tokens": "100", "width": "16",
     }  # fmt: skip
     assert "row 2" in done.err
     assert not out.exists()
     assert not Path(f"{out}.job").exists()
+
+
+def dry_run_values(done: Outcome) -> dict[str, str]:
+    return dict(line.split("\t") for line in done.text.splitlines())
+
+
+def test_a_dry_run_says_how_long_it_will_take(tmp_path: Path) -> None:
+    model = script(tmp_path, step_s=0.01)
+    rows = write_rows(tmp_path / "in.jsonl", *prompts(39), {"prompt": "long", "max_tokens": 100})
+    summary = tmp_path / "summary.json"
+    done = batch(rows, "--dry-run", "-n", 20, "--summary", summary, model=model)
+    assert done.code == 0
+    found = dry_run_values(done)
+    assert found["reply_tokens"] == str(39 * 20 + 100)
+    assert {name: str(value) for name, value in json.loads(summary.read_text()).items()} == found
+    prefill, decode, seconds = (
+        float(found[name]) for name in ("prompt_tokens_per_s", "generated_tokens_per_s", "expected_s")
+    )
+    assert prefill < 64 / 0.01
+    assert decode < 16 / 0.01
+    # The longest reply takes more steps than all of them in 16 slots.
+    assert seconds == pytest.approx(
+        int(found["distinct_prompt_tokens"]) / prefill + 100 * 16 / decode, abs=0.06
+    )
+    assert seconds > 1.0
+    assert "expected: " in done.err
+    assert "if every reply is as long as it may be: 16 side by side" in done.err
+    quiet = batch(rows, "--dry-run", "-n", 20, "--quiet", "--parallel", 3, model=model)
+    assert (quiet.err, dry_run_values(quiet)["width"]) == ("", "3")
+    nothing = batch(write_rows(rows, {"prompt": ""}), "--dry-run", model=model)
+    assert (nothing.code, dry_run_values(nothing)["expected_s"]) == (8, "0.0")
+
+
+# --- the width ------------------------------------------------------------------------------------
+
+
+def widths(out: Path) -> set[int]:
+    """Of the job, and of each line that says it."""
+    facts = [line["engine"]["facts"] for line in lines(out)]
+    said = {found["width"] for found in facts if "width" in found}
+    return said | {json.loads(Path(f"{out}.job/job.json").read_text())["width"]}
+
+
+@pytest.mark.parametrize("mode", ["--fast", "--invariant"])
+def test_a_free_width_is_the_best_on_this_machine_and_stays(tmp_path: Path, out: Path, mode: str) -> None:
+    model = script(tmp_path, step_s=0.01)
+    rows = write_rows(tmp_path / "in.jsonl", *prompts(40))
+    done = batch(rows, "-o", out, "-n", 3, mode, model=model)
+    assert done.code == 0
+    assert "32 replies side by side: tokens a second are " in done.err
+    assert widths(out) == {32}
+    script(tmp_path, token_s=0.003)  # now, one would do
+    write_rows(rows, *prompts(60))
+    again = batch(rows, "-o", out, "-n", 3, mode, model=model)
+    assert (again.code, len(lines(out)), widths(out)) == (0, 60, {32})
+    assert "side by side" not in again.err
+    assert infer("verify", out).code == 0
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "arguments", "width"),
+    [
+        (40, (), 16),  # canonical: it is part of the promise
+        (7, ("--fast",), 16),
+        (10, ("--fast",), 16),
+        (40, ("--fast", "--parallel", 5), 5),
+        (40, ("--fast", "--shard", "1/2"), 16),
+        (80, ("--invariant", "--shard", "1/2"), 32),
+    ],
+)
+def test_where_the_width_is_looked_for(
+    tmp_path: Path, out: Path, n_rows: int, arguments: tuple[object, ...], width: int
+) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", *prompts(n_rows))
+    assert batch(rows, "-o", out, "-n", 3, *arguments, model=script(tmp_path, step_s=0.01)).code == 0
+    assert widths(out) == {width}
 
 
 # --- shards ---------------------------------------------------------------------------------------

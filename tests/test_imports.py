@@ -21,7 +21,7 @@ ROOMS = [
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},
-    {"oneshot", "conversation", "probing", "verdicts", "prefix_cache"},
+    {"oneshot", "conversation", "pace", "probing", "verdicts", "prefix_cache"},
     {"replaying", "continuing", "batch"},
     {"cli"},
     {"__main__"},

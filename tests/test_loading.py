@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infer_cli import memory
 from infer_cli.backend import llama_model, native
 from infer_cli.backend.spec import Device, ModelSpec
 from infer_cli.errors import ModelInvalid, OutOfMemory, UsageError
@@ -89,3 +90,17 @@ def test_weights_beyond_the_memory_are_refused_before_the_load(
     loading = Loading(path, EngineOptions(threads=1), 1, os.open(os.devnull, os.O_WRONLY))
     with pytest.raises(OutOfMemory, match="1000 bytes"):
         loading.wait()
+
+
+@pytest.mark.parametrize("gpu_layers", ["0", "all"])
+def test_a_context_fits_where_its_memory_is_free(
+    load: Load, monkeypatch: pytest.MonkeyPatch, gpu_layers: str
+) -> None:
+    """In the machine's memory, or in the GPU's where layers are there."""
+    on_gpu = gpu_layers == "all"
+    loading, _ = load(gpu_layers, free=2**24 if on_gpu else 0, room=99)
+    monkeypatch.setattr(memory, "available_memory", lambda: 0 if on_gpu else 2**24)
+    assert loading.fits(loading.choose_policy(1), 256)
+    assert not loading.fits(loading.choose_policy(32), 2**16)
+    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    assert loading.fits(loading.choose_policy(32), 2**16) == (not on_gpu)

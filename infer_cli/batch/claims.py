@@ -11,6 +11,7 @@ from infer_cli.batch.job import DEFAULT_WIDTH, MAX_WIDTH, JobFile
 from infer_cli.errors import UsageError
 from infer_cli.loading import EngineOptions
 from infer_cli.machine import MAX_THREADS, default_threads
+from infer_cli.overflow import POLICIES, Policy
 from infer_cli.types import MAX_SEED, FinishReason, Mode
 
 _MAX_TOKENS = 2**31 - 1
@@ -33,6 +34,12 @@ class Claim(NamedTuple):
     run_seed: int | None
     params: Mapping[str, object] | None
     n_prompt: int  # tokens
+    truncation: Mapping[str, object] | None
+
+    @property
+    def overflow(self) -> Policy:
+        """What its prompt was cut by."""
+        return "error" if self.truncation is None else cast(Policy, self.truncation["policy"])
 
     @property
     def was_cut(self) -> bool:
@@ -153,6 +160,7 @@ def _own_claim(line: Line) -> Claim:
         _seed(line, value.get("run_seed")),
         params,
         _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
+        _truncation(line, value),
     )
 
 
@@ -183,6 +191,7 @@ def _openai_claims(line: Line, job: JobFile | None) -> list[Claim]:
                 None if job is None else _seed(line, job.run_seed),
                 None,
                 _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
+                _truncation(line, ours),
             )
         )
     return found
@@ -199,6 +208,15 @@ def _whole(line: Line, name: str, value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise UsageError(f"row {line.row}: {name} is not as it should be: {str(value)[:60]!r}")
     return value
+
+
+def _truncation(line: Line, value: Mapping[str, Any]) -> Mapping[str, object] | None:
+    if value.get("truncation") is None:
+        return None
+    found = _of(line, value, "truncation", dict)
+    if found.get("policy") not in POLICIES:
+        raise UsageError(f"row {line.row}: truncation is not as it should be: {str(found)[:60]!r}")
+    return found
 
 
 def _seed(line: Line, value: object) -> int | None:

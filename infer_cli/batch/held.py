@@ -41,6 +41,7 @@ class Held:
         self.rows: dict[int, HeldRow] = {}
         self.n_bytes = 0
         self.finish_reasons: dict[str, int] = {}
+        self.dropped: dict[int, int] = {}  # tokens that were left out of prompts, by row
 
     def add(self, line: Line) -> None:
         """Raises UsageError for a reply that is there twice."""
@@ -50,11 +51,13 @@ class Held:
         self.rows[line.row] = HeldRow(line.row_sha256, old.samples | line.samples, old.failed or line.failed)
         for reason in finish_reasons(line.value):
             self.finish_reasons[reason] = self.finish_reasons.get(reason, 0) + 1
+        if n_dropped := dropped_tokens(line.value):
+            self.dropped[line.row] = n_dropped
 
     def copy(self) -> Held:
         other = Held()
         other.rows, other.finish_reasons = dict(self.rows), dict(self.finish_reasons)
-        other.n_bytes = self.n_bytes
+        other.dropped, other.n_bytes = dict(self.dropped), self.n_bytes
         return other
 
     def has(self, row: int, sample: int) -> bool:
@@ -67,6 +70,14 @@ def finish_reasons(value: Mapping[str, object]) -> list[str]:
     if isinstance(ours, dict):
         return [str(reason) for reason in ours.get("finish_reasons", ())]
     return [str(value.get("finish_reason"))]
+
+
+def dropped_tokens(value: Mapping[str, object]) -> int:
+    """What was left out of the prompt of an output line."""
+    ours = value.get("infer")
+    truncation = (ours if isinstance(ours, dict) else value).get("truncation")
+    n = truncation.get("dropped_tokens") if isinstance(truncation, dict) else None
+    return n if isinstance(n, int) else 0
 
 
 def read_output(path: Path, keep: Callable[[Line], bool] = lambda line: True) -> Held:

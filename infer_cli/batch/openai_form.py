@@ -88,6 +88,7 @@ def answer(row_keys: Mapping[str, object], replies: Sequence[Reply], *, is_chat:
         "digests": [reply.digest for reply in replies],
         "seeds": [reply.seed for reply in replies],
         "fingerprint": first.engine.get("fingerprint"),
+        "truncation": first.truncation,
     }
     return {**line, "infer": ours}
 

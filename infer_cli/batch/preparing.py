@@ -12,9 +12,18 @@ from infer_cli.durations import parse_duration
 from infer_cli.errors import InferError, UsageError
 from infer_cli.given import Given
 from infer_cli.oneshot import needed_window
+from infer_cli.overflow import POLICIES, Attachment, Policy, fit
+from infer_cli.prompt import EncodedPrompt
 from infer_cli.reasoning import TagPair, pairs_of, tag_tokens
 from infer_cli.seeds import check_seed, row_seed, sample_seed
-from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, Setting, effective_params, resolve_sampling
+from infer_cli.settings import (
+    FIT_RESERVE,
+    MAX_LOGPROBS,
+    MAX_SAMPLES,
+    Setting,
+    effective_params,
+    resolve_sampling,
+)
 from infer_cli.types import Message, Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
     from infer_cli.template import ChatTemplate
 
 _SAMPLING = frozenset(f.name for f in fields(SamplingParams))
-_OTHERS = frozenset({"system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline"})
+_OTHERS = frozenset({"system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline", "overflow"})
 
 
 @dataclass(frozen=True)
@@ -41,12 +50,13 @@ class Defaults:
     deadline_s: float | None = None
     raw: bool = False
     variables: Mapping[str, object] | None = None
+    overflow: Policy = "error"
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A row that can be answered. `raw`: without a chat template. `n_window` is the tokens that its prompt
-    and reply may fill."""
+    and reply may fill, `truncation` what was left out of the prompt."""
 
     row: Row
     raw: bool
@@ -62,6 +72,7 @@ class Prepared:
     own_seed: bool  # the row's own, not the job's
     open_reasoning: TagPair | None
     n_window: int
+    truncation: dict[str, object] | None
 
     def seed(self, sample: int) -> int | None:
         if self.run_seed is None:
@@ -168,7 +179,8 @@ class Preparer:
         n_logprobs = defaults.n_logprobs
         if values.get("logprobs") is not None:
             n_logprobs = _whole(values, "logprobs", 0, 0, MAX_LOGPROBS)
-        ids, open_reasoning = self._encoded(asked)
+        encoded, truncation = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
+        ids = encoded.ids
         return Prepared(
             row=row,
             raw=self.is_raw(asked),
@@ -182,8 +194,9 @@ class Preparer:
             deadline_s=_deadline(values.get("deadline"), defaults.deadline_s),
             run_seed=None if sampling.greedy else defaults.run_seed if seed is None else seed,
             own_seed=seed is not None,
-            open_reasoning=open_reasoning,
+            open_reasoning=encoded.open_reasoning,
             n_window=needed_window(len(ids), max_tokens, self._window, self._n_ctx_train),
+            truncation=truncation,
         )
 
     # --- parameters ----------------------------------------------------------------------------
@@ -209,32 +222,62 @@ class Preparer:
 
     # --- the prompt ----------------------------------------------------------------------------
 
-    def _encoded(self, asked: Asked) -> tuple[tuple[int, ...], TagPair | None]:
-        if self.is_raw(asked):
-            if asked.values.get("system") is not None:
-                raise UsageError("system has no place in a prompt that is completed as it is")
-            ids = prompt.encode_raw(_text(asked.prompt, "prompt"), self._vocab)
-            if not ids:
-                raise UsageError("the prompt is empty")
-            return ids, None
-        encoded = prompt.encode_prompt(
-            self.template, self._messages(asked), self._vocab, variables=self._defaults.variables
-        )
-        return encoded.ids, encoded.open_reasoning
+    def _encoded(
+        self, asked: Asked, policy: Policy, max_tokens: int
+    ) -> tuple[EncodedPrompt, dict[str, object] | None]:
+        """The prompt as tokens, and what was left out of it.
 
-    def _messages(self, asked: Asked) -> list[Message]:
-        own = asked.values.get("system")
-        if asked.messages is not None:
-            history = prompt.messages_from(asked.messages)
-            has_system = history[0].role in ("system", "developer")
-            if own is not None:
-                return prompt.build_messages(_text(own, "system"), history=history)
-            return prompt.build_messages(None if has_system else self._defaults.system, history=history)
-        system = self._defaults.system if own is None else _text(own, "system")
-        text = _text(asked.prompt, "prompt")
-        if not text.strip():
+        What a row says itself is what the arguments of `infer run` are, and never cut; the fields of a row
+        template are what its files are.
+        """
+        before = [] if self.is_raw(asked) else self._before(asked)
+        fields = [Attachment(*item) for item in asked.fields.items()]
+        if self.is_raw(asked) and asked.values.get("system") is not None:
+            raise UsageError("system has no place in a prompt that is completed as it is")
+        whole = self._encode(asked, before, fields)
+        if not whole.ids:
             raise UsageError("the prompt is empty")
-        return prompt.build_messages(system, args=[text])
+
+        def count(messages: Sequence[Message], attachments: Sequence[Attachment]) -> int:
+            is_whole = messages is before and attachments is fields
+            return len((whole if is_whole else self._encode(asked, messages, attachments)).ids)
+
+        fitted = fit(
+            before,
+            fields,
+            count,
+            window=self._window,
+            reserve=min(max_tokens, FIT_RESERVE),
+            policy=policy,
+            answers_last=asked.messages is not None,
+        )
+        if not fitted.dropped:
+            return whole, None
+        return self._encode(asked, fitted.messages, fitted.attachments), fitted.report()
+
+    def _before(self, asked: Asked) -> list[Message]:
+        """The messages before the row's prompt; all of them where it has no prompt."""
+        own = asked.values.get("system")
+        system = self._defaults.system if own is None else _text(own, "system")
+        if asked.messages is None:
+            return [] if system is None else [Message("system", system)]
+        history = prompt.messages_from(asked.messages)
+        has_system = history[0].role in ("system", "developer")
+        return prompt.build_messages(None if has_system and own is None else system, history=history)
+
+    def _encode(self, asked: Asked, before: Sequence[Message], fields: Sequence[Attachment]) -> EncodedPrompt:
+        """The whole prompt, of messages and fields as they are or as they were cut."""
+        messages = list(before)
+        if asked.messages is None:
+            text = _text(asked.prompt, "prompt")
+            if asked.template is not None:
+                text = asked.template.fill({item.name: item.text for item in fields})
+            if self.is_raw(asked):
+                return EncodedPrompt(prompt.encode_raw(text, self._vocab), text, None)
+            if not text.strip():
+                raise UsageError("the prompt is empty")
+            messages = prompt.build_messages(None, args=[text], history=before)
+        return prompt.encode_prompt(self.template, messages, self._vocab, variables=self._defaults.variables)
 
 
 def _text(value: object, name: str) -> str:
@@ -260,6 +303,14 @@ def _stop(value: object) -> tuple[str, ...]:
         except UnicodeEncodeError:
             raise UsageError("stop: a string has half a surrogate pair") from None
     return tuple(texts)
+
+
+def _overflow(values: Mapping[str, object], default: Policy) -> Policy:
+    value = values.get("overflow", default)
+    for policy in POLICIES:
+        if policy == value:
+            return policy
+    raise UsageError(f"overflow must be one of {', '.join(POLICIES)}, not {value!r}")
 
 
 def _deadline(value: object, default: float | None) -> float | None:

@@ -54,6 +54,7 @@ def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs:
         seed=asked.seed(sample),
         mode=origin.mode,
         promise=origin.promise,
+        truncation=asked.truncation,
         error=error,
     )
 

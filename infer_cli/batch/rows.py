@@ -27,6 +27,7 @@ _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "lines",
 }  # fmt: skip
 _MAX_FIELD = 1 << 26  # characters of a CSV field
+_ONLY_PROMPT = RowTemplate("{prompt}")
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ T = TypeVar("T")
 class Asked:
     """What a row asks. `values` are its own parameters; `raw`: complete the prompt as it is.
 
-    `openai`: parameters without an effect are no error, as there. JSON values are unchecked.
+    `openai`: parameters without an effect are no error, as there. `template` made the prompt of `fields`,
+    where the user gave one. JSON values are unchecked.
     """
 
     prompt: object = None
@@ -43,6 +45,8 @@ class Asked:
     raw: bool = False
     values: Mapping[str, object] = field(default_factory=dict)
     openai: bool = False
+    template: RowTemplate | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Read(NamedTuple):
@@ -97,7 +101,7 @@ class Input:
 
     def _line(self, line: bytes) -> _Read:
         text = _decoded(line)
-        return _Read(None, Asked(text if self.template is None else self.template.fill({"line": text})))
+        return _Read(None, Asked(text) if self.template is None else _filled(self.template, {"line": text}))
 
     def _object(self, line: bytes) -> _Read:
         try:
@@ -116,7 +120,7 @@ class Input:
 
     def _asked_by(self, value: Mapping[str, object]) -> Asked:
         if self.template is not None:
-            return Asked(self.template.fill(value))
+            return _filled(self.template, value)
         if "body" in value or "url" in value:
             body = openai_form.read_body(value)
             if body.is_chat:
@@ -136,7 +140,6 @@ class Input:
             names = next(reader, [])
         except csv.Error as e:
             raise UsageError(f"{self.name}: {e}") from None
-        template = self.template or RowTemplate("{prompt}")
         while True:
             try:
                 fields = next(reader, None)
@@ -147,7 +150,7 @@ class Input:
                 return
             if fields:
                 raw = "\x1f".join(fields).encode("utf-8", "surrogateescape")
-                yield raw, _guarded(partial(_record, names, template), fields)
+                yield raw, _guarded(partial(_record, names, self.template), fields)
 
 
 def input_format(name: str, given: str | None) -> Format:
@@ -214,15 +217,22 @@ def _guarded(read: Callable[[T], _Read], source: T) -> _Read:
         return _Read(None, e)
 
 
-def _record(names: list[str], template: RowTemplate, fields: list[str]) -> _Read:
+def _record(names: list[str], template: RowTemplate | None, fields: list[str]) -> _Read:
     if len(fields) != len(names):
         raise UsageError(f"the row has {len(fields)} fields, the header {len(names)}")
     values = dict(zip(names, fields, strict=True))
     custom_id = values.get("custom_id") or None
     try:
-        return _Read(custom_id, Asked(template.fill(values)))
+        if template is None:
+            return _Read(custom_id, Asked(_ONLY_PROMPT.fill(_ONLY_PROMPT.texts(values))))
+        return _Read(custom_id, _filled(template, values))
     except UsageError as e:
         return _Read(custom_id, e)
+
+
+def _filled(template: RowTemplate, fields: Mapping[str, object]) -> Asked:
+    texts = template.texts(fields)
+    return Asked(template.fill(texts), template=template, fields=texts)
 
 
 def _decoded(line: bytes) -> str:

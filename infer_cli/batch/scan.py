@@ -24,6 +24,10 @@ class Scan:
     n_window: int = 0  # the largest row's prompt and reply, tokens
     n_prompt_tokens: int = 0  # of the rows that are still to be answered
     n_distinct_tokens: int = 0  # of these, without beginnings that an earlier row has too, in whole pieces
+    n_reply_tokens: int = 0  # of their replies at most
+    n_longest_reply: int = 0  # tokens, at most
+    n_to_answer: int = 0  # replies
+    n_truncated: int = 0  # rows whose prompts are cut
     sampled: bool = False  # any row
     failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
     changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
@@ -71,6 +75,11 @@ def scan(
         found.n_replies += asked.n_samples
         found.n_window = max(found.n_window, asked.n_window)
         found.n_prompt_tokens += len(asked.prompt_ids)
+        n_reply = asked.n_window - len(asked.prompt_ids)
+        found.n_reply_tokens += n_reply * asked.n_samples
+        found.n_longest_reply = max(found.n_longest_reply, n_reply)
+        found.n_to_answer += asked.n_samples
+        found.n_truncated += asked.truncation is not None
         if count_distinct:
             found.n_distinct_tokens += _distinct(asked.prompt_ids, beginnings)
         found.sampled = found.sampled or not asked.sampling.greedy

@@ -28,6 +28,7 @@ class Tally:
     n_before: int = 0  # replies that an earlier run wrote
     n_failed_before: int = 0
     finish_reasons: dict[str, int] = field(default_factory=dict)  # earlier runs' included
+    dropped: dict[int, int] = field(default_factory=dict)  # as `Held` has it; earlier runs' included
     error_codes: dict[int, int] = field(default_factory=dict)
     n_done: int = 0
     n_failed: int = 0
@@ -37,6 +38,8 @@ class Tally:
     n_read: int = 0  # prompt tokens evaluated, of unfinished replies too
     n_written: int = 0  # tokens chosen, of unfinished replies too
     busy_s: float = 0.0  # of all slots together
+    n_decode_rows: int = 0  # that the engine evaluated
+    n_dummy_rows: int = 0  # of these: idle slots that the mode fills
     queue_s: array[float] = field(default_factory=_floats)
     ttft_s: array[float] = field(default_factory=_floats)
     token_s: array[float] = field(default_factory=_floats)  # each reply's mean time between tokens
@@ -44,9 +47,16 @@ class Tally:
 
     def take_over(self, held: Held) -> None:
         """Count what an output holds already."""
-        self.finish_reasons = dict(held.finish_reasons)
+        self.finish_reasons, self.dropped = dict(held.finish_reasons), dict(held.dropped)
         self.n_before = sum(held.finish_reasons.values())
         self.n_failed_before = sum(row.failed for row in held.rows.values())
+
+    def truncated(self) -> str:
+        """How many prompts were cut, in words; empty for none."""
+        if not self.dropped:
+            return ""
+        rows = "1 row was" if len(self.dropped) == 1 else f"{len(self.dropped)} rows were"
+        return f"{rows} cut to fit the window: {sum(self.dropped.values())} tokens were left out"
 
     def add(self, reply: Reply) -> None:
         self.n_done += 1
@@ -80,6 +90,7 @@ class Tally:
             "failed": self.n_failed_before + self.n_failed,
             "finish_reasons": dict(sorted(self.finish_reasons.items())),
             "error_codes": {str(code): n for code, n in sorted(self.error_codes.items())},
+            "truncated": {"rows": len(self.dropped), "dropped_tokens": sum(self.dropped.values())},
             "tokens": {"prompt": self.n_prompt, "cached": self.n_cached, "generated": self.n_generated},
             "seconds": wall_s,
             "replies_per_s": _rate(self.n_done, wall_s),
@@ -93,6 +104,7 @@ class Tally:
             },
             "width": self.width,
             "slot_occupancy": _rate(self.busy_s, wall_s * self.width),
+            "padding_share": _rate(self.n_dummy_rows, self.n_decode_rows),
             "peak_memory_bytes": peak_memory(),
         }
 
@@ -117,6 +129,8 @@ class Tally:
                 f"a reply took {median:.2f} s (p50), {tail:.2f} s (p95);"
                 f" {self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
             )
+            if padding := round(100 * self.n_dummy_rows / max(self.n_decode_rows, 1)):
+                lines[-1] += f", {padding}% of the decode rows padding"
         if (peak := peak_memory()) is not None:
             lines[-1] += f"; {human_bytes(peak)} of memory"
         return lines
@@ -132,8 +146,8 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _rate(n: float, seconds: float) -> float | None:
-    return n / seconds if seconds > 0 else None
+def _rate(n: float, of: float) -> float | None:
+    return n / of if of > 0 else None
 
 
 def _quantiles(values: Iterable[float]) -> dict[str, float] | None:

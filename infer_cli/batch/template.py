@@ -28,11 +28,13 @@ class RowTemplate:
         if not any(name is not None for _, name, _ in self._parts):
             raise UsageError("--row-template names no field: every row would be the same", _HINT)
 
-    def fill(self, fields: Mapping[str, object]) -> str:
-        """The prompt of one row. Raises UsageError for a field that the row has not."""
-        return "".join(
-            literal + ("" if name is None else self._text(fields, name)) for literal, name, _ in self._parts
-        )
+    def texts(self, fields: Mapping[str, object]) -> dict[str, str]:
+        """What of a row fills the places. Raises UsageError for a field that the row has not."""
+        return {name: self._text(fields, name) for _, name, _ in self._parts if name is not None}
+
+    def fill(self, texts: Mapping[str, str]) -> str:
+        """The prompt with a text at each place."""
+        return "".join(literal + ("" if name is None else texts[name]) for literal, name, _ in self._parts)
 
     def _text(self, fields: Mapping[str, object], name: str) -> str:
         value = fields.get(name)

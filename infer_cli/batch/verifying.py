@@ -22,6 +22,7 @@ from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError, UsageError
 from infer_cli.given import Given
 from infer_cli.loading import Running
+from infer_cli.overflow import Policy
 from infer_cli.reasoning import TagPair
 from infer_cli.reply import digest
 from infer_cli.sha256 import sha256_hex
@@ -135,7 +136,8 @@ class Question(NamedTuple):
 class Questions:
     """Makes of rows and of what is claimed of them what the engine is asked.
 
-    `defaults` are the job's; its sampling, limit and stop are taken from the claims where these have them.
+    `defaults` are the job's; its sampling, limit and stop are taken from the claims where these have them,
+    and so is how a prompt was cut.
     """
 
     def __init__(self, defaults: Defaults, preparer: Callable[[Defaults], Preparer]) -> None:
@@ -151,7 +153,7 @@ class Questions:
             return _different(claim, "its digest is not that of what the line says")
         params = None if claim.params is None else json.dumps(claim.params)
         try:
-            preparer = self._preparer(params)
+            preparer = self._preparer(params, claim.overflow)
             asked = preparer.prepare(row)
         except InferError as e:
             return _different(claim, f"the row can't be answered: {e.message}")
@@ -166,6 +168,8 @@ class Questions:
         if len(asked.prompt_ids) != claim.n_prompt:
             n = len(asked.prompt_ids)
             return _different(claim, f"its prompt had {claim.n_prompt} tokens, the row's has {n}")
+        if asked.truncation != claim.truncation:
+            return _different(claim, "what was left out of its prompt is not what its line says")
         asked = dataclasses.replace(asked, deadline_s=None)
         if claim.was_cut and claim.tokens is not None:
             asked = dataclasses.replace(asked, max_tokens=len(claim.tokens))
@@ -173,16 +177,17 @@ class Questions:
             return Question(claim, asked, (), {})
         return Question(claim, asked, preparer.pairs, preparer.tag_tokens)
 
-    def _preparer_for(self, params: str | None) -> Preparer:
+    def _preparer_for(self, params: str | None, overflow: Policy) -> Preparer:
+        defaults = dataclasses.replace(self._defaults, overflow=overflow)
         if params is None:
-            return self._new_preparer(self._defaults)
+            return self._new_preparer(defaults)
         values = json.loads(params)
         stop = values.get("stop")
         if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
             raise UsageError("its stop strings are not as they should be")
         return self._new_preparer(
             dataclasses.replace(
-                self._defaults,
+                defaults,
                 sampling={name: Given(values[name], name) for name in values if name in _SAMPLING},
                 entry={},
                 recommended={},

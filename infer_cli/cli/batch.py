@@ -73,6 +73,7 @@ def batch(
     raw: o.Raw = False,
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
+    overflow: o.Overflow = None,
     temperature: o.Temperature = None,
     seed: o.Seed = None,
     samples: o.Samples = None,
@@ -114,7 +115,8 @@ def batch(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count rows and tokens.", rich_help_panel=_JOB)
+        bool,
+        typer.Option("--dry-run", help="Only count, and say how long it would take.", rich_help_panel=_JOB),
     ] = False,
     summary: Annotated[
         Optional[str],

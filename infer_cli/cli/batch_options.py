@@ -11,11 +11,12 @@ from infer_cli.batch.job import MAX_WIDTH, OUTPUT_FORMATS, OutputFormat, Shard
 from infer_cli.batch.rows import STDIN, Input, input_format
 from infer_cli.batch.template import RowTemplate
 from infer_cli.cli.engine_options import engine_options
-from infer_cli.cli.run_options import sampling_of, seed_of, variables_of
+from infer_cli.cli.run_options import overflow_of, sampling_of, seed_of, variables_of
 from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
+from infer_cli.overflow import Policy
 from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS, Setting
 
 STDOUT = "-"
@@ -48,6 +49,7 @@ class BatchOptions:
     raw: bool
     variables: Mapping[str, str]
     chat_template: str | None
+    overflow: Policy
     sampling: Mapping[str, Given]
     seed: Given | None  # an int
     n_samples: int
@@ -82,6 +84,7 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
     n_samples = values.number("samples", 1, MAX_SAMPLES) or 1
     if n_samples > 1 and "temperature" not in given:
         raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
+    overflow = overflow_of(given)
     engine, engine_settings = engine_options(given)
     max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
     row_template = text("row_template")
@@ -107,6 +110,7 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
         raw=bool(value("raw")),
         variables=variables_of(texts("var")),
         chat_template=text("chat_template"),
+        overflow=overflow,
         sampling=sampling,
         seed=seed_of(given),
         n_samples=n_samples,
@@ -129,6 +133,7 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
             setting("samples", n_samples),
             setting("stop", list(stop)),
             setting("deadline", text("deadline")),
+            setting("overflow", overflow),
         ),
     )
 

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -36,7 +36,7 @@ from infer_cli.batch.rows import Row
 from infer_cli.batch.runner import Runner
 from infer_cli.batch.scan import Scan, scan
 from infer_cli.batch.summary import Tally
-from infer_cli.cli.batch_display import Display
+from infer_cli.cli.batch_display import Display, duration
 from infer_cli.cli.batch_options import BatchOptions
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import (
@@ -56,6 +56,7 @@ from infer_cli.seeds import draw_seed
 from infer_cli.sha256 import sha256_hex
 
 if TYPE_CHECKING:
+    from infer_cli.engine.policy import Policy
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.supervisor import Worker
@@ -89,10 +90,12 @@ class _Batch:
         model = self._load()
         preparer = self._preparer()
         scanned = self._scan(preparer)
+        if not self._options.dry_run:
+            self._check_rows(preparer, scanned)
+        policy = self._policy(scanned)
         if self._options.dry_run:
-            return self._tell(scanned)
-        self._check_rows(preparer, scanned)
-        running = self._loading.start(max(scanned.n_window, LEAST_WINDOW))
+            return self._tell(scanned, policy)
+        running = self._loading.start(_window(scanned), policy)
         self._description = Description(model, self._options.model, running.facts)
         job = self._job(preparer, running, scanned)
         return self._answer(job, preparer, running, scanned, model)
@@ -182,6 +185,24 @@ class _Batch:
         self._entry, self._recommended = recommended_sampling(model, self._loading)
         return model
 
+    def _policy(self, scanned: Scan) -> Policy:
+        """The mode's, at the width that is given, or recorded, or the best here where the mode lets it be."""
+        options, planned = self._options, self._loading.policy
+        one_width = options.shard.of > 1 and planned.promise != "invariant"  # else shards could not be merged
+        if options.parallel or self._old is not None or planned.mode == "canonical" or one_width:
+            return planned
+        from infer_cli.pace import LEAST_REPLIES, best_width, rates_by_width
+
+        if scanned.n_to_answer < LEAST_REPLIES:
+            return planned
+        self._notices.status("looking for the best width")
+        rates = rates_by_width(self._loading, _window(scanned), scanned.n_to_answer)
+        self._notices.clear()
+        width = best_width(rates)
+        listed = ", ".join(f"{rate:.0f} with {n}" for n, rate in rates.items())
+        self._notices.note(f"{width} replies side by side: tokens a second are {listed}")
+        return self._loading.choose_policy(width)
+
     def _preparer(self) -> Preparer:
         options, loading = self._options, self._loading
         old_seed = self._old.run_seed if self._old is not None else None
@@ -205,6 +226,7 @@ class _Batch:
             deadline_s=options.deadline_s,
             raw=options.raw,
             variables=template_variables(options.variables),
+            overflow=options.overflow,
         )
         vocab = loading.vocab()
         return Preparer(
@@ -260,9 +282,9 @@ class _Batch:
     def _my_rows(self) -> Iterable[Row]:
         return (row for row in self._options.input.rows() if self._options.shard.has(row.index))
 
-    def _tell(self, scanned: Scan) -> int:
+    def _tell(self, scanned: Scan, policy: Policy) -> int:
         """What `--dry-run` prints."""
-        found = {
+        found: dict[str, float] = {
             "rows": scanned.n_mine,
             "replies": scanned.n_replies,
             "prompt_tokens": scanned.n_prompt_tokens,
@@ -270,10 +292,40 @@ class _Batch:
             "window": scanned.n_window,
             "failing": sum(scanned.failures.values()),
             "does_not_fit": scanned.failures.get(ExitStatus.DOES_NOT_FIT, 0),
+            "truncated": scanned.n_truncated,
+            "reply_tokens": scanned.n_reply_tokens,
         }
-        for name, value in found.items():
-            print(f"{name}\t{value}")
+        _print_table(found)
+        measured = self._expected(scanned, policy)
+        _print_table(measured)
+        if self._options.summary is not None:
+            data = json.dumps({**found, **measured}, indent=1).encode() + b"\n"
+            write_atomically(self._options.summary, [data])
         return ExitStatus.SOME_ROWS_FAILED if scanned.failures else ExitStatus.OK
+
+    def _expected(self, scanned: Scan, policy: Policy) -> dict[str, float]:
+        """What the job will take, by a short measurement."""
+        if not scanned.n_to_answer:
+            return {"expected_s": 0.0}
+        from infer_cli.pace import pace
+
+        self._notices.status("measuring the speed")
+        n_rows = scanned.n_mine - sum(scanned.failures.values())
+        n_prompt = -(-scanned.n_prompt_tokens // n_rows)  # a mean
+        found = pace(self._loading, policy, scanned.n_to_answer, n_prompt)
+        self._notices.clear()
+        seconds = found.seconds(scanned.n_distinct_tokens, scanned.n_reply_tokens, scanned.n_longest_reply)
+        self._notices.note(
+            f"expected: {duration(seconds)}, if every reply is as long as it may be:"
+            f" {found.n_rows} side by side, {found.prefill_tps:.0f} tok/s in,"
+            f" {found.decode_tps:.0f} tok/s out"
+        )
+        return {
+            "width": policy.width,
+            "prompt_tokens_per_s": round(found.prefill_tps, 1),
+            "generated_tokens_per_s": round(found.decode_tps, 1),
+            "expected_s": round(seconds, 1),
+        }
 
     # --- the job -------------------------------------------------------------------------------
 
@@ -334,6 +386,7 @@ class _Batch:
             "row_template": options.row_template,
             "chat_template": None if template is None else sha256_hex(read_bytes(template)),
             "variables": dict(options.variables),
+            "overflow": options.overflow,
         }
 
     def _answer(
@@ -361,7 +414,7 @@ class _Batch:
             tally,
             flight,
             self._written.has,
-            max(scanned.n_window, LEAST_WINDOW),
+            _window(scanned),
             None if options.max_errors is None else options.max_errors.of(scanned.n_replies),
             display.update,
         )
@@ -376,6 +429,7 @@ class _Batch:
             display.close()
             output.close()
         wall_s = time.perf_counter() - began
+        tally.n_decode_rows, tally.n_dummy_rows = running.service.decode_rows
         self._report(tally, wall_s, job)
         if runner.stopped != "interrupted":
             self._record(tally, wall_s, job, preparer, model)
@@ -411,6 +465,8 @@ class _Batch:
             self._notices.note(line)
         if job.run_seed is not None:
             self._notices.note(f"seed {job.run_seed}")
+        if truncated := tally.truncated():
+            self._notices.warn(truncated)
         if options.summary is not None:
             facts = {
                 "id": job.id,
@@ -465,3 +521,13 @@ class _Batch:
             )
 
         keep(records(), self._notices.warn)
+
+
+def _print_table(values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        print(f"{name}\t{value}")
+
+
+def _window(scanned: Scan) -> int:
+    """Tokens that each slot is to hold."""
+    return max(scanned.n_window, LEAST_WINDOW)

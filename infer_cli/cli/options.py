@@ -279,7 +279,11 @@ Ctx = Annotated[
 Parallel = Annotated[
     Optional[int],
     _option(
-        "--parallel", env="PARALLEL", panel=_ENGINE, metavar="N", help="Replies computed side by side (16)."
+        "--parallel",
+        env="PARALLEL",
+        panel=_ENGINE,
+        metavar="N",
+        help="Replies computed side by side (16; --fast, --invariant: the best here).",
     ),
 ]
 Threads = Annotated[
@@ -327,7 +331,7 @@ Overflow = Annotated[
         env="OVERFLOW",
         panel=_PROMPT,
         metavar="error|drop-oldest|drop-middle|keep-ends",
-        help="What to do with a prompt that does not fit the window (run: error).",
+        help="What to do with a prompt that does not fit the window (error).",
     ),
 ]
 ShowContext = Annotated[

@@ -91,7 +91,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raise UsageError("--var has nothing to fill: --raw uses no template")
     reasoning = values.one_of("reasoning", "show", "hide", "only")
 
-    overflow = _overflow(given)
+    overflow = overflow_of(given)
     stop = values.stop()
 
     # Before a model is loaded, perhaps downloaded:
@@ -158,7 +158,8 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     )
 
 
-def _overflow(given: Mapping[str, Given]) -> Policy:
+def overflow_of(given: Mapping[str, Given]) -> Policy:
+    """Raises UsageError."""
     if "overflow" not in given:
         return "error"
     from infer_cli.overflow import POLICIES

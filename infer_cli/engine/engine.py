@@ -107,6 +107,8 @@ class Engine:
         self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
         self._costs = StepCosts()
+        self.n_decode_rows = 0  # of all decode calls that succeeded, dummies too
+        self.n_dummy_rows = 0
         self._acceptance = 0.5  # share of guesses that were right in the reply that ended last
 
     @property
@@ -306,6 +308,8 @@ class Engine:
                 self._backend.seq_rm(slot, self._length(slot))
         if status is not DecodeStatus.OK:
             return self._recover(call.live, status)
+        self.n_decode_rows += n
+        self.n_dummy_rows += n - len(call.live)
         logits = self._backend.logits(n)
         likeliest: list[int] = logits.argmax(axis=1).tolist()
         events: list[Event] = []
@@ -362,6 +366,7 @@ class Engine:
         status = self._timed_decode(tokens, positions, slots)
         if status is not DecodeStatus.OK:
             return self._recover(live, status)
+        self.n_decode_rows += len(tokens)
         logits = self._backend.logits(len(tokens))
         likeliest: list[int] = logits.argmax(axis=1).tolist()
         events: list[Event] = []

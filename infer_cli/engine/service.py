@@ -135,6 +135,11 @@ class Service:
         """`Engine.snapshot`. Waits for it. Raises MemoryError."""
         return self._call(lambda: self._engine.snapshot(segments))
 
+    @property
+    def decode_rows(self) -> tuple[int, int]:
+        """Rows of all decode calls so far, and how many of them were dummies."""
+        return self._engine.n_decode_rows, self._engine.n_dummy_rows
+
     def _call(self, function: Callable[[], T]) -> T:
         """Run a function on the engine's thread; returns or raises what it does."""
         outcome: SimpleQueue[tuple[T] | Exception] = SimpleQueue()
