@@ -86,9 +86,12 @@ class Truncation:
     def told(self) -> str:
         n_tokens = sum(part.tokens for part in self.dropped)
         if self.summary_tokens is not None:
-            turns, were = ("turn", "was") if self.n_summarized == 1 else ("turns", "were")
+            what = "1 turn" if self.n_summarized == 1 else f"{self.n_summarized} turns"
+            if len(self.dropped) > 1:
+                what += " and the summary before"
+            were = "was" if what == "1 turn" else "were"
             return (
-                f"the window is full: {self.n_summarized} {turns} ({n_tokens} tokens) {were} summarized"
+                f"the window is full: {what} ({n_tokens} tokens) {were} summarized"
                 f" in {self.summary_tokens} tokens"
             )
         if len(self.dropped) > _N_LISTED:
