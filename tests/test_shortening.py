@@ -21,7 +21,7 @@ from infer_cli.errors import ContextOverflow
 from infer_cli.prompt import EncodedPrompt
 from infer_cli.records.record import Record
 from infer_cli.records.thread import Thread
-from infer_cli.shortening import TALK_POLICIES, TalkPolicy
+from infer_cli.shortening import TALK_POLICIES, Shown, TalkPolicy
 from infer_cli.template import ChatTemplate
 from infer_cli.types import Reply, Segment, Timings, Usage
 
@@ -233,6 +233,24 @@ def _recorded(talk: Conversation, plan: Plan, reply: Reply) -> Record:
     return record_of_turn(
         reply, turn, model_path=None, template_sha256=None, settings=[], width=1, loras=[], private=False
     )
+
+
+@pytest.mark.parametrize("policy", ["drop-oldest", "drop-middle", "keep-ends", "summarize"])
+def test_turns_are_found_where_older_records_are_gone(policy: TalkPolicy) -> None:
+    talk = talk_of(policy, 900)
+    records: list[Record] = []
+    for i in range(1, 9):
+        plan = talk.plan(f"question {i} ".ljust(90, "q"), MAX_TOKENS, lambda prompt, n: SHORT)
+        reply = reply_to(plan, f"answer {i}", str(i))
+        records.append(_recorded(talk, plan, reply))
+        talk.add(plan, reply)
+    whole = _same_again(talk, records, policy)
+    assert whole.shown == talk.shown != Shown()
+    left = _same_again(talk, records[2:], policy)
+    assert left.shown.gone == {i - 2 for i in talk.shown.gone if i >= 2}
+    assert left.shown.cuts == {i - 2: cut for i, cut in talk.shown.cuts.items() if i >= 2}
+    if talk.shown.summary is not None:
+        assert left.shown.summary == (SHORT, tuple(i - 2 for i in talk.shown.summary.turns if i >= 2))
 
 
 @settings(max_examples=300, deadline=None)
