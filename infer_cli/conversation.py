@@ -264,7 +264,8 @@ class Conversation:
             raise UsageError("the last reply is complete")
         past = history.normalized((*turn.evaluated, Segment("decoded", turn.ids[-1:])))
         if history.length(past) + 1 >= self.window:
-            raise UsageError("the window is full: the reply can't go on", "the next message makes room")
+            hint = "" if self.overflow == "error" else "the next message makes room"
+            raise UsageError("the window is full: the reply can't go on", hint)
         inside = self._reasoning_at(turn.ids, turn.opened)[1]
         return Plan(turn.user, past, (), turn.shown, inside, turn.opened, None, continues=True)
 
