@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infer_cli.backend.spec import LoraSpec
-from infer_cli.conversation import MAIN_BRANCH, Conversation, Dropped, Plan, Turn
+from infer_cli.conversation import MAIN_BRANCH, Conversation, Plan, Turn
 from infer_cli.engine import history
 from infer_cli.errors import InferError, ModelNotFound, UsageError
 from infer_cli.given import Given
@@ -35,6 +35,7 @@ from infer_cli.records.record import (
 from infer_cli.records.thread import Thread
 from infer_cli.replaying import engine_options
 from infer_cli.settings import Setting
+from infer_cli.shortening import CutTurn, Shown, Summary
 from infer_cli.types import Message, Reply, SamplingParams, Segment
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _turns(
     # As in a talk that went on: whoever came to another model left its own ids behind.
     other = max((n for n, turn in enumerate(turns) if turn.ids is None), default=-1)
     return [
-        replace(turn, ids=None, evaluated=(), start=0) if n < other else turn for n, turn in enumerate(turns)
+        replace(turn, ids=None, evaluated=(), shown=Shown()) if n < other else turn
+        for n, turn in enumerate(turns)
     ]
 
 
@@ -168,14 +170,13 @@ def _turn(group: Sequence[Record], talk: Conversation, n_before: int) -> Turn:
         n_last = len(last.tokens or ())
         stop = tuple(map(str, _list(last.params["stop"])))
         text, reasoning = talk.text_of(ids[:-n_last], ids[-n_last:], first.open_reasoning, stop)
-    in_window = (last.turn or 1) - 1 - last.dropped_turns
     return Turn(
         _asked(first),
         text,
         reasoning,
         ids,
         history.normalized((*segments_of(last), Segment("decoded", (last.tokens or ())[:-1]))),
-        max(0, n_before - in_window),
+        _shown(last, n_before),
         first.open_reasoning,
         tuple(map(reply_of, group)),
     )
@@ -184,7 +185,39 @@ def _turn(group: Sequence[Record], talk: Conversation, n_before: int) -> Turn:
 def _turn_as_text(group: Sequence[Record]) -> Turn:
     text = "".join(record.text or "" for record in group)
     reasoning = "".join(record.reasoning or "" for record in group)
-    return Turn(_asked(group[0]), text, reasoning, None, (), 0, None, tuple(map(reply_of, group)))
+    return Turn(_asked(group[0]), text, reasoning, None, (), Shown(), None, tuple(map(reply_of, group)))
+
+
+def _shown(record: Record, n_before: int) -> Shown:
+    """What of the `n_before` turns that are left before a record was in its prompt."""
+    n_lost = (record.turn or 1) - 1 - n_before  # the oldest ones, whose records are gone
+    if record.shortened is None:
+        return Shown(frozenset(range(record.dropped_turns - n_lost)))
+    said: dict[str, Any] = dict(record.shortened)
+
+    def numbers(turns: Sequence[int]) -> tuple[int, ...]:
+        return tuple(turn - 1 - n_lost for turn in turns if turn > n_lost)
+
+    summary = said["summary"]
+    return Shown(
+        frozenset(numbers(said["dropped"])),
+        None if summary is None else Summary(summary["text"], numbers(summary["turns"])),
+        {i: CutTurn(cut["user"], cut["reply"]) for cut in said["cuts"] for i in numbers([cut["turn"]])},
+    )
+
+
+def _shortened(shown: Shown) -> dict[str, object] | None:
+    """As a record has it: None where the oldest turns are gone and nothing else."""
+    if shown == Shown(frozenset(range(len(shown.gone)))):
+        return None
+    summary = shown.summary
+    return {
+        "dropped": [i + 1 for i in sorted(shown.gone)],
+        "summary": None
+        if summary is None
+        else {"text": summary.text, "turns": [i + 1 for i in summary.turns]},
+        "cuts": [{"turn": i + 1, **cut._asdict()} for i, cut in sorted(shown.cuts.items())],
+    }
 
 
 def _asked(record: Record) -> str:
@@ -295,7 +328,6 @@ class NewTurn:
     reasoning_pairs: tuple[TagPair, ...]
     open_reasoning: TagPair | None
     window: int
-    truncation: dict[str, object] | None
 
 
 def new_turn(talk: Conversation, plan: Plan, thread_id: str) -> NewTurn:
@@ -309,7 +341,8 @@ def new_turn(talk: Conversation, plan: Plan, thread_id: str) -> NewTurn:
         thread_id,
         talk.turns[-1].reply.id if talk.turns else None,
         len(talk.turns) + (not plan.continues),
-        plan.start,
+        len(plan.shown.gone),
+        _shortened(plan.shown),
     )
     return NewTurn(
         history.flat(segments),
@@ -320,7 +353,6 @@ def new_turn(talk: Conversation, plan: Plan, thread_id: str) -> NewTurn:
         talk.pairs,
         plan.open_reasoning,
         talk.window,
-        None if plan.dropped is None else _truncation(plan.dropped, plan.start),
     )
 
 
@@ -354,12 +386,3 @@ def record_of_turn(
         place=turn.place,
         private=private,
     )
-
-
-def _truncation(dropped: Dropped, start: int) -> dict[str, object]:
-    what = f"turn {start}" if dropped.n_turns == 1 else f"turns {start - dropped.n_turns + 1} to {start}"
-    return {
-        "policy": "oldest turns",
-        "dropped_tokens": dropped.n_tokens,
-        "dropped": [{"what": what, "tokens": dropped.n_tokens}],
-    }

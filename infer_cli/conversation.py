@@ -9,21 +9,24 @@ Knows no engine, no terminal and no files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from infer_cli import shortening, summarizing
 from infer_cli.backend.base import Vocab
 from infer_cli.engine import history
 from infer_cli.errors import ContextOverflow, UsageError
+from infer_cli.overflow import Attachment, cut_ends
 from infer_cli.prompt import EncodedPrompt, KeptReply, encode_prompt
 from infer_cli.reasoning import ReasoningSplitter, TagPair, pairs_of, tag_tokens
 from infer_cli.settings import FIT_RESERVE
+from infer_cli.shortening import CutTurn, Shown, TalkPolicy, Truncation
 from infer_cli.template import ChatTemplate
 from infer_cli.textstream import StopMatcher
 from infer_cli.types import Message, Reply, Segment
 
-LOW_WATER = 0.75  # of the window: down to here whole turns go once it is full
 MAIN_BRANCH = "main"
+_SUMMARY_HINT = "--overflow drop-oldest drops the oldest turns in place of summarizing them"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Turn:
     reasoning: str
     ids: tuple[int, ...] | None
     evaluated: tuple[Segment, ...]  # all that the sequence held when the reply ended
-    start: int  # the first turn that was in the window
+    shown: Shown  # what of the turns before was in the prompt
     opened: TagPair | None  # the tag pair that the prompt had left open
     replies: tuple[Reply, ...]  # one, and one more for each time it was continued
 
@@ -44,12 +47,8 @@ class Turn:
         return self.replies[-1]
 
 
-@dataclass(frozen=True)
-class Dropped:
-    """What no longer fits the window."""
-
-    n_turns: int
-    n_tokens: int
+# Asks the model for a text of at most so many tokens; the prompt is fitted to the window.
+Summarize = Callable[[EncodedPrompt, int], str]
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,20 @@ class Plan:
     user: str
     past: tuple[Segment, ...]
     prompt_ids: tuple[int, ...]
-    start: int
+    shown: Shown
     open_reasoning: TagPair | None
     opened: TagPair | None
-    dropped: Dropped | None
+    truncation: Truncation | None
     continues: bool = False
 
     @property
     def n_tokens(self) -> int:
         return history.length(self.past) + len(self.prompt_ids)
+
+    @property
+    def report(self) -> dict[str, object] | None:
+        """The `truncation` of the reply."""
+        return None if self.truncation is None else self.truncation.report()
 
 
 class Conversation:
@@ -81,8 +85,10 @@ class Conversation:
         chunk: int,
         system: str | None = None,
         variables: Mapping[str, object] | None = None,
+        overflow: TalkPolicy = shortening.DEFAULT,
     ) -> None:
         self.system = system
+        self.overflow = overflow
         self.branch = MAIN_BRANCH
         self._branches: dict[str, list[Turn]] = {MAIN_BRANCH: []}
         self._variables = variables
@@ -97,7 +103,7 @@ class Conversation:
         """Go on with another model: it reads the talk as text, for ids mean nothing to it."""
         self._use(template, vocab, window, chunk)
         for name, turns in self._branches.items():
-            self._branches[name] = [replace(turn, ids=None, evaluated=(), start=0) for turn in turns]
+            self._branches[name] = [replace(turn, ids=None, evaluated=(), shown=Shown()) for turn in turns]
 
     # --- the turns -----------------------------------------------------------------------------
 
@@ -138,12 +144,20 @@ class Conversation:
             raise UsageError("there is no turn yet")
         return self.turns.pop()
 
-    def messages(self, start: int = 0) -> list[Message]:
-        """The talk from turn `start` on, with the system message."""
-        messages = [Message("system", self.system)] if self.system else []
-        for turn in self.turns[start:]:
+    def messages(self) -> list[Message]:
+        """The whole talk, with the system message."""
+        messages = self._system()
+        for turn in self.turns:
             messages += (Message("user", turn.user), Message("assistant", turn.text))
         return messages
+
+    def _system(self) -> list[Message]:
+        return [Message("system", self.system)] if self.system else []
+
+    @property
+    def shown(self) -> Shown:
+        """What of the turns before the last one was in its prompt."""
+        return self.turns[-1].shown if self.turns else Shown()
 
     @property
     def evaluated(self) -> tuple[Segment, ...]:
@@ -157,31 +171,91 @@ class Conversation:
 
     # --- the next request ----------------------------------------------------------------------
 
-    def plan(self, user: str, max_tokens: int) -> Plan:
-        """The request for a reply to `user`, after dropping the oldest turns where the window is full.
+    def plan(self, user: str, max_tokens: int, summarize: Summarize | None = None) -> Plan:
+        """The request for a reply to `user`, after making room where the window is full.
 
-        Raises ContextOverflow where the message alone does not fit, UsageError where the template refuses.
+        `summarize` is called where the policy wants a summary; what it raises is passed on.
+        Raises ContextOverflow where the message does not fit, UsageError where the template refuses.
         """
         reserve = min(max_tokens, FIT_RESERVE, self.window // 2)
-        start = self.turns[-1].start if self.turns else 0
-        encoded = self._encode(user, start)
-        dropped = None
+        shown, truncation = self.shown, None
+        encoded = self._encode(user, shown)
         if len(encoded.ids) + reserve > self.window:
-            before, old_start = len(encoded.ids), start
-            limit = int(self.window * LOW_WATER)
-            while start < len(self.turns) and len(encoded.ids) + reserve > limit:
-                start += 1
-                encoded = self._encode(user, start)
-            if len(encoded.ids) + reserve > self.window:
-                raise ContextOverflow(
-                    f"the message is {len(encoded.ids)} tokens and {reserve} are kept for the reply:"
-                    f" they do not fit the window of {self.window}",
-                    "shorten it, or start chat with a larger --ctx",
-                )
-            dropped = Dropped(start - old_start, before - len(encoded.ids))
+            shown, truncation = self._room(user, shown, reserve, summarize)
+            fitted = self._encode(user, shown)
+            if len(fitted.ids) + reserve > self.window:
+                raise self._does_not_fit(user, len(encoded.ids), len(fitted.ids), reserve)
+            encoded = fitted
         past, prompt_ids = history.split(encoded.ids, self.evaluated, self._chunk)
         opened = encoded.open_reasoning
-        return Plan(user, past, prompt_ids, start, opened, opened, dropped)
+        return Plan(user, past, prompt_ids, shown, opened, opened, truncation)
+
+    def _room(
+        self, user: str, before: Shown, reserve: int, summarize: Summarize | None
+    ) -> tuple[Shown, Truncation | None]:
+        """What of the turns is kept in the window; more than fits where no more can go."""
+
+        def count(shown: Shown) -> int:
+            return len(self._encode(user, shown).ids)
+
+        limit = int(self.window * shortening.LOW_WATER) - reserve
+        if self.overflow == "error":
+            return before, None
+        if self.overflow == "keep-ends":
+            texts = [(turn.user, turn.text) for turn in self.turns]
+            return shortening.cut(before, texts, count, limit, self.window - reserve)
+        if self.overflow != "summarize":
+            return shortening.drop(before, len(self.turns), count, limit, self.overflow)
+        budget = summarizing.budget(self.window)
+        shown, went = shortening.summarized(before, len(self.turns), count, limit - budget)
+        if not went or count(shown) + budget + reserve > self.window:
+            return before, None
+        assert summarize is not None
+        earlier = None if before.summary is None else before.summary.text
+        text = summarize(self._summary_prompt(earlier, went, budget), budget).strip().rstrip("\ufffd")
+        if not text:
+            raise ContextOverflow("the window is full, and the model wrote no summary", _SUMMARY_HINT)
+        return shortening.with_summary(before, shown, went, text, count)
+
+    def _does_not_fit(self, user: str, n_before: int, n_after: int, reserve: int) -> ContextOverflow:
+        end = f"and {reserve} are kept for the reply: they do not fit the window of {self.window}"
+        alone = len(self._encode(user, Shown().without(range(len(self.turns)))).ids)
+        if alone + reserve > self.window:
+            return ContextOverflow(
+                f"the message is {alone} tokens {end}", "shorten it, or start with a larger --ctx"
+            )
+        what = f"the conversation with this message is {n_before} tokens"
+        if self.overflow == "error":
+            return ContextOverflow(
+                f"{what} {end}", "shorten the message, /undo or /clear turns, or give --overflow drop-oldest"
+            )
+        if self.overflow == "summarize":
+            return ContextOverflow(f"{what}, no summary can be fitted in, {end}", _SUMMARY_HINT)
+        return ContextOverflow(
+            f"{what}, {n_after} without all that --overflow {self.overflow} may cut, {end}",
+            "shorten the message, or give --overflow drop-oldest",
+        )
+
+    def _summary_prompt(self, earlier: str | None, went: Sequence[int], budget: int) -> EncodedPrompt:
+        """The request for a summary; texts that are too long for it are cut in their middles."""
+        variables = {"enable_thinking": False, **(self._variables or {})}
+
+        def encode(texts: Sequence[Attachment]) -> EncodedPrompt:
+            contents = [item.text for item in texts]
+            turns = list(zip(contents[::2], contents[1::2], strict=True))
+            message = Message("user", summarizing.request(earlier, turns, budget))
+            return encode_prompt(self._template, [message], self._vocab, variables=variables)
+
+        texts = [Attachment("", text) for i in went for text in (self.turns[i].user, self.turns[i].text)]
+        limit = self.window - budget
+        encoded = encode(cut_ends(texts, lambda items: len(encode(items).ids), limit).attachments)
+        if len(encoded.ids) > limit:
+            raise ContextOverflow(
+                f"the window is full, and asking for a summary of {len(went)} turns takes"
+                f" {len(encoded.ids)} tokens of it",
+                _SUMMARY_HINT,
+            )
+        return encoded
 
     def plan_more(self) -> Plan:
         """The request that lets the last reply go on. Raises UsageError where it can't."""
@@ -194,22 +268,30 @@ class Conversation:
             raise UsageError("the last reply is complete")
         past = history.normalized((*turn.evaluated, Segment("decoded", turn.ids[-1:])))
         if history.length(past) + 1 >= self.window:
-            raise UsageError("the window is full: the reply can't go on", "the next message makes room")
+            hint = "" if self.overflow == "error" else "the next message makes room"
+            raise UsageError("the window is full: the reply can't go on", hint)
         inside = self._reasoning_at(turn.ids, turn.opened)[1]
-        return Plan(turn.user, past, (), turn.start, inside, turn.opened, None, continues=True)
+        return Plan(turn.user, past, (), turn.shown, inside, turn.opened, None, continues=True)
 
     def text_read(self, ids: Sequence[int]) -> str:
         """Text of a prompt's ids, control tokens by their names."""
         return b"".join(map(self._vocab.token_text, ids)).decode("utf-8", "replace")
 
-    def _encode(self, user: str, start: int) -> EncodedPrompt:
-        messages = [*self.messages(start), Message("user", user)]
-        first_reply = len(messages) - 2 * len(self.turns[start:])
-        kept = {
-            first_reply + 2 * i: self._kept(turn.ids, turn.opened)
-            for i, turn in enumerate(self.turns[start:])
-            if turn.ids is not None
-        }
+    def _encode(self, user: str, shown: Shown) -> EncodedPrompt:
+        messages = self._system()
+        n_before = len(messages)
+        kept: dict[int, KeptReply] = {}
+        for i in shown.left(len(self.turns)):
+            turn, cut = self.turns[i], shown.cuts.get(i, CutTurn(None, None))
+            messages.append(Message("user", turn.user if cut.user is None else cut.user))
+            if cut.reply is None and turn.ids is not None:
+                kept[len(messages)] = self._kept(turn.ids, turn.opened)
+            messages.append(Message("assistant", turn.text if cut.reply is None else cut.reply))
+        messages.append(Message("user", user))
+        if shown.summary is not None:
+            first = messages[n_before]
+            content = summarizing.in_front_of(first.content, shown.summary.text)
+            messages[n_before] = replace(first, content=content)
         return encode_prompt(self._template, messages, self._vocab, kept=kept, variables=self._variables)
 
     def _kept(self, ids: tuple[int, ...], opened: TagPair | None) -> KeptReply:
@@ -255,7 +337,7 @@ class Conversation:
             reasoning,
             old_ids + reply.tokens,
             history.normalized(evaluated),
-            plan.start,
+            plan.shown,
             plan.opened,
             (*(before.replies if before is not None else ()), reply),
         )

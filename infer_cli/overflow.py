@@ -63,18 +63,27 @@ class Fitted:
 
     def told(self) -> str:
         """What was dropped, in words."""
-        parts = ", ".join(f"{part.what} ({part.tokens} tokens)" for part in self.dropped)
-        return f"the prompt did not fit, so these were dropped: {parts}"
+        return f"the prompt did not fit, so these were dropped: {listed(self.dropped)}"
 
     def report(self) -> dict[str, object] | None:
         """The `truncation` of a reply, None where nothing was dropped."""
         if not self.dropped:
             return None
-        return {
-            "policy": self.policy,
-            "dropped_tokens": sum(part.tokens for part in self.dropped),
-            "dropped": [{"what": part.what, "tokens": part.tokens} for part in self.dropped],
-        }
+        return report_of(self.policy, self.dropped)
+
+
+def listed(dropped: Sequence[Dropped]) -> str:
+    """Each part and its tokens, in words."""
+    return ", ".join(f"{part.what} ({part.tokens} tokens)" for part in dropped)
+
+
+def report_of(policy: str, dropped: Sequence[Dropped]) -> dict[str, object]:
+    """A `truncation` as JSON has it."""
+    return {
+        "policy": policy,
+        "dropped_tokens": sum(part.tokens for part in dropped),
+        "dropped": [{"what": part.what, "tokens": part.tokens} for part in dropped],
+    }
 
 
 # Tokens of the whole prompt made of messages and attachments.
@@ -117,6 +126,41 @@ def fit(
     return fitted
 
 
+def cut_ends(texts: Sequence[Attachment], count: Callable[[Sequence[Attachment]], int], limit: int) -> Fitted:
+    """Texts cut in their middles to one common length, as long as they may be for `count` to be at most
+    `limit`; as short as they get where that is not enough."""
+    whole = Fitted("keep-ends", (), tuple(texts), count(texts))
+    if whole.n_tokens <= limit:
+        return whole
+    return _Fitting(lambda _, shown: count(shown), limit, answers_last=False).cut(whole, in_messages=False)
+
+
+def in_dropping_order(turns: Sequence[int], policy: str) -> list[int]:
+    """Turns in the order in which they go."""
+    return [*turns[1:], *turns[:1]] if policy == "drop-middle" else list(turns)
+
+
+def fewest(n: int, fits: Callable[[int], bool]) -> int:
+    """How many of `n` have to go, at least one, until the rest fits; all where it never does."""
+    low, high = 0, n  # `low` does not fit; `high` does or is all
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
+def numbered(what: str, numbers: Sequence[int]) -> str:
+    """`turn 3`, `turns 2 to 5`, `turns 1, 4 to 6`. In any order."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    shown = [str(first) if first == last else f"{first} to {last}" for first, last in ranges]
+    return f"{what if len(numbers) == 1 else f'{what}s'} {', '.join(shown)}"
+
+
 class _Fitting:
     def __init__(self, count: Count, limit: int, answers_last: bool) -> None:
         self._count, self.limit, self._answers_last = count, limit, answers_last
@@ -126,10 +170,7 @@ class _Fitting:
     def drop_turns(self, whole: Fitted) -> Fitted:
         """Without as few turns as need be; without all of them where that is not enough."""
         turns = self._turns(whole.messages)
-        # The numbers of the turns, in the order in which they go.
-        order = list(range(len(turns)))
-        if whole.policy == "drop-middle":
-            order = [*order[1:], *order[:1]]
+        order = in_dropping_order(range(len(turns)), whole.policy)
 
         def without(n: int) -> Fitted:
             gone = {index for number in order[:n] for index in turns[number]}
@@ -138,15 +179,9 @@ class _Fitting:
 
         if not turns:
             return whole
-        low, high, best = 0, len(turns), without(len(turns))  # `low` does not fit; `high` does or is all
-        while best.n_tokens <= self.limit and high - low > 1:
-            middle = (low + high) // 2
-            candidate = without(middle)
-            if candidate.n_tokens <= self.limit:
-                high, best = middle, candidate
-            else:
-                low = middle
-        what = _numbers([number + 1 for number in order[:high]])
+        n_gone = fewest(len(turns), lambda n: without(n).n_tokens <= self.limit)
+        best = without(n_gone)
+        what = numbered("turn", [number + 1 for number in order[:n_gone]])
         return replace(best, dropped=(Dropped(what, whole.n_tokens - best.n_tokens),))
 
     def _turns(self, messages: Sequence[Message]) -> list[list[int]]:
@@ -225,12 +260,6 @@ class _Fitting:
                 told.append(Dropped(f"{cut.what} of {name}", n_tokens - left))
                 n_tokens = left
         return told
-
-
-def _numbers(numbers: Sequence[int]) -> str:
-    """`turn 3`, `turns 2 to 5`, counted from 1. The numbers are one range, in any order."""
-    first, last = min(numbers), max(numbers)
-    return f"turn {first}" if first == last else f"turns {first} to {last}"
 
 
 # --- one text -------------------------------------------------------------------------------------

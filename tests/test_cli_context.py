@@ -157,6 +157,6 @@ def test_control_sequences_in_a_name_are_not_shown() -> None:
     assert "\x1b" not in "\n".join(lines)
 
 
-@pytest.mark.parametrize("flag", [("--overflow", "keep-ends"), ("--show-context",), ("--tools", "-")])
+@pytest.mark.parametrize("flag", [("--show-context",), ("--tools", "-")])
 def test_a_conversation_that_goes_on_has_its_own_way(flag: tuple[str, ...]) -> None:
     one_error_line(infer("run", "-m", "fake", "--continue", "hi", *flag), 2, "--continue", flag[0])

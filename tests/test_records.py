@@ -96,7 +96,7 @@ def record(path: Path, *, private: bool = False, **changes: object) -> Record:
         reasoning_pairs=[TagPair("<think>", "</think>")],
         open_reasoning=TagPair("<think>", "</think>"),
         history=[Evaluated("prefill", 3), Evaluated("decode", 1)],
-        place=Place("talk", "before", 3, 1),
+        place=Place("talk", "before", 3, 1, {"dropped": [2], "summary": None, "cuts": []}),
         private=private,
     )
 

@@ -16,7 +16,7 @@ from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
-from infer_cli.overflow import Policy
+from infer_cli.overflow import POLICIES, Policy
 from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS, Setting
 
 STDOUT = "-"
@@ -84,7 +84,7 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
     n_samples = values.number("samples", 1, MAX_SAMPLES) or 1
     if n_samples > 1 and "temperature" not in given:
         raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
-    overflow = overflow_of(given)
+    overflow: Policy = overflow_of(given, POLICIES) if "overflow" in given else "error"
     engine, engine_settings = engine_options(given)
     max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
     row_template = text("row_template")

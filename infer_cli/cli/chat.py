@@ -26,6 +26,7 @@ def chat(
     system: o.System = None,
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
+    overflow: o.Overflow = None,
     temperature: o.Temperature = None,
     seed: o.Seed = None,
     max_tokens: o.MaxTokens = None,

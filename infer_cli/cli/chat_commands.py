@@ -241,13 +241,19 @@ def _export(chat: Chat, argument: str) -> None:
 
 
 def _context(chat: Chat, argument: str) -> None:
-    talk = chat.talk
-    start = talk.turns[-1].start if talk.turns else 0
+    talk, shown = chat.talk, chat.talk.shown
+    summary = shown.summary
     if talk.system:
         chat.say(f"system: {' '.join(talk.system.split())[:60]}")
+    if summary is not None:
+        chat.say(f"summary: {' '.join(summary.text.split())[:60]}")
     for i, turn in enumerate(talk.turns):
         n = "text of another model" if turn.ids is None else f"{len(turn.ids)} tokens sampled"
-        chat.say(f"{i + 1}  {' '.join(turn.user.split())[:60]}  ({'dropped' if i < start else n})")
+        if i in shown.gone:
+            n = "dropped" if summary is None or i not in summary.turns else "summarized"
+        elif i in shown.cuts:
+            n = "cut"
+        chat.say(f"{i + 1}  {' '.join(turn.user.split())[:60]}  ({n})")
     chat.say(f"{talk.n_tokens} of {talk.window} tokens are in use")
 
 

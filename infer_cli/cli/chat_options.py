@@ -12,6 +12,7 @@ from infer_cli.cli.run_options import (
     PRIVATE_HINT,
     cache_bytes,
     flags_of,
+    overflow_of,
     sampling_of,
     seed_of,
     template_settings,
@@ -22,6 +23,7 @@ from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.settings import MAX_TOKENS, Setting
+from infer_cli.shortening import DEFAULT, TALK_POLICIES, TalkPolicy
 
 Keys = Literal["emacs", "vi"]
 Reasoning = Literal["show", "hide", "only"]
@@ -36,6 +38,7 @@ class ChatOptions:
     system: str | None
     variables: Mapping[str, str]
     chat_template: str | None
+    overflow: TalkPolicy
     sampling: Mapping[str, Given]
     seed: Given | None  # an int
     max_tokens: int
@@ -75,6 +78,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
     if value("private") and (value("continue_") or value("resume") is not None):
         other = "--continue" if value("continue_") else "--resume"
         raise UsageError(f"{given['private'].origin} and {other} exclude each other", PRIVATE_HINT)
+    overflow = overflow_of(given, TALK_POLICIES) if "overflow" in given else DEFAULT
     max_tokens = check_max_tokens(value("max_tokens") or MAX_TOKENS, "--max-tokens")
     engine, engine_settings = engine_options(given)
 
@@ -84,6 +88,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         system=text("system"),
         variables=variables_of(texts("var")),
         chat_template=template,
+        overflow=overflow,
         sampling=sampling_of(given, texts("set_")),
         seed=seed_of(given),
         max_tokens=max_tokens,
@@ -105,6 +110,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
             *engine_settings,
             setting("max_tokens", max_tokens),
             setting("stop", list(stop)),
+            setting("overflow", overflow),
             *template_settings(given, template, texts("var")),
         ),
         flags=flags_of(given),

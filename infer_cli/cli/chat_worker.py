@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,6 @@ from infer_cli.cli.loaded import (
     template_variables,
     unload,
     wait_for,
-    what_went,
 )
 from infer_cli.cli.run_options import PRIVATE_HINT
 from infer_cli.cli.run_worker import Description
@@ -43,14 +41,16 @@ from infer_cli.prompt import assemble_text, decode_input
 from infer_cli.report import report, single_line
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import MIN_PREFIX, Setting, effective_params, resolve_sampling
+from infer_cli.sinks.silent import SilentSink
 from infer_cli.supervisor import SAME_PRESS_S, on_interrupt
-from infer_cli.types import Reply
+from infer_cli.types import Reply, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.continuing import Continued, NewTurn
     from infer_cli.installed import InstalledModel
     from infer_cli.prefix_cache import PrefixCache
+    from infer_cli.prompt import EncodedPrompt
     from infer_cli.records.record import Record
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
@@ -97,7 +97,7 @@ class Chat:
         self._load(options.model)
         template, vocab, window, chunk = self._for_talk
         variables = template_variables(options.variables)
-        self.talk = Conversation(template, vocab, window, chunk, options.system, variables)
+        self.talk = Conversation(template, vocab, window, chunk, options.system, variables, options.overflow)
         self.ledger = Ledger(notices.warn, off=options.no_record)
         if options.private and not options.no_record:
             notices.note("private: the records hold hashes only, so they can't be replayed or continued")
@@ -125,6 +125,7 @@ class Chat:
         window, chunk = talk_shape(loading, options.engine.ctx)
         running = loading.start(window)
         self._for_talk = (template, vocab, window, chunk)
+        self._summaries: dict[tuple[int, ...], str] = {}  # by the ids that ask for them
         self._template_sha256 = template.sha256
         self._model: InstalledModel | None = model
         self._description = description
@@ -282,7 +283,7 @@ class Chat:
     def send(self, text: str) -> None:
         """A message, after the attached files, and its reply."""
         message = assemble_text([content for _, content in self.attached], None, [text])
-        if self._reply(self.talk.plan(message, self.max_tokens)):
+        if self._reply(self._plan(message)):
             self.attached.clear()
 
     def regenerate(self, *, same: bool = False, seed: int | None = None) -> None:
@@ -302,7 +303,7 @@ class Chat:
         before = self.talk.undo()  # in the talk alone: what is kept moves with the reply
         done = False
         try:
-            done = self._reply(self.talk.plan(text, self.max_tokens), seed)
+            done = self._reply(self._plan(text), seed)
         finally:
             if not done:
                 self.talk.turns.append(before)
@@ -311,13 +312,47 @@ class Chat:
         """Let the last reply go on."""
         self._reply(self.talk.plan_more())
 
+    def _plan(self, message: str) -> Plan:
+        return self.talk.plan(message, self.max_tokens, self._summary)
+
+    def _summary(self, prompt: EncodedPrompt, max_tokens: int) -> str:
+        """A summary by the model, greedy. Raises KeyboardInterrupt where it is stopped."""
+        if prompt.ids in self._summaries:
+            return self._summaries[prompt.ids]
+        greedy = SamplingParams()
+        job = Job(
+            id=new_id(),
+            prompt_ids=prompt.ids,
+            sampling=greedy,
+            params=effective_params(greedy, max_tokens, ()),
+            max_tokens=max_tokens,
+            run_seed=None,
+            reasoning_pairs=self.talk.pairs,
+            open_reasoning=prompt.open_reasoning,
+            tag_tokens=self.talk.tag_tokens,
+        )
+        self._notices.status("summarizing the oldest turns")
+        with self._answered(job, SilentSink()) as reply:
+            if reply.error is not None:
+                raise UnexpectedFailure(str(reply.error["message"]))
+            self._count(reply)
+            if self._stopped:
+                self.say("stopped while summarizing: the message was not taken")
+                raise KeyboardInterrupt
+        text = self._summaries[prompt.ids] = reply.text or ""
+        return text
+
     def _reply(self, plan: Plan, seed: Given | None = None) -> bool:
         """Compute and show a reply; whether it became part of the talk."""
-        if plan.dropped is not None:
-            self._notices.warn(what_went(plan.dropped))
+        if plan.truncation is not None:
+            self._notices.warn(plan.truncation.told())
         seed_used = self._seed_setting(seed)
-        job = self._job(plan, seed_used)
-        sink = StatusSink(self._sink(), self._notices)
+        with self._answered(self._job(plan, seed_used), StatusSink(self._sink(), self._notices)) as reply:
+            return self._take_in(plan, reply, seed_used)
+
+    @contextlib.contextmanager
+    def _answered(self, job: Job, sink: Sink) -> Iterator[Reply]:
+        """The reply to a job. Ctrl-C ends it, and does nothing more until it is dealt with."""
         shot = OneShot(job, self._running, self.vocab, sink, self._description.get)
         self._stopped = False
         self._shot = shot
@@ -327,7 +362,7 @@ class Chat:
             finally:
                 sink.close()
                 self._notices.clear()
-            return self._take_in(plan, reply, seed_used)
+            yield reply
         finally:
             self._shot = None
             if self._stopped:
@@ -338,11 +373,11 @@ class Chat:
         if reply.error is not None:
             raise UnexpectedFailure(str(reply.error["message"]))
         self._count(reply)
+        self.n_replies += 1
         if not reply.tokens:
             self.say("stopped while reading the prompt: the message was not taken")
             return False
         turn = continuing.new_turn(self.talk, plan, self.ledger.thread_id)
-        reply = replace(reply, truncation=turn.truncation)
         self.talk.add(plan, reply, self._options.stop)
         self._line_after(reply)
         settings = [*self._own.values(), *self._sampling_settings, *seed]
@@ -381,6 +416,7 @@ class Chat:
             tag_tokens=self.talk.tag_tokens,
             history=plan.past,
             session=SESSION,
+            truncation=plan.report,
         )
 
     def _sink(self) -> Sink:
@@ -396,7 +432,6 @@ class Chat:
 
     def _count(self, reply: Reply) -> None:
         usage = reply.usage
-        self.n_replies += 1
         self.n_evaluated += usage.prompt_tokens - usage.cached_tokens + max(len(reply.tokens) - 1, 0)
         self.n_reused += usage.cached_tokens
         self.n_sampled += usage.completion_tokens

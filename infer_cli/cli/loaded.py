@@ -15,7 +15,6 @@ from infer_cli.loading import FakeLoading, Loading, is_fake
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.conversation import Dropped
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import EngineOptions, Running
     from infer_cli.sinks.base import Sink
@@ -81,15 +80,6 @@ def unload(loading: Loading | FakeLoading, running: Running) -> None:
     running.backend.close()
     if isinstance(loading, Loading):
         loading.close()
-
-
-def what_went(dropped: Dropped) -> str:
-    """A warning for turns that no longer fit."""
-    n = dropped.n_turns
-    return (
-        f"the window is full: the oldest {'turn' if n == 1 else f'{n} turns'} went"
-        f" ({dropped.n_tokens} tokens), the system prompt stays"
-    )
 
 
 def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:

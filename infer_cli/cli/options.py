@@ -331,7 +331,7 @@ Overflow = Annotated[
         env="OVERFLOW",
         panel=_PROMPT,
         metavar="error|drop-oldest|drop-middle|keep-ends",
-        help="What to do with a prompt that does not fit the window (error).",
+        help="What goes where the window is too small (run: error, chat: drop-oldest, also summarize).",
     ),
 ]
 ShowContext = Annotated[

@@ -20,8 +20,8 @@ from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
 from infer_cli.replaying import engine_options, is_same, job_of, logprobs_at, reasons
 from infer_cli.report import single_line
-from infer_cli.sinks.base import Grain
-from infer_cli.types import Delta, Mode, Reply
+from infer_cli.sinks.silent import SilentSink
+from infer_cli.types import Mode, Reply
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -29,27 +29,6 @@ if TYPE_CHECKING:
 
 
 SESSION = "replay"  # turns find what the turn before has evaluated, as they did in the talk
-
-
-class _Silent:
-    """A sink for a reply that only its digest is wanted of."""
-
-    takes: Grain = "reply"
-
-    def start(self, info: dict[str, object]) -> None:
-        pass
-
-    def prefill(self, sample: int, done: int, total: int) -> None:
-        pass
-
-    def delta(self, delta: Delta) -> None:
-        pass
-
-    def end(self, reply: Reply) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def answer_again(name: str, worker: Worker, *, quiet: bool) -> int:
@@ -96,7 +75,7 @@ class _Replay:
         engine = self._engine_for(record, options)
         vocab = engine.loading.vocab()
         job = job_of(record, tag_tokens(vocab, record.reasoning_pairs), SESSION)
-        (reply,) = OneShot(job, engine.running, vocab, _Silent(), engine.description.get).run()
+        (reply,) = OneShot(job, engine.running, vocab, SilentSink(), engine.description.get).run()
         if is_same(record, reply):
             return True, ["identical"]
         return False, _difference(record, reply, vocab, engine)

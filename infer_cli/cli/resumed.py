@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infer_cli.continuing import Continued
     from infer_cli.installed import InstalledModel
     from infer_cli.records.record import Record
+    from infer_cli.shortening import TalkPolicy
 
 _OF_THE_MODEL = {"chat_template", "var", "lora"}  # mean nothing to another one
 
@@ -48,6 +49,7 @@ def as_before(options: Options, continued: Continued) -> Options:
     engine = continuing.engine_as_before(record, options.engine, not_kept)
     max_tokens = int(str(told("max_tokens", options.max_tokens)))
     stop = tuple(map(str, cast("Sequence[object]", told("stop", options.stop))))
+    overflow = cast("TalkPolicy", told("overflow", options.overflow))
     seed, variables = told("seed", None), options.variables
     if (pairs := told("var", None)) is not None:
         variables = variables_of(tuple(map(str, cast("Sequence[object]", pairs))))
@@ -58,6 +60,7 @@ def as_before(options: Options, continued: Continued) -> Options:
         "gpu_layers": engine.gpu_layers,
         "max_tokens": max_tokens,
         "stop": list(stop),
+        "overflow": overflow,
     }
     settings: tuple[Setting, ...] = continuing.settings_as_before(record, options.settings, values)
     for name in ("chat_template", "var"):
@@ -74,6 +77,7 @@ def as_before(options: Options, continued: Continued) -> Options:
         seed=options.seed if seed is None else Given(seed, continuing.ORIGIN),
         max_tokens=max_tokens,
         stop=stop,
+        overflow=overflow,
         engine=engine,
         settings=settings,
     )

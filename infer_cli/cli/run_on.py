@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from infer_cli import continuing
 from infer_cli.cli import resumed
 from infer_cli.cli.explain import explained
-from infer_cli.cli.loaded import chat_template, talk_shape, template_variables, what_went
+from infer_cli.cli.loaded import chat_template, talk_shape, template_variables
 from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.run_worker import Run
 from infer_cli.cli.terminal import Notices
 from infer_cli.conversation import Conversation, Plan
+from infer_cli.errors import ContextOverflow
 from infer_cli.given import Given
 from infer_cli.overflow import Fitted
 from infer_cli.prompt import EncodedPrompt
@@ -45,6 +46,13 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
         notices.clear()
 
 
+def _no_summary(prompt: EncodedPrompt, max_tokens: int) -> str:
+    raise ContextOverflow(
+        "the window is full, and of this conversation a summary would be made: `infer chat` does that",
+        "go on with `infer chat --continue`, or give --overflow drop-oldest",
+    )
+
+
 class _RunOn(Run):
     _talk: Conversation
     _plan: Plan
@@ -69,7 +77,7 @@ class _RunOn(Run):
         self._model = model
         job = super()._job(model, loading, given)
         self._n_window = self._talk.window
-        return replace(job, history=self._plan.past)
+        return replace(job, history=self._plan.past, truncation=self._plan.report)
 
     def _encode(
         self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
@@ -78,15 +86,17 @@ class _RunOn(Run):
         template = chat_template(loading, vocab, options.chat_template)
         variables = {} if options.prompt_template else template_variables(options.variables)
         window, chunk = talk_shape(loading, options.engine.ctx)
-        talk = self._talk = Conversation(template, vocab, window, chunk, options.system, variables)
+        talk = self._talk = Conversation(
+            template, vocab, window, chunk, options.system, variables, options.overflow
+        )
         continuing.restore(
             talk, self._continued, lambda record: resumed.is_by(record, self._model, options.model)
         )
-        plan = self._plan = talk.plan(given.text(given.attachments), options.max_tokens)
-        if plan.dropped is not None:
-            self._notices.warn(what_went(plan.dropped))
+        plan = self._plan = talk.plan(given.text(given.attachments), options.max_tokens, _no_summary)
+        if plan.truncation is not None:
+            self._notices.warn(plan.truncation.told())
         encoded = EncodedPrompt(plan.prompt_ids, talk.text_read(plan.prompt_ids), plan.open_reasoning)
-        # The conversation has dropped what it had to by itself.
+        # The conversation has made room by itself.
         return encoded, template, Fitted("error", given.messages, given.attachments, plan.n_tokens)
 
     def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
@@ -95,7 +105,6 @@ class _RunOn(Run):
             return
         talk, plan, thread = self._talk, self._plan, self._continued.thread
         turn = continuing.new_turn(talk, plan, thread.id)
-        reply = replace(reply, truncation=turn.truncation)
         talk.add(plan, reply, self._options.stop)
         keep_turn(
             lambda: continuing.record_of_turn(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from infer_cli.cli.engine_options import engine_options
 from infer_cli.cli.values import Values
@@ -18,7 +18,9 @@ from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS, Setting, p
 from infer_cli.sizes import parse_size
 
 if TYPE_CHECKING:
-    from infer_cli.overflow import Policy
+    from infer_cli.shortening import TalkPolicy
+
+P = TypeVar("P", bound=str)
 
 PRIVATE_HINT = "a conversation whose turns are not kept can't be continued"
 
@@ -41,7 +43,7 @@ class RunOptions:
     prompt_template: str | None
     variables: Mapping[str, str]
     chat_template: str | None
-    overflow: Policy
+    overflow: TalkPolicy  # `summarize` only where a conversation was told so
     sampling: Mapping[str, Given]
     seed: Given | None  # an int
     n_samples: int
@@ -79,10 +81,6 @@ def check(given: Mapping[str, Given]) -> RunOptions:
             if value(name):
                 hint = PRIVATE_HINT if name == "private" else ""
                 raise UsageError(f"--continue and {given[name].origin} exclude each other", hint)
-        if "overflow" in given and given["overflow"].by_flag:
-            raise UsageError(
-                "--continue and --overflow exclude each other", "a conversation drops its oldest turns"
-            )
     if value("parse_special") and not value("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
     if value("logprobs") is not None and not (value("json") or value("jsonl")):
@@ -91,7 +89,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raise UsageError("--var has nothing to fill: --raw uses no template")
     reasoning = values.one_of("reasoning", "show", "hide", "only")
 
-    overflow = overflow_of(given)
+    overflow = _overflow(given)
     stop = values.stop()
 
     # Before a model is loaded, perhaps downloaded:
@@ -158,17 +156,21 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     )
 
 
-def overflow_of(given: Mapping[str, Given]) -> Policy:
-    """Raises UsageError."""
+def _overflow(given: Mapping[str, Given]) -> TalkPolicy:
     if "overflow" not in given:
-        return "error"
+        return "drop-oldest" if "continue_" in given else "error"
     from infer_cli.overflow import POLICIES
 
-    name = given["overflow"].value
-    for policy in POLICIES:
+    return overflow_of(given, POLICIES)
+
+
+def overflow_of(given: Mapping[str, Given], known: Sequence[P]) -> P:
+    """`--overflow`, which was given. Raises UsageError for a word that the command does not know."""
+    name, origin = given["overflow"]
+    for policy in known:
         if policy == name:
             return policy
-    raise UsageError(f"{given['overflow'].origin} {name!r} is not one of {', '.join(POLICIES)}")
+    raise UsageError(f"{origin} {name!r} is not one of {', '.join(known)}")
 
 
 def template_settings(

@@ -165,6 +165,7 @@ class Run:
             return len((whole if is_whole else encode(messages, attachments)).ids)
 
         reserve = min(options.max_tokens, FIT_RESERVE)
+        assert options.overflow != "summarize"
         fitted = fit(
             given.messages,
             given.attachments,

@@ -49,13 +49,15 @@ class Evaluated(NamedTuple):
 
 class Place(NamedTuple):
     """Where a reply stands in its conversation: its thread, the record before it (None: it is the first),
-    its turn (from 1; a continued reply's is that of what it continues), and how many turns from the
-    beginning were no longer in the window."""
+    its turn (from 1; a continued reply's is that of what it continues), how many turns before it were no
+    longer in the window, and `shortened`: which they were and what stood in their place, None where they
+    were the oldest and nothing did."""
 
     thread: str
     parent: str | None
     turn: int
     dropped_turns: int
+    shortened: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Record:
     parent: str | None = None  # of a turn: the record that it follows
     turn: int | None = None
     dropped_turns: int = 0
+    shortened: Mapping[str, object] | None = None
     custom_id: str | None = None
     sample: int = 0
     model: str | None = None
@@ -145,6 +148,7 @@ def record_of(
         parent=None if place is None else place.parent,
         turn=None if place is None else place.turn,
         dropped_turns=0 if place is None else place.dropped_turns,
+        shortened=None if place is None else place.shortened,
         custom_id=reply.custom_id,
         sample=reply.sample,
         model=_text_or_none(reply.model.get("name")),
@@ -253,6 +257,7 @@ def _without_content(record: Record) -> Record:
         text=None,
         reasoning=None,
         tokens=None,
+        shortened=None,
         params={name: _hashed_texts(name, value) for name, value in record.params.items()},
         settings=tuple(s._replace(value=_hashed_texts(s.name, s.value)) for s in record.settings),
         private=True,
@@ -311,6 +316,7 @@ def as_json(record: Record) -> dict[str, object]:
             "ids": _list(record.prompt_ids),
             "history": [part._asdict() for part in record.history],
             "dropped_turns": record.dropped_turns,
+            "shortened": record.shortened,
             "sha256": record.prompt_sha256,
             "reasoning_pairs": [list(pair) for pair in record.reasoning_pairs],
             "open_reasoning": _list(record.open_reasoning),

@@ -88,7 +88,9 @@ _THREADS = (
     END""",
 )
 
-MIGRATIONS = (_RECORDS, _FULL_TEXT, _THREADS)
+_SHORTENED = ("ALTER TABLE records ADD COLUMN shortened TEXT NOT NULL DEFAULT 'null'",)
+
+MIGRATIONS = (_RECORDS, _FULL_TEXT, _THREADS, _SHORTENED)
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:

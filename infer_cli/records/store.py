@@ -566,7 +566,8 @@ _CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         (_text_or_none, _same),
     ),
     **dict.fromkeys(
-        ("engine", "params", "truncation", "usage", "timings", "error", "output"), (_json, json.loads)
+        ("engine", "params", "truncation", "usage", "timings", "error", "output", "shortened"),
+        (_json, json.loads),
     ),
     **dict.fromkeys(("prompt_ids", "tokens"), (_ids, _ids_back)),
     **dict.fromkeys(("probed", "private"), (int, bool)),
