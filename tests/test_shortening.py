@@ -202,6 +202,21 @@ def test_what_is_too_long_to_be_summarized_is_cut_for_it() -> None:
     assert plan.truncation is not None
 
 
+def test_a_thinking_model_is_told_not_to_think_about_a_summary() -> None:
+    template = (
+        "{% if enable_thinking is defined %}thinking: {{ enable_thinking }}\n{% endif %}" + CHAT_TEMPLATE
+    )
+    talk = filled("summarize", window=800, n_turns=8, template=template)
+    prompts: list[str] = []
+
+    def summarize(prompt: EncodedPrompt, n: int) -> str:
+        prompts.append(prompt.text)
+        return SHORT
+
+    assert "thinking:" not in read(talk.plan("x" * 230, MAX_TOKENS, summarize))
+    assert [prompt.partition("\n")[0] for prompt in prompts] == ["thinking: False"]
+
+
 def test_a_summary_is_dropped_before_turns_are() -> None:
     talk = filled("summarize", window=800, n_turns=8)
     ask(talk, "x" * 230)
