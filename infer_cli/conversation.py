@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from infer_cli import shortening, summarizing
+from infer_cli.attachments import Attachment
 from infer_cli.backend.base import Vocab
 from infer_cli.engine import history
 from infer_cli.errors import ContextOverflow, UsageError
-from infer_cli.overflow import Attachment, cut_ends
+from infer_cli.overflow import cut_ends
 from infer_cli.prompt import EncodedPrompt, KeptReply, encode_prompt
 from infer_cli.reasoning import ReasoningSplitter, TagPair, pairs_of, tag_tokens
 from infer_cli.settings import FIT_RESERVE

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from infer_cli.attachments import Attachment
 from infer_cli.errors import ContextOverflow
 from infer_cli.types import Message
 
@@ -33,14 +34,6 @@ _SYSTEM_ROLES = ("system", "developer")
 _NEAR = 4
 _BOUNDARIES = ("\n\n", "\n", " ")
 _ZWJ = "\u200d"
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """A text of the last message that may be cut. `name` is for the report."""
-
-    name: str
-    text: str
 
 
 @dataclass(frozen=True)

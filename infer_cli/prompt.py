@@ -66,28 +66,17 @@ def decode_input(data: bytes, name: str) -> str:
         ) from error
 
 
-def assemble_text(files: Sequence[str], stdin: str | None, args: Sequence[str]) -> str:
-    """One text: files, stdin, then the arguments (joined by spaces), a blank line between.
-
-    Line ends at the end of files and stdin are dropped, so `echo hi | infer run` is `infer run hi`.
-    """
-    parts = [*files, stdin or "", " ".join(args)]
-    return "\n\n".join(part for part in (part.rstrip("\r\n") for part in parts) if part)
-
-
 def build_messages(
     system: str | None,
-    files: Sequence[str] = (),
-    stdin: str | None = None,
     args: Sequence[str] = (),
     history: Sequence[Message] = (),
 ) -> list[Message]:
-    """The conversation: system message, earlier turns, one user message.
+    """The conversation: system message, earlier turns, one user message of the arguments, joined by spaces.
 
     `system` replaces the system message of `history`; without new text a history stands alone.
     Raises UsageError where there is nothing to answer.
     """
-    text = assemble_text(files, stdin, args)
+    text = " ".join(args).rstrip("\r\n")
     if not text.strip() and not history:
         raise UsageError("the prompt is empty", "Give it as an argument, with -f FILE, or on standard input.")
     turns = list(history)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from infer_cli.attachments import Attachment
 from infer_cli.overflow import (
     POLICIES,
-    Attachment,
     Dropped,
     Policy,
     cut_ends,

@@ -92,7 +92,9 @@ def test_dropped_reasoning_is_not_fed_back(tmp_path: Path) -> None:
 def test_files_are_attached_or_sent(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("from a file\n")
     assert chat(f"/read {tmp_path / 'f'}\n") == "You said: from a file\n"
-    assert chat(f"/attach {tmp_path / 'f'}\nq\nr\n") == "You said: from a file\n\nq\nYou said: r\n"
+    assert chat(f"/attach {tmp_path / 'f'}\nq\nr\n") == (
+        'You said: <file name="f">\nfrom a file\n</file>\n\nq\nYou said: r\n'
+    )
 
 
 def test_another_model_goes_on_with_the_talk(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_what_was_dropped_is_told_three_times(log: Path) -> None:
     assert part["what"] in done.err
     (record, *_) = [json.loads(line) for line in infer("records", "export").text.splitlines()]
     assert record["truncation"] == truncation
-    assert record["prompt"]["messages"][0]["content"].startswith("[… ")
+    assert record["prompt"]["messages"][0]["content"].startswith('<file name="app.log">\n[… ')
     assert infer(*arguments, "--overflow", "drop-oldest", "--quiet").err == ""
 
 
@@ -120,7 +120,8 @@ def test_the_budget_adds_up(tmp_path: Path) -> None:
     context = json.loads(line)["context"]
     parts = {part["what"]: part["tokens"] for part in context["parts"]}
     assert list(parts) == ["system", "history", str(tmp_path / "a.txt"), "stdin", "prompt", "chat template"]
-    assert list(parts.values())[:5] == [3, 5, 5, 5, 3]
+    tags = [len(f'<file name="{name}">\n\n</file>') for name in ("a.txt", "stdin")]
+    assert list(parts.values())[:5] == [3, 5, 5 + tags[0], 5 + tags[1], 3]
     usage = done.json["usage"]
     assert isinstance(usage, dict)
     assert context["prompt_tokens"] == usage["prompt_tokens"] == sum(parts.values())

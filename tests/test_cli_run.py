@@ -24,7 +24,10 @@ def test_prompt_order_is_system_files_stdin_arguments(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("file a\n")
     (tmp_path / "b").write_text("file b")
     arguments = ("run", "-m", "fake", "-f", tmp_path / "a", "-f", tmp_path / "b", "ask")
-    assert infer(*arguments, stdin=b"piped\n").text == "You said: file a\n\nfile b\n\npiped\n\nask\n"
+    assert infer(*arguments, stdin=b"piped\n").text == (
+        'You said: <file name="a">\nfile a\n</file>\n\n<file name="b">\nfile b\n</file>\n\n'
+        '<file name="stdin">\npiped\n</file>\n\nask\n'
+    )
     done = infer(*arguments, "--system", "be brief", "--json", stdin=b"piped")
     plain = infer(*arguments, "--json", stdin=b"piped")
     n = len(b"<|im_start|>system\nbe brief<|im_end|>\n") - len(b"<|im_start|>") - len(b"<|im_end|>") + 2
@@ -32,7 +35,8 @@ def test_prompt_order_is_system_files_stdin_arguments(tmp_path: Path) -> None:
 
 
 def test_a_dash_is_stdin(tmp_path: Path) -> None:
-    assert infer("run", "-m", "fake", "-f", "-", "ask", stdin=b"text").text == "You said: text\n\nask\n"
+    done = infer("run", "-m", "fake", "-f", "-", "ask", stdin=b"text")
+    assert done.text == 'You said: <file name="stdin">\ntext\n</file>\n\nask\n'
 
 
 def test_raw_is_plain_in_and_plain_out() -> None:

@@ -14,7 +14,7 @@ ROOMS = [
     {"infer_cli", "errors", "types", "paths", "sha256", "ids", "alike", "backend.spec", "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
      "settings", "sizes", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
-     "bpe_vocab", "pretokenizers", "overflow", "shortening", "summarizing", "context_budget"},
+      "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget"},
     {"installed", "memory", "records", "tokenizer", "neighbours", "template", "template_check", "promptlib",
      "prompt", "supervisor", "catalogue", "prefix_store", "backend.native", "backend.llama_model",
      "backend.fake", "engine.history", "engine.scheduler", "engine.policy", "engine.drafting", "fetch"},

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infer_cli.attachments import Attachment, message_text
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
 from infer_cli.errors import ContextOverflow
-from infer_cli.overflow import Attachment, Fitted, Policy, fit
-from infer_cli.prompt import assemble_text, encode_prompt
+from infer_cli.overflow import Fitted, Policy, fit
+from infer_cli.prompt import encode_prompt
 from infer_cli.template import ChatTemplate
 from infer_cli.types import Message
 
@@ -26,7 +27,7 @@ FAMILY = "👨\u200d👩\u200d👧"
 def built(messages: Sequence[Message], attachments: Sequence[Attachment], words: str | None) -> list[Message]:
     if words is None:
         return list(messages)
-    return [*messages, Message("user", assemble_text([a.text for a in attachments], None, [words]))]
+    return [*messages, Message("user", message_text(attachments, words, tagged=True))]
 
 
 def n_tokens(messages: Sequence[Message]) -> int:

@@ -20,7 +20,6 @@ from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt import (
     ROLES,
     KeptReply,
-    assemble_text,
     build_messages,
     decode_input,
     encode_prompt,
@@ -319,14 +318,9 @@ def test_a_vocabulary_with_many_control_tokens_and_ten_megabytes_of_text() -> No
 # --- assembling and reading -----------------------------------------------------------------------
 
 
-def test_the_order_is_system_files_stdin_arguments() -> None:
-    messages = build_messages("S", ["f1\n", "f2\r\n"], "in\n", ["two", "words"])
-    assert messages == [Message("system", "S"), Message("user", "f1\n\nf2\n\nin\n\ntwo words")]
-
-
-def test_line_ends_at_the_end_of_stdin_do_not_matter() -> None:
-    assert assemble_text([], "hi\n", []) == assemble_text([], None, ["hi"]) == "hi"
-    assert assemble_text([], "  a\n\n b \n", []) == "  a\n\n b "
+def test_words_are_one_message_after_the_system_prompt() -> None:
+    messages = build_messages("S", ["two", "words\n"])
+    assert messages == [Message("system", "S"), Message("user", "two words")]
 
 
 def test_history_is_continued() -> None:
@@ -337,7 +331,7 @@ def test_history_is_continued() -> None:
 
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(UsageError, match="empty"):
-        build_messages("S", [], "\n", [""])
+        build_messages("S", ["", "\n"])
 
 
 def test_messages_in_openai_form() -> None:

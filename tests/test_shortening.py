@@ -61,7 +61,9 @@ def ask(talk: Conversation, user: str, reply: str = "yes", summary: str = SHORT)
 
 def read(plan: Plan) -> str:
     """The prompt as text."""
-    return b"".join(map(VOCAB.token_text, (*history.flat(plan.past), *plan.prompt_ids))).decode("utf-8", "replace")
+    return b"".join(map(VOCAB.token_text, (*history.flat(plan.past), *plan.prompt_ids))).decode(
+        "utf-8", "replace"
+    )
 
 
 def filled(policy: TalkPolicy, n_turns: int = 5, **how: Any) -> Conversation:

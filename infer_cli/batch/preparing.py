@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from infer_cli import prompt
+from infer_cli.attachments import Attachment
 from infer_cli.batch.rows import Asked, Row
 from infer_cli.durations import parse_duration
 from infer_cli.errors import InferError, UsageError
 from infer_cli.given import Given
 from infer_cli.oneshot import needed_window
-from infer_cli.overflow import POLICIES, Attachment, Policy, fit
+from infer_cli.overflow import POLICIES, Policy, fit
 from infer_cli.prompt import EncodedPrompt
 from infer_cli.reasoning import TagPair, pairs_of, tag_tokens
 from infer_cli.seeds import check_seed, row_seed, sample_seed

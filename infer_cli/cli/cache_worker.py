@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from infer_cli.settings import MIN_PREFIX
 from infer_cli.types import Finished, Prefilled, Request, SamplingParams
 
 if TYPE_CHECKING:
+    from infer_cli.attachments import Attachment
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import FakeLoading, Loading, Running
     from infer_cli.oneshot import Job
@@ -37,6 +38,10 @@ def warm(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
 
 
 class _Warm(Run):
+    def _tags(self, attachments: Sequence[Attachment]) -> bool:
+        """A question will stand beside them."""
+        return True
+
     def _stream(self, model: InstalledModel | None, loading: Loading | FakeLoading, job: Job) -> int:
         n_shared = self.n_shared(loading, job.prompt_ids) if self._caches else 0
         if n_shared < MIN_PREFIX:

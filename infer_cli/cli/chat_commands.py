@@ -206,15 +206,15 @@ def _rename(chat: Chat, argument: str) -> None:
 
 
 def _read(chat: Chat, argument: str) -> None:
-    chat.send(chat.file_text(argument))
+    chat.send("", chat.file(argument))
 
 
 def _attach(chat: Chat, argument: str) -> None:
     if argument == "none":
         chat.attached.clear()
     elif argument:
-        chat.attached.append((argument, chat.file_text(argument)))
-    names = ", ".join(name for name, _ in chat.attached)
+        chat.attached.append(chat.file(argument))
+    names = ", ".join(item.name for item in chat.attached)
     chat.say(f"goes before the next message: {names}" if names else "nothing is attached")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer_cli import continuing
+from infer_cli.attachments import Attachment, are_several, message_text
 from infer_cli.cli import chat_commands, resumed
 from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines
 from infer_cli.cli.chat_options import ChatOptions, check
@@ -37,7 +38,7 @@ from infer_cli.given import Given
 from infer_cli.ids import new_id
 from infer_cli.loading import FAKE
 from infer_cli.oneshot import Job, OneShot
-from infer_cli.prompt import assemble_text, decode_input
+from infer_cli.prompt import decode_input
 from infer_cli.report import report, single_line
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import MIN_PREFIX, Setting, effective_params, resolve_sampling
@@ -92,7 +93,7 @@ class Chat:
         self.seed = options.seed
         self._own = {setting.name: setting for setting in options.settings}
         self.reasoning = options.reasoning or ("show" if self._on_terminal else "hide")
-        self.attached: list[tuple[str, str]] = []  # name and text
+        self.attached: list[Attachment] = []
         self.n_replies = self.n_evaluated = self.n_reused = self.n_sampled = 0
         self._load(options.model)
         template, vocab, window, chunk = self._for_talk
@@ -280,9 +281,10 @@ class Chat:
 
     # --- replies -------------------------------------------------------------------------------
 
-    def send(self, text: str) -> None:
-        """A message, after the attached files, and its reply."""
-        message = assemble_text([content for _, content in self.attached], None, [text])
+    def send(self, text: str, *files: Attachment) -> None:
+        """A message of the attached files, these files and a text, and its reply."""
+        attachments = [*self.attached, *files]
+        message = message_text(attachments, text, tagged=are_several(attachments, text))
         if self._reply(self._plan(message)):
             self.attached.clear()
 
@@ -482,15 +484,15 @@ class Chat:
         sys.stdout.flush()
         self.say(f"copied {len(text)} characters")
 
-    def file_text(self, name: str) -> str:
-        """A text file's content. Raises UsageError where it can't be read."""
+    def file(self, name: str) -> Attachment:
+        """A text file. Raises UsageError where it can't be read."""
         if not name:
             raise UsageError("which file?", "give its name after the command")
         try:
             data = Path(name).expanduser().read_bytes()
         except OSError as e:
             raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
-        return decode_input(data, name)
+        return Attachment(name, decode_input(data, name))
 
 
 def _is_smart() -> bool:

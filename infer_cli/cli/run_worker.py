@@ -34,12 +34,13 @@ from infer_cli.settings import FIT_RESERVE, MIN_PREFIX, Setting, effective_param
 from infer_cli.types import Message, Provenance, Reply
 
 if TYPE_CHECKING:
+    from infer_cli.attachments import Attachment
     from infer_cli.backend.base import Vocab
     from infer_cli.cli.run_input import RunInput
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import Running
     from infer_cli.oneshot import Job
-    from infer_cli.overflow import Attachment, Fitted
+    from infer_cli.overflow import Fitted
     from infer_cli.prefix_cache import PrefixCache
     from infer_cli.prompt import EncodedPrompt
     from infer_cli.sinks.base import Sink
@@ -87,16 +88,16 @@ class Run:
         """All parts of the prompt, read."""
         from infer_cli import prompt
         from infer_cli.cli.run_input import RunInput
-        from infer_cli.overflow import Attachment
 
         options = self._options
         stdin_named = "-" in (*options.files, options.messages, options.tools)
         attachments = [
-            Attachment("stdin" if name == "-" else name, prompt.decode_input(read_bytes(name), name))
-            for name in options.files
+            _attachment("stdin" if name == "-" else name, read_bytes(name)) for name in options.files
         ]
         if not stdin_named and (piped := self._piped_stdin()) is not None:
-            attachments.append(Attachment("stdin", prompt.decode_input(piped, "stdin")))
+            item = _attachment("stdin", piped)
+            if options.raw or item.text.strip("\r\n"):  # else nothing was piped
+                attachments.append(item)
         history: list[Message] = []
         if options.tools is not None:
             self._tools = prompt.parse_tools(read_bytes(options.tools))
@@ -107,13 +108,20 @@ class Run:
             from infer_cli import promptlib
 
             fill = partial(promptlib.load(options.prompt_template).render, options.variables)
-        given = RunInput((), tuple(attachments), options.words, options.raw, fill)
+        tagged = not options.raw and self._tags(attachments)
+        given = RunInput((), tuple(attachments), options.words, options.raw, tagged, fill)
         if not options.raw:
             text = given.text(attachments)
             messages = prompt.build_messages(options.system, args=(text,), history=history)
             given = replace(given, messages=tuple(messages[:-1] if text.strip() else messages))
         self._given = given
         return given
+
+    def _tags(self, attachments: Sequence[Attachment]) -> bool:
+        """Whether names of attachments are said."""
+        from infer_cli.attachments import are_several
+
+        return are_several(attachments, " ".join(self._options.words))
 
     def _piped_stdin(self) -> bytes | None:
         """What is piped or redirected in; None for a terminal, /dev/null or no stdin at all."""
@@ -396,6 +404,14 @@ class Run:
             elif reply.finish_reason == "context":
                 self._notices.warn("the window is full: the reply ends here")
         return status
+
+
+def _attachment(name: str, data: bytes) -> Attachment:
+    """Raises UsageError for what is not text."""
+    from infer_cli.attachments import Attachment
+    from infer_cli.prompt import decode_input
+
+    return Attachment(name, decode_input(data, name))
 
 
 def _import_rest(*, recording: bool, caching: bool) -> None:
