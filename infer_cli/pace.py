@@ -24,8 +24,8 @@ LEAST_REPLIES = 8  # for fewer, a search for the best width costs more than it s
 WINDOW = 512  # tokens a slot
 CLOSE = 0.95  # a width is good enough from this part of the best rate on
 _PREFILL_S, _STEPS_S = 1.0, 0.8  # what a measurement takes at most, if a single call does not take longer
-_EACH_WIDTH_S, _ALL_WIDTHS_S = 0.25, 4.0
-_LEAST_STEPS, _MOST_STEPS = 2, 16
+_EACH_WIDTH_S, _ALL_WIDTHS_S = 0.25, 10.0
+_LEAST_STEPS, _MOST_STEPS = 1, 16
 _LEAST_CHUNK = 64  # tokens
 
 _TEXT = b"In the beginning there was a word. " * 100

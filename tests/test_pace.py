@@ -106,7 +106,7 @@ def test_only_widths_that_can_be_had_are_tried(n_replies: int, most_width: int, 
 
 def test_a_slow_model_is_tried_in_few_widths() -> None:
     loading = _Timed("fast", 0, 0.2)
-    assert list(rates_by_width(loading, 4096, 100, loading.clock)) == [1, 4, 8]
+    assert list(rates_by_width(loading, 4096, 100, loading.clock)) == [1, 4, 8, 16]
 
 
 def test_a_call_that_fails() -> None:
