@@ -289,8 +289,7 @@ def reused(record: dict[str, object]) -> int:
     return int(usage["cached_tokens"])
 
 
-@pytest.mark.parametrize("model", ["fake", "tiny"])
-@pytest.mark.parametrize("mode", [[], ["--invariant"]])
+@pytest.mark.parametrize(("model", "mode"), [("fake", []), ("tiny", []), ("tiny", ["--invariant"])])
 def test_a_conversation_goes_on_where_it_was_in_memory(model: str, tiny: Path, mode: list[str]) -> None:
     arguments = ("-m", tiny if model == "tiny" else model, "-t", "1", "--seed", "5", "-n", "30", *mode)
     straight = talked(f"{SAID}\nAnd then?\nAnd then?\n", *arguments, "--no-cache")
@@ -382,8 +381,11 @@ def test_another_model_at_the_same_path_is_another_model(tmp_path: Path, book: P
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("mode", [[], ["--invariant"]])
-@pytest.mark.parametrize("sampling", [[], ["-t", "0.8", "--seed", "7"]])
+@pytest.mark.parametrize(
+    ("mode", "sampling"),
+    [([], ["-t", "0.8", "--seed", "7"]), (["--invariant"], [])],
+    ids=["canonical", "invariant"],
+)
 def test_a_hit_has_the_digest_and_the_logprobs_of_a_miss(
     smollm2: Path, tmp_path: Path, mode: list[str], sampling: list[str]
 ) -> None:

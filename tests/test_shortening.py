@@ -270,7 +270,7 @@ def test_turns_are_found_where_older_records_are_gone(policy: TalkPolicy) -> Non
         assert left.shown.summary == (SHORT, tuple(i - 2 for i in talk.shown.summary.turns if i >= 2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     turns=st.lists(st.tuples(_text, _text, st.sampled_from(TALK_POLICIES)), min_size=1, max_size=10),
     system=st.none() | st.just("The system prompt."),
