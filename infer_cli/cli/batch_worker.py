@@ -526,6 +526,7 @@ class _Batch:
 def _print_table(values: Mapping[str, float]) -> None:
     for name, value in values.items():
         print(f"{name}\t{value}")
+    sys.stdout.flush()  # a note on stderr follows it
 
 
 def _window(scanned: Scan) -> int:
