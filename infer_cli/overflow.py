@@ -19,7 +19,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from infer_cli.attachments import Attachment
 from infer_cli.errors import ContextOverflow
@@ -28,12 +28,18 @@ from infer_cli.types import Message
 Policy = Literal["error", "drop-oldest", "drop-middle", "keep-ends"]
 _Ends = Literal["tail", "both"]
 POLICIES: tuple[Policy, ...] = ("error", "drop-oldest", "drop-middle", "keep-ends")
+P = TypeVar("P", bound=str)
 
 _SYSTEM_ROLES = ("system", "developer")
 # A boundary is taken where it costs at most this part of what is kept.
 _NEAR = 4
 _BOUNDARIES = ("\n\n", "\n", " ")
 _ZWJ = "\u200d"
+
+
+def policy_named(word: object, known: Sequence[P]) -> P | None:
+    """The one of these policies that is called so."""
+    return next((policy for policy in known if policy == word), None)
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,15 @@ def report_of(policy: str, dropped: Sequence[Dropped]) -> dict[str, object]:
     }
 
 
+class Encoded(Protocol):
+    """A prompt as tokens."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+
+E = TypeVar("E", bound=Encoded)
+
 # Tokens of the whole prompt made of messages and attachments.
 Count = Callable[[Sequence[Message], Sequence[Attachment]], int]
 
@@ -117,6 +132,34 @@ def fit(
             "shorten the system prompt or the prompt, lower -n, or raise --ctx",
         )
     return fitted
+
+
+def fit_encoded(
+    messages: Sequence[Message],
+    attachments: Sequence[Attachment],
+    encode: Callable[[Sequence[Message], Sequence[Attachment]], E],
+    *,
+    window: int,
+    reserve: int,
+    policy: Policy,
+    answers_last: bool = True,
+) -> tuple[E, Fitted]:
+    """As `fit`, for prompts that `encode` makes: the prompt of what is kept too. The whole is made once."""
+    whole = encode(messages, attachments)
+
+    def count(some: Sequence[Message], parts: Sequence[Attachment]) -> int:
+        return len((whole if some is messages and parts is attachments else encode(some, parts)).ids)
+
+    fitted = fit(
+        messages,
+        attachments,
+        count,
+        window=window,
+        reserve=reserve,
+        policy=policy,
+        answers_last=answers_last,
+    )
+    return encode(fitted.messages, fitted.attachments) if fitted.dropped else whole, fitted
 
 
 def cut_ends(texts: Sequence[Attachment], count: Callable[[Sequence[Attachment]], int], limit: int) -> Fitted:

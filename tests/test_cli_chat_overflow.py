@@ -42,6 +42,15 @@ def read(record: dict[str, Any]) -> str:
     return bytes(i for i in record["prompt"]["ids"] if i < 256).decode()
 
 
+def fill(t: Terminal) -> None:
+    """Three turns, and a fourth message that does not fit."""
+    t.wait_for("/700")
+    for i, line in enumerate(LINES[:3], 1):
+        t.line(line)
+        t.wait_for(lambda text, n=i: text.count("TTFT") == n)  # type: ignore[misc]
+    t.line(LINES[3])
+
+
 def test_error_refuses_the_message(model: str) -> None:
     done = chat([*LINES, "never read"], *settings(model, "error"))
     one_error_line(done, 5, "the conversation with this message is", "window of 700", "/undo")
@@ -52,11 +61,7 @@ def test_error_refuses_the_message(model: str) -> None:
 
 def test_at_a_terminal_the_talk_goes_on_after_an_error(model: str) -> None:
     with Terminal("chat", *map(str, settings(model, "error")), columns=200) as t:
-        t.wait_for("/700")
-        for i, line in enumerate(LINES[:3], 1):
-            t.line(line)
-            t.wait_for(lambda text, n=i: text.count("TTFT") == n)  # type: ignore[misc]
-        t.line(LINES[3])
+        fill(t)
         t.wait_for("error: the conversation with this message is")
         t.line("short")
         t.wait_for(lambda text: text.count("TTFT") == 4)
@@ -140,11 +145,7 @@ def test_another_reply_to_a_message_has_the_same_summary(model: str) -> None:
 def test_ctrl_c_during_a_summary_gives_the_message_up(tmp_path: Path) -> None:
     model = script(tmp_path, n_ctx_train=WINDOW, default_reply=REPLY, token_s=0.002)
     with Terminal("chat", *map(str, settings(model, "summarize")), columns=200) as t:
-        t.wait_for("/700")
-        for i, line in enumerate(LINES[:3], 1):
-            t.line(line)
-            t.wait_for(lambda text, n=i: text.count("TTFT") == n)  # type: ignore[misc]
-        t.line(LINES[3])
+        fill(t)
         t.wait_for("summarizing the oldest turns")
         t.send("\x03")
         t.wait_for("the message was not taken")

@@ -268,19 +268,17 @@ class LlamaBackend:
     def state_save(self, seq: int) -> bytearray:
         self._check_seq(seq)
         L = self._L
+        if self.saves_alone and not self._is_alone(seq):
+            return bytearray()
         L.llama_synchronize(self.handle)
-        data = bytearray(int(L.llama_state_seq_get_size(self.handle, seq)))
-        written = L.llama_state_seq_get_data(self.handle, _address(data), len(data), seq) if data else 0
-        if not data or written != len(data) or not self.saves_alone:
-            return data if written == len(data) else bytearray()
-        if not self._is_alone(seq):
-            return bytearray()
-        whole = bytearray(int(L.llama_state_get_size(self.handle)))
-        if not whole or L.llama_state_get_data(self.handle, _address(whole), len(whole)) != len(whole):
-            return bytearray()
-        # With one sequence in it, behind a name it goes on as that one's does behind its header.
-        name_end = 4 + int.from_bytes(whole[:4], sys.byteorder)
-        return data[:_SEQ_HEADER] + memoryview(whole)[name_end:]
+        data = _filled(L.llama_state_seq_get_size, L.llama_state_seq_get_data, self.handle, seq)
+        if not data or not self.saves_alone:
+            return data
+        whole = _filled(L.llama_state_get_size, L.llama_state_get_data, self.handle)
+        if whole:
+            # With one sequence in it, behind a name it goes on as that one's does behind its header.
+            whole[: 4 + int.from_bytes(whole[:4], sys.byteorder)] = data[:_SEQ_HEADER]
+        return whole
 
     def state_load(self, seq: int, data: Buffer, n_tokens: int) -> bool:
         self._check_seq(seq)
@@ -312,6 +310,12 @@ class LlamaBackend:
 
 
 _SEQ_HEADER = 8  # bytes, a magic number and the sequence's id (llama_context::state_seq_get_data)
+
+
+def _filled(size: Callable[..., int], fill: Callable[..., int], handle: Any, *which: int) -> bytearray:
+    """What `fill` writes of a context, all of it; else empty."""
+    data = bytearray(int(size(handle, *which)))
+    return data if data and fill(handle, _address(data), len(data), *which) == len(data) else bytearray()
 
 
 def _address(data: Buffer) -> Any:

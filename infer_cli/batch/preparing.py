@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 from infer_cli import prompt
@@ -13,7 +14,7 @@ from infer_cli.durations import parse_duration
 from infer_cli.errors import InferError, UsageError
 from infer_cli.given import Given
 from infer_cli.oneshot import needed_window
-from infer_cli.overflow import POLICIES, Policy, fit
+from infer_cli.overflow import POLICIES, Policy, fit_encoded, policy_named
 from infer_cli.prompt import EncodedPrompt
 from infer_cli.reasoning import TagPair, pairs_of, tag_tokens
 from infer_cli.seeds import check_seed, row_seed, sample_seed
@@ -235,26 +236,18 @@ class Preparer:
         fields = [Attachment(*item) for item in asked.fields.items()]
         if self.is_raw(asked) and asked.values.get("system") is not None:
             raise UsageError("system has no place in a prompt that is completed as it is")
-        whole = self._encode(asked, before, fields)
-        if not whole.ids:
-            raise UsageError("the prompt is empty")
-
-        def count(messages: Sequence[Message], attachments: Sequence[Attachment]) -> int:
-            is_whole = messages is before and attachments is fields
-            return len((whole if is_whole else self._encode(asked, messages, attachments)).ids)
-
-        fitted = fit(
+        encoded, fitted = fit_encoded(
             before,
             fields,
-            count,
+            partial(self._encode, asked),
             window=self._window,
             reserve=min(max_tokens, FIT_RESERVE),
             policy=policy,
             answers_last=asked.messages is not None,
         )
-        if not fitted.dropped:
-            return whole, None
-        return self._encode(asked, fitted.messages, fitted.attachments), fitted.report()
+        if not encoded.ids:
+            raise UsageError("the prompt is empty")
+        return encoded, fitted.report()
 
     def _before(self, asked: Asked) -> list[Message]:
         """The messages before the row's prompt; all of them where it has no prompt."""
@@ -308,10 +301,10 @@ def _stop(value: object) -> tuple[str, ...]:
 
 def _overflow(values: Mapping[str, object], default: Policy) -> Policy:
     value = values.get("overflow", default)
-    for policy in POLICIES:
-        if policy == value:
-            return policy
-    raise UsageError(f"overflow must be one of {', '.join(POLICIES)}, not {value!r}")
+    policy = policy_named(value, POLICIES)
+    if policy is None:
+        raise UsageError(f"overflow must be one of {', '.join(POLICIES)}, not {value!r}")
+    return policy
 
 
 def _deadline(value: object, default: float | None) -> float | None:

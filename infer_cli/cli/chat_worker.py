@@ -23,6 +23,7 @@ from infer_cli.cli.loaded import (
     begin_loading,
     chat_template,
     find_model,
+    prefix_cache,
     recommended_sampling,
     talk_shape,
     template_variables,
@@ -145,16 +146,8 @@ class Chat:
         self._prefixes = None
 
     def _cache(self) -> PrefixCache:
-        from infer_cli.prefix_cache import PrefixCache
-        from infer_cli.prefix_store import PrefixStore
-
-        def note(text: str) -> None:
-            if self._options.stats:  # of no interest otherwise
-                self._notices.note(text)
-
-        store = PrefixStore(most_bytes=self._options.cache_bytes)
         sha256 = FAKE if self._model is None else str(self._description.get().model["sha256"])
-        return PrefixCache(self._running, store, self.name, sha256, note)
+        return prefix_cache(self._running, self.name, sha256, self._options.cache_bytes, self._notices)
 
     def load_conversation(self, name: str) -> None:
         """Go on with another conversation, and with the model that it had."""
@@ -335,9 +328,6 @@ class Chat:
         )
         self._notices.status("summarizing the oldest turns")
         with self._answered(job, SilentSink()) as reply:
-            if reply.error is not None:
-                raise UnexpectedFailure(str(reply.error["message"]))
-            self._count(reply)
             if self._stopped:
                 self.say("stopped while summarizing: the message was not taken")
                 raise KeyboardInterrupt
@@ -354,7 +344,7 @@ class Chat:
 
     @contextlib.contextmanager
     def _answered(self, job: Job, sink: Sink) -> Iterator[Reply]:
-        """The reply to a job. Ctrl-C ends it, and does nothing more until it is dealt with."""
+        """The reply to a job, counted. Ctrl-C ends it, and does nothing more until it is dealt with."""
         shot = OneShot(job, self._running, self.vocab, sink, self._description.get)
         self._stopped = False
         self._shot = shot
@@ -364,6 +354,9 @@ class Chat:
             finally:
                 sink.close()
                 self._notices.clear()
+            if reply.error is not None:
+                raise UnexpectedFailure(str(reply.error["message"]))
+            self._count(reply)
             yield reply
         finally:
             self._shot = None
@@ -372,9 +365,6 @@ class Chat:
 
     def _take_in(self, plan: Plan, reply: Reply, seed: Sequence[Setting]) -> bool:
         """Make a reply part of the talk and of the records; whether it has become so."""
-        if reply.error is not None:
-            raise UnexpectedFailure(str(reply.error["message"]))
-        self._count(reply)
         self.n_replies += 1
         if not reply.tokens:
             self.say("stopped while reading the prompt: the message was not taken")

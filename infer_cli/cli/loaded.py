@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.installed import InstalledModel
     from infer_cli.loading import EngineOptions, Running
+    from infer_cli.prefix_cache import PrefixCache
     from infer_cli.sinks.base import Sink
     from infer_cli.supervisor import Worker
     from infer_cli.template import ChatTemplate
@@ -56,6 +57,16 @@ def recommended_sampling(
     entry = model.entry if model is not None else None
     own = loading.header.sampling if isinstance(loading, Loading) else {}
     return dict((entry.sampling if entry is not None else None) or {}), own
+
+
+def prefix_cache(
+    running: Running, name: str, sha256: str | None, most_bytes: int | None, notices: Notices
+) -> PrefixCache:
+    """What is kept of prompts and conversations for a model; the fake's hash is its name."""
+    from infer_cli.prefix_cache import PrefixCache
+    from infer_cli.prefix_store import PrefixStore
+
+    return PrefixCache(running, PrefixStore(most_bytes=most_bytes), name, sha256, notices.detail)
 
 
 def wait_for(loading: Loading | FakeLoading, notices: Notices) -> None:

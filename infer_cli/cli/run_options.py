@@ -166,11 +166,13 @@ def _overflow(given: Mapping[str, Given]) -> TalkPolicy:
 
 def overflow_of(given: Mapping[str, Given], known: Sequence[P]) -> P:
     """`--overflow`, which was given. Raises UsageError for a word that the command does not know."""
+    from infer_cli.overflow import policy_named
+
     name, origin = given["overflow"]
-    for policy in known:
-        if policy == name:
-            return policy
-    raise UsageError(f"{origin} {name!r} is not one of {', '.join(known)}")
+    policy = policy_named(name, known)
+    if policy is None:
+        raise UsageError(f"{origin} {name!r} is not one of {', '.join(known)}")
+    return policy
 
 
 def template_settings(

@@ -18,6 +18,7 @@ from infer_cli.cli.loaded import (
     begin_loading,
     chat_template,
     find_model,
+    prefix_cache,
     read_bytes,
     recommended_sampling,
     template_variables,
@@ -162,29 +163,22 @@ class Run:
         self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
     ) -> tuple[EncodedPrompt, ChatTemplate | None, Fitted]:
         """The prompt, and what of the input is in it."""
-        from infer_cli.overflow import fit
+        from infer_cli.overflow import fit_encoded
 
         options = self._options
         template, encode = self._encoder(loading, vocab, given)
-        whole = encode(given.messages, given.attachments)
-
-        def count(messages: Sequence[Message], attachments: Sequence[Attachment]) -> int:
-            is_whole = messages is given.messages and attachments is given.attachments
-            return len((whole if is_whole else encode(messages, attachments)).ids)
-
         reserve = min(options.max_tokens, FIT_RESERVE)
         assert options.overflow != "summarize"
-        fitted = fit(
+        encoded, fitted = fit_encoded(
             given.messages,
             given.attachments,
-            count,
+            encode,
             window=loading.window,
             reserve=reserve,
             policy=options.overflow,
             answers_last=not given.has_text,
         )
         self._fitted = fitted
-        encoded = encode(fitted.messages, fitted.attachments) if fitted.dropped else whole
         if options.show_context:
             self._show_context(encoded, fitted, given, vocab, loading.window, reserve)
         if fitted.dropped:
@@ -307,19 +301,11 @@ class Run:
     def _prefixes(self, model: InstalledModel | None, running: Running) -> PrefixCache | None:
         if not self._caches:
             return None
-        from infer_cli.prefix_cache import PrefixCache
-        from infer_cli.prefix_store import PrefixStore
-
         name, sha256 = (FAKE, FAKE) if model is None else (model.name, model.sha256)
-        store = PrefixStore(most_bytes=self._options.cache_bytes)
-        return PrefixCache(running, store, name, sha256, self._note_of_cache)
+        return prefix_cache(running, name, sha256, self._options.cache_bytes, self._notices)
 
     def _restore(self, prefixes: PrefixCache, job: Job) -> None:
         prefixes.restore(job.prompt_ids)
-
-    def _note_of_cache(self, text: str) -> None:
-        if self._options.stats:  # of no interest on a terminal
-            self._notices.note(text)
 
     def n_shared(self, loading: Loading | FakeLoading, ids: tuple[int, ...]) -> int:
         """Tokens that the prompt would begin with whatever was asked about its files. Raises InferError."""
@@ -338,10 +324,10 @@ class Run:
         try:
             kept = prefixes.keep(job.prompt_ids, self.n_shared(loading, job.prompt_ids))
         except (InferError, OSError, ValueError, MemoryError) as e:
-            self._note_of_cache(f"prefix cache: nothing kept: {e}")
+            self._notices.detail(f"prefix cache: nothing kept: {e}")
         else:
             if kept is not None and kept.written:
-                self._note_of_cache(f"prefix cache: kept {kept}")
+                self._notices.detail(f"prefix cache: kept {kept}")
 
     def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
         """Keep what was answered. The answer is out; a failure is a warning."""

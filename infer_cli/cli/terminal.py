@@ -33,6 +33,11 @@ class Notices:
             text = single_line(message)
             self._line(f"\x1b[2m{text}\x1b[0m" if dim and self._is_terminal else text)
 
+    def detail(self, message: str) -> None:
+        """Something of interest to --stats alone."""
+        if self._stats:
+            self.note(message)
+
     def status(self, text: str) -> None:
         """Show what is being waited for."""
         if self._is_terminal and not self._quiet and text != self._status:

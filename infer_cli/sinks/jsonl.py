@@ -7,26 +7,16 @@ from typing import BinaryIO
 from infer_cli.reply import as_json, json_line, logprobs_json
 from infer_cli.sinks.base import Grain
 from infer_cli.sinks.order import SampleOrder
+from infer_cli.sinks.silent import SilentSink
 from infer_cli.types import Delta, Reply
 
 
-class JsonSink:
+class JsonSink(SilentSink):
     """--json: one line per finished reply, in sample order. `out` is left open by `close`."""
-
-    takes: Grain = "reply"
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
         self._order = SampleOrder()
-
-    def start(self, info: dict[str, object]) -> None:
-        pass
-
-    def prefill(self, sample: int, done: int, total: int) -> None:
-        pass
-
-    def delta(self, delta: Delta) -> None:
-        pass
 
     def end(self, reply: Reply) -> None:
         for due in self._order.push(reply):

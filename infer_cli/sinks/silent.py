@@ -1,4 +1,4 @@
-"""A sink for a reply that is not shown."""
+"""A sink that shows nothing of a reply."""
 
 from __future__ import annotations
 
