@@ -34,6 +34,8 @@ def engine_facts(
         "devices": list(model.devices),
         "adapters": dict(adapters),
     }
+    if context.kv_unified:
+        facts["kv_unified"] = True
     if policy.promise != "invariant":
         facts |= {"width": policy.width, "chunk": policy.chunk, "threads": context.n_threads}
     return facts

@@ -220,7 +220,7 @@ class Loading:
         self._load_stepping_down()
         native.trim_heap()
 
-    def choose_policy(self, width: int) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
         """The policy of the mode for this model at a width. Needs the offload plan."""
         options, header = self._options, self.header
         traits = ModelTraits(
@@ -238,6 +238,7 @@ class Loading:
             type_v=options.type_v,
             flash_attn=options.flash_attn,
             speculate=options.speculate,
+            kv_unified=kv_unified,
         )
 
     def _device_names(self) -> tuple[str, ...]:
@@ -362,6 +363,7 @@ class Loading:
             type_k=policy.type_k,
             type_v=policy.type_v,
             flash_attn=policy.flash_attn,
+            kv_unified=policy.kv_unified,
             loras=self._options.loras,
         )
 
@@ -413,7 +415,7 @@ class Loading:
             self.header, context.n_ctx_seq, context.n_seq_max, context.type_k, context.type_v
         ) + memory.compute_bytes(
             self.header,
-            context.n_ctx_seq,
+            context.n_ctx_seq * (context.n_seq_max if context.kv_unified else 1),
             context.n_batch,
             context.n_outputs_max,
             flash_attention=context.flash_attn != "off",
@@ -467,7 +469,7 @@ class FakeLoading:
 
         return FakeVocab()
 
-    def choose_policy(self, width: int) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
         options = self._options
         return choose(
             options.mode,
@@ -476,11 +478,17 @@ class FakeLoading:
             type_k=options.type_k,
             type_v=options.type_v,
             speculate=options.speculate,
+            kv_unified=kv_unified,
         )
 
     def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:
         return ContextSpec(
-            n_ctx_seq, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, self._options.threads
+            n_ctx_seq,
+            policy.n_seq_max,
+            policy.n_batch,
+            policy.n_outputs_max,
+            self._options.threads,
+            kv_unified=policy.kv_unified,
         )
 
     def fits(self, policy: Policy, n_ctx_seq: int) -> bool:

@@ -19,8 +19,8 @@ from infer_cli.probing import WIDTH, Probe
 class HoledLoading(Loading):
     """Leaves the rows of idle slots out."""
 
-    def choose_policy(self, width: int) -> Policy:
-        return super().choose_policy(width)._replace(fill_holes=False)
+    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
+        return super().choose_policy(width, kv_unified=kv_unified)._replace(fill_holes=False)
 
 
 def unified(context: ContextSpec) -> ContextSpec:

@@ -28,6 +28,7 @@ from infer_cli.gguf import read_header
 from infer_cli.types import Finished, Mode, Request, SamplingParams
 
 N_TOKENS = 12
+N_MORE = 18  # of some replies: left alone, they move to lower slots where the policy lets them
 TEXTS = [
     "The capital of France is",
     "Once upon a time there was a small model that",
@@ -67,7 +68,7 @@ def answer(
     for i in order:
         sampling = SamplingParams(temperature=0.8) if i % 2 else SamplingParams()
         ids = tuple(model.vocab.tokenize(TEXTS[i].encode()))
-        engine.submit(Request(str(i), ids, sampling, N_TOKENS, seed=i), 0.0)
+        engine.submit(Request(str(i), ids, sampling, N_TOKENS + N_MORE * (i in (4, 9)), seed=i), 0.0)
     replies, n_cached = {}, 0
     while not engine.idle:
         for event in engine.step():

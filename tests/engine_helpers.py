@@ -36,9 +36,19 @@ def fake_engine(
     n_ctx_seq: int = 512,
     pairs_rows: bool = False,
     speculate: bool = False,
+    kv_unified: bool = False,
 ) -> tuple[Engine, FakeBackend, Clock, Policy]:
-    policy = choose(mode, width, ModelTraits(pairs_rows=pairs_rows), speculate=speculate)
-    spec = ContextSpec(n_ctx_seq, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
+    policy = choose(
+        mode, width, ModelTraits(pairs_rows=pairs_rows), speculate=speculate, kv_unified=kv_unified
+    )
+    spec = ContextSpec(
+        n_ctx_seq,
+        policy.n_seq_max,
+        policy.n_batch,
+        policy.n_outputs_max,
+        1,
+        kv_unified=policy.kv_unified,
+    )
     backend = FakeBackend(script or FakeScript(), spec)
     clock = Clock()
     return Engine(backend, policy, clock, n_ctx_seq), backend, clock, policy

@@ -690,3 +690,24 @@ def test_neighbours_together_keeps_every_item() -> None:
     changes = sum(a % 2 != b % 2 for a, b in pairwise(found))
     assert changes == 4  # blocks of 256: one in each
     assert all(abs(place - item) < 2 * 256 for place, item in enumerate(found))
+
+
+@pytest.mark.parametrize(
+    ("n_shared", "mode", "shares"),
+    [(1500, "--fast", True), (100, "--fast", False), (1500, "--invariant", False)],
+)
+def test_one_memory_where_prompts_begin_alike_by_far(
+    tmp_path: Path, out: Path, n_shared: int, mode: str, shares: bool
+) -> None:
+    """Chosen for the whole job, and kept when it goes on with rows that alone would not call for it."""
+    begin = "x" * n_shared
+    rows = write_rows(tmp_path / "in.jsonl", *(begin + text for text in prompts(20)))
+    arguments = (rows, "-o", out, mode, "-n", 4, "--parallel", 4)
+    assert batch(*arguments).code == 0
+    assert ("kv_unified" in lines(out)[0]["engine"]["facts"]) == shares
+    first = [json.dumps(line) + "\n" for line in lines(out)[:-1]]
+    out.write_text("".join(first))
+    assert batch(*arguments).code == 0
+    assert len(by_unit(out)) == 20
+    assert {("kv_unified" in line["engine"]["facts"]) for line in lines(out)} == {shares}
+    assert all(line["text"] == "You " for line in lines(out))

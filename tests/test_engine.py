@@ -33,7 +33,10 @@ def test_one_reply_from_submission_to_end_token() -> None:
     assert b"".join(e.text for e in events if isinstance(e, Token)) + end.tail == end.text
 
 
-@pytest.mark.parametrize("mode", ["fast", "canonical", "invariant"])
+@pytest.mark.parametrize(
+    ("mode", "kv_unified"),
+    [("fast", False), ("fast", True), ("canonical", False), ("invariant", False)],
+)
 @pytest.mark.parametrize("pairs_rows", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(
@@ -42,7 +45,7 @@ def test_one_reply_from_submission_to_end_token() -> None:
     data=st.data(),
 )
 def test_batched_equals_alone(
-    mode: Mode, pairs_rows: bool, texts: list[str], width: int, data: st.DataObject
+    mode: Mode, kv_unified: bool, pairs_rows: bool, texts: list[str], width: int, data: st.DataObject
 ) -> None:
     """Whoever shares the batch, in whatever order: the same tokens, greedy and sampled."""
     requests = [
@@ -59,7 +62,9 @@ def test_batched_equals_alone(
     for r in requests:
         engine, _, _, _ = fake_engine(1, mode, n_ctx_seq=1024, pairs_rows=pairs_rows)
         alone.update(run_all(engine, [r])[0])
-    engine, backend, _, _ = fake_engine(width, mode, n_ctx_seq=1024, pairs_rows=pairs_rows)
+    engine, backend, _, _ = fake_engine(
+        width, mode, n_ctx_seq=1024, pairs_rows=pairs_rows, kv_unified=kv_unified, speculate=kv_unified
+    )
     together, _ = run_all(engine, data.draw(st.permutations(requests)))
     for request_id, end in alone.items():
         assert together[request_id].tokens == end.tokens
@@ -312,3 +317,36 @@ def test_slow_tokens_are_handed_over_one_by_one() -> None:
     assert [len(parcel) for parcel in found] == [2, 1, 1, 1, 1, 2]
     quick, slow = ([event for parcel in kind for event in parcel] for kind in (parcels(1e-6), found))
     assert quick[:-1] == slow[:-1]
+
+
+def test_prompts_that_begin_alike_are_evaluated_together_once_their_beginning_is_in_memory() -> None:
+    """In one memory: first the beginning, by one of them, then the ends of all in one call."""
+    beginning, ends = "x" * 700, [c * 40 for c in "abcdef"]
+    engine, backend, _, policy = fake_engine(6, "fast", n_ctx_seq=2048, kv_unified=True)
+    requests = [request(end, beginning + end, max_tokens=1) for end in ends]
+    found, _ = run_all(engine, requests)
+    n_first = len(chat_prompt(beginning + ends[0]))
+    n_end = n_first - len(chat_prompt(beginning)) + len(chat_prompt("")) - len(b"user\n") - 1
+    assert backend.row_counts == [policy.chunk, n_first - policy.chunk, 5 * n_end]
+    assert {end.usage.cached_tokens for end in found.values()} == {0, n_first - n_end}
+    assert all(end.text == b"Y" for end in found.values())
+
+
+@pytest.mark.parametrize(("mode", "moves"), [("fast", True), ("invariant", True), ("canonical", False)])
+def test_replies_that_are_left_move_together(mode: Mode, moves: bool) -> None:
+    """Each hole below a live slot would cost a dummy row a step; canonical shapes keep theirs."""
+    n_tokens = [2, 2, 60, 2, 2, 60]
+    engine, backend, _, _ = fake_engine(6, mode, n_ctx_seq=512)
+    requests = [request(str(i), "x" * 70, max_tokens=n) for i, n in enumerate(n_tokens)]
+    ends, _ = run_all(engine, requests)
+    assert [len(ends[str(i)].tokens) for i in range(6)] == n_tokens
+    assert all(b"You said: ".startswith(end.text[:10]) for end in ends.values())
+    n_steps = 60 - 2
+    assert backend.row_counts[-n_steps:] == [2 if moves else 6] * n_steps
+    assert engine.n_dummy_rows == (0 if moves else 4 * n_steps)
+
+
+def test_a_reply_that_soon_ends_stays_where_it_is() -> None:
+    engine, backend, _, _ = fake_engine(2, "fast", n_ctx_seq=512)
+    run_all(engine, [request("a", max_tokens=2), request("b", max_tokens=10)])
+    assert backend.row_counts[-1] == 2

@@ -14,8 +14,12 @@ from infer_cli.engine.scheduler import MAX_PREFILL_RUN, Scheduler, Sequence, Spa
 
 def begin(scheduler: Scheduler[Any]) -> None:
     """Begin what is next, with nothing reused, as the engine would."""
-    while (seq := scheduler.next_prefill()) is not None and not seq.begun:
+    for seq in scheduler.prompts():
+        if seq.begun:
+            break
         seq.begun = True
+        if not (seq.decodes or scheduler.joins_prompts):
+            break
 
 
 def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, int]) -> None:
@@ -23,22 +27,27 @@ def _run_step(scheduler: Scheduler[int], finished: set[int], lengths: dict[int, 
     scheduler.admit()
     begin(scheduler)
     plan = scheduler.plan()
-    if plan.prefill is not None:
-        call = plan.prefill
-        assert 0 < call.end - call.start <= scheduler.chunk + 1
-        assert call.start == call.seq.n_past
-        span = call.seq.span
+    assert sum(part.end - part.start for part in plan.prefill) <= scheduler.chunk + (
+        not scheduler.joins_prompts
+    )
+    assert len(plan.prefill) <= (scheduler.width if scheduler.joins_prompts else 1)
+    slots = [part.seq.slot for part in plan.prefill]
+    assert slots == sorted(set(slots))
+    for part in plan.prefill:
+        assert part.start == part.seq.n_past
+        span = part.seq.span
         assert not span.decoded
-        assert span.start <= call.start < call.end <= span.end
-        assert call.end == span.end or (call.end - span.start) % scheduler.chunk == 0
-        call.seq.n_past = call.end
+        assert span.start <= part.start < part.end <= span.end
+        if not scheduler.joins_prompts:
+            assert part.end == span.end or (part.end - span.start) % scheduler.chunk == 0
+        part.seq.n_past = part.end
     if plan.decode is not None:
         slots = [slot for slot, _ in plan.decode.rows]
-        assert slots == list(range(len(slots)))
+        assert slots == (list(range(len(slots))) if scheduler.fill_holes else sorted(set(slots)))
         assert plan.decode.live
-        if scheduler.fixed_width:
+        if scheduler.fixed_width and scheduler.fill_holes:
             assert len(slots) == max(scheduler.width, scheduler.min_rows)
-        assert len(slots) >= scheduler.min_rows
+        assert len(slots) >= (scheduler.min_rows if scheduler.fill_holes else 1)
         for slot, seq in plan.decode.rows:
             if seq is not None:
                 assert seq.slot == slot
@@ -74,6 +83,7 @@ def _spans(parts: list[tuple[int, bool]]) -> tuple[Span, ...]:
         max_size=20,
     ),
     with_sessions=st.booleans(),
+    kv_unified=st.booleans(),
 )
 def test_every_request_ends_and_no_plan_breaks_the_rules(
     width: int,
@@ -82,8 +92,11 @@ def test_every_request_ends_and_no_plan_breaks_the_rules(
     min_rows: int,
     requests: list[tuple[list[tuple[int, bool]], int, int, bool]],
     with_sessions: bool,
+    kv_unified: bool,
 ) -> None:
-    scheduler: Scheduler[int] = Scheduler(width, chunk, fixed_width, min_rows)
+    scheduler: Scheduler[int] = Scheduler(
+        width, chunk, fixed_width, min_rows, fill_holes=not kv_unified, joins_prompts=kv_unified
+    )
     lengths = {i: n_reply for i, (_, n_reply, _, _) in enumerate(requests)}
     sequences = [
         Sequence(i, _spans(parts), str(i) if with_sessions and i % 2 else None)
@@ -126,14 +139,12 @@ def test_first_come_first_served() -> None:
         scheduler.submit(Sequence(name, prompt_span(3)))
     assert [seq.owner for seq in scheduler.admit()] == ["a", "b"]
     begin(scheduler)
-    plan = scheduler.plan()
-    assert plan.prefill is not None
-    assert plan.prefill.seq.owner == "a"
-    scheduler.release(plan.prefill.seq)
+    (part,) = scheduler.plan().prefill
+    assert part.seq.owner == "a"
+    scheduler.release(part.seq)
     assert [(seq.owner, seq.slot) for seq in scheduler.admit()] == [("c", 0)]
     begin(scheduler)
-    after = scheduler.plan().prefill
-    assert after is not None
+    (after,) = scheduler.plan().prefill
     assert after.seq.owner == "b", "the one that waited longest is prefilled first"
 
 
@@ -149,10 +160,11 @@ def test_long_prompts_let_live_replies_have_their_row(chunk: int) -> None:
     while True:
         begin(scheduler)
         plan = scheduler.plan()
-        if plan.prefill is None:
+        if not plan.prefill:
             break
-        plan.prefill.seq.n_past = plan.prefill.end
-        run += plan.prefill.end - plan.prefill.start
+        (part,) = plan.prefill
+        part.seq.n_past = part.end
+        run += part.end - part.start
         if plan.decode is not None:
             live.n_past += 1
             runs, run = [*runs, run], 0
@@ -192,3 +204,17 @@ def test_a_session_finds_its_slot_again_and_the_longest_idle_one_gives_way() -> 
     assert visit("c") == 0
     assert visit("b") == 1
     assert scheduler.kept == {"c": 0, "b": 1}
+
+
+def test_prompts_in_one_memory_are_evaluated_together_as_far_as_a_call_has_room() -> None:
+    scheduler: Scheduler[str] = Scheduler(width=4, chunk=10, fill_holes=False, joins_prompts=True)
+    for name, n_prompt in [("a", 4), ("b", 3), ("c", 9), ("d", 2)]:
+        scheduler.submit(Sequence(name, prompt_span(n_prompt)))
+    scheduler.admit()
+    begin(scheduler)
+    calls = []
+    while parts := scheduler.plan().prefill:
+        calls.append([(part.seq.owner, part.start, part.end) for part in parts])
+        for part in parts:
+            part.seq.n_past = part.end
+    assert calls == [[("a", 0, 4), ("b", 0, 3), ("c", 0, 3)], [("c", 3, 9), ("d", 0, 2)]]

@@ -1,7 +1,7 @@
 """What the engine needs of a model runtime. Implemented by `backend.llama` and `backend.fake`.
 
 The engine addresses memory by sequence id (one per slot); a `decode` call carries rows in ascending
-sequence order.
+sequence order, without a gap between them unless all sequences share one memory.
 """
 
 from __future__ import annotations

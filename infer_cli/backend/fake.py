@@ -153,6 +153,7 @@ class FakeBackend:
         self.n_ctx_train = script.n_ctx_train
         self.n_ctx_seq = spec.n_ctx_seq
         self.n_seq_max = spec.n_seq_max
+        self._is_unified = spec.kv_unified
         self.saves_alone = False
         self.n_batch = spec.n_batch
         self.n_outputs_max = spec.n_outputs_max
@@ -171,7 +172,8 @@ class FakeBackend:
             raise ValueError("too many rows with logits")
         if not all(0 <= token < self.vocab.n_tokens for token in tokens):
             raise ValueError("a token is outside the vocabulary")
-        if list(seqs) != sorted(seqs) or set(seqs) != set(range(seqs[0], seqs[-1] + 1)):
+        has_gap = set(seqs) != set(range(seqs[0], seqs[-1] + 1))
+        if list(seqs) != sorted(seqs) or (has_gap and not self._is_unified):
             raise ValueError(f"rows are not on ascending slots without a gap: {list(seqs)}")
         if self._abort.wait(self.script.step_s + n * self.script.token_s):
             return DecodeStatus.ABORTED

@@ -158,8 +158,10 @@ class LlamaBackend:
                 native=True,
             )
         self._adapters = self._apply_loras(spec)
-        self.n_ctx_seq = int(L.llama_n_ctx_seq(self.handle))
+        # Of one memory for all llama.cpp tells its whole size.
+        self.n_ctx_seq = spec.n_ctx_seq if spec.kv_unified else int(L.llama_n_ctx_seq(self.handle))
         self.n_seq_max = spec.n_seq_max
+        self._is_unified = spec.kv_unified
         # One sequence's state leaves out what its sliding windows have passed (llama_kv_cache::state_write):
         # loaded, the rest lies elsewhere in memory, which changes logits. The whole context's is complete.
         self.saves_alone = L.llama_model_n_swa(model.handle) > 0
@@ -262,6 +264,8 @@ class LlamaBackend:
     def seq_cp(self, source: int, target: int) -> None:
         self._check_seq(source)
         self._check_seq(target)
+        if self._is_unified:  # there a copy only adds the sequence to cells
+            self.seq_rm(target, 0)
         # Between streams llama.cpp copies whole buffers and aborts on a part (llama_kv_cache::seq_cp).
         self._L.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 

@@ -48,7 +48,7 @@ class ContextSpec(NamedTuple):
     type_k: str = "f16"
     type_v: str = "f16"
     flash_attn: Literal["auto", "on", "off"] = "auto"
-    kv_unified: bool = False
+    kv_unified: bool = False  # one memory for all sequences: what two begin with is held once
     loras: tuple[LoraSpec, ...] = ()
 
 

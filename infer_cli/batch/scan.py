@@ -12,6 +12,7 @@ from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError
 
 _PIECE = 64  # tokens
+_SHARE = 6
 
 
 @dataclass
@@ -31,6 +32,19 @@ class Scan:
     sampled: bool = False  # any row
     failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
     changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
+
+    @property
+    def mostly_shared(self) -> bool:
+        """Whether what prompts begin alike with is by far more than all else that they and their
+        replies hold.
+        Then one memory for all pays (`Policy.kv_unified`).
+
+        It lets short prompts be read together, but each step passes over what the others hold alone. GSM8K
+        questions behind six examples (a share of 8) were answered 1.15 times as fast, behind four (5) 1.02
+        times, behind two (3) 0.96 times.
+        """
+        n_shared = self.n_prompt_tokens - self.n_distinct_tokens
+        return n_shared > _SHARE * (self.n_distinct_tokens + self.n_reply_tokens)
 
 
 def scan(

@@ -186,22 +186,38 @@ class _Batch:
         return model
 
     def _policy(self, scanned: Scan) -> Policy:
-        """The mode's, at the width that is given, or recorded, or the best here where the mode lets it be."""
+        """The mode's, with the width and memory that are given, or recorded, or the best here where the mode
+        lets them be."""
+        planned = self._loading.policy
+        if planned.mode == "canonical":
+            return planned
+        policy = self._loading.choose_policy(self._width(scanned), kv_unified=self._kv_unified(scanned))
+        if policy.kv_unified and not self._loading.fits(policy, _window(scanned)):
+            return self._loading.choose_policy(policy.width)
+        return policy
+
+    def _width(self, scanned: Scan) -> int:
         options, planned = self._options, self._loading.policy
         one_width = options.shard.of > 1 and planned.promise != "invariant"  # else shards could not be merged
-        if options.parallel or self._old is not None or planned.mode == "canonical" or one_width:
-            return planned
+        if options.parallel or self._old is not None or one_width:
+            return planned.width
         from infer_cli.pace import LEAST_REPLIES, best_width, rates_by_width
 
         if scanned.n_to_answer < LEAST_REPLIES:
-            return planned
+            return planned.width
         self._notices.status("looking for the best width")
         rates = rates_by_width(self._loading, _window(scanned), scanned.n_to_answer)
         self._notices.clear()
         width = best_width(rates)
         listed = ", ".join(f"{rate:.0f} with {n}" for n, rate in rates.items())
         self._notices.note(f"{width} replies side by side: tokens a second are {listed}")
-        return self._loading.choose_policy(width)
+        return width
+
+    def _kv_unified(self, scanned: Scan) -> bool:
+        """Whether the replies are to share one memory, where the mode lets them."""
+        if self._old is not None:
+            return bool(self._old.engine.get("kv_unified"))
+        return self._options.shard.of == 1 and scanned.mostly_shared  # all shards have the same engine
 
     def _preparer(self) -> Preparer:
         options, loading = self._options, self._loading
@@ -258,7 +274,7 @@ class _Batch:
                 options.n_samples,
                 tell,
                 failing,
-                count_distinct=options.dry_run,
+                count_distinct=options.dry_run or options.engine.mode == "fast",
             )
         except NoTemplate as e:
             raise e.error from None

@@ -1,12 +1,12 @@
 """Turns requests into tokens: one `step` at a time, single-threaded, no I/O, the clock passed in.
 
-Read `Engine.step` first: expire, admit, begin, plan, prefill, decode.
+Read `Engine.step` first: expire, admit, begin, close holes, plan, prefill, decode.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +16,7 @@ from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
 from infer_cli.engine import history
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.policy import Policy
-from infer_cli.engine.scheduler import DecodeCall, PrefillCall, Scheduler, Sequence, Span, prompt_span
+from infer_cli.engine.scheduler import DecodeCall, PrefillPart, Scheduler, Sequence, Span, prompt_span
 from infer_cli.textstream import StopMatcher
 from infer_cli.types import (
     Event,
@@ -32,10 +32,10 @@ from infer_cli.types import (
 )
 
 if TYPE_CHECKING:
-    from infer_cli.backend.base import Buffer, Flags, Floats, Ints
+    from infer_cli.backend.base import Buffer, Floats, Ints
 
 DUMMY_TOKEN = 0
-MIN_COPIED = 16  # tokens, and 1/128 of the window: a copy moves a whole slot's memory, as much as they cost
+MIN_COPIED = 16  # tokens; 1/128 of the window where a copy moves a whole slot's memory, as much as they cost
 
 T = TypeVar("T")
 
@@ -99,12 +99,17 @@ class Engine:
         self._clock = clock
         self._load_s = load_s
         self._scheduler: Scheduler[Running] = Scheduler(
-            policy.width, policy.chunk, policy.fixed_width, policy.min_rows, policy.fill_holes
+            policy.width,
+            policy.chunk,
+            policy.fixed_width,
+            policy.min_rows,
+            fill_holes=policy.fill_holes and not policy.kv_unified,
+            joins_prompts=policy.kv_unified,
         )
         self._sequences: dict[str, Sequence[Running]] = {}
         # What the slots hold that no begun sequence advances: replies that have ended.
         self._residents: dict[int, tuple[Segment, ...]] = {}
-        self._min_copied = max(MIN_COPIED, backend.n_ctx_seq // 128)
+        self._min_copied = MIN_COPIED if policy.kv_unified else max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
         self._costs = StepCosts()
         self.n_decode_rows = 0  # of all decode calls that succeeded, dummies too
@@ -161,8 +166,9 @@ class Engine:
         events = self._end_expired()
         self._admit()
         self._begin()
+        self._close_holes()
         plan = self._scheduler.plan()
-        if plan.prefill is not None:
+        if plan.prefill:
             events += self._prefill(plan.prefill)
         if plan.decode is not None:
             events += self._decode(plan.decode)
@@ -237,21 +243,58 @@ class Engine:
                 running.lookup = PromptLookup(running.ids, self._acceptance)
 
     def _begin(self) -> None:
-        """Let the prompt whose turn has come begin with what is in memory by now."""
-        while (seq := self._scheduler.next_prefill()) is not None and not seq.begun:
-            seq.n_past = seq.owner.n_cached = self._reuse(seq)
-            seq.begun = True
+        """Let the prompts whose turn has come begin with what is in memory by now."""
+        joined: list[Sequence[Running]] = []  # the prompts of the coming call
+        room = self._policy.chunk
+        for seq in self._scheduler.prompts():
+            if joined and (not self._policy.kv_unified or room <= 0):
+                break
+            if not seq.begun:
+                if joined and self._waits_for(joined, seq):
+                    break
+                seq.n_past = seq.owner.n_cached = self._reuse(seq)
+                seq.begun = True
+                if seq.decodes:
+                    continue
+            joined.append(seq)
+            room -= seq.span.end - seq.n_past
 
-    def _reuse(self, seq: Sequence[Running]) -> int:
-        """Put into the slot the most that begins this request and is in memory; how many tokens that is."""
+    def _close_holes(self) -> None:
+        """Towards the end of a job, let the replies that are left move together: each free slot below one of
+        them costs a dummy row a step."""
+        if self._policy.fixed_width or self._policy.kv_unified or not self._policy.fill_holes:
+            return
+        while (found := self._scheduler.hole()) is not None:
+            slot, seq = found
+            n_left = seq.owner.request.max_tokens - len(seq.owner.tokens)
+            if n_left < self._min_copied:
+                return
+            self._backend.seq_cp(seq.slot, slot)
+            self._backend.seq_rm(seq.slot, 0)
+            self._residents.pop(slot, None)
+            self._scheduler.move(seq, slot)
+
+    def _waits_for(self, joined: list[Sequence[Running]], seq: Sequence[Running]) -> bool:
+        """Whether prompts that are about to be evaluated begin as this one does, beyond what is in memory."""
+        n_common = max(history.reusable(other.owner.wanted, seq.owner.wanted, None) for other in joined)
+        return n_common >= self._in_memory(seq)[0] + self._min_copied
+
+    def _in_memory(self, seq: Sequence[Running]) -> tuple[int, int]:
+        """The most tokens that begin this request and are in memory, and the slot that holds them."""
         chunk = self._policy.chunk if self._policy.fixed_width else None
         wanted = seq.owner.wanted
-        best, source = history.reusable(self._residents.pop(seq.slot, ()), wanted, chunk), seq.slot
+        best, source = history.reusable(self._residents.get(seq.slot, ()), wanted, chunk), seq.slot
         if self._policy.fill_holes:  # else a state that can't be cut
             for slot in range(self._policy.width):
                 n = 0 if slot == seq.slot else history.reusable(self._held(slot), wanted, chunk)
                 if n >= best + self._min_copied:
                     best, source = n, slot
+        return best, source
+
+    def _reuse(self, seq: Sequence[Running]) -> int:
+        """Put into the slot the most that begins this request and is in memory; how many tokens that is."""
+        best, source = self._in_memory(seq)
+        self._residents.pop(seq.slot, None)
         if source != seq.slot:
             self._backend.seq_cp(source, seq.slot)
         if best and self._backend.seq_rm(seq.slot, best):
@@ -259,33 +302,42 @@ class Engine:
         self._backend.seq_rm(seq.slot, 0)
         return 0
 
-    def _prefill(self, call: PrefillCall[Running]) -> list[Event]:
-        seq, n = call.seq, call.end - call.start
-        request = seq.owner.request
-        tokens: Ints = seq.owner.ids[call.start : call.end]
-        positions: Ints = range(call.start, call.end)
-        seqs: Ints = [seq.slot] * n
-        n_outputs = min(self._policy.min_rows, n) if call.is_last else 0
-        outputs: Flags = [False] * (n - n_outputs) + [True] * n_outputs
-        n_dummies = max(0, self._policy.min_rows - n)
-        if n_dummies:
-            slots, lengths = self._dummies_beside(seq.slot, n_dummies)
-            above = slots[0] > seq.slot
+    def _prefill(self, parts: tuple[PrefillPart[Running], ...]) -> list[Event]:
+        tokens: list[int] = []
+        positions: list[int] = []
+        seqs: list[int] = []
+        outputs: list[bool] = []
+        for part in parts:
+            n = part.end - part.start
+            n_outputs = min(self._policy.min_rows, n) if part.is_last else 0
+            tokens += part.seq.owner.ids[part.start : part.end]
+            positions += range(part.start, part.end)
+            seqs += [part.seq.slot] * n
+            outputs += [False] * (n - n_outputs) + [True] * n_outputs
+        n_dummies = max(0, self._policy.min_rows - len(tokens))
+        if n_dummies:  # beside a lone prompt: where prompts are joined, one row is enough
+            (part,) = parts
+            slots, lengths = self._dummies_beside(part.seq.slot, n_dummies)
+            above = slots[0] > part.seq.slot
             tokens = _joined(tokens, [DUMMY_TOKEN] * n_dummies, above)
             positions, seqs = _joined(positions, lengths, above), _joined(seqs, slots, above)
-            outputs = _joined(outputs, [call.is_last] * n_dummies, above)
+            outputs = _joined(outputs, [part.is_last] * n_dummies, above)
         status = self._backend.decode(tokens, positions, seqs, outputs)
         if status is not DecodeStatus.OK:
-            return self._recover([seq], status)
-        seq.n_past = call.end
+            return self._recover([part.seq for part in parts], status)
+        for part in parts:
+            part.seq.n_past = part.end
         if n_dummies:
             self._forget_unplanned()
-        events: list[Event] = [Prefilled(request.id, seq.n_past, seq.n_prompt)]
-        if call.is_last:
-            last = max(row for row, slot in enumerate(seqs) if slot == seq.slot)
-            row = sum(outputs[: last + 1]) - 1
-            logits = self._backend.logits(sum(outputs))
-            events += self._commit(seq, row, int(logits[row].argmax()), logits)
+        events: list[Event] = []
+        for part in parts:
+            seq, slot = part.seq, part.seq.slot
+            events.append(Prefilled(seq.owner.request.id, seq.n_past, seq.n_prompt))
+            if part.is_last:
+                last = max(row for row, other in enumerate(seqs) if other == slot)
+                row = sum(outputs[: last + 1]) - 1
+                logits = self._backend.logits(sum(outputs))
+                events += self._commit(seq, row, int(logits[row].argmax()), logits)
         return events
 
     def _dummies_beside(self, slot: int, n: int) -> tuple[list[int], list[int]]:
@@ -497,7 +549,7 @@ class Engine:
         return [self._finish(seq, "error", message) for seq in seqs]
 
 
-def _joined(rows: Iterable[T], dummies: list[T], above: bool) -> list[T]:
+def _joined(rows: list[T], dummies: list[T], above: bool) -> list[T]:
     return [*rows, *dummies] if above else [*dummies, *rows]
 
 

@@ -46,6 +46,7 @@ class Policy(NamedTuple):
     type_v: str
     environment: tuple[tuple[str, str], ...] = ()  # for llama.cpp, before the first decode
     speculates: bool = False  # rows of guessed tokens may join a decode call
+    kv_unified: bool = False  # one memory for all slots: what prompts begin with alike is held once
 
     @property
     def interruptible(self) -> bool:
@@ -74,8 +75,12 @@ def choose(
     type_v: str | None = None,
     flash_attn: Literal["auto", "on", "off"] | None = None,
     speculate: bool = True,
+    kv_unified: bool = False,
 ) -> Policy:
     """The policy of a mode for a model. None leaves a setting to the mode. Canonical shapes never speculate.
+
+    `kv_unified` is for `fast` alone: where a token lies in shared memory depends on the neighbours, and so do
+    the last digits of what is computed from it.
 
     Where the model or device cannot keep the mode's promise the policy says so and promises the seed only.
     """
@@ -114,6 +119,7 @@ def choose(
         type_k=type_k or "f16",
         type_v=type_v or "f16",
         speculates=speculate and mode == "fast" and not traits.recurrent,
+        kv_unified=kv_unified and mode == "fast" and not traits.recurrent,
     )
 
 

@@ -1,10 +1,10 @@
 """Which rows the next step evaluates. Pure Python: no model, no clock, no I/O.
 
-A step is at most one prefill call (one prompt's next chunk) and one decode call (a row for each live
-reply). While slots still wait for their prompt, steps are prefill calls only, up to `MAX_PREFILL_RUN` prompt
-tokens: then the live replies get their row. Slots are sequence ids; rows go in ascending slot order; a
-call's slots are consecutive from 0, holes filled by dummy rows, because llama.cpp splits a batch at a gap
-and so changes its shape.
+A step is at most one prefill call (one prompt's next chunk, or those of several that share one memory) and
+one decode call (a row for each live reply). While slots still wait for their prompt, steps are prefill calls
+only, up to `MAX_PREFILL_RUN` prompt tokens: then the live replies get their row. Slots are sequence ids; rows
+go in ascending slot order; a call's slots are consecutive from 0, holes filled by dummy rows, because
+llama.cpp splits a batch at a gap and so changes its shape. It does not where all slots share one memory.
 
 A sequence is spans of prompt and of tokens decoded before, in any order, then its reply. Decoded tokens take
 part in decode calls as rows of a live reply do. What a session has evaluated may stay in its slot (`kept`)
@@ -73,8 +73,8 @@ class Sequence(Generic[T]):
 
 
 @dataclass(frozen=True)
-class PrefillCall(Generic[T]):
-    """Evaluate prompt tokens [start, end) of one sequence, alone."""
+class PrefillPart(Generic[T]):
+    """Prompt tokens [start, end) of one sequence."""
 
     seq: Sequence[T]
     start: int
@@ -98,7 +98,7 @@ class DecodeCall(Generic[T]):
 
 @dataclass(frozen=True)
 class Plan(Generic[T]):
-    prefill: PrefillCall[T] | None = None
+    prefill: tuple[PrefillPart[T], ...] = ()  # of one call, in ascending slot order; one where shapes matter
     decode: DecodeCall[T] | None = None
 
 
@@ -107,7 +107,8 @@ class Scheduler(Generic[T]):
     """First come, first served over `width` slots.
 
     `fixed_width`: every decode call has `width` rows. `min_rows`: least rows of a decode call.
-    `fill_holes` False: no dummy rows at all (a recurrent state cannot forget one).
+    `fill_holes` False: no dummy rows at all (a recurrent state cannot forget one, shared memory needs none).
+    `joins_prompts`: a prefill call takes in as many prompts as it has room for.
     """
 
     width: int
@@ -115,6 +116,7 @@ class Scheduler(Generic[T]):
     fixed_width: bool = False
     min_rows: int = 1
     fill_holes: bool = True
+    joins_prompts: bool = False
     waiting: deque[Sequence[T]] = field(default_factory=deque)
     slots: list[Sequence[T] | None] = field(init=False)
     kept: dict[str, int] = field(init=False, default_factory=dict)  # session -> idle slot, longest idle first
@@ -173,33 +175,55 @@ class Scheduler(Generic[T]):
         unused = [slot for slot in free if slot not in self.kept.values()]
         return unused[0] if unused else self.kept.pop(next(iter(self.kept)))
 
-    def next_prefill(self) -> Sequence[T] | None:
-        """The sequence that begins next, or whose prompt is evaluated next. What is to begin has to, by the
-        caller's hand, before a plan."""
+    def move(self, seq: Sequence[T], slot: int) -> None:
+        """Give a running sequence another slot, a free one that is kept for no session."""
+        self.slots[seq.slot], self.slots[slot] = None, seq
+        seq.slot = slot
+
+    def hole(self) -> tuple[int, Sequence[T]] | None:
+        """The lowest free slot that no session keeps and a running sequence above it, the highest one; None
+        where there are no such, or where others are still to come."""
+        if self.waiting or self.prefilling:
+            return None
+        taken = self.kept.values()
+        free = next((i for i, seq in enumerate(self.slots) if seq is None and i not in taken), self.width)
+        last = next((seq for seq in reversed(self.slots) if seq is not None), None)
+        return (free, last) if last is not None and last.slot > free else None
+
+    def prompts(self) -> Iterator[Sequence[T]]:
+        """Sequences whose prompt is to be evaluated, the longest waiting first.
+
+        The first has to begin, by the caller's hand, before a plan; the others may where prompts are joined.
+        """
         while self._prefilling and self._prefilling[0].prefilled:
             self._prefilling.popleft()
-        for seq in self._prefilling:
-            if not seq.decodes:
-                return seq
-        return None
+        return (seq for seq in self._prefilling if not seq.decodes)
 
     def plan(self) -> Plan[T]:
         """The next step's calls. The caller advances `n_past` of what was evaluated."""
-        prefill = self._prefill_call()
+        prefill = self._prefill_parts()
         decode = self._decode_call()
-        if prefill is not None and decode is not None:
-            self._prefill_run += prefill.end - prefill.start
+        if prefill and decode is not None:
+            self._prefill_run += sum(part.end - part.start for part in prefill)
             if self._prefill_run < MAX_PREFILL_RUN:
                 return Plan(prefill)
         self._prefill_run = 0
         return Plan(prefill, decode)
 
-    def _prefill_call(self) -> PrefillCall[T] | None:
-        seq = self.next_prefill()
-        if seq is None:
-            return None
-        start, end, _ = seq.span
-        return PrefillCall(seq, seq.n_past, start + chunk_end(seq.n_past - start, end - start, self.chunk))
+    def _prefill_parts(self) -> tuple[PrefillPart[T], ...]:
+        parts: list[PrefillPart[T]] = []
+        room = self.chunk
+        for seq in self.prompts():
+            if parts and not (self.joins_prompts and seq.begun and room):
+                break
+            start, end, _ = seq.span
+            if self.joins_prompts:
+                end = min(end, seq.n_past + room)
+            else:
+                end = start + chunk_end(seq.n_past - start, end - start, self.chunk)
+            parts.append(PrefillPart(seq, seq.n_past, end))
+            room -= end - seq.n_past
+        return tuple(sorted(parts, key=lambda part: part.seq.slot))
 
     def _decode_call(self) -> DecodeCall[T] | None:
         rows: list[tuple[int, Sequence[T] | None]] = []
