@@ -126,8 +126,11 @@ class Probe:
         self._requests = list(_requests(vocab, n_requests, n_tokens))
         self._filler = vocab.tokenize(("In the beginning there was a word. " * 100).encode())
 
-    def run(self, on_way: Callable[[str], None], *, all_ways: bool = True) -> dict[str, object]:
-        """All ways of the mode and what it costs, or the first way only: its replies are the `reference`.
+    def run(
+        self, on_way: Callable[[str], None], *, all_ways: bool = True, priced: bool = True
+    ) -> dict[str, object]:
+        """All ways of the mode and, if `priced`, what it costs; or the first way only: its replies are the
+        `reference`.
 
         `on_way` is told what is done next. JSON values.
         """
@@ -142,19 +145,21 @@ class Probe:
         for way in rest:
             on_way(way.name)
             tallies.append(compare(way.name, reference, self.answers(way)))
-        on_way("speed")
         facts = self._loading.facts(policy, self._loading.context(policy, WINDOW))
-        return {
+        found: dict[str, object] = {
             "mode": policy.mode,
             "promise": policy.promise,
             "weaker_because": policy.weaker_because,
             "holds": all(tally.holds for tally in tallies),
             "ways": [tally._asdict() for tally in tallies],
             "reference": replies,
-            "speed": self._speed(),
             "facts": facts,
             "fingerprint": fingerprint(facts),
         }
+        if priced:
+            on_way("speed")
+            found["speed"] = self._speed()
+        return found
 
     def answers(self, way: Way) -> dict[int, Answer]:
         """Replies by number of the request."""

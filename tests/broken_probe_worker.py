@@ -34,7 +34,7 @@ def main() -> None:
     kind = HoledLoading if how == "holes" else Loading
     loading = kind(Path(model), options, WIDTH, os.open(os.devnull, os.O_WRONLY))
     probe = Probe(loading, 2, 12, 12, unified if how == "unified" else lambda context: context)
-    result = probe.run(lambda way: None)
+    result = probe.run(lambda way: None, priced=False)
     print(json.dumps({"holds": result["holds"], "ways": result["ways"]}))
 
 

@@ -38,11 +38,12 @@ def probe_modes(given: Mapping[str, Given], worker: Worker, *, n_requests: int, 
             "given": {name: list(value) for name, value in given.items() if name in _OF_THE_ENGINE},
             "n_requests": n_requests,
             "n_tokens": n_tokens,
+            "priced": True,
         }
         found = []
         try:
             for mode in MODES:
-                found.append(_probe_mode(mode, order, notices))
+                found.append(probe_one(mode, order, notices))
         finally:
             notices.clear()
         _keep(model.path, found, notices)
@@ -62,8 +63,8 @@ def _is_set(given: Mapping[str, Given], name: str) -> bool:
     return name in given and bool(given[name].value)
 
 
-def _probe_mode(mode: Mode, order: dict[str, Any], notices: Notices) -> dict[str, Any]:
-    """One mode, in a process of its own, and its first way once more in another."""
+def probe_one(mode: Mode, order: dict[str, Any], notices: Notices) -> dict[str, Any]:
+    """One mode, in a process of its own, and its first way once more in another. Raises InferError."""
     result = _in_process({**order, "mode": mode, "all_ways": True}, notices)
     if mode != "fast":
         again = _in_process({**order, "mode": mode, "all_ways": False}, notices)["reference"]
