@@ -110,6 +110,7 @@ def test_the_openai_form(tmp_path: Path, out: Path) -> None:
     answer = chat["response"]["body"]
     assert chat["response"]["status_code"] == 200
     assert answer["object"] == "chat.completion"
+    assert abs(answer["created"] - time.time()) < 100
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
     assert all(choice["message"]["role"] == "assistant" for choice in answer["choices"])
     assert answer["usage"]["completion_tokens"] == 12
@@ -119,6 +120,32 @@ def test_the_openai_form(tmp_path: Path, out: Path) -> None:
     again = batch(rows, "-o", out, "--output-format", "openai", "--ordered", "-n", 6)
     assert again.code == 8
     assert len(lines(out)) == 3
+
+
+def test_log_probabilities_in_the_openai_form_are_of_texts(tmp_path: Path, out: Path) -> None:
+    chat = {"messages": [{"role": "user", "content": "é"}], "logprobs": True, "top_logprobs": 1}
+    rows = write_rows(
+        tmp_path / "in.jsonl",
+        {"url": "/v1/chat/completions", "body": chat},
+        {"url": "/v1/completions", "body": {"prompt": "the", "logprobs": 2, "max_tokens": 3}},
+    )
+    assert batch(rows, "-o", out, "--output-format", "openai", "--ordered").code == 0
+    answers = [line["response"]["body"]["choices"][0] for line in lines(out)]
+    content = answers[0]["logprobs"]["content"]
+    assert "".join(item["token"] for item in content[:4]) == "You "
+    assert (
+        bytes(byte for item in content for byte in item["bytes"]).decode() == answers[0]["message"]["content"]
+    )
+    first = content[0]
+    assert first["top_logprobs"] == [{key: first[key] for key in ("token", "logprob", "bytes")}]
+    assert all(item["token"] == "bytes:\\xc3" for item in content if item["bytes"] == [0xC3])
+    logprobs = answers[1]["logprobs"]
+    assert "".join(logprobs["tokens"]) == answers[1]["text"]
+    assert logprobs["text_offset"] == [0, 1, 2]
+    assert [top[token] for token, top in zip(logprobs["tokens"], logprobs["top_logprobs"], strict=True)] == (
+        logprobs["token_logprobs"]
+    )
+    assert all(len(top) == 2 for top in logprobs["top_logprobs"])
 
 
 def test_stdin_and_stdout(rows: Path, out: Path) -> None:
