@@ -437,15 +437,25 @@ def test_too_many_errors_stop_the_job(tmp_path: Path) -> None:
         (("--fail-fast",), 1),
         (("--max-errors", 3), 4),
         (("--max-errors", "20%"), 3),
+        (("--max-errors", 4), 5),
         (("--max-errors", 5), 5),
     ):
         out = tmp_path / "".join(map(str, flags)).replace("%", "")
-        assert batch(rows, "-o", out, *flags).code == 8
+        stops = flags != ("--max-errors", 5)
+        done = batch(rows, "-o", out, *flags)
+        assert done.code == (7 if stops else 8)
+        assert ("stopped: too many errors" in done.err) == stops
         found = by_unit(out)
         assert sum(line["error"] is not None for line in found.values()) == n_failed
-        assert len(found) == (n_failed if n_failed < 5 else 10)
+        assert len(found) == (n_failed if stops else 10)
         assert batch(rows, "-o", out).code == 8
         assert len(by_unit(out)) == 10
+
+
+def test_an_error_too_many_in_the_last_row_stops_nothing(tmp_path: Path, out: Path) -> None:
+    assert batch(write_rows(tmp_path / "in.jsonl", "one"), "-o", out).code == 0
+    rows = write_rows(tmp_path / "in.jsonl", "one", {"prompt": "x", "top_k": 1})
+    assert batch(rows, "-o", out, "--fail-fast").code == 8
 
 
 def test_a_crash_costs_the_row_that_caused_it(rows: Path, out: Path, tmp_path: Path) -> None:
@@ -513,6 +523,10 @@ def test_a_crash_that_no_row_caused_ends_the_job(rows: Path, out: Path, tmp_path
         (("-o", "nowhere/out"), "no directory"),
         (("-o", "."), "is a directory"),
         (("-o", "OUT", "--summary", "nowhere/s"), "no directory"),
+        (("-o", "OUT", "--summary", "."), "is a directory"),
+        (("-o", "OUT", "--summary", "-"), "/dev/stdout"),
+        (("-o", "OUT", "--summary", "IN"), "is the input"),
+        (("-o", "OUT", "--summary", "OUT"), "is the output"),
     ],
 )
 def test_usage_errors(rows: Path, out: Path, arguments: tuple[str, ...], words: str) -> None:

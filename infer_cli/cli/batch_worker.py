@@ -443,8 +443,9 @@ class _Batch:
         if runner.stopped == "interrupted":
             self._notices.warn(f"interrupted: what was finished is kept{goes_on}")
             return ExitStatus.INTERRUPTED
-        if runner.stopped == "errors":
+        if runner.stopped == "errors" and tally.n_before + tally.n_done < tally.n_replies:
             self._notices.warn(f"stopped: too many errors ({runner.n_failed}){goes_on}")
+            return ExitStatus.DEADLINE
         if tally.n_failed + tally.n_failed_before:
             if self._resumes:
                 self._notices.note(
