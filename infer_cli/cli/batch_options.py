@@ -20,6 +20,7 @@ from infer_cli.overflow import POLICIES, Policy
 from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS, Setting
 
 STDOUT = "-"
+_STREAMS = (STDOUT, "/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2")  # not a worker's to open
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,8 @@ def _check_files(name: str, output: Path | None, chat_template: str | None, summ
 
 
 def _check_summary(summary: Path, name: str, output: Path | None) -> None:
-    if str(summary) == STDOUT:
-        raise UsageError("--summary names a file", "standard output is /dev/stdout")
+    if str(summary) in _STREAMS:
+        raise UsageError(f"--summary {summary}: it is written to a file", "name a file, and print that")
     if not summary.parent.is_dir():
         raise UsageError(f"no directory {summary.parent}")
     if summary.is_dir():
