@@ -561,8 +561,8 @@ def test_a_seed_is_drawn_when_the_first_row_samples(tmp_path: Path, out: Path) -
 
 def test_an_empty_input(tmp_path: Path, out: Path) -> None:
     (tmp_path / "in.jsonl").write_text("\n")
-    done = batch(tmp_path / "in.jsonl", "-o", out)
-    assert done.code == 0
+    assert batch(tmp_path / "in.jsonl", "-o", out).code == 0
+    assert batch(tmp_path / "in.jsonl", "-o", out, "-t", 1, "--seed", 3).code == 0
     assert out.read_bytes() == b""
 
 
@@ -688,8 +688,8 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert batch(rows, "-o", c, "--shard", "2/2", "-n", 3).code == 0
     to = ("-o", tmp_path / "all")
     one_error_line(infer("merge", a, c, *to), 2, "not of one job", "max_tokens")
-    for name, shard in (("d", "1/2"), ("e", "2/2")):
-        assert batch(rows, "-o", tmp_path / name, "--shard", shard, "-t", 1).code == 0
+    for name, shard, seed in (("d", "1/2", 1), ("e", "2/2", 2)):
+        assert batch(rows, "-o", tmp_path / name, "--shard", shard, "-t", 1, "--seed", seed).code == 0
     one_error_line(infer("merge", tmp_path / "d", tmp_path / "e", *to), 2, "run_seed was")
     one_error_line(infer("merge", a, a, *to), 2, "answered twice")
     one_error_line(infer("merge", a, tmp_path / "none", *to), 2, "no file")
@@ -700,6 +700,29 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert done.code == 8
     assert "10 of 20 rows are missing: rows 1, 3" in done.err
     assert len(by_unit(tmp_path / "all")) == 10
+
+
+def test_shards_of_inputs_that_differ_are_not_merged(rows: Path, tmp_path: Path) -> None:
+    """Each row is in one shard only: no other could tell that it was another row there."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert batch(rows, "-o", a, "--shard", "1/2").code == 0
+    write_rows(rows, *prompts(3), "changed", *prompts(20)[4:])
+    assert batch(rows, "-o", b, "--shard", "2/2").code == 0
+    one_error_line(infer("merge", a, b, "-o", tmp_path / "all"), 2, "the rows of its input are others")
+
+
+def test_shards_that_sample_are_given_their_seed(tmp_path: Path) -> None:
+    """Each would draw its own, and nobody would know before the merge. A shard may have no row that samples."""
+    rows = write_rows(tmp_path / "in.jsonl", {"prompt": "one", "temperature": 1}, "two")
+    done = batch(rows, "-o", tmp_path / "part", "--shard", "1/3")
+    one_error_line(done, 2, "one seed", "--seed")
+    parts = [tmp_path / f"part{i}" for i in (1, 2, 3)]
+    for i, part in enumerate(parts, 1):
+        assert batch(rows, "-o", part, "--shard", f"{i}/3", "--seed", 5).code == 0
+    assert batch(rows, "-o", parts[0], "--shard", "1/3").code == 0
+    assert infer("merge", *parts, "-o", tmp_path / "all").code == 0
+    assert batch(rows, "-o", tmp_path / "whole", "--seed", 5).code == 0
+    assert digests(tmp_path / "all") == digests(tmp_path / "whole")
 
 
 # --- what prompts share ---------------------------------------------------------------------------
