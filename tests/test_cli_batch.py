@@ -712,7 +712,7 @@ def test_shards_of_inputs_that_differ_are_not_merged(rows: Path, tmp_path: Path)
 
 
 def test_shards_that_sample_are_given_their_seed(tmp_path: Path) -> None:
-    """Each would draw its own, and nobody would know before the merge. A shard may have no row that samples."""
+    """Each would draw its own, and nobody would know before the merge. Some may have no row that samples."""
     rows = write_rows(tmp_path / "in.jsonl", {"prompt": "one", "temperature": 1}, "two")
     done = batch(rows, "-o", tmp_path / "part", "--shard", "1/3")
     one_error_line(done, 2, "one seed", "--seed")
