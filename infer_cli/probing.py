@@ -61,6 +61,10 @@ class Way(NamedTuple):
     chunk: int | None = None
     guesses: bool = True
     threads: int | None = None
+    cut: int = 0  # the requests from this one on first, then, in a new context, those before it
+
+
+RESUMED = Way("after resume", WIDTH, WIDTH, cut=5)  # of a process that has answered nothing before
 
 
 class Answer(NamedTuple):
@@ -126,21 +130,15 @@ class Probe:
         self._requests = list(_requests(vocab, n_requests, n_tokens))
         self._filler = vocab.tokenize(("In the beginning there was a word. " * 100).encode())
 
-    def run(
-        self, on_way: Callable[[str], None], *, all_ways: bool = True, priced: bool = True
-    ) -> dict[str, object]:
-        """All ways of the mode and, if `priced`, what it costs; or the first way only: its replies are the
-        `reference`.
+    def run(self, on_way: Callable[[str], None], *, priced: bool = True) -> dict[str, object]:
+        """All ways of the mode that one process can answer in, and, if `priced`, what it costs.
 
-        `on_way` is told what is done next. JSON values.
+        `on_way` is told what is done next. JSON values; `reference` are the first way's replies.
         """
         policy = self._loading.policy
         first, *rest = ways_of(policy, self._threads)
         on_way(first.name)
         reference = self.answers(first)
-        replies = {str(i): list(answer) for i, answer in reference.items()}
-        if not all_ways:
-            return {"reference": replies}
         tallies = []
         for way in rest:
             on_way(way.name)
@@ -152,7 +150,7 @@ class Probe:
             "weaker_because": policy.weaker_because,
             "holds": all(tally.holds for tally in tallies),
             "ways": [tally._asdict() for tally in tallies],
-            "reference": replies,
+            "reference": _as_json(reference),
             "facts": facts,
             "fingerprint": fingerprint(facts),
         }
@@ -160,6 +158,11 @@ class Probe:
             on_way("speed")
             found["speed"] = self._speed()
         return found
+
+    def resumed(self, on_way: Callable[[str], None]) -> dict[str, list[object]]:
+        """The replies of a job that goes on in this process: to be compared with another's `reference`."""
+        on_way(RESUMED.name)
+        return _as_json(self.answers(RESUMED))
 
     def answers(self, way: Way) -> dict[int, Answer]:
         """Replies by number of the request."""
@@ -171,18 +174,21 @@ class Probe:
         context = self._loading.context(policy, WINDOW)
         if way.threads is not None:
             context = context._replace(n_threads=way.threads)
-        backend = self._loading.open(self._alter(context))
-        try:
-            engine = _HashingEngine(backend, policy, time.perf_counter, WINDOW)
-            order = list(range(len(self._requests)))
-            if way.shuffled:
-                random.Random(1).shuffle(order)
-            found: dict[int, Answer] = {}
-            for _ in range(2 if way.twice else 1):
-                found = engine.answer([self._requests[i] for i in order], way.live)
-            return found
-        finally:
-            backend.close()
+        order = list(range(len(self._requests)))
+        if way.shuffled:
+            random.Random(1).shuffle(order)
+        found: dict[int, Answer] = {}
+        for part in filter(None, (order[way.cut :], order[: way.cut])):
+            backend = self._loading.open(self._alter(context))
+            try:
+                engine = _HashingEngine(backend, policy, time.perf_counter, WINDOW)
+                requests = [self._requests[i] for i in part]
+                if way.twice:
+                    engine.answer(requests, way.live)
+                found |= engine.answer(requests, way.live)
+            finally:
+                backend.close()
+        return found
 
     def _speed(self) -> dict[str, float]:
         """Tokens a second, medians: reading a prompt, writing alone, writing `WIDTH` replies at once."""
@@ -224,6 +230,10 @@ def compare(way: str, reference: Mapping[int, Answer], answers: Mapping[int, Ans
         sum(one.tokens == other.tokens for one, other in pairs),
         sum(one.logits == other.logits for one, other in pairs),
     )
+
+
+def _as_json(answers: Mapping[int, Answer]) -> dict[str, list[object]]:
+    return {str(i): list(answer) for i, answer in answers.items()}
 
 
 def _requests(vocab: Vocab, n: int, n_tokens: int) -> Iterator[Request]:

@@ -6,12 +6,16 @@ Knows errors and text streams; knows no command line and no engine.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from infer_cli.errors import ExitStatus, InferError, OutOfMemory, UnexpectedFailure
+
+_FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+_STORAGE = (*_FULL, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 def single_line(text: str) -> str:
@@ -59,9 +63,18 @@ def run_guarded(work: Callable[[], int], *, verbose: bool = False) -> int:
     except Exception as error:
         if verbose:
             _print_traceback(error)
+        if isinstance(error, OSError) and error.errno in _STORAGE:
+            return _report_to_stderr(_storage_failure(error))
         hint = "" if verbose else "run again with --verbose for the traceback"
         message = f"unexpected failure: {type(error).__name__}: {error}"
         return _report_to_stderr(UnexpectedFailure(message, hint))
+
+
+def _storage_failure(error: OSError) -> UnexpectedFailure:
+    """What a disk or its owner refuses is no fault of the program."""
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    hint = "make room, then run the command again" if error.errno in _FULL else ""
+    return UnexpectedFailure(f"{where}{error.strerror}", hint)
 
 
 def _report_to_stderr(error: InferError) -> int:

@@ -1,6 +1,7 @@
 """Run as a process of its own: probes a mode whose policy is broken on purpose. Arguments: MODEL MODE HOW.
 
-Prints one JSON line: {"holds": …, "ways": …}. HOW is "no" (as it is), "unified" or "holes".
+Prints one JSON line: {"holds": …, "ways": …}. HOW is "no" (as it is), "unified" or "holes"; with "resume-"
+before it only what a resumed job would answer is compared.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.policy import Policy
 from infer_cli.loading import EngineOptions, Loading
-from infer_cli.probing import WIDTH, Probe
+from infer_cli.probing import RESUMED, WIDTH, Probe, compare, ways_of
 
 
 class HoledLoading(Loading):
@@ -30,10 +31,16 @@ def unified(context: ContextSpec) -> ContextSpec:
 
 def main() -> None:
     model, mode, how = sys.argv[1:]
+    resumes, how = how.startswith("resume"), how.removeprefix("resume-")
     options = EngineOptions(threads=2, mode=mode)  # type: ignore[arg-type]
     kind = HoledLoading if how == "holes" else Loading
     loading = kind(Path(model), options, WIDTH, os.open(os.devnull, os.O_WRONLY))
     probe = Probe(loading, 2, 12, 12, unified if how == "unified" else lambda context: context)
+    if resumes:
+        first, *_ = ways_of(loading.policy, 2)
+        tally = compare(RESUMED.name, probe.answers(first), probe.answers(RESUMED))
+        print(json.dumps({"holds": tally.holds, "ways": [tally._asdict()]}))
+        return
     result = probe.run(lambda way: None, priced=False)
     print(json.dumps({"holds": result["holds"], "ways": result["ways"]}))
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from infer_cli.batch.summary import Tally
-from infer_cli.cli.batch_display import LINE_INTERVAL_S, Display, duration
+from infer_cli.cli import batch_display
+from infer_cli.cli.batch_display import LINE_INTERVAL_S, Display, duration, fitting
 from infer_cli.types import Timings, Usage
 from tests.batch_helpers import by_unit, prompts, write_rows
 from tests.cli_helpers import script
@@ -23,7 +24,9 @@ def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
     slow = script(tmp_path, step_s=0.02)
     with Terminal("batch", "-m", slow, str(rows), "-o", str(out), "--parallel", "4", columns=100) as t:
         text = t.wait_for(
-            lambda text: re.search(r"[1-9]\d*/20 .* tok/s in, \d+ out, \d/4 slots", text) is not None
+            lambda text: (
+                re.search(r"[1-9]\d*/20 .* tok/s in, \d+ out, \d/4 slots, [\d.]+ MiB", text) is not None
+            )
         )
         assert "left" in text
         text = t.wait_for("20 of 20 replies (20 stop)")
@@ -39,6 +42,7 @@ def test_ctrl_c_at_a_terminal(tmp_path: Path) -> None:
         t.send("\x03")
         t.wait_for("the same command line goes on")
         assert t.end() == 130
+        assert "/20 " not in t.text  # the bar is gone, beside the ^C too
         assert not t.screen.cursor.hidden
         assert "Traceback" not in t.text
     assert 4 <= len(by_unit(out)) < 20
@@ -49,6 +53,7 @@ def test_a_line_every_ten_seconds(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(batch_display, "peak_memory", lambda: 64 << 20)
     tally = Tally(n_rows=40, n_replies=40, width=4)
     display = Display(tally, quiet=False)
     for _ in range(20):
@@ -60,13 +65,23 @@ def test_a_line_every_ten_seconds(
     display.close()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "10 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 30s left",
-        "20 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 20s left",
+        "10 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 64.0 MiB, 30s left",
+        "20 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 64.0 MiB, 20s left",
     ]
     silent = Display(tally, quiet=True)
     now[0] += 2 * LINE_INTERVAL_S
     silent.update(1)
     assert capsys.readouterr().err == ""
+
+
+def test_a_narrow_terminal_has_the_time_that_is_left() -> None:
+    parts = ["3 failed", "10 tok/s in, 5 out", "4/4 slots", "64.0 MiB", "30s left"]
+    assert fitting(parts, 80) == "3 failed, 10 tok/s in, 5 out, 4/4 slots, 64.0 MiB, 30s left"
+    assert fitting(parts, 50) == "3 failed, 10 tok/s in, 5 out, 4/4 slots, 30s left"
+    assert fitting(parts, 40) == "3 failed, 10 tok/s in, 5 out, 30s left"
+    assert fitting(parts, 30) == "3 failed, 30s left"
+    assert fitting(parts, 10) == "30s left"
+    assert fitting(parts, 5) == ""
 
 
 def test_lengths_of_time() -> None:
@@ -90,3 +105,11 @@ def test_the_summary_counts() -> None:
     assert found["slot_occupancy"] == (sum(range(1, 101)) - 50) / 10_000
     assert "100 of 100 replies (100 stop)" in tally.in_words(5000.0)[0]
     assert Tally(0, 0, 1).as_json(0.0)["replies_per_s"] is None
+    words = tally.in_words(5000.0)
+    assert words[2:7] == [
+        "seconds              p50      p90      p95      p99",
+        "queue              0.500    0.500    0.500    0.500",
+        "first token        0.700    0.700    0.700    0.700",
+        "between tokens     0.100    0.100    0.100    0.100",
+        "in all            50.000   90.000   95.000   99.000",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,21 @@ def test_a_write_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk"):
         write_atomically(path, (piece for _ in "x" for piece in pieces()))
     assert path.read_bytes() == b"old"
+
+
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path: Path) -> None:
+    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    write_atomically(link, [b"ne", b"w"])
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, [b"ne", b"w"])
+    assert os.read(reader, 9) == b"new"
+    assert pipe.is_fifo()
+    os.close(reader)
 
 
 # --- input order ----------------------------------------------------------------------------------

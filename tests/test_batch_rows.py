@@ -76,6 +76,7 @@ def test_lines_of_json(tmp_path: Path) -> None:
         ("nonsense", "not JSON"),
         ('{"prompt": NaN}', "NaN"),
         ("[" * 100_000, "not JSON|nested too deeply"),
+        ('{"prompt": "x", "seed": ' + "9" * 5000 + "}", "a number of more than 4300 digits"),
         ("[1]", "not an object"),
         ("{}", "either a prompt or messages"),
         ('{"prompt": "x", "messages": []}', "either a prompt or messages"),
@@ -86,6 +87,8 @@ def test_lines_of_json(tmp_path: Path) -> None:
         ('{"custom_id": "a", "url": "/v1/completions", "body": {}}', "no prompt"),
         ('{"url": "/v1/completions", "body": {"prompt": "x", "stream": true}}', "stream"),
         ('{"url": "/v1/completions", "body": {"prompt": "x"}, "seed": 1}', "unknown key 'seed'"),
+        ('{"url": "/v1/completions", "body": {"prompt": "x", "echo": true}}', "echo is not supported"),
+        ('{"url": "/v1/completions", "body": {"prompt": ["x"]}}', "prompt must be one text"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_a_row_with_an_error(tmp_path: Path, line: str, why: str) -> None:
@@ -112,9 +115,9 @@ def test_nesting_of_any_depth_is_no_failure_of_the_job(tmp_path: Path) -> None:
 def test_bytes_that_are_not_text(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path, b'{"prompt": "\xff"}')
     assert "0xff" in row.error
-    (row,) = rows_of(tmp_path, b"prompt\n\xff\n", "in.csv")
-    with pytest.raises(UsageError, match="surrogate"):
-        preparer().prepare(row)
+    bad, good = rows_of(tmp_path, b"custom_id,prompt\na,\xff\nb,x\n", "in.csv")
+    assert (bad.custom_id, bad.error) == ("a", "the record is not UTF-8: byte 0xff")
+    assert good.asked is not None
 
 
 def test_an_id_is_used_once(tmp_path: Path) -> None:
@@ -142,6 +145,19 @@ def test_the_openai_form(tmp_path: Path) -> None:
     assert asked.seed(0) is None  # greedy: a seed is no error there
 
 
+def test_what_changes_nothing_is_taken_in_the_openai_form(tmp_path: Path) -> None:
+    body: dict[str, object] = {
+        "messages": [{"role": "user", "content": "hi"}], "response_format": {"type": "text"}, "tools": [],
+        "tool_choice": "none", "logit_bias": {}, "service_tier": "auto", "stream_options": None,
+        "stream": False,
+    }  # fmt: skip
+    assert prepared(tmp_path, {"url": "/v1/chat/completions", "body": body}).prompt_ids
+    body["response_format"] = {"type": "json_object"}
+    assert "response_format is not supported" in row_of(tmp_path, url="/v1/chat/completions", body=body).error
+    body = {"prompt": "the", "echo": False, "best_of": 1, "suffix": ""}
+    assert prepared(tmp_path, {"url": "/v1/completions", "body": body}).prompt_ids
+
+
 def test_log_probabilities_in_the_openai_form(tmp_path: Path) -> None:
     def n_logprobs(**body: object) -> int | None:
         body["messages"] = [{"role": "user", "content": "hi"}]
@@ -164,8 +180,32 @@ def test_tables(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path, "prompt\tx\nhello\t1\n", "in.tsv")
     assert row.asked is not None
     assert row.asked.prompt == "hello"
-    (row,) = rows_of(tmp_path, "x\n1\n", "in.csv")
-    assert "no field 'prompt'" in row.error
+
+
+@pytest.mark.parametrize(
+    ("text", "template", "why"),
+    [
+        ("x,y\n1,2\n", None, "no column 'prompt'"),
+        ("x;prompt\n1;2\n", None, "no column 'prompt'"),
+        ("x,y\n1,2\n", "{z}", "no column 'z'"),
+        ("prompt,prompt\n1,2\n", None, "'prompt' twice"),
+    ],
+)
+def test_a_header_that_no_row_can_do_with_stops_the_job(
+    tmp_path: Path, text: str, template: str | None, why: str
+) -> None:
+    with pytest.raises(UsageError, match=why):
+        rows_of(tmp_path, text, "in.csv", template)
+    assert rows_of(tmp_path, "", "in.csv", template) == []
+
+
+def test_a_quote_that_is_not_closed_does_not_swallow_rows_unsaid(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, 'prompt\none\n"two\nthree\nfour\n', "in.csv")
+    assert [row.error for row in rows] == ["", "the record from line 3 on: unexpected end of data"]
+    rows = rows_of(tmp_path, 'prompt\n"Hello" he said\nIt is "x"\n', "in.tsv")
+    assert "from line 2 on" in rows[0].error
+    assert rows[1].asked is not None
+    assert rows[1].asked.prompt == 'It is "x"'
 
 
 def test_plain_lines_and_objects_fill_a_template(tmp_path: Path) -> None:
@@ -206,6 +246,25 @@ def test_a_row_says_otherwise(tmp_path: Path) -> None:
     assert (asked.deadline_s, asked.n_logprobs) == (120, 2)
     assert "be brief" in prompt_text(asked)
     assert "be long" not in prompt_text(asked)
+
+
+def test_null_is_not_said(tmp_path: Path) -> None:
+    """Tables written as JSON have it in every empty field."""
+    names = (
+        "messages",
+        "temperature",
+        "top_k",
+        "seed",
+        "max_tokens",
+        "stop",
+        "samples",
+        "deadline",
+        "overflow",
+    )
+    row: dict[str, object] = {"prompt": "hi", **dict.fromkeys(names)}
+    asked = prepared(tmp_path, row, stop=("y",), sampling=SAMPLED, n_samples=2)
+    assert (asked.sampling.temperature, asked.stop, asked.n_samples) == (0.5, ("y",), 2)
+    assert row_of(tmp_path, prompt=None).error == "a row has either a prompt or messages"
 
 
 def test_a_row_that_says_nothing(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_the_openai_form(tmp_path: Path, out: Path) -> None:
     answer = chat["response"]["body"]
     assert chat["response"]["status_code"] == 200
     assert answer["object"] == "chat.completion"
+    assert abs(answer["created"] - time.time()) < 100
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
     assert all(choice["message"]["role"] == "assistant" for choice in answer["choices"])
     assert answer["usage"]["completion_tokens"] == 12
@@ -119,6 +120,32 @@ def test_the_openai_form(tmp_path: Path, out: Path) -> None:
     again = batch(rows, "-o", out, "--output-format", "openai", "--ordered", "-n", 6)
     assert again.code == 8
     assert len(lines(out)) == 3
+
+
+def test_log_probabilities_in_the_openai_form_are_of_texts(tmp_path: Path, out: Path) -> None:
+    chat = {"messages": [{"role": "user", "content": "é"}], "logprobs": True, "top_logprobs": 1}
+    rows = write_rows(
+        tmp_path / "in.jsonl",
+        {"url": "/v1/chat/completions", "body": chat},
+        {"url": "/v1/completions", "body": {"prompt": "the", "logprobs": 2, "max_tokens": 3}},
+    )
+    assert batch(rows, "-o", out, "--output-format", "openai", "--ordered").code == 0
+    answers = [line["response"]["body"]["choices"][0] for line in lines(out)]
+    content = answers[0]["logprobs"]["content"]
+    assert "".join(item["token"] for item in content[:4]) == "You "
+    assert (
+        bytes(byte for item in content for byte in item["bytes"]).decode() == answers[0]["message"]["content"]
+    )
+    first = content[0]
+    assert first["top_logprobs"] == [{key: first[key] for key in ("token", "logprob", "bytes")}]
+    assert all(item["token"] == "bytes:\\xc3" for item in content if item["bytes"] == [0xC3])
+    logprobs = answers[1]["logprobs"]
+    assert "".join(logprobs["tokens"]) == answers[1]["text"]
+    assert logprobs["text_offset"] == [0, 1, 2]
+    assert [top[token] for token, top in zip(logprobs["tokens"], logprobs["top_logprobs"], strict=True)] == (
+        logprobs["token_logprobs"]
+    )
+    assert all(len(top) == 2 for top in logprobs["top_logprobs"])
 
 
 def test_stdin_and_stdout(rows: Path, out: Path) -> None:
@@ -410,15 +437,25 @@ def test_too_many_errors_stop_the_job(tmp_path: Path) -> None:
         (("--fail-fast",), 1),
         (("--max-errors", 3), 4),
         (("--max-errors", "20%"), 3),
+        (("--max-errors", 4), 5),
         (("--max-errors", 5), 5),
     ):
         out = tmp_path / "".join(map(str, flags)).replace("%", "")
-        assert batch(rows, "-o", out, *flags).code == 8
+        stops = flags != ("--max-errors", 5)
+        done = batch(rows, "-o", out, *flags)
+        assert done.code == (7 if stops else 8)
+        assert ("stopped: too many errors" in done.err) == stops
         found = by_unit(out)
         assert sum(line["error"] is not None for line in found.values()) == n_failed
-        assert len(found) == (n_failed if n_failed < 5 else 10)
+        assert len(found) == (n_failed if stops else 10)
         assert batch(rows, "-o", out).code == 8
         assert len(by_unit(out)) == 10
+
+
+def test_an_error_too_many_in_the_last_row_stops_nothing(tmp_path: Path, out: Path) -> None:
+    assert batch(write_rows(tmp_path / "in.jsonl", "one"), "-o", out).code == 0
+    rows = write_rows(tmp_path / "in.jsonl", "one", {"prompt": "x", "top_k": 1})
+    assert batch(rows, "-o", out, "--fail-fast").code == 8
 
 
 def test_a_crash_costs_the_row_that_caused_it(rows: Path, out: Path, tmp_path: Path) -> None:
@@ -442,7 +479,7 @@ def test_a_crash_does_not_reset_the_limit_on_errors(tmp_path: Path, out: Path) -
     rows = write_rows(tmp_path / "in.jsonl", bad, "boom", bad, *prompts(40), bad)
     crashing = script(tmp_path, crash_signal="SIGSEGV", crash_on="boom")
     done = batch(rows, "-o", out, "--max-errors", 2, "--parallel", 2, model=crashing)
-    assert done.code == 8
+    assert done.code == 7
     assert sum(line["error"] is not None for line in by_unit(out).values()) == 3
     assert "stopped: too many errors (3)" in done.err
 
@@ -486,6 +523,11 @@ def test_a_crash_that_no_row_caused_ends_the_job(rows: Path, out: Path, tmp_path
         (("-o", "nowhere/out"), "no directory"),
         (("-o", "."), "is a directory"),
         (("-o", "OUT", "--summary", "nowhere/s"), "no directory"),
+        (("-o", "OUT", "--summary", "."), "is a directory"),
+        (("-o", "OUT", "--summary", "-"), "name a file"),
+        (("-o", "OUT", "--summary", "/dev/stderr"), "name a file"),
+        (("-o", "OUT", "--summary", "IN"), "is the input"),
+        (("-o", "OUT", "--summary", "OUT"), "is the output"),
     ],
 )
 def test_usage_errors(rows: Path, out: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -519,8 +561,8 @@ def test_a_seed_is_drawn_when_the_first_row_samples(tmp_path: Path, out: Path) -
 
 def test_an_empty_input(tmp_path: Path, out: Path) -> None:
     (tmp_path / "in.jsonl").write_text("\n")
-    done = batch(tmp_path / "in.jsonl", "-o", out)
-    assert done.code == 0
+    assert batch(tmp_path / "in.jsonl", "-o", out).code == 0
+    assert batch(tmp_path / "in.jsonl", "-o", out, "-t", 1, "--seed", 3).code == 0
     assert out.read_bytes() == b""
 
 
@@ -646,8 +688,8 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert batch(rows, "-o", c, "--shard", "2/2", "-n", 3).code == 0
     to = ("-o", tmp_path / "all")
     one_error_line(infer("merge", a, c, *to), 2, "not of one job", "max_tokens")
-    for name, shard in (("d", "1/2"), ("e", "2/2")):
-        assert batch(rows, "-o", tmp_path / name, "--shard", shard, "-t", 1).code == 0
+    for name, shard, seed in (("d", "1/2", 1), ("e", "2/2", 2)):
+        assert batch(rows, "-o", tmp_path / name, "--shard", shard, "-t", 1, "--seed", seed).code == 0
     one_error_line(infer("merge", tmp_path / "d", tmp_path / "e", *to), 2, "run_seed was")
     one_error_line(infer("merge", a, a, *to), 2, "answered twice")
     one_error_line(infer("merge", a, tmp_path / "none", *to), 2, "no file")
@@ -658,6 +700,29 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert done.code == 8
     assert "10 of 20 rows are missing: rows 1, 3" in done.err
     assert len(by_unit(tmp_path / "all")) == 10
+
+
+def test_shards_of_inputs_that_differ_are_not_merged(rows: Path, tmp_path: Path) -> None:
+    """Each row is in one shard only: no other could tell that it was another row there."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert batch(rows, "-o", a, "--shard", "1/2").code == 0
+    write_rows(rows, *prompts(3), "changed", *prompts(20)[4:])
+    assert batch(rows, "-o", b, "--shard", "2/2").code == 0
+    one_error_line(infer("merge", a, b, "-o", tmp_path / "all"), 2, "the rows of its input are others")
+
+
+def test_shards_that_sample_are_given_their_seed(tmp_path: Path) -> None:
+    """Each would draw its own, and nobody would know before the merge. Some may have no row that samples."""
+    rows = write_rows(tmp_path / "in.jsonl", {"prompt": "one", "temperature": 1}, "two")
+    done = batch(rows, "-o", tmp_path / "part", "--shard", "1/3")
+    one_error_line(done, 2, "one seed", "--seed")
+    parts = [tmp_path / f"part{i}" for i in (1, 2, 3)]
+    for i, part in enumerate(parts, 1):
+        assert batch(rows, "-o", part, "--shard", f"{i}/3", "--seed", 5).code == 0
+    assert batch(rows, "-o", parts[0], "--shard", "1/3").code == 0
+    assert infer("merge", *parts, "-o", tmp_path / "all").code == 0
+    assert batch(rows, "-o", tmp_path / "whole", "--seed", 5).code == 0
+    assert digests(tmp_path / "all") == digests(tmp_path / "whole")
 
 
 # --- what prompts share ---------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def test_the_table_and_the_verdict(tiny: Path, own_home: Path) -> None:
     assert [mode["mode"] for mode in modes] == ["fast", "canonical", "invariant"]
     canonical, invariant = modes[1:]
     assert canonical["holds"] and invariant["holds"]
-    assert [way["way"] for way in canonical["ways"]][-1] == "another process"
+    assert [way["way"] for way in canonical["ways"]][-1] == "after resume"
     assert all(speed > 0 for speed in canonical["speed"].values())
     assert len(list((own_home / "data" / "probes").iterdir())) == 2
 
@@ -70,6 +70,18 @@ def test_replies_say_that_their_promise_was_measured(tiny: Path, own_home: Path,
         if line["kind"] == "run"
     ]
     assert sorted(kept, key=bool) == [False, False, True, True]
+
+
+def test_a_resumed_job_has_other_neighbours_in_its_slots(tiny: Path) -> None:
+    """All requests are answered, in two contexts, none of them as the first way answers it."""
+    command = [sys.executable, "-m", "tests.broken_probe_worker", str(tiny), "canonical"]
+    for how, same in (("resume", 12), ("resume-unified", range(12))):
+        done = subprocess.run(
+            [*command, how], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+        )
+        (way,) = json.loads(done.stdout)["ways"]
+        assert (way["way"], way["n"]) == ("after resume", 12)
+        assert way["same_logits"] == same if isinstance(same, int) else way["same_logits"] in same
 
 
 def test_what_cannot_be_probed(tmp_path: Path) -> None:

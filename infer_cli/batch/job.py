@@ -18,7 +18,7 @@ MAX_WIDTH = 256  # LLAMA_MAX_SEQ
 LEAST_WINDOW = 256  # tokens, where no row is left to be answered
 _VERSION = 1
 # What a shard has of its own, and what does not decide a reply.
-_NOT_COMPARED = frozenset({"id", "created_at", "shard", "input", "n_rows"})
+_NOT_COMPARED = frozenset({"id", "created_at", "shard", "input", "n_rows", "rows_sha256"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job as its first run had it. `n_rows` counts the whole input, all shards."""
+    """A job as its first run had it. `n_rows` counts the whole input, all shards; `rows_sha256` is of what
+    its rows say."""
 
     id: str
     created_at: str
@@ -60,6 +61,7 @@ class JobFile:
     ordered: bool
     input: str
     n_rows: int
+    rows_sha256: str
     shard: Shard = field(default_factory=Shard)
 
     def write(self, path: Path) -> None:

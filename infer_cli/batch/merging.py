@@ -61,6 +61,8 @@ def merge(outputs: Sequence[Path]) -> Merge:
         different = [d for job in jobs[:i] for d in job.differences(jobs[i])][:4]
         if jobs[i].n_rows != jobs[0].n_rows:
             different.append(f"rows of the input were {jobs[0].n_rows}, are {jobs[i].n_rows}")
+        elif jobs[i].rows_sha256 != jobs[0].rows_sha256:
+            different.append("the rows of its input are others")
         if different:
             raise UsageError(f"{path} is not of one job with those before it: {'; '.join(different)}")
         if next(read_journal(journal_path(path)), None) is not None:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from infer_cli.errors import UsageError
-from infer_cli.reply import logprobs_json
-from infer_cli.types import Reply
+from infer_cli.types import Reply, TokenLogprobs
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 ENVELOPE = frozenset({"custom_id", "method", "url", "body"})
 _IGNORED = frozenset({"model", "user", "metadata", "store"})  # no effect on a reply here
+# Values of other parameters that ask for nothing.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "best_of": (1,),
+    "echo": (False,),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default", "flex"),
+    "stream": (False,),
+    "stream_options": (),
+    "suffix": ("",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+}
 _RENAMED = {"max_completion_tokens": "max_tokens", "n": "samples", "repetition_penalty": "repeat_penalty"}
+_LEAST_LOGPROB = -9999.0  # JSON has no infinity
 _FINISH = {"stop_string": "stop", "context": "length"}  # OpenAI's names, where they differ
 
 
@@ -43,10 +61,14 @@ def read_body(row: Mapping[str, object]) -> Body:
     values: dict[str, object] = {
         _RENAMED[key] if key in _RENAMED else str(key): value
         for key, value in body.items()
-        if key not in _IGNORED and key != content_key and value is not None
+        if key not in _IGNORED and key not in _NEUTRAL and key != content_key and value is not None
     }
-    if values.pop("stream", False) is not False:
-        raise UsageError("stream: a batch has no streams", "leave it out")
+    for key, neutral in _NEUTRAL.items():
+        value = body.get(key)
+        if value is not None and not any(type(value) is type(n) and value == n for n in neutral):
+            raise UsageError(f"{key} is not supported: {json.dumps(value)[:40]}", "leave it out")
+    if not is_chat and not isinstance(body["prompt"], str):
+        raise UsageError("the prompt must be one text", "write a row for each of several")
     if is_chat:
         n_top = values.pop("top_logprobs", 0)
         if (wanted := values.pop("logprobs", False)) is not False:
@@ -56,7 +78,13 @@ def read_body(row: Mapping[str, object]) -> Body:
     return Body(is_chat, body[content_key], values)
 
 
-def answer(row_keys: Mapping[str, object], replies: Sequence[Reply], *, is_chat: bool) -> dict[str, object]:
+def answer(
+    row_keys: Mapping[str, object],
+    replies: Sequence[Reply],
+    token_text: Callable[[int], bytes],
+    *,
+    is_chat: bool,
+) -> dict[str, object]:
     """An output line: all samples of a row as its choices. `row_keys` are ours, under `infer`."""
     first = replies[0]
     failed = next((reply for reply in replies if reply.error is not None), None)
@@ -75,8 +103,9 @@ def answer(row_keys: Mapping[str, object], replies: Sequence[Reply], *, is_chat:
                 "body": {
                     "id": ("chatcmpl-" if is_chat else "cmpl-") + first.id,
                     "object": "chat.completion" if is_chat else "text_completion",
+                    "created": int(time.time()),
                     "model": first.model.get("name"),
-                    "choices": [_choice(i, reply, is_chat) for i, reply in enumerate(replies)],
+                    "choices": [_choice(i, reply, token_text, is_chat) for i, reply in enumerate(replies)],
                     "usage": _usage(replies),
                 },
             },
@@ -93,7 +122,7 @@ def answer(row_keys: Mapping[str, object], replies: Sequence[Reply], *, is_chat:
     return {**line, "infer": ours}
 
 
-def _choice(index: int, reply: Reply, is_chat: bool) -> dict[str, object]:
+def _choice(index: int, reply: Reply, token_text: Callable[[int], bytes], is_chat: bool) -> dict[str, object]:
     choice: dict[str, object] = {"index": index}
     if is_chat:
         message: dict[str, object] = {"role": "assistant", "content": reply.text}
@@ -102,12 +131,51 @@ def _choice(index: int, reply: Reply, is_chat: bool) -> dict[str, object]:
         choice["message"] = message
     else:
         choice["text"] = reply.text
-    logprobs = None if reply.logprobs is None else {"content": [logprobs_json(lp) for lp in reply.logprobs]}
+    logprobs: dict[str, object] | None = None
+    if reply.logprobs is not None:
+        # The end token is not part of an answer there.
+        shown = reply.logprobs[:-1] if reply.finish_reason == "stop" else reply.logprobs
+        logprobs = (_chat_logprobs if is_chat else _completion_logprobs)(shown, token_text)
     return {
         **choice,
         "logprobs": logprobs,
         "finish_reason": _FINISH.get(reply.finish_reason, reply.finish_reason),
     }
+
+
+def _chat_logprobs(tokens: Sequence[TokenLogprobs], token_text: Callable[[int], bytes]) -> dict[str, object]:
+    def item(token: int, logprob: float) -> dict[str, object]:
+        text = token_text(token)
+        return {"token": _shown(text), "logprob": max(logprob, _LEAST_LOGPROB), "bytes": list(text)}
+
+    return {
+        "content": [
+            {**item(of.token, of.logprob), "top_logprobs": [item(*top) for top in of.top]} for of in tokens
+        ]
+    }
+
+
+def _completion_logprobs(
+    tokens: Sequence[TokenLogprobs], token_text: Callable[[int], bytes]
+) -> dict[str, object]:
+    texts = [_shown(token_text(of.token)) for of in tokens]
+    return {
+        "tokens": texts,
+        "token_logprobs": [max(of.logprob, _LEAST_LOGPROB) for of in tokens],
+        "top_logprobs": [
+            {_shown(token_text(token)): max(logprob, _LEAST_LOGPROB) for token, logprob in of.top}
+            for of in tokens
+        ],
+        "text_offset": list(accumulate(map(len, texts[:-1]), initial=0)) if texts else [],
+    }
+
+
+def _shown(text: bytes) -> str:
+    """A token as OpenAI's API writes it: one that is part of a character by its bytes."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in text)
 
 
 def _usage(replies: Sequence[Reply]) -> dict[str, object]:

@@ -118,7 +118,16 @@ def lock(path: Path, what: Path) -> BaseFileLock:
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """A new content for a file: all of it or none, also after a power cut."""
+    """A new content for a file: all of it or none, also after a power cut.
+
+    A pipe or a device is written to as it is.
+    """
+    if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):
+        with open(path, "ab", buffering=0) as file:
+            for piece in pieces:
+                write_all(file.fileno(), piece)
+        return
+    path = path.resolve()  # a link stays one
     beside = path.with_name(f".{path.name}.new")
     with open(beside, "wb") as file:
         for piece in pieces:

@@ -124,7 +124,7 @@ class Preparer:
         window: int,
         n_ctx_train: int,
     ) -> None:
-        self._defaults, self._vocab, self._window, self._n_ctx_train = defaults, vocab, window, n_ctx_train
+        self._defaults, self.vocab, self._window, self._n_ctx_train = defaults, vocab, window, n_ctx_train
         self._load_template = load_template
         self._template: ChatTemplate | None = None
         self.sampling, self.settings = self._resolved({})
@@ -147,7 +147,7 @@ class Preparer:
             except InferError as e:
                 raise NoTemplate(e) from e
             self.pairs = pairs_of(self._template.source)
-            self.tag_tokens = tag_tokens(self._vocab, self.pairs) if self.pairs else {}
+            self.tag_tokens = tag_tokens(self.vocab, self.pairs) if self.pairs else {}
         return self._template
 
     def is_raw(self, asked: Asked) -> bool:
@@ -267,11 +267,11 @@ class Preparer:
             if asked.template is not None:
                 text = asked.template.fill({item.name: item.text for item in fields})
             if self.is_raw(asked):
-                return EncodedPrompt(prompt.encode_raw(text, self._vocab), text, None)
+                return EncodedPrompt(prompt.encode_raw(text, self.vocab), text, None)
             if not text.strip():
                 raise UsageError("the prompt is empty")
             messages = prompt.build_messages(None, args=[text], history=before)
-        return prompt.encode_prompt(self.template, messages, self._vocab, variables=self._defaults.variables)
+        return prompt.encode_prompt(self.template, messages, self.vocab, variables=self._defaults.variables)
 
 
 def _text(value: object, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from infer_cli import reply
@@ -77,11 +77,18 @@ def failure(origin: Origin, row: Row, sample: int, code: int, message: str) -> R
     )
 
 
-def line_of(row: Row, replies: Sequence[Reply], form: OutputFormat, *, is_chat: bool) -> bytes:
+def line_of(
+    row: Row,
+    replies: Sequence[Reply],
+    form: OutputFormat,
+    token_text: Callable[[int], bytes],
+    *,
+    is_chat: bool,
+) -> bytes:
     """One line of output: of one reply in our form, of all of a row's samples in OpenAI's."""
     keys: dict[str, object] = {"row": row.index, "row_sha256": row.sha256}
     if form == "openai":
-        return reply.json_line(openai_form.answer(keys, replies, is_chat=is_chat))
+        return reply.json_line(openai_form.answer(keys, replies, token_text, is_chat=is_chat))
     (one,) = replies
     return reply.json_line({**reply.as_json(one), **keys})
 

@@ -9,7 +9,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "lines",
 }  # fmt: skip
 _MAX_FIELD = 1 << 26  # characters of a CSV field
-_ONLY_PROMPT = RowTemplate("{prompt}")
 
 T = TypeVar("T")
 
@@ -109,7 +108,9 @@ class Input:
         except RecursionError:
             raise UsageError("the line is JSON nested too deeply") from None
         except ValueError as e:
-            raise UsageError(f"the line is not JSON: {e}") from None
+            # Python's own limit is no JSONDecodeError.
+            why = e if isinstance(e, json.JSONDecodeError) else "a number of more than 4300 digits"
+            raise UsageError(f"the line is not JSON: {why}") from None
         if not isinstance(value, dict):
             raise UsageError("the line is JSON but not an object", 'write {"prompt": "…"}')
         custom_id = _custom_id(value.get("custom_id"))
@@ -126,31 +127,53 @@ class Input:
             if body.is_chat:
                 return Asked(messages=body.content, values=body.values, openai=True)
             return Asked(body.content, raw=True, values=body.values, openai=True)
-        if ("prompt" in value) == ("messages" in value):
+        prompt, messages = value.get("prompt"), value.get("messages")
+        if (prompt is None) == (messages is None):
             raise UsageError("a row has either a prompt or messages")
-        values = {k: v for k, v in value.items() if k not in ("prompt", "messages", "custom_id")}
-        return Asked(value.get("prompt"), value.get("messages"), values=values)
+        values = {
+            k: v for k, v in value.items() if v is not None and k not in ("prompt", "messages", "custom_id")
+        }
+        return Asked(prompt, messages, values=values)
 
     def _records(self, lines: Iterator[bytes]) -> Iterator[tuple[bytes, _Read]]:
         csv.field_size_limit(_MAX_FIELD)
         # A byte that is not UTF-8 becomes half a surrogate pair, which its row is refused for.
         texts = (line.decode("utf-8", "surrogateescape") for line in lines)
-        reader = csv.reader(texts, dialect="excel-tab" if self.format == "tsv" else "excel")
+        # Strict: a quote that is not closed would swallow all rows behind it.
+        reader = csv.reader(texts, "excel-tab" if self.format == "tsv" else "excel", strict=True)
         try:
-            names = next(reader, [])
+            names = next(reader, None)
         except csv.Error as e:
             raise UsageError(f"{self.name}: {e}") from None
+        if names is None:
+            return
+        self._check_header(names)
         while True:
+            first = reader.line_num + 1
             try:
                 fields = next(reader, None)
             except csv.Error as e:
-                yield b"", _Read(None, UsageError(f"line {reader.line_num}: {e}"))
+                yield b"", _Read(None, UsageError(f"the record from line {first} on: {e}"))
                 continue
             if fields is None:
                 return
             if fields:
                 raw = "\x1f".join(fields).encode("utf-8", "surrogateescape")
                 yield raw, _guarded(partial(_record, names, self.template), fields)
+
+    def _check_header(self, names: Sequence[str]) -> None:
+        """Raises UsageError for column names that no row could be answered with."""
+        twice = [name for n, name in enumerate(names) if name in names[:n]]
+        if twice:
+            raise UsageError(f"{self.name} has the column {twice[0]!r} twice")
+        needed = ("prompt",) if self.template is None else self.template.names
+        missing = [name for name in needed if name not in names]
+        if missing:
+            known = ", ".join(map(repr, names))
+            raise UsageError(
+                f"{self.name} has no column {missing[0]!r}; its first line names {known}",
+                "--row-template 'Summarise: {text}' makes a prompt of the columns that there are",
+            )
 
 
 def input_format(name: str, given: str | None) -> Format:
@@ -222,12 +245,13 @@ def _record(names: list[str], template: RowTemplate | None, fields: list[str]) -
         raise UsageError(f"the row has {len(fields)} fields, the header {len(names)}")
     values = dict(zip(names, fields, strict=True))
     custom_id = values.get("custom_id") or None
-    try:
-        if template is None:
-            return _Read(custom_id, Asked(_ONLY_PROMPT.fill(_ONLY_PROMPT.texts(values))))
-        return _Read(custom_id, _filled(template, values))
-    except UsageError as e:
-        return _Read(custom_id, e)
+    for text in fields:
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            byte = ord(text[e.start]) - 0xDC00
+            return _Read(custom_id, UsageError(f"the record is not UTF-8: byte 0x{byte:02x}"))
+    return _Read(custom_id, Asked(values["prompt"]) if template is None else _filled(template, values))
 
 
 def _filled(template: RowTemplate, fields: Mapping[str, object]) -> Asked:
@@ -251,4 +275,4 @@ def _custom_id(value: object) -> str | None:
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON number")
+    raise UsageError(f"the line is not JSON: {name} is not a JSON number")

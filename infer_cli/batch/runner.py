@@ -204,7 +204,8 @@ class Runner:
 
     def _write(self, row: Row, unit: Unit, replies: list[Reply]) -> None:
         is_chat = row.asked is None or not self._preparer.is_raw(row.asked)
-        self._output.complete(unit, line_of(row, replies, self._form, is_chat=is_chat))
+        line = line_of(row, replies, self._form, self._preparer.vocab.token_text, is_chat=is_chat)
+        self._output.complete(unit, line)
         if not self._in_turn:
             self._alone.add(unit)
 

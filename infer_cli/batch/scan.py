@@ -10,6 +10,7 @@ from infer_cli.batch.job import Shard
 from infer_cli.batch.preparing import Preparer
 from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError
+from infer_cli.sha256 import sha256_hex
 
 _PIECE = 64  # tokens
 _SHARE = 6
@@ -17,9 +18,10 @@ _SHARE = 6
 
 @dataclass
 class Scan:
-    """`n_rows` counts the whole input, everything else this shard's rows."""
+    """`n_rows` and `rows_sha256` are of the whole input, everything else of this shard's rows."""
 
     n_rows: int = 0
+    rows_sha256: str = ""
     n_mine: int = 0
     n_replies: int = 0
     n_window: int = 0  # the largest row's prompt and reply, tokens
@@ -63,11 +65,12 @@ def scan(
     `n_samples` is that of a row that says nothing. `on_row` is told how many rows were read, `on_failure` of
     a row that can't be answered.
     """
-    found = Scan()
+    found = Scan(sampled=not preparer.sampling.greedy)
     beginnings: set[int] = set()
     for row in rows:
         found.n_rows += 1
         on_row(found.n_rows)
+        found.rows_sha256 = sha256_hex(f"{found.rows_sha256}{row.sha256}".encode())
         if not shard.has(row.index):
             continue
         found.n_mine += 1
@@ -77,7 +80,6 @@ def scan(
             before = None
         if before is not None and _has_one_sample(row, n_samples):
             found.n_replies += 1
-            found.sampled = found.sampled or not preparer.sampling.greedy
             continue
         try:
             asked = preparer.prepare(row)

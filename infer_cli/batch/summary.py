@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infer_cli.batch.held import Held
@@ -124,10 +124,16 @@ class Tally:
                 f" {(self.n_prompt - self.n_cached) / wall_s:.0f} tok/s in,"
                 f" {self.n_generated / wall_s:.0f} tok/s out"
             )
-            median, tail = (_quantile(sorted(self.total_s), q) for q in (50, 95))
+            lines += _table(
+                {
+                    "queue": self.queue_s,
+                    "first token": self.ttft_s,
+                    "between tokens": self.token_s,
+                    "in all": self.total_s,
+                }
+            )
             lines.append(
-                f"a reply took {median:.2f} s (p50), {tail:.2f} s (p95);"
-                f" {self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
+                f"{self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
             )
             if padding := round(100 * self.n_dummy_rows / max(self.n_decode_rows, 1)):
                 lines[-1] += f", {padding}% of the decode rows padding"
@@ -144,6 +150,15 @@ def peak_memory() -> int | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _table(seconds: Mapping[str, Iterable[float]]) -> list[str]:
+    """Quantiles, a line for each name that has values."""
+    lines = [f"{'seconds':<15}" + "".join(f"{f'p{q}':>9}" for q in QUANTILES)]
+    for name, values in seconds.items():
+        if ordered := sorted(values):
+            lines.append(f"{name:<15}" + "".join(f"{_quantile(ordered, q):9.3f}" for q in QUANTILES))
+    return lines
 
 
 def _rate(n: float, of: float) -> float | None:

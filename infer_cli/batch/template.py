@@ -25,12 +25,13 @@ class RowTemplate:
         for _, name, more in self._parts:
             if name is not None and (more or not name or set(name) & set(".[]")):
                 raise UsageError(f"--row-template: {{{name}}} is not the plain name of a field", _HINT)
-        if not any(name is not None for _, name, _ in self._parts):
+        self.names = tuple(dict.fromkeys(name for _, name, _ in self._parts if name is not None))
+        if not self.names:
             raise UsageError("--row-template names no field: every row would be the same", _HINT)
 
     def texts(self, fields: Mapping[str, object]) -> dict[str, str]:
         """What of a row fills the places. Raises UsageError for a field that the row has not."""
-        return {name: self._text(fields, name) for _, name, _ in self._parts if name is not None}
+        return {name: self._text(fields, name) for name in self.names}
 
     def fill(self, texts: Mapping[str, str]) -> str:
         """The prompt with a text at each place."""

@@ -7,14 +7,17 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from infer_cli.batch.summary import Tally
+from infer_cli.batch.summary import Tally, peak_memory
+from infer_cli.memory import human_bytes
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import BarColumn, Progress, TaskID
 
 DRAW_INTERVAL_S = 0.2
 LINE_INTERVAL_S = 10.0
 _RATE_WINDOW_S = 5.0  # tokens a second are a mean over at least so long
+_LEAST_BAR = 5  # columns
+_SPARE = 4  # columns behind the line: the terminal writes ^C there, on a full line into the next
 
 
 class Display:
@@ -27,6 +30,7 @@ class Display:
         self._began = self._drawn = time.monotonic()
         self._samples = deque([(self._began, 0, 0)])  # time, tokens in, tokens out
         self._bar: Progress | None = None
+        self._bar_column: BarColumn | None = None
         self._task: TaskID | None = None
 
     def update(self, n_live: int) -> None:
@@ -35,10 +39,11 @@ class Display:
         if self._quiet or now - self._drawn < self._interval:
             return
         self._drawn = now
-        text = self._text(n_live, now)
+        parts = self._parts(n_live, now)
         if self._is_terminal:
-            self._draw(text)
+            self._draw(parts)
         elif sys.stderr is not None:
+            text = ", ".join(part for part in parts if part)
             print(f"{self._done} of {self._tally.n_replies} replies, {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -60,36 +65,55 @@ class Display:
         elapsed = now - then
         return (self._tally.n_read - n_read) / elapsed, (self._tally.n_written - n_written) / elapsed
 
-    def _text(self, n_live: int, now: float) -> str:
+    def _parts(self, n_live: int, now: float) -> list[str]:
+        """Failed, speed, slots, memory, time left; empty where there is nothing to say."""
         tally = self._tally
-        parts = []
-        if failed := tally.n_failed + tally.n_failed_before:
-            parts.append(f"{failed} failed")
+        failed = tally.n_failed + tally.n_failed_before
         rate_in, rate_out = self._rates(now)
-        parts += [f"{rate_in:.0f} tok/s in", f"{rate_out:.0f} out"]
-        parts.append(f"{min(n_live, tally.width)}/{tally.width} slots")
-        if tally.n_done:
-            left = (now - self._began) / tally.n_done * (tally.n_replies - self._done)
-            parts.append(f"{duration(left)} left")
-        return ", ".join(parts)
+        peak = peak_memory()
+        seconds = (now - self._began) / max(tally.n_done, 1) * (tally.n_replies - self._done)
+        return [
+            f"{failed} failed" if failed else "",
+            f"{rate_in:.0f} tok/s in, {rate_out:.0f} out",
+            f"{min(n_live, tally.width)}/{tally.width} slots",
+            "" if peak is None else human_bytes(peak),
+            f"{duration(seconds)} left" if tally.n_done else "",
+        ]
 
-    def _draw(self, text: str) -> None:
+    def _draw(self, parts: list[str]) -> None:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+            self._bar_column = BarColumn()
             self._bar = Progress(
-                BarColumn(bar_width=None),
+                self._bar_column,
                 MofNCompleteColumn(),
                 TextColumn("{task.description}", markup=False),
                 console=Console(stderr=True),
                 transient=True,
-                expand=True,
             )
             self._task = self._bar.add_task("", total=self._tally.n_replies)
             self._bar.start()
         assert self._task is not None
+        assert self._bar_column is not None
+        n_count = 2 * len(str(self._tally.n_replies)) + 1
+        room = self._bar.console.width - _SPARE - n_count - 2  # for the bar and the text
+        text = fitting(parts, room - _LEAST_BAR)
+        self._bar_column.bar_width = max(_LEAST_BAR, room - len(text))
         self._bar.update(self._task, completed=self._done, description=text)
+
+
+def fitting(parts: list[str], room: int) -> str:
+    """What `Display` says, in at most `room` columns: memory goes first, then slots, speed, failures."""
+    kept = list(parts)
+    for i in (None, 3, 2, 1, 0, 4):
+        if i is not None:
+            kept[i] = ""
+        text = ", ".join(part for part in kept if part)
+        if len(text) <= room:
+            return text
+    return ""
 
 
 def duration(seconds: float) -> str:

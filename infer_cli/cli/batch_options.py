@@ -20,6 +20,7 @@ from infer_cli.overflow import POLICIES, Policy
 from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS, Setting
 
 STDOUT = "-"
+_STREAMS = (STDOUT, "/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2")  # not a worker's to open
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,8 @@ def _check_files(name: str, output: Path | None, chat_template: str | None, summ
     for needed in (name, chat_template):
         if needed not in (None, STDIN) and not os.path.exists(str(needed)):
             raise UsageError(f"no file {needed}")
-    if summary is not None and not summary.parent.is_dir():
-        raise UsageError(f"no directory {summary.parent}")
+    if summary is not None:
+        _check_summary(summary, name, output)
     if name != STDIN and not os.path.isfile(name):
         raise UsageError(
             f"{name} is not a file", "what comes from a pipe is read from standard input: IN is -"
@@ -162,6 +163,18 @@ def _check_files(name: str, output: Path | None, chat_template: str | None, summ
         raise UsageError(f"{output} is a directory", "name a file with -o")
     if name != STDIN and output.exists() and output.samefile(name):
         raise UsageError(f"{output} is the input", "name another file with -o")
+
+
+def _check_summary(summary: Path, name: str, output: Path | None) -> None:
+    if str(summary) in _STREAMS:
+        raise UsageError(f"--summary {summary}: it is written to a file", "name a file, and print that")
+    if not summary.parent.is_dir():
+        raise UsageError(f"no directory {summary.parent}")
+    if summary.is_dir():
+        raise UsageError(f"{summary} is a directory", "name a file with --summary")
+    for other, what in ((Path(name), "input"), (output, "output")):
+        if other is not None and summary.resolve() == other.resolve():
+            raise UsageError(f"{summary} is the {what}", "name another file with --summary")
 
 
 def _max_errors(text: str | None) -> MaxErrors | None:

@@ -284,8 +284,13 @@ class _Batch:
     def _check_rows(self, preparer: Preparer, scanned: Scan) -> None:
         """Refuse, or redo, rows that were answered when they said something else."""
         options = self._options
-        if options.seed is not None and options.seed.by_flag and not scanned.sampled and not self._had_seed:
-            raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
+        is_sampled = scanned.sampled or self._had_seed
+        if options.seed is not None:
+            # In another shard, a row may sample.
+            if options.seed.by_flag and not is_sampled and options.shard.of == 1:
+                raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
+        elif options.shard.of > 1 and is_sampled and not self._had_seed:
+            raise UsageError("shards that sample need one seed", "give each the same --seed")
         if not scanned.changed:
             return
         if not options.redo:
@@ -365,6 +370,7 @@ class _Batch:
             ordered=options.ordered,
             input=options.input.name,
             n_rows=scanned.n_rows,
+            rows_sha256=scanned.rows_sha256,
             shard=options.shard,
         )
         output = options.output
@@ -459,8 +465,9 @@ class _Batch:
         if runner.stopped == "interrupted":
             self._notices.warn(f"interrupted: what was finished is kept{goes_on}")
             return ExitStatus.INTERRUPTED
-        if runner.stopped == "errors":
+        if runner.stopped == "errors" and tally.n_before + tally.n_done < tally.n_replies:
             self._notices.warn(f"stopped: too many errors ({runner.n_failed}){goes_on}")
+            return ExitStatus.DEADLINE
         if tally.n_failed + tally.n_failed_before:
             if self._resumes:
                 self._notices.note(

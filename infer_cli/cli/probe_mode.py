@@ -44,7 +44,9 @@ def probe(order: dict[str, Any], on_way: Any) -> dict[str, object]:
     loading = Loading(Path(order["path"]), options, WIDTH, null)
     on_way("load")
     probe = Probe(loading, options.threads, order["n_requests"], order["n_tokens"])
-    return probe.run(on_way, all_ways=order["all_ways"], priced=order["priced"])
+    if order["resumes"]:
+        return {"replies": probe.resumed(on_way)}
+    return probe.run(on_way, priced=order["priced"])
 
 
 def _leave_with_stdin() -> None:

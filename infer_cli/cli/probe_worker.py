@@ -17,10 +17,10 @@ from infer_cli.given import Given
 from infer_cli.types import Mode
 
 if TYPE_CHECKING:
+    from infer_cli.probing import Answer
     from infer_cli.supervisor import Worker
 
 MODES: tuple[Mode, ...] = ("fast", "canonical", "invariant")
-ANOTHER_PROCESS = "another process"
 _SPEEDS = {"prefill_tps": "prefill", "decode_tps": "decode", "batch_tps": "batch of 16"}
 
 
@@ -64,22 +64,26 @@ def _is_set(given: Mapping[str, Given], name: str) -> bool:
 
 
 def probe_one(mode: Mode, order: dict[str, Any], notices: Notices) -> dict[str, Any]:
-    """One mode, in a process of its own, and its first way once more in another. Raises InferError."""
-    result = _in_process({**order, "mode": mode, "all_ways": True}, notices)
+    """One mode, in a process of its own; in another, its replies as a job that goes on would give them.
+
+    Raises InferError.
+    """
+    from infer_cli.probing import RESUMED, compare
+
+    result = _in_process({**order, "mode": mode, "resumes": False}, notices)
+    reference = _answers(result.pop("reference"))
     if mode != "fast":
-        again = _in_process({**order, "mode": mode, "all_ways": False}, notices)["reference"]
-        before = result["reference"]
-        result["ways"].append(
-            {
-                "way": ANOTHER_PROCESS,
-                "n": len(before),
-                "same_tokens": sum(before[i][0] == again[i][0] for i in before),
-                "same_logits": sum(before[i][1] == again[i][1] for i in before),
-            }
-        )
-        result["holds"] = result["holds"] and before == again
-    del result["reference"]
+        again = _in_process({**order, "mode": mode, "resumes": True}, notices)["replies"]
+        tally = compare(RESUMED.name, reference, _answers(again))
+        result["ways"].append(tally._asdict())
+        result["holds"] = result["holds"] and tally.holds
     return result
+
+
+def _answers(replies: Mapping[str, list[Any]]) -> dict[int, Answer]:
+    from infer_cli.probing import Answer
+
+    return {int(i): Answer(tuple(tokens), logits) for i, (tokens, logits) in replies.items()}
 
 
 def _in_process(order: dict[str, Any], notices: Notices) -> dict[str, Any]:
