@@ -149,6 +149,10 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     if is_fake(model):
         assert model is not None
         return _fake(model)
+    from infer_cli.tiktoken_file import SUFFIX
+
+    if model is not None and model.endswith(SUFFIX):
+        return _encoding(Path(model))
     from infer_cli.cli.pull_progress import PullProgress
     from infer_cli.cli.vocabulary import load_vocab
     from infer_cli.gguf import read_header
@@ -170,6 +174,18 @@ def _fake(model: str) -> _Source:
     path = model.partition(":")[2]
     script = FakeScript.read(Path(path)) if path else FakeScript()
     return _Source(model, script.n_ctx_train, FakeVocab, None, "fake", None)
+
+
+def _encoding(path: Path) -> _Source:
+    from infer_cli.tiktoken_file import read_encoding
+
+    def no_vocab() -> Vocab:
+        raise UsageError(
+            f"{name} has no special tokens here", "--add-special and --parse-special need a model (-m)"
+        )
+
+    name, exact = read_encoding(path)
+    return _Source(name, None, no_vocab, exact, "llama.cpp", None)
 
 
 def _once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
