@@ -6,7 +6,6 @@ what was meant: the outcome is parsed and compared first.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from infer_cli.catalogue import check_user_text, is_name, load_catalogue, user_p
 from infer_cli.digests import write_atomic
 from infer_cli.errors import ModelNotFound, UnexpectedFailure, UsageError
 from infer_cli.sources import LocalFile, parse_source
+from infer_cli.userconfig import toml_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,7 +64,7 @@ def add_entry(
         text = _without(text, name)
     expected = _parsed(text)
     expected["model"] = [*expected.get("model", []), entry]
-    lines = ["[[model]]", *(f"{key} = {_toml(value)}" for key, value in entry.items())]
+    lines = ["[[model]]", *(f"{key} = {toml_text(value)}" for key, value in entry.items())]
     gap = "\n" if text.strip() else ""
     _write(_ended(text) + gap + "\n".join(lines) + "\n", expected)
     return user_path()
@@ -105,13 +105,13 @@ def set_default(name: str) -> str:
     """
     entry = load_catalogue().find(name)
     text = _read()
-    line = f"default = {_toml(entry.name)}"
+    line = f"default = {toml_text(entry.name)}"
     lines = text.splitlines(keepends=True)
     top = next((i for i, each in enumerate(lines) if _TABLE_LINE.match(each)), len(lines))
     for i, each in enumerate(lines[:top]):
         if match := _DEFAULT_LINE.fullmatch(each.rstrip("\r\n")):
             ending = each[len(each.rstrip("\r\n")) :]
-            lines[i] = match[1] + _toml(entry.name) + match[2] + ending
+            lines[i] = match[1] + toml_text(entry.name) + match[2] + ending
             break
     else:
         gap = "\n" if lines else ""
@@ -192,8 +192,3 @@ def _tables(text: str) -> list[dict[str, Any]]:
 
 def _ended(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
-
-
-def _toml(value: str | list[str]) -> str:
-    """JSON's strings and arrays are TOML's, but for one control character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

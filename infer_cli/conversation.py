@@ -27,7 +27,8 @@ from infer_cli.textstream import StopMatcher
 from infer_cli.types import Message, Reply, Segment
 
 MAIN_BRANCH = "main"
-_SUMMARY_HINT = "--overflow drop-oldest drops the oldest turns in place of summarizing them"
+_DROPPING = "--continue --overflow drop-oldest"
+_SUMMARY_HINT = f"{_DROPPING} drops the oldest turns in place of summarizing them"
 
 
 @dataclass(frozen=True)
@@ -228,13 +229,13 @@ class Conversation:
         what = f"the conversation with this message is {n_before} tokens"
         if self.overflow == "error":
             return ContextOverflow(
-                f"{what} {end}", "shorten the message, /undo or /clear turns, or give --overflow drop-oldest"
+                f"{what} {end}", f"shorten the message, /undo or /clear turns, or go on with {_DROPPING}"
             )
         if self.overflow == "summarize":
             return ContextOverflow(f"{what}, no summary can be fitted in, {end}", _SUMMARY_HINT)
         return ContextOverflow(
             f"{what}, {n_after} without all that --overflow {self.overflow} may cut, {end}",
-            "shorten the message, or give --overflow drop-oldest",
+            f"shorten the message, or go on with {_DROPPING}",
         )
 
     def _summary_prompt(self, earlier: str | None, went: Sequence[int], budget: int) -> EncodedPrompt:

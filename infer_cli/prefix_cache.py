@@ -116,7 +116,7 @@ class PrefixCache:
                 size = self._store.write(owner, evaluated, state)
                 self._note(f"prefix cache: kept {Kept(length(evaluated), size, written=True)}")
         except (InferError, OSError, ValueError, MemoryError) as e:
-            self._note(f"prefix cache: nothing kept: {e}")
+            self._note(f"prefix cache: nothing kept: {reason(e)}")
             return
         if self._restored_talk and self._restored_talk != evaluated:
             self._store.remove(owner, self._restored_talk)
@@ -155,6 +155,13 @@ class PrefixCache:
     def _owner(self) -> Owner:
         assert self.model_sha256 is not None
         return Owner(self._model, self.model_sha256, self._engine)
+
+
+def reason(error: Exception) -> str:
+    """Why nothing was kept, in words."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) or "there is no memory for it"
 
 
 def amount(n_bytes: int) -> str:

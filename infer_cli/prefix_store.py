@@ -83,7 +83,7 @@ def keys(owner: Owner, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
 
 
 class PrefixStore:
-    """The files of one directory. Only `write` raises: everything else takes a failing disk as a miss."""
+    """The files of one directory. Reading raises nothing: a failing disk is a miss."""
 
     def __init__(self, directory: Path | None = None, most_bytes: int | None = None) -> None:
         """`most_bytes` None: the default limit, `MOST_BYTES` or the share of the disk."""
@@ -135,7 +135,8 @@ class PrefixStore:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # a state tells of its text
         path = self._path(key)
         write_atomic(path, head, payload)
-        self._make_room(limit, but=path)
+        for other in self._beyond(limit, but=path):
+            self._remove(other)
         return size
 
     def remove(self, owner: Owner, what: What) -> None:
@@ -168,7 +169,10 @@ class PrefixStore:
         return sorted(found, key=lambda entry: (-entry.used, entry.key))
 
     def prune(self) -> tuple[int, int]:
-        """Remove what is damaged, abandoned, or beyond the limit. (files removed, bytes freed)."""
+        """Remove what is damaged, abandoned, or beyond the limit. (files removed, bytes freed).
+
+        Raises OSError.
+        """
         before = self._every_file()
         for path, _size, _used in self._files():
             try:
@@ -176,8 +180,9 @@ class PrefixStore:
             except (OSError, MemoryError):
                 continue
             if _checked(data, path.stem) is None:
-                self._remove(path)
-        self._make_room(self.limit())
+                path.unlink(missing_ok=True)
+        for path in self._beyond(self.limit()):
+            path.unlink(missing_ok=True)
         return self._gone(before)
 
     def clear(self) -> tuple[int, int]:
@@ -211,18 +216,22 @@ class PrefixStore:
         ]
         return sorted(found, key=lambda item: (item[2], item[0]))
 
-    def _make_room(self, limit: int, but: Path | None = None) -> None:
-        for path, stat in self._every_file().items():
-            if path.suffix == ".tmp" and time.time() - stat.st_mtime > _ABANDONED_S:
-                self._remove(path)
+    def _beyond(self, limit: int, but: Path | None = None) -> list[Path]:
+        """Abandoned files, and the longest unused until the rest is within the limit."""
+        gone = [
+            path
+            for path, stat in self._every_file().items()
+            if path.suffix == ".tmp" and time.time() - stat.st_mtime > _ABANDONED_S
+        ]
         files = self._files()
         total = sum(size for _path, size, _used in files)
         for path, size, _used in files:
             if total <= limit:
-                return
+                break
             if path != but:
-                self._remove(path)
+                gone.append(path)
                 total -= size
+        return gone
 
     def _remove(self, path: Path) -> None:
         with contextlib.suppress(OSError):  # another process was quicker, or it may not be removed

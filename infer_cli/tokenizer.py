@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.bpe_vocab import NotRepresentable, rank_order, token_bytes
 from infer_cli.digests import write_atomic
+from infer_cli.errors import OutOfMemory, UsageError
+from infer_cli.memory import available_memory
 from infer_cli.paths import cache_dir
 from infer_cli.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS, PreTokenizer, as_known
 
@@ -42,8 +44,14 @@ _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama_token_type
 _MADE_USER_DEFINED = frozenset({b"<|channel|>", b"<|message|>", b"<|start|>", b"<|constrain|>"})
 _NEVER_IN_UTF8 = bytes([0xC0, 0xC1, *range(0xF5, 0x100)])
 
+# What reads as UTF-8 of a number beyond U+10FFFF: llama.cpp ends the process over it.
+_BEYOND_UNICODE = re.compile(rb"\xf4[\x90-\xbf][\x80-\xbf]{2}|[\xf5-\xf7][\x80-\xbf]{3}")
+
 BLOCK_BYTES = 1 << 20
+_ALWAYS_HELD = 64 << 20
+_MEMORY_A_BYTE = 45  # of a text that is tokenized at once: 42 where each byte is a token
 _NEAR_END = 1 << 12
+_BEFORE_CUT = 8  # bytes in which a cut may begin, at least
 # Where every pattern of `pretokenizers` starts a new piece, and no earlier text changes what follows: between
 # a line's single end and a letter or digit ...
 _LINE_CUT = re.compile(
@@ -53,6 +61,14 @@ _LINE_CUT = re.compile(
 # ... and between a letter and a space before a letter.
 _CUT = re.compile(_LINE_CUT.pattern + rb"|[A-Za-z](?= [A-Za-z])")
 _CROSSES_A_CUT = re.compile(rb"[A-Za-z] |\n[^\s]")
+
+
+class NotText(UsageError):
+    """Bytes that no tokenizer here can read."""
+
+
+class TooLongAtOnce(OutOfMemory):
+    """A text without a place to cut it that is more than the memory can hold as tokens."""
 
 
 @dataclass(frozen=True)
@@ -164,26 +180,28 @@ class TiktokenTokenizer:
         return self._tokens[token] if meaning is None else meaning
 
     def _stretches(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        held = b""
+        held = _Held()
         for block in blocks:
             # Only what is new can have a new cut; a few bytes before it may begin one.
-            end = self._last_cut(held, block) if self._cut is not None else 0
-            text = held + block
-            if end:
+            end = self._last_cut(held.tail, block) if self._cut is not None else None
+            held.add(block)
+            if end is not None:
+                text = held.taken()
+                end += len(text) - len(block)
                 yield text[:end]
-            held = text[end:]
-        if held:
-            yield held
+                held.add(text[end:])
+        if text := held.taken():
+            yield text
 
-    def _last_cut(self, held: bytes, block: bytes) -> int:
-        """The last cut after `held`, as an index into both; 0 where there is none."""
+    def _last_cut(self, tail: bytes, block: bytes) -> int | None:
+        """The last cut that `block` brings, as an index into it; below 0 where the cut is in `tail`."""
         assert self._cut is not None
-        text = held[-8:] + block
+        text = tail + block
         for start in (max(0, len(text) - _NEAR_END), 0):
             ends = [match.end() for match in self._cut.finditer(text, start)]
             if ends:
-                return len(held) - min(8, len(held)) + ends[-1]
-        return 0
+                return ends[-1] - len(tail)
+        return None
 
     def _parts(self, text: bytes) -> list[bytes | int]:
         """The text with added tokens taken out, the longest first everywhere (`tokenizer_st_partition`)."""
@@ -223,11 +241,57 @@ class TiktokenTokenizer:
         return ranks if self._encoding.decode_bytes(ranks) == text else None
 
     def _by_llama_cpp(self, text: bytes) -> list[int]:
+        check_text(text)
         with self._lock:
             if self._vocab is None:
                 self._vocab = self._load_vocab()
             self.n_by_llama_cpp += 1
         return self._vocab.tokenize(text)
+
+
+class _Held:
+    """Blocks of a text that wait to be tokenized at once."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._n_bytes = 0
+        self.tail = b""
+
+    def add(self, block: bytes) -> None:
+        """Raises TooLongAtOnce."""
+        self._blocks.append(block)
+        self._n_bytes += len(block)
+        self.tail = (self.tail + block[-_BEFORE_CUT:])[-_BEFORE_CUT:]
+        available = available_memory() if self._n_bytes > _ALWAYS_HELD else None
+        if available is not None and self._n_bytes * _MEMORY_A_BYTE > available:
+            raise TooLongAtOnce(
+                f"{self._n_bytes >> 20} MiB have to be tokenized at once, and there is no memory for that",
+                "count it in parts, or see whether it is a text: texts are cut between words and lines",
+            )
+
+    def taken(self) -> bytes:
+        """All of it; nothing is held after."""
+        text = b"".join(self._blocks)
+        self._blocks, self._n_bytes, self.tail = [], 0, b""
+        return text
+
+
+def joined(blocks: Iterable[bytes]) -> bytes:
+    """A text that llama.cpp has to tokenize at once. Raises NotText, TooLongAtOnce."""
+    held = _Held()
+    for block in blocks:
+        held.add(block)
+    text = held.taken()
+    check_text(text)
+    return text
+
+
+def check_text(text: bytes) -> None:
+    """Raises NotText for bytes that llama.cpp can't take. What else is no UTF-8 it takes for U+FFFD."""
+    if found := _BEYOND_UNICODE.search(text):
+        raise NotText(
+            f"the bytes {found[0].hex(' ')} are beyond the last character of Unicode", "give a text file"
+        )
 
 
 def exact_tokenizer(

@@ -63,6 +63,7 @@ def test_at_a_terminal_the_talk_goes_on_after_an_error(model: str) -> None:
     with Terminal("chat", *map(str, settings(model, "error")), columns=200) as t:
         fill(t)
         t.wait_for("error: the conversation with this message is")
+        t.wait_for("or go on with --continue --overflow drop-oldest")
         t.line("short")
         t.wait_for(lambda text: text.count("TTFT") == 4)
         t.send("\x04")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,15 +147,30 @@ def test_the_bar_is_as_wide_as_the_window(n_prompt: int) -> None:
         n_prompt + 3, [Part("prompt", n_prompt), Part("none", 0)], window=1000, reserve=100, rest="t"
     )
     assert [part.what for part in budget.parts] == (["prompt", "t"] if n_prompt else ["t"])
-    bar, *_ = _lines(budget, bar=True, coloured=False)
+    bar, *_ = _lines(budget, columns=80, coloured=False)
     assert len(bar) == BAR_WIDTH
     used = min(n_prompt + 103, 1000) * BAR_WIDTH // 1000
     assert abs(bar.count("█") - used) <= 1
     assert budget.as_json()["fits"] == (n_prompt + 103 <= 1000)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
+def test_a_narrow_terminal_has_each_line_once() -> None:
+    from tests.terminal import Terminal
+
+    with Terminal(
+        "run", "-m", "fake", "why?", "-n", "3", "--ctx", "60", "--show-context", columns=20
+    ) as terminal:
+        assert terminal.end() == 0
+        bar, *rows = [row for row in terminal.text.splitlines() if row.strip()][:6]
+    assert len(bar) == 20 and set(bar) == {"█", "░"}
+    names, numbers = zip(*(row.strip("█ ").rsplit(maxsplit=1) for row in rows), strict=True)
+    assert names == ("window", "prompt", "chat template", "reserved for …", "free")
+    assert (numbers[0], numbers[3]) == ("60", "3")
+
+
 def test_control_sequences_in_a_name_are_not_shown() -> None:
-    lines = _lines(Budget(100, 10, (Part("a\x1b[2J", 5),)), bar=True, coloured=False)
+    lines = _lines(Budget(100, 10, (Part("a\x1b[2J", 5),)), columns=80, coloured=False)
     assert "\x1b" not in "\n".join(lines)
 
 

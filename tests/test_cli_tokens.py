@@ -141,10 +141,32 @@ def _with_peak_memory(*arguments: str | Path) -> tuple[Outcome, int]:
     return done, max(before, after) * scale
 
 
+def test_bytes_that_no_character_has(tiny: Path, tmp_path: Path) -> None:
+    """Numbers beyond U+10FFFF end llama.cpp's process; what else is no UTF-8 it counts."""
+    (tmp_path / "text").write_text("hello")
+    for data in (b"hello\xf4\x90\x80\x80", b"\xf7\xbf\xbf\xbf the"):
+        (tmp_path / "binary").write_bytes(data)
+        for flags in ((), ("--json",), ("--parse-special",)):
+            done = infer("tokens", "-m", tiny, *flags, "-f", tmp_path / "binary")
+            one_error_line(done, 2, "binary", "beyond the last character of Unicode")
+    done = infer("tokens", "-m", tiny, "-f", tmp_path / "text", "-f", "-", stdin=b"\xf5\x80\x80\x80")
+    one_error_line(done, 2, "error: stdin: the bytes f5 80 80 80")
+    one_error_line(infer("tokens", "-m", tiny, stdin=b"\xf5\x80\x80\x80"), 2, "error: the text: ")
+    for data in (b"\xff\xfe\xc3(", b"a\xed\xa0\x80b", b"\xf8\x88\x80\x80\x80"):
+        assert infer("tokens", "-m", tiny, stdin=data).code == 0
+
+
+def test_nothing_is_written_of_a_file_that_cannot_be_read(tiny: Path, tmp_path: Path) -> None:
+    for model in (tiny, "fake"):
+        assert infer("tokens", "-m", model, "--json", "-f", tmp_path / "none").out == b""
+        assert infer("tokens", "-m", model, "--ids", "-f", tmp_path / "none").out == b""
+
+
 def test_usage_errors(tiny: Path, tmp_path: Path) -> None:
     one_error_line(infer("tokens", "-m", tiny, "--ids", "--json", "x"), 2, "--json", "exclude")
     one_error_line(infer("tokens", "-m", tiny, "-f", tmp_path / "none"), 2, "none", "No such file")
     one_error_line(infer("tokens", "-m", tiny, "-f", tmp_path), 2, "directory")
+    one_error_line(infer("tokens", "-m", tiny, "-f", "-", "-f", "-", stdin=b"x"), 2, "-f -", "twice")
     one_error_line(infer("tokens", "-m", tmp_path / "no.gguf", "x"), 3, "no.gguf")
 
 

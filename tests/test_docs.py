@@ -195,7 +195,7 @@ def test_shown_settings_are_understood(own_home: Path, capsys: pytest.CaptureFix
         else:
             config_path().write_text(block.body)
             assert call(["config", "show"]) == 0
-    assert "run.stop = ['END']" in capsys.readouterr().out
+    assert 'run.stop = ["END"]' in capsys.readouterr().out
 
 
 def test_the_pinned_engine_is_the_one_that_is_named() -> None:

@@ -197,6 +197,9 @@ def test_a_read_only_directory_is_still_read(store: PrefixStore, monkeypatch: py
     assert store.read(OWNER, IDS) is None
     with pytest.raises(OSError):
         store.write(OWNER, IDS[:GRID], STATE)
+    for remove in (store.prune, store.clear):
+        with pytest.raises(PermissionError):
+            remove()
 
 
 def test_a_full_disk_leaves_nothing_half_written(

@@ -21,7 +21,15 @@ from infer_cli.backend.spec import ModelSpec
 from infer_cli.bpe_vocab import BYTE_CHARACTERS, MAX_TOKEN_CHARS, NotRepresentable, rank_order, token_bytes
 from infer_cli.gguf import Header, read_header
 from infer_cli.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS
-from infer_cli.tokenizer import TiktokenTokenizer, exact_tokenizer, judge
+from infer_cli.tokenizer import (
+    NotText,
+    TiktokenTokenizer,
+    TooLongAtOnce,
+    check_text,
+    exact_tokenizer,
+    joined,
+    judge,
+)
 from tests.tiny_gguf import CONTROL, CONTROL_TOKENS, NORMAL, USER_DEFINED, gguf_bytes, metadata
 
 quick = settings(
@@ -159,6 +167,23 @@ def test_blocks_are_cut_where_there_are_words(cases: Cases) -> None:
     tokenizer = cases(["a b"]).tokenizer()
     assert len(list(tokenizer.tokenize_blocks([b"some words and more", b" of them here"], 1))) > 1
     assert len(list(tokenizer.tokenize_blocks([b"1234", b"5678"], 1))) == 1
+
+
+def test_a_text_without_a_cut_is_held_as_long_as_there_is_memory(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infer_cli.tokenizer._ALWAYS_HELD", 1000)
+    monkeypatch.setattr("infer_cli.tokenizer.available_memory", lambda: 100_000)
+    tokenizer = cases(["a b"]).tokenizer()
+    uncut, words = [bytes(500)] * 4, [b"some words and more " * 50] * 10
+    assert tokenizer.count_blocks(uncut, 1) == 2000
+    assert tokenizer.count_blocks(words, 1) == tokenizer.count(b"".join(words))
+    with pytest.raises(TooLongAtOnce, match="at once"):
+        tokenizer.count_blocks(uncut * 2, 1)
+    with pytest.raises(TooLongAtOnce):
+        joined(words)  # llama.cpp needs all of it
+    monkeypatch.setattr("infer_cli.tokenizer.available_memory", lambda: None)  # not known
+    assert tokenizer.count_blocks(uncut * 2, 1) == 4000
 
 
 def test_no_cut_through_an_added_token(cases: Cases) -> None:
@@ -332,7 +357,14 @@ def test_a_byte_without_a_token(cases: Cases) -> None:
 def test_any_bytes(data: bytes, tmp_path: Path) -> None:
     made = Cases(tmp_path)
     try:
-        assert made(["a b", "Ġ a"]).same(data)
+        case = made(["a b", "Ġ a"])
+        try:
+            check_text(data)
+        except NotText:  # llama.cpp would end the process
+            with pytest.raises(NotText):
+                case.tokenizer().tokenize(data)
+        else:
+            assert case.same(data)
     finally:
         made.close()
 

@@ -112,12 +112,12 @@ def _defaults(command: object, settings: dict[str, object]) -> dict[str, object]
     tables: dict[str, dict[str, object]] = {name: {} for name in commands}
     for key, value in settings.items():
         if isinstance(value, dict) and key in commands:
-            known = _parameters(commands[key])
+            known = _flags(commands[key])
             for inner, setting in value.items():
-                if (name := inner.replace("-", "_")) not in known:
+                if (name := _flag_name(inner)) not in known:
                     raise UsageError(f"{config_path()}: [{key}] has no setting {inner!r}", _SETTINGS_HINT)
                 tables[key][name] = setting
-        elif (name := key.replace("-", "_")) in _parameters(command):
+        elif (name := _flag_name(key)) in _flags(command):
             everywhere[name] = value
         else:
             raise UsageError(f"{config_path()}: no command has a setting {key!r}", _SETTINGS_HINT)
@@ -128,16 +128,25 @@ def _default_map(command: object, settings: dict[str, object]) -> dict[str, obje
     commands: dict[str, object] = getattr(command, "commands", {})
     if commands:
         return {name: _default_map(sub, settings) for name, sub in commands.items()}
-    own = _parameters(command)
-    return {name: value for name, value in settings.items() if name in own}
+    own = _flags(command)
+    return {own[name]: value for name, value in settings.items() if name in own}
 
 
 _SETTINGS_HINT = "a setting is a flag's long name without the dashes; see `infer run --help`"
+# Parameters that say what a command acts on: a default would hide or remove what the user does not mean.
+_NO_SETTINGS = {"help", "version", "of_model", "everything", "all_models"}
 
 
-def _parameters(command: object) -> set[str]:
-    """Names of a command's options; of all its commands' for a group."""
-    names = {p.name for p in getattr(command, "params", []) if p.param_type_name == "option"}
+def _flag_name(setting: str) -> str:
+    return setting.replace("_", "-")  # `max_tokens` will do
+
+
+def _flags(command: object) -> dict[str, str]:
+    """Long names of a command's options, of all its commands' for a group, and their parameters' names."""
+    found: dict[str, str] = {}
     for sub in getattr(command, "commands", {}).values():
-        names |= _parameters(sub)
-    return names - {"help", "version"}
+        found.update(_flags(sub))
+    for param in getattr(command, "params", []):
+        if param.param_type_name == "option" and param.name not in _NO_SETTINGS:
+            found.update({flag[2:]: param.name for flag in param.opts if flag.startswith("--")})
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,16 +46,13 @@ def list_entries(
 @app.command()
 def prune(cache_size: o.CacheSize = None) -> None:
     """Remove what is damaged, and what was not used for longest until the rest is within the limit."""
-    _say_removed(*_store(cache_size).prune())
+    _remove(_store(cache_size).prune)
 
 
 @app.command()
 def clear() -> None:
     """Remove everything, without asking."""
-    try:
-        _say_removed(*_store(None).clear())
-    except OSError as e:
-        raise UnexpectedFailure(f"{e.filename} can't be removed: {e.strerror}") from None
+    _remove(_store(None).clear)
 
 
 @app.command()
@@ -151,8 +149,13 @@ def _print_table(entries: list[Entry], limit: int) -> None:
     console.print(Text(f"{total} of at most {human_size(limit)}"))
 
 
-def _say_removed(n_files: int, n_bytes: int) -> None:
+def _remove(removing: Callable[[], tuple[int, int]]) -> None:
+    """Remove files of the store and say how many."""
     from infer_cli.fetch.base import human_size
 
-    files = "1 file" if n_files == 1 else f"{n_files} files"
-    typer.echo(f"removed {files}: {human_size(n_bytes)} freed", err=True)
+    try:
+        n_files, n_bytes = removing()
+    except OSError as e:
+        raise UnexpectedFailure(f"{e.filename} can't be removed: {e.strerror}") from None
+    what = "1 file" if n_files == 1 else f"{n_files} files"
+    typer.echo(f"removed {what}: {human_size(n_bytes)} freed", err=True)

@@ -13,7 +13,8 @@ from infer_cli.cli.run_worker import Run
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
 from infer_cli.given import Given
-from infer_cli.prefix_cache import Kept
+from infer_cli.prefix_cache import Kept, reason
+from infer_cli.prefix_store import store_dir
 from infer_cli.settings import MIN_PREFIX
 from infer_cli.types import Finished, Prefilled, Request, SamplingParams
 
@@ -76,7 +77,8 @@ class _Warm(Run):
         try:
             kept = prefixes.keep(job.prompt_ids, n_shared)
         except (OSError, ValueError) as e:
-            raise UnexpectedFailure(f"nothing was kept: {e}") from None
+            hint = f"the cache is in {store_dir()}; --cache-size says how large it may be"
+            raise UnexpectedFailure(f"nothing was kept: {reason(e)}", hint) from None
         if kept is None:
             raise UnexpectedFailure(
                 "nothing was kept: this model's states can't be used again in this mode", "see docs/cache.md"

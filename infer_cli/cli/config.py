@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from infer_cli.userconfig import config_path, read_config
+from infer_cli.userconfig import config_path, read_config, toml_key, toml_text
 
 app = typer.Typer(help="Show the configuration file.")
 
@@ -17,10 +17,10 @@ def path() -> None:
 
 @app.command()
 def show() -> None:
-    """Print the settings of config.toml."""
+    """Print the settings of config.toml, a line each."""
     for key, value in read_config().items():
         if isinstance(value, dict):
             for inner, setting in value.items():
-                print(f"{key}.{inner} = {setting!r}")
+                print(f"{key}.{toml_key(inner)} = {toml_text(setting)}")
         else:
-            print(f"{key} = {value!r}")
+            print(f"{key} = {toml_text(value)}")

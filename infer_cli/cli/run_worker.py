@@ -321,10 +321,12 @@ class Run:
             return
         if reply.model["sha256"] is not None:  # of a model never seen before, it has been hashed meanwhile
             prefixes.model_sha256 = str(reply.model["sha256"])
+        from infer_cli.prefix_cache import reason
+
         try:
             kept = prefixes.keep(job.prompt_ids, self.n_shared(loading, job.prompt_ids))
         except (InferError, OSError, ValueError, MemoryError) as e:
-            self._notices.detail(f"prefix cache: nothing kept: {e}")
+            self._notices.detail(f"prefix cache: nothing kept: {reason(e)}")
         else:
             if kept is not None and kept.written:
                 self._notices.detail(f"prefix cache: kept {kept}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from infer_cli.report import single_line
 from infer_cli.settings import Setting
 from infer_cli.types import Reply
+
+_COLUMNS = 80  # where the terminal does not say
 
 
 class Notices:
@@ -41,7 +45,8 @@ class Notices:
     def status(self, text: str) -> None:
         """Show what is being waited for."""
         if self._is_terminal and not self._quiet and text != self._status:
-            sys.stderr.write(f"\r\x1b[K\x1b[2m{text}\x1b[0m")
+            shown = text[: columns_of(sys.stderr) - 1]  # what wraps can't be drawn over
+            sys.stderr.write(f"\r\x1b[K\x1b[2m{shown}\x1b[0m")
             sys.stderr.flush()
             self._status = text
 
@@ -60,6 +65,13 @@ class Notices:
         self.clear()
         if sys.stderr is not None:
             print(text, file=sys.stderr)
+
+
+def columns_of(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def stats_line(reply: Reply, name: str) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, Optional
 
@@ -97,6 +98,8 @@ class _Input:
 
 
 def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[_Input]:
+    if names.count("-") > 1:
+        raise UsageError("-f - is given twice: stdin can be read once")
     inputs = []
     if words:
         data = " ".join(words).encode("utf-8", "surrogateescape")
@@ -146,6 +149,10 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     if is_fake(model):
         assert model is not None
         return _fake(model)
+    from infer_cli.tiktoken_file import SUFFIX
+
+    if model is not None and model.endswith(SUFFIX):
+        return _encoding(Path(model))
     from infer_cli.cli.pull_progress import PullProgress
     from infer_cli.cli.vocabulary import load_vocab
     from infer_cli.gguf import read_header
@@ -167,6 +174,18 @@ def _fake(model: str) -> _Source:
     path = model.partition(":")[2]
     script = FakeScript.read(Path(path)) if path else FakeScript()
     return _Source(model, script.n_ctx_train, FakeVocab, None, "fake", None)
+
+
+def _encoding(path: Path) -> _Source:
+    from infer_cli.tiktoken_file import read_encoding
+
+    def no_vocab() -> Vocab:
+        raise UsageError(
+            f"{name} has no special tokens here", "--add-special and --parse-special need a model (-m)"
+        )
+
+    name, exact = read_encoding(path)
+    return _Source(name, None, no_vocab, exact, "llama.cpp", None)
 
 
 def _once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
@@ -212,7 +231,9 @@ class _Counter:
 
             yield from self._exact.tokenize_blocks(item.blocks(), default_threads())
         else:
-            text = b"".join(item.blocks())
+            from infer_cli.tokenizer import joined
+
+            text = joined(item.blocks())
             vocab = self.source.vocab()
             yield vocab.tokenize_special(text) if self._parse_special else vocab.tokenize(text)
         yield self._after
@@ -240,22 +261,14 @@ class _Report:
         self._out: BinaryIO = sys.stdout.buffer
 
     def of(self, inputs: list[_Input]) -> None:
+        from infer_cli.tokenizer import NotText, TooLongAtOnce
+
         counts = []
         for item in inputs:
-            if self._shown == "json":
-                counts.append(self._json(item, alone=len(inputs) == 1))
-                continue
-            if self._shown != "count" and len(inputs) > 1:
-                self._line(f"{item.name or 'text'}:")
-            if self._shown == "ids":
-                counts.append(self._ids(self._counter.ids(item)))
-                self._line("")
-            elif self._shown == "pieces":
-                counts.append(self._pieces(self._counter.ids(item)))
-            else:
-                counts.append(self._counter.count(item))
-            if len(inputs) > 1:
-                self._line(f"{counts[-1]}\t{item.name or 'text'}")
+            try:
+                counts.append(self._one(item, alone=len(inputs) == 1))
+            except (NotText, TooLongAtOnce) as e:
+                raise type(e)(f"{item.name or 'the text'}: {e.message}", e.hint) from None
         total = sum(counts)
         if self._shown == "json":
             if len(inputs) > 1:
@@ -263,6 +276,23 @@ class _Report:
             return
         self._line(f"{total}\ttotal" if len(inputs) > 1 else f"{total} tokens")
         self._line(self._fit(total))
+
+    def _one(self, item: _Input, *, alone: bool) -> int:
+        """Show an input; how many tokens it has."""
+        if self._shown == "json":
+            return self._json(item, alone=alone)
+        if self._shown != "count" and not alone:
+            self._line(f"{item.name or 'text'}:")
+        if self._shown == "ids":
+            n = self._ids(self._counter.ids(item))
+            self._line("")
+        elif self._shown == "pieces":
+            n = self._pieces(self._counter.ids(item))
+        else:
+            n = self._counter.count(item)
+        if not alone:
+            self._line(f"{n}\t{item.name or 'text'}")
+        return n
 
     def _line(self, text: str) -> None:
         self._out.write(text.encode("utf-8", "surrogateescape") + b"\n")
@@ -297,8 +327,10 @@ class _Report:
 
     def _json(self, item: _Input, *, alone: bool) -> int:
         """Ids first: they are written as they come, and the count is known after."""
+        stretches = self._counter.ids(item)
+        begun = list(islice(stretches, 2))  # what can't be read is an error before anything is written
         self._out.write(b'{"ids": [')
-        n = self._ids(self._counter.ids(item), b", ")
+        n = self._ids(chain(begun, stretches), b", ")
         self._out.write(b"], ")
         facts = self._facts(n) if alone else {"name": item.name, **self._facts(n)}
         self._out.write(json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace")[1:] + b"\n")
