@@ -270,7 +270,7 @@ def test_arabic_chinese_and_emoji() -> None:
 
 def test_the_editor_changes_the_last_message(tmp_path: Path) -> None:
     editor = tmp_path / "editor"
-    editor.write_text("#!/bin/sh\nprintf 'edited by hand' > \"$1\"\n")
+    editor.write_text('#!/bin/sh\nstty -a > "$0.modes"\nprintf \'edited by hand\' > "$1"\n')
     editor.chmod(0o755)
     with Terminal("chat", "-m", "fake", "-t", "0", env={"EDITOR": str(editor), "VISUAL": ""}) as t:
         t.wait_for("0/4096")
@@ -278,6 +278,9 @@ def test_the_editor_changes_the_last_message(tmp_path: Path) -> None:
         t.wait_for("You said: first")
         t.line("/edit")
         t.wait_for("You said: edited by hand")
+        modes = (tmp_path / "editor.modes").read_text().split()
+        assert "-icanon" not in modes
+        assert "-echo" not in modes
         t.send("\x18\x05")
         t.wait_for("> edited by hand")
 
@@ -314,6 +317,43 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
         t.wait_for("You said: still here")
         t.send("\x04")
         assert t.end() == 0
+
+
+def test_a_terminal_whose_stdout_is_a_file(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "replies").open("wb") as file,
+        Terminal("chat", "-m", "fake", "-t", "0", stdout=file) as t,
+    ):
+        t.wait_for(">")
+        t.line("helloo\x7f there")
+        t.wait_for("> hello there")
+        t.wait_for("TTFT")
+        t.send("\x04")
+        assert t.end() == 0
+    assert (tmp_path / "replies").read_text() == "You said: hello there\n"
+
+
+def test_what_is_typed_during_a_reply_waits_for_the_next_prompt(tmp_path: Path) -> None:
+    slow = script(tmp_path, step_s=0.05, replies={"go": "word " * 200})
+    path = tmp_path / "talk.json"
+    with Terminal("chat", "-m", slow, "-t", "0") as t:
+        t.wait_for("0/4096")
+        t.line("go")
+        t.wait_for("word word")
+        t.send("typed\x1b\rahead ")
+        t.paste("and\npasted\n")
+        t.send("\x03")
+        shown = t.wait_for("stopped").partition("stopped")[0]
+        assert "typed" not in shown
+        t.wait_for(lambda text: re.search(r"> typed\n  ahead and\n  pasted\n", text) is not None)
+        t.line("")
+        t.wait_for(lambda text: text.count("TTFT") == 2)
+        t.line(f"/export {path}")
+        t.wait_for("wrote")
+        assert json.loads(path.read_text())[2]["content"] == "typed\nahead and\npasted"
+        t.send("\x04")
+        assert t.end() == 0
+        assert t.is_echoing
 
 
 def test_termination_leaves() -> None:

@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.cli.chat_line import edit_text
 from infer_cli.cli.chat_options import check_max_tokens
 from infer_cli.cli.terminal import settings_table
 from infer_cli.errors import UsageError
@@ -98,6 +97,7 @@ def _clear(chat: Chat, argument: str) -> None:
 def _system(chat: Chat, argument: str) -> None:
     if argument:
         chat.talk.system = None if argument == "none" else argument
+        chat.moved()
     chat.say(f"system prompt: {chat.talk.system or 'none'}")
 
 
@@ -118,6 +118,7 @@ def _set(chat: Chat, argument: str) -> None:
         chat.reasoning = value  # type: ignore[assignment]  # checked above
     else:
         chat.set_sampling(parse_set([f"{name}={value}"]))
+    chat.moved()
     chat.say(f"{name} = {value}")
 
 
@@ -126,6 +127,8 @@ def _seed(chat: Chat, argument: str) -> None:
         chat.seed = None
     elif argument:
         chat.seed = Given(_number(argument, "seed"), "/seed")
+    if argument:
+        chat.moved()
     seed = chat.seed
     chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
 
@@ -139,6 +142,7 @@ def _number(text: str, what: str) -> int:
 def _model(chat: Chat, argument: str) -> None:
     if argument:
         chat.switch_model(argument)
+        chat.moved()
     chat.say(f"model: {chat.name}")
 
 
@@ -151,7 +155,7 @@ def _regen(chat: Chat, argument: str) -> None:
 
 def _undo(chat: Chat, argument: str) -> None:
     turn = chat.talk.undo()
-    chat.ledger.move(chat.talk)
+    chat.moved()
     chat.say(f"took back: {' '.join(turn.user.split())[:60]}")
 
 
@@ -159,7 +163,7 @@ def _edit(chat: Chat, argument: str) -> None:
     if not chat.talk.turns:
         raise UsageError("there is no message yet")
     before = chat.talk.turns[-1].user
-    text = argument or edit_text(before)
+    text = argument or chat.edited(before)
     if not text.strip() or text == before:
         chat.say("the message is as it was")
         return
@@ -176,7 +180,7 @@ def _branch(chat: Chat, argument: str) -> None:
             chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({n_turns} turns)")
         return
     is_new = chat.talk.switch_branch(argument)
-    chat.ledger.move(chat.talk)
+    chat.moved()
     chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({len(chat.talk.turns)} turns)")
 
 

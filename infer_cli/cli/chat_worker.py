@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from infer_cli import continuing
 from infer_cli.attachments import Attachment, are_several, message_text
 from infer_cli.cli import chat_commands, resumed
-from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines
+from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines, edit_text
 from infer_cli.cli.chat_options import ChatOptions, check
 from infer_cli.cli.chat_records import Ledger
 from infer_cli.cli.explain import explained
+from infer_cli.cli.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.loaded import (
     StatusSink,
     begin_loading,
@@ -40,6 +41,7 @@ from infer_cli.ids import new_id
 from infer_cli.loading import FAKE
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import decode_input
+from infer_cli.records.thread import Told
 from infer_cli.report import report, single_line
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import MIN_PREFIX, Setting, effective_params, resolve_sampling
@@ -69,7 +71,7 @@ def talk(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
-        with explained(worker), _quiet_terminal():
+        with explained(worker), keys_wait() if _has_editor_line() else contextlib.nullcontext():
             return Chat(options, worker, notices).run()
     finally:
         notices.clear()
@@ -86,7 +88,7 @@ class Chat:
         self._options, self._worker, self._notices = options, worker, notices
         self._typed = sys.stdin is not None and sys.stdin.isatty()
         self._on_terminal = sys.stdout.isatty()
-        self._smart = self._on_terminal and _is_smart()
+        self._smart = _is_smart()
         self._given = dict(options.sampling)
         self._shot: OneShot | None = None
         self._stopped = False  # Ctrl-C ended the reply
@@ -226,8 +228,6 @@ class Chat:
                 break
             except KeyboardInterrupt:
                 self._carry_on()
-                if self._typed and not self._smart:
-                    sys.stderr.write("\n")
             except InferError as e:
                 if not self._typed:
                     raise
@@ -240,10 +240,8 @@ class Chat:
         return ExitStatus.OK
 
     def _lines(self) -> LineSource:
-        if not self._typed:
-            return PlainLines("")
-        if not self._smart:
-            return PlainLines("> ")
+        if not _has_editor_line():
+            return PlainLines("> " if self._typed else "")
         return EditorLine(
             vi=self._options.keys == "vi",
             private=self._options.private,
@@ -428,6 +426,15 @@ class Chat:
         self.n_reused += usage.cached_tokens
         self.n_sampled += usage.completion_tokens
 
+    def moved(self) -> None:
+        """Keep where the talk stands, and what it was told, after something changed without a new reply."""
+        turns, model = self.talk.turns, None
+        if turns and turns[-1].ids is None:  # another one gave the last answer
+            own = self._model
+            model = self._asked_model if own is None else continuing.handle(own.name, own.path)
+        settings = (*self._own.values(), *self._sampling_settings, *self._seed_setting(None))
+        self.ledger.move(self.talk, Told(model, self.talk.system, settings))
+
     # --- what is shown -------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
@@ -466,6 +473,11 @@ class Chat:
             parts.append(self.talk.branch)
         return single_line(" · ".join(parts))
 
+    def edited(self, text: str) -> str:
+        """What the user's editor makes of a text. Raises UsageError where there is none."""
+        with keys_for_another() if _has_editor_line() else contextlib.nullcontext():
+            return edit_text(text)
+
     def copy(self, text: str) -> None:
         """Text to the clipboard of the terminal's own machine (OSC 52)."""
         if not self._smart:
@@ -486,25 +498,8 @@ class Chat:
 
 
 def _is_smart() -> bool:
-    return os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-@contextlib.contextmanager
-def _quiet_terminal() -> Iterator[None]:
-    """Between two prompts, keep what is typed from being echoed into a reply: the next prompt reads it.
-
-    The supervisor sets the terminal right again where this process dies.
-    """
-    if sys.platform == "win32" or sys.stdin is None or not sys.stdin.isatty() or not _is_smart():
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    quiet = [*before]
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)  # without ICANON a Ctrl-D is a key like any other
-    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+def _has_editor_line() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and _is_smart()

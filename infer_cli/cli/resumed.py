@@ -39,6 +39,9 @@ def as_before(options: Options, continued: Continued) -> Options:
 
     Raises UsageError, ModelNotFound.
     """
+    told_last = continued.thread.told
+    if told_last is not None and told_last.model is not None and "model" not in options.flags:
+        options = replace(options, model=told_last.model, flags=options.flags | {"model"})
     record, flags = continued.last, options.flags
     not_kept = flags | _OF_THE_MODEL if "model" in flags else flags
 
