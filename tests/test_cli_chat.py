@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_helpers import infer, one_error_line, script
+from tests.cli_helpers import infer, lines_of, one_error_line, script
 from tests.terminal import Terminal
 
 READY = "> "
@@ -95,6 +95,39 @@ def test_files_are_attached_or_sent(tmp_path: Path) -> None:
     assert chat(f"/attach {tmp_path / 'f'}\nq\nr\n") == (
         'You said: <file name="f">\nfrom a file\n</file>\n\nq\nYou said: r\n'
     )
+
+
+def test_files_given_by_flag_go_before_the_first_message(tmp_path: Path) -> None:
+    for name in ("f", "g"):
+        (tmp_path / name).write_text(f"text of {name}\n")
+    files = ("-f", tmp_path / "f", "--file", tmp_path / "g")
+    asked = infer("run", "-m", "fake", *files, "q").text
+    assert '<file name="g">\ntext of g\n</file>\n\nq' in asked
+    assert chat("/params\nq\nr\n", *files) == asked + "You said: r\n"
+    none = infer("chat", "-m", "fake", "-f", tmp_path / "f", stdin=b"")
+    assert (none.code, none.out) == (0, b"")
+    assert "warning: no message came after" in none.err
+    one_error_line(infer("chat", "-m", "fake", "-f", tmp_path / "h", stdin=b"q"), 2, "no file")
+    one_error_line(infer("chat", "-m", "fake", "-f", "-", stdin=b"q"), 2, "-f -")
+
+
+def test_the_deadline_ends_each_reply_and_the_talk_goes_on(tmp_path: Path) -> None:
+    slow = script(tmp_path, step_s=0.02, replies={"a": "word " * 100, "b": "short"}, token_s=0.002)
+    done = infer(
+        "chat", "-m", slow, "-t", "0", "--deadline", "400ms", stdin=b"a\nb\n" + b"c" * 1000 + b"\n/context\n"
+    )
+    assert done.code == 7
+    first, second, none = done.text.splitlines()
+    assert first.startswith("word word")
+    assert (second, none) == ("short", "")
+    assert "warning: the deadline ended the reply after" in done.err
+    assert "warning: the deadline came while the prompt was read" in done.err
+    assert "3  " not in done.err
+    cut = lines_of(infer("records", "export").out)[0]
+    assert cut["finish_reason"] == "deadline"
+    more = infer("chat", "--continue", stdin=b"/undo\n/undo\na\n")
+    assert more.code == 7, "it holds until a flag says otherwise"
+    assert infer("chat", "--continue", "--deadline", "1h", stdin=b"/continue\n").text.startswith("word")
 
 
 def test_another_model_goes_on_with_the_talk(tmp_path: Path) -> None:

@@ -218,8 +218,7 @@ def _attach(chat: Chat, argument: str) -> None:
         chat.attached.clear()
     elif argument:
         chat.attached.append(chat.file(argument))
-    names = ", ".join(item.name for item in chat.attached)
-    chat.say(f"goes before the next message: {names}" if names else "nothing is attached")
+    chat.say_attached()
 
 
 def _export(chat: Chat, argument: str) -> None:

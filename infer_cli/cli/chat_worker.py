@@ -96,7 +96,8 @@ class Chat:
         self.seed = options.seed
         self._own = {setting.name: setting for setting in options.settings}
         self.reasoning = options.reasoning or ("show" if self._on_terminal else "hide")
-        self.attached: list[Attachment] = []
+        self.attached = [self.file(name) for name in options.files]
+        self._n_late = 0  # replies that the deadline ended
         self.n_replies = self.n_evaluated = self.n_reused = self.n_sampled = 0
         self._load(options.model)
         template, vocab, window, chunk = self._for_talk
@@ -114,6 +115,8 @@ class Chat:
                 self._prefixes.restore_talk(self.talk.evaluated)
             if self._typed:
                 self._show_last()
+        if self._typed and self.attached:
+            self.say_attached()
 
     # --- the model -----------------------------------------------------------------------------
 
@@ -235,9 +238,11 @@ class Chat:
                 report(e, sys.stderr, self._worker.log_tail() if e.native else ())
         if self._leaving:
             return ExitStatus.INTERRUPTED
+        if self.attached and not self._typed:
+            self._notices.warn(f"no message came after {self.attached_names}: not sent")
         if self._caches and self.n_replies and self.talk.n_tokens >= MIN_PREFIX:
             (self._prefixes or self._cache()).keep_talk(self.talk.evaluated)
-        return ExitStatus.OK
+        return ExitStatus.DEADLINE if self._n_late and not self._typed else ExitStatus.OK
 
     def _lines(self) -> LineSource:
         if not _has_editor_line():
@@ -364,12 +369,20 @@ class Chat:
     def _take_in(self, plan: Plan, reply: Reply, seed: Sequence[Setting]) -> bool:
         """Make a reply part of the talk and of the records; whether it has become so."""
         self.n_replies += 1
+        is_late = reply.finish_reason == "deadline"
+        self._n_late += is_late
         if not reply.tokens:
-            self.say("stopped while reading the prompt: the message was not taken")
+            if is_late:
+                self._notices.warn("the deadline came while the prompt was read: the message was not taken")
+            else:
+                self.say("stopped while reading the prompt: the message was not taken")
             return False
         turn = continuing.new_turn(self.talk, plan, self.ledger.thread_id)
         self.talk.add(plan, reply, self._options.stop)
         self._line_after(reply)
+        if is_late:
+            more = ": /continue lets it go on" if self._typed else ""
+            self._notices.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens{more}")
         settings = [*self._own.values(), *self._sampling_settings, *seed]
         self.ledger.keep(lambda: self._record(reply, turn, settings), self.talk)
         return True
@@ -401,6 +414,7 @@ class Chat:
             max_tokens=self.max_tokens,
             run_seed=int(str(seed[0].value)) if seed else None,
             stop=self._options.stop,
+            deadline_s=self._options.deadline_s,
             reasoning_pairs=() if plan.continues else self.talk.pairs,
             open_reasoning=plan.open_reasoning,
             tag_tokens=self.talk.tag_tokens,
@@ -485,6 +499,15 @@ class Chat:
         sys.stdout.write(f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\x07")
         sys.stdout.flush()
         self.say(f"copied {len(text)} characters")
+
+    @property
+    def attached_names(self) -> str:
+        return ", ".join(item.name for item in self.attached)
+
+    def say_attached(self) -> None:
+        self.say(
+            f"goes before the next message: {self.attached_names}" if self.attached else "nothing is attached"
+        )
 
     def file(self, name: str) -> Attachment:
         """A text file. Raises UsageError where it can't be read."""
