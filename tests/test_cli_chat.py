@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli_helpers import infer, lines_of, one_error_line, script
+from tests.cli_helpers import INFER, REPO, infer, lines_of, one_error_line, script
 from tests.terminal import Terminal
 
 READY = "> "
@@ -166,6 +167,22 @@ def test_a_wrong_command_is_one_line(line: str, words: list[str]) -> None:
 def test_wrong_flags() -> None:
     one_error_line(infer("chat", "-m", "fake", "-t", "0", "--seed", "1", stdin=b""), 2, "--seed")
     one_error_line(infer("chat", "-m", "fake", "--keys", "nano", stdin=b""), 2, "--keys")
+
+
+def test_an_interrupt_ends_a_talk_from_a_pipe(tmp_path: Path) -> None:
+    slow = script(tmp_path, step_s=0.02, default_reply="word " * 40)
+    command = [*INFER, "chat", "-m", slow, "-t", "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"a\nb\n")
+        process.stdin.flush()
+        assert process.stdout.read(4) == b"word"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        rest = process.stdout.read()
+    assert 0 < len(rest) < 190
+    (kept,) = lines_of(infer("records", "export").out)
+    assert kept["finish_reason"] == "cancelled"
 
 
 # --- on a terminal --------------------------------------------------------------------------------

@@ -263,10 +263,12 @@ def _context(chat: Chat, argument: str) -> None:
 def _tokens(chat: Chat, argument: str) -> None:
     if argument:
         ids = chat.vocab.tokenize(argument.encode())
-    elif chat.talk.turns and chat.talk.turns[-1].ids is not None:
-        ids = list(chat.talk.turns[-1].ids)
     else:
-        raise UsageError("there is no reply yet", "/tokens TEXT counts the tokens of a text")
+        last = chat.talk.turns[-1] if chat.talk.turns else None
+        if last is None or last.ids is None:
+            what = "there is no reply yet" if last is None else "another model wrote the last reply"
+            raise UsageError(what, "/tokens TEXT counts the tokens of a text")
+        ids = list(last.ids)
     pieces = " ".join(f"{i}:{chat.vocab.token_text(i).decode('utf-8', 'replace')!r}" for i in ids)
     chat.say(f"{len(ids)} tokens: {pieces}")
 

@@ -38,7 +38,7 @@ from infer_cli.conversation import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
 from infer_cli.ids import new_id
-from infer_cli.loading import FAKE
+from infer_cli.loading import FAKE, Loading
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import decode_input
 from infer_cli.records.thread import Told
@@ -127,10 +127,15 @@ class Chat:
         description = Description(model, name, lambda: running.facts())
         wait_for(loading, self._notices)
         self._notices.clear()
-        vocab = loading.vocab()
-        template = chat_template(loading, vocab, options.chat_template)
-        window, chunk = talk_shape(loading, options.engine.ctx)
-        running = loading.start(window)
+        try:
+            vocab = loading.vocab()
+            template = chat_template(loading, vocab, options.chat_template)
+            window, chunk = talk_shape(loading, options.engine.ctx)
+            running = loading.start(window)
+        except InferError:  # the talk may go on with the model before
+            if isinstance(loading, Loading):
+                loading.close()
+            raise
         self._for_talk = (template, vocab, window, chunk)
         self._summaries: dict[tuple[int, ...], str] = {}  # by the ids that ask for them
         self._template_sha256 = template.sha256
@@ -263,7 +268,8 @@ class Chat:
             self.send(line[1:] if line.startswith("//") else line)
 
     def _interrupted(self, signal_name: str) -> None:
-        self._leaving = self._leaving or signal_name != "SIGINT"
+        # From a pipe the next line would be answered at once: Ctrl-C means all of them.
+        self._leaving = self._leaving or signal_name != "SIGINT" or not self._typed
         if self._shot is None:
             raise KeyboardInterrupt(signal_name)
         self._stopped = True
