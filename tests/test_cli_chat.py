@@ -231,7 +231,7 @@ def test_ctrl_c_inside_a_prefill_gives_the_message_up(tmp_path: Path) -> None:
         t.send("\x03")
         t.wait_for("the message was not taken")
         t.line("/stats")
-        t.wait_for("so far: 1 replies")
+        t.wait_for("so far: 1 reply")
         t.line("hi")
         t.wait_for("You said: hi")
         t.send("\x04")

@@ -236,7 +236,7 @@ def test_the_talk_is_as_it_stood(tmp_path: Path) -> None:
     after = chat(look.replace("1.json", "2.json"), "--continue")
     assert after.err.replace("2.json", "1.json") == before.err[before.err.index("system: Be brief.") :]
     assert (tmp_path / "1.json").read_text() == (tmp_path / "2.json").read_text()
-    assert "* main (1 turns)\nx (3 turns)\nempty (0 turns)\n" in after.err
+    assert "* main (1 turn)\nx (3 turns)\nempty (0 turns)\n" in after.err
 
 
 def test_what_the_talk_was_told_holds_until_a_flag_says_otherwise(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ def parse(line: str) -> tuple[str, str] | None:
     return (match[1], (match[2] or "").strip()) if match else None
 
 
+def turns_of(n: int) -> str:
+    return "1 turn" if n == 1 else f"{n} turns"
+
+
 def find(name: str) -> Command:
     """Raises UsageError for a name that no command has."""
     if name in COMMANDS:
@@ -177,18 +181,18 @@ def _continue(chat: Chat, argument: str) -> None:
 def _branch(chat: Chat, argument: str) -> None:
     if not argument:
         for name, n_turns in chat.talk.branches.items():
-            chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({n_turns} turns)")
+            chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({turns_of(n_turns)})")
         return
     is_new = chat.talk.switch_branch(argument)
     chat.moved()
-    chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({len(chat.talk.turns)} turns)")
+    chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({turns_of(len(chat.talk.turns))})")
 
 
 def _list(chat: Chat, argument: str) -> None:
     found = chat.ledger.recent(N_LISTED)
     for thread, last_at, n_turns, begins in found:
         when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
-        turns = "1 turn " if n_turns == 1 else f"{n_turns} turns"
+        turns = f"{turns_of(n_turns):<7}"
         name = f"{thread.name}: " if thread.name is not None else ""
         here = " (this one)" if thread.id == chat.ledger.thread_id else ""
         chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
@@ -283,7 +287,7 @@ def _stats(chat: Chat, argument: str) -> None:
             f" {reply.finish_reason}, {reply.digest}"
         )
     chat.say(
-        f"so far: {chat.n_replies} replies, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
+        f"so far: {chat.n_replies} {'reply' if chat.n_replies == 1 else 'replies'}, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
         f" {chat.n_sampled} sampled"
     )
 

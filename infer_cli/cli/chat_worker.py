@@ -182,8 +182,8 @@ class Chat:
 
     def _show_last(self) -> None:
         name = f" {self.ledger.name}" if self.ledger.name is not None else ""
-        n = len(self.talk.turns)
-        self.say(f"conversation {self.ledger.thread_id}{name}: {'1 turn' if n == 1 else f'{n} turns'}")
+        turns = chat_commands.turns_of(len(self.talk.turns))
+        self.say(f"conversation {self.ledger.thread_id}{name}: {turns}")
         for turn in self.talk.turns[-N_SHOWN_TURNS:]:
             self.say(f"> {turn.user}\n{turn.text}")
 
