@@ -286,8 +286,9 @@ def _stats(chat: Chat, argument: str) -> None:
             f" {usage.cached_tokens} reused, {usage.completion_tokens} sampled, {timings.total_s:.2f} s,"
             f" {reply.finish_reason}, {reply.digest}"
         )
+    replies = "1 reply" if chat.n_replies == 1 else f"{chat.n_replies} replies"
     chat.say(
-        f"so far: {chat.n_replies} {'reply' if chat.n_replies == 1 else 'replies'}, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
+        f"so far: {replies}, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
         f" {chat.n_sampled} sampled"
     )
 
