@@ -24,7 +24,12 @@ def chat(
         ),
     ] = None,
     system: o.System = None,
-    file: o.Files = None,
+    file: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "-f", "--file", rich_help_panel="Prompt", help="Put a file's text before the first message.",
+        ),
+    ] = None,
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
     overflow: o.Overflow = None,
