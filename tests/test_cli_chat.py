@@ -151,6 +151,7 @@ def test_quotes_hold_several_lines_and_two_slashes_are_one() -> None:
     [
         ("/regne", ["/regne", "/regen"]),
         ("/undo", ["no turn"]),
+        ("a\n/edit", ["no terminal", "/edit TEXT"]),
         ("/continue", ["no reply"]),
         ("/set top_k", ["name and a value"]),
         ("/set nonsense 1", ["nonsense"]),
@@ -370,17 +371,21 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
 
 
 def test_a_terminal_whose_stdout_is_a_file(tmp_path: Path) -> None:
-    with (
-        (tmp_path / "replies").open("wb") as file,
-        Terminal("chat", "-m", "fake", "-t", "0", stdout=file) as t,
-    ):
+    replies, editor = tmp_path / "replies", tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho on the screen\n")
+    editor.chmod(0o755)
+    env = {"EDITOR": str(editor), "VISUAL": ""}
+    with replies.open("wb") as file, Terminal("chat", "-m", "fake", "-t", "0", env=env, stdout=file) as t:
         t.wait_for(">")
         t.line("helloo\x7f there")
         t.wait_for("> hello there")
         t.wait_for("TTFT")
+        t.line("/edit")
+        t.wait_for("on the screen")
+        t.wait_for("as it was")
         t.send("\x04")
         assert t.end() == 0
-    assert (tmp_path / "replies").read_text() == "You said: hello there\n"
+    assert replies.read_text() == "You said: hello there\n"
 
 
 def test_what_is_typed_during_a_reply_waits_for_the_next_prompt(tmp_path: Path) -> None:

@@ -179,8 +179,10 @@ def edit_text(text: str) -> str:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        # Descriptors 1 and 2 belong to native code's log in this process.
-        done = subprocess.run([*words, name], stdout=sys.stdout, stderr=sys.stderr, check=False)
+        # Descriptors 1 and 2 belong to native code's log in this process; where the replies go to a file,
+        # the editor's screen does not.
+        screen = sys.stdout if sys.stdout.isatty() else sys.stderr
+        done = subprocess.run([*words, name], stdout=screen, stderr=sys.stderr, check=False)
         if done.returncode != 0:
             return text
         return decode_input(path.read_bytes(), "the edited text").rstrip("\n")

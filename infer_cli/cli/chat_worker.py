@@ -495,6 +495,10 @@ class Chat:
 
     def edited(self, text: str) -> str:
         """What the user's editor makes of a text. Raises UsageError where there is none."""
+        if not self._typed:
+            raise UsageError(
+                "there is no terminal for an editor", "/edit TEXT changes the message without one"
+            )
         with keys_for_another() if _has_editor_line() else contextlib.nullcontext():
             return edit_text(text)
 
