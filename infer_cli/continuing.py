@@ -56,7 +56,8 @@ _ENGINE_FLAGS = {
 
 @dataclass(frozen=True)
 class Continued:
-    """A conversation to go on with. `last`: the record that its model and settings are those of."""
+    """A conversation to go on with. `last`: the record that its model and settings are those of, with the
+    settings that were changed after it."""
 
     thread: Thread
     branches: Mapping[str, tuple[Record, ...]]  # each branch's records, oldest first
@@ -65,7 +66,9 @@ class Continued:
 
     @property
     def system(self) -> str | None:
-        """The system prompt of the last turn."""
+        """The system prompt of the last turn, or what it was changed to after it."""
+        if self.thread.told is not None:
+            return self.thread.told.system
         first = (self.last.messages or ())[:1]
         return first[0].content if first and first[0].role == "system" else None
 
@@ -129,7 +132,10 @@ def _of_thread(store: Store, thread: Thread) -> Continued:
             head = records[head].parent
         has_gaps = has_gaps or head is not None
         branches[name] = tuple(reversed(chain))
-    return Continued(thread, branches, (branches[thread.branch] or (newest,))[-1], has_gaps)
+    last = (branches[thread.branch] or (newest,))[-1]
+    if thread.told is not None:
+        last = replace(last, settings=thread.told.settings)
+    return Continued(thread, branches, last, has_gaps)
 
 
 # --- its turns ------------------------------------------------------------------------------------
@@ -244,19 +250,24 @@ def model_of(record: Record) -> str:
         assert record.model is not None
         return record.model
     path = Path(record.model_files[0].path) if record.model_files else None
-    if record.model is not None:
-        from infer_cli.installed import InstalledModel
-        from infer_cli.shelf import look
-
-        with contextlib.suppress(InferError):
-            found = look(record.model)
-            if isinstance(found, InstalledModel) and found.path.absolute() == path:
-                return record.model  # with the sampling that its entry recommends
     if path is None or not path.exists():
         raise ModelNotFound(
             f"the conversation's model is gone: {path or record.model}", "choose another one with -m"
         )
-    return str(path)
+    return handle(record.model, path)
+
+
+def handle(name: str | None, path: Path) -> str:
+    """What `-m` would name an installed model with: its name where that leads to it, else its path."""
+    if name is not None:
+        from infer_cli.installed import InstalledModel
+        from infer_cli.shelf import look
+
+        with contextlib.suppress(InferError):
+            found = look(name)
+            if isinstance(found, InstalledModel) and found.path.absolute() == path.absolute():
+                return name  # with the sampling that its entry recommends
+    return str(path.absolute())
 
 
 def engine_as_before(record: Record, now: EngineOptions, flags: frozenset[str]) -> EngineOptions:

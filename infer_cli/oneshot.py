@@ -116,9 +116,11 @@ class OneShot:
             _Text(Utf8Stream(), ReasoningSplitter(job.reasoning_pairs, job.open_reasoning)) for _ in self._ids
         ]
         self._stream: Stream | None = None
+        self._is_cancelled = False
 
     def cancel(self) -> None:
-        """End the replies with what they have. Safe in a signal handler."""
+        """End the replies with what they have, before they begin too. Safe in a signal handler."""
+        self._is_cancelled = True
         if self._stream is not None:
             self._stream.cancel()
 
@@ -146,6 +148,8 @@ class OneShot:
         replies: dict[int, Reply] = {}
         self._sink.start({"id": job.id, "samples": job.n_samples, "prompt_tokens": len(job.prompt_ids)})
         self._stream = self._running.service.submit(requests)
+        if self._is_cancelled:
+            self._stream.cancel()
         with contextlib.closing(self._stream.parcels()) as parcels:
             for events in parcels:
                 tokens: dict[int, list[Token]] = {sample: [] for sample in samples.values()}

@@ -137,9 +137,12 @@ def verify(model: str | None) -> Verdict:
         blob = _BLOB.fullmatch(wanted.path.name)
         return _verdict(wanted.name, wanted.path, blob[1] if blob else None, "the name that ollama gave it")
     note = _current_note(wanted)
-    if note is None:
+    if note is not None:
+        return _verify_note(note, wanted.expected)
+    found = look(model)
+    if not isinstance(found, InstalledModel):
         raise _not_installed(wanted)
-    return _verify_note(note, wanted.expected)
+    return _verdict(wanted.name, found.path, wanted.expected, "published")
 
 
 def verify_all() -> Iterator[Verdict]:
@@ -203,6 +206,14 @@ def list_installed() -> list[InstalledModel]:
         InstalledModel(note.name, note.paths()[0], note.sha256, catalogue.entries.get(note.name))
         for note in _notes()
     ]
+
+
+def list_here() -> list[InstalledModel]:
+    """As `list_installed`, and the models of the catalogue that would be used where they are."""
+    installed = list_installed()
+    names = {model.name for model in installed}
+    looked = (look(name) for name in load_catalogue().entries if name not in names)
+    return [*installed, *(model for model in looked if isinstance(model, InstalledModel))]
 
 
 def _notes() -> list[_Note]:

@@ -190,6 +190,7 @@ def supervise(
         capture = None if verbose else new_capture()
         end, interrupted = _run_on_windows(capture), False
     else:
+        restore = _terminal_settings()  # before there is a worker that changes them
         if _ahead is None:
             open_standard_fds()
             started = _start(work, None if verbose else new_capture(), verbose)
@@ -197,10 +198,8 @@ def supervise(
             assert isinstance(work, Task)
             started = _ahead.tell(work, verbose)
         capture = started.capture
-        restore = _terminal_settings()
         end, interrupted = _watch(started)
-        if end < 0:
-            restore()
+        restore()
     if end >= 0:
         return end
     if interrupted or -end in _INTERRUPTS:
@@ -209,9 +208,9 @@ def supervise(
         return ExitStatus.READER_GONE
     error = _death(-end, oom_killed=oom_kills is not None and _oom_kills() != oom_kills)
     if sys.stderr is not None and sys.stderr.isatty():
-        # The worker may have left a hidden cursor and an unfinished line.
+        # The worker may have left a hidden cursor, marks around what is pasted, and an unfinished line.
         with contextlib.suppress(OSError):
-            sys.stderr.write("\x1b[?25h\n")
+            sys.stderr.write("\x1b[?25h\x1b[?2004l\n")
     if isinstance(error, NativeCrash) and on_crash is not None and on_crash(error):
         return error.exit_status
     report(error, sys.stderr, [] if capture is None else capture_tail(capture, LOG_TAIL_LINES))
@@ -430,14 +429,21 @@ else:
         return _wait(started.pid, wake_end, started.acks_end, started.capture)
 
     def _terminal_settings() -> Callable[[], None]:
-        """What sets the terminal right again after a worker that died while it had changed it."""
+        """What sets the terminal right again after a worker that left while it had changed it."""
         if sys.stdin is None or not sys.stdin.isatty():
             return lambda: None
         import termios
 
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)
-        return lambda: termios.tcsetattr(terminal, termios.TCSANOW, before)
+
+        def restore() -> None:
+            with contextlib.suppress(OSError, termios.error):
+                # A job in the background would be stopped for changing it.
+                if os.tcgetpgrp(terminal) == os.getpgrp() and termios.tcgetattr(terminal) != before:
+                    termios.tcsetattr(terminal, termios.TCSANOW, before)
+
+        return restore
 
     def _only_wake(signum: int, frame: object) -> None:
         """The signal's number is already in the wake-up pipe."""

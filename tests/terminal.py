@@ -13,6 +13,7 @@ import termios
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import IO
 
 import pyte
 
@@ -20,10 +21,15 @@ from tests.cli_helpers import INFER, REPO
 
 
 class Terminal:
-    """`infer ARGUMENTS` with a terminal for stdin, stdout and stderr."""
+    """`infer ARGUMENTS` with a terminal for stdin, stdout (unless it is given) and stderr."""
 
     def __init__(
-        self, *arguments: str, columns: int = 80, lines: int = 30, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        columns: int = 80,
+        lines: int = 30,
+        env: Mapping[str, str] | None = None,
+        stdout: IO[bytes] | None = None,
     ) -> None:
         self._master, slave = pty.openpty()
         self.screen = pyte.HistoryScreen(columns, lines, history=5000, ratio=0.5)
@@ -34,7 +40,7 @@ class Terminal:
         environment.pop("COLUMNS", None)
         self.process = subprocess.Popen(
             [*INFER, *arguments],
-            stdin=slave, stdout=slave, stderr=slave,
+            stdin=slave, stdout=slave if stdout is None else stdout, stderr=slave,
             cwd=REPO, env=environment, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
@@ -77,6 +83,10 @@ class Terminal:
             self.send(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
         self._stream.feed(data)
         return True
+
+    @property
+    def is_echoing(self) -> bool:
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
 
     @property
     def text(self) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli_helpers import infer, one_error_line, script
+from tests.cli_helpers import INFER, REPO, infer, lines_of, one_error_line, script
 from tests.terminal import Terminal
 
 READY = "> "
@@ -97,6 +98,39 @@ def test_files_are_attached_or_sent(tmp_path: Path) -> None:
     )
 
 
+def test_files_given_by_flag_go_before_the_first_message(tmp_path: Path) -> None:
+    for name in ("f", "g"):
+        (tmp_path / name).write_text(f"text of {name}\n")
+    files = ("-f", tmp_path / "f", "--file", tmp_path / "g")
+    asked = infer("run", "-m", "fake", *files, "q").text
+    assert '<file name="g">\ntext of g\n</file>\n\nq' in asked
+    assert chat("/params\nq\nr\n", *files) == asked + "You said: r\n"
+    none = infer("chat", "-m", "fake", "-f", tmp_path / "f", stdin=b"")
+    assert (none.code, none.out) == (0, b"")
+    assert "warning: no message came after" in none.err
+    one_error_line(infer("chat", "-m", "fake", "-f", tmp_path / "h", stdin=b"q"), 2, "no file")
+    one_error_line(infer("chat", "-m", "fake", "-f", "-", stdin=b"q"), 2, "-f -")
+
+
+def test_the_deadline_ends_each_reply_and_the_talk_goes_on(tmp_path: Path) -> None:
+    slow = script(tmp_path, step_s=0.02, replies={"a": "word " * 80, "b": "short"}, token_s=0.01)
+    done = infer(
+        "chat", "-m", slow, "-t", "0", "--deadline", "1500ms", stdin=b"a\nb\n" + b"c" * 1000 + b"\n/context\n"
+    )
+    assert done.code == 7
+    first, second, none = done.text.splitlines()
+    assert first.startswith("word word")
+    assert (second, none) == ("short", "")
+    assert "warning: the deadline ended the reply after" in done.err
+    assert "warning: the deadline came while the prompt was read" in done.err
+    assert "3  " not in done.err
+    cut = lines_of(infer("records", "export").out)[0]
+    assert cut["finish_reason"] == "deadline"
+    more = infer("chat", "--continue", stdin=b"/undo\n/undo\na\n")
+    assert more.code == 7, "it holds until a flag says otherwise"
+    assert infer("chat", "--continue", "--deadline", "1h", "-n", "3", stdin=b"/continue\n").code == 0
+
+
 def test_another_model_goes_on_with_the_talk(tmp_path: Path) -> None:
     other = script(tmp_path, default_reply="I am another")
     path = tmp_path / "talk.md"
@@ -117,6 +151,7 @@ def test_quotes_hold_several_lines_and_two_slashes_are_one() -> None:
     [
         ("/regne", ["/regne", "/regen"]),
         ("/undo", ["no turn"]),
+        ("a\n/edit", ["no terminal", "/edit TEXT"]),
         ("/continue", ["no reply"]),
         ("/set top_k", ["name and a value"]),
         ("/set nonsense 1", ["nonsense"]),
@@ -133,6 +168,22 @@ def test_a_wrong_command_is_one_line(line: str, words: list[str]) -> None:
 def test_wrong_flags() -> None:
     one_error_line(infer("chat", "-m", "fake", "-t", "0", "--seed", "1", stdin=b""), 2, "--seed")
     one_error_line(infer("chat", "-m", "fake", "--keys", "nano", stdin=b""), 2, "--keys")
+
+
+def test_an_interrupt_ends_a_talk_from_a_pipe(tmp_path: Path) -> None:
+    slow = script(tmp_path, step_s=0.02, default_reply="word " * 40)
+    command = [*INFER, "chat", "-m", slow, "-t", "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"a\nb\n")
+        process.stdin.flush()
+        assert process.stdout.read(4) == b"word"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        rest = process.stdout.read()
+    assert 0 < len(rest) < 190
+    (kept,) = lines_of(infer("records", "export").out)
+    assert kept["finish_reason"] == "cancelled"
 
 
 # --- on a terminal --------------------------------------------------------------------------------
@@ -181,7 +232,7 @@ def test_ctrl_c_inside_a_prefill_gives_the_message_up(tmp_path: Path) -> None:
         t.send("\x03")
         t.wait_for("the message was not taken")
         t.line("/stats")
-        t.wait_for("so far: 1 replies")
+        t.wait_for("so far: 1 reply")
         t.line("hi")
         t.wait_for("You said: hi")
         t.send("\x04")
@@ -270,7 +321,7 @@ def test_arabic_chinese_and_emoji() -> None:
 
 def test_the_editor_changes_the_last_message(tmp_path: Path) -> None:
     editor = tmp_path / "editor"
-    editor.write_text("#!/bin/sh\nprintf 'edited by hand' > \"$1\"\n")
+    editor.write_text('#!/bin/sh\nstty -a > "$0.modes"\nprintf \'edited by hand\' > "$1"\n')
     editor.chmod(0o755)
     with Terminal("chat", "-m", "fake", "-t", "0", env={"EDITOR": str(editor), "VISUAL": ""}) as t:
         t.wait_for("0/4096")
@@ -278,6 +329,9 @@ def test_the_editor_changes_the_last_message(tmp_path: Path) -> None:
         t.wait_for("You said: first")
         t.line("/edit")
         t.wait_for("You said: edited by hand")
+        modes = (tmp_path / "editor.modes").read_text().split()
+        assert "-icanon" not in modes
+        assert "-echo" not in modes
         t.send("\x18\x05")
         t.wait_for("> edited by hand")
 
@@ -314,6 +368,47 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
         t.wait_for("You said: still here")
         t.send("\x04")
         assert t.end() == 0
+
+
+def test_a_terminal_whose_stdout_is_a_file(tmp_path: Path) -> None:
+    replies, editor = tmp_path / "replies", tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho on the screen\n")
+    editor.chmod(0o755)
+    env = {"EDITOR": str(editor), "VISUAL": ""}
+    with replies.open("wb") as file, Terminal("chat", "-m", "fake", "-t", "0", env=env, stdout=file) as t:
+        t.wait_for(">")
+        t.line("helloo\x7f there")
+        t.wait_for("> hello there")
+        t.wait_for("TTFT")
+        t.line("/edit")
+        t.wait_for("on the screen")
+        t.wait_for("as it was")
+        t.send("\x04")
+        assert t.end() == 0
+    assert replies.read_text() == "You said: hello there\n"
+
+
+def test_what_is_typed_during_a_reply_waits_for_the_next_prompt(tmp_path: Path) -> None:
+    slow = script(tmp_path, step_s=0.05, replies={"go": "word " * 200})
+    path = tmp_path / "talk.json"
+    with Terminal("chat", "-m", slow, "-t", "0") as t:
+        t.wait_for("0/4096")
+        t.line("go")
+        t.wait_for("word word")
+        t.send("typed\x1b\rahead ")
+        t.paste("and\npasted\n")
+        t.send("\x03")
+        shown = t.wait_for("stopped").partition("stopped")[0]
+        assert "typed" not in shown
+        t.wait_for(lambda text: re.search(r"> typed\n  ahead and\n  pasted\n", text) is not None)
+        t.line("")
+        t.wait_for(lambda text: text.count("TTFT") == 2)
+        t.line(f"/export {path}")
+        t.wait_for("wrote")
+        assert json.loads(path.read_text())[2]["content"] == "typed\nahead and\npasted"
+        t.send("\x04")
+        assert t.end() == 0
+        assert t.is_echoing
 
 
 def test_termination_leaves() -> None:

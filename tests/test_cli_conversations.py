@@ -236,7 +236,7 @@ def test_the_talk_is_as_it_stood(tmp_path: Path) -> None:
     after = chat(look.replace("1.json", "2.json"), "--continue")
     assert after.err.replace("2.json", "1.json") == before.err[before.err.index("system: Be brief.") :]
     assert (tmp_path / "1.json").read_text() == (tmp_path / "2.json").read_text()
-    assert "* main (1 turns)\nx (3 turns)\nempty (0 turns)\n" in after.err
+    assert "* main (1 turn)\nx (3 turns)\nempty (0 turns)\n" in after.err
 
 
 def test_what_the_talk_was_told_holds_until_a_flag_says_otherwise(tmp_path: Path) -> None:
@@ -260,6 +260,21 @@ def test_what_the_talk_was_told_holds_until_a_flag_says_otherwise(tmp_path: Path
     assert changed["prompt"]["messages"][0]["content"] == "Be long."
     template.write_text(THINKING + " ")
     assert "warning: the chat template is not the one" in chat("", "--continue").err
+
+
+def test_what_is_said_after_the_last_reply_holds_too(tmp_path: Path) -> None:
+    other = script(tmp_path, default_reply="I am another")
+    later = "/system Be long.\n/set top_k 5\n/seed 7\n/set max_tokens 30\n"
+    chat(f"a\n{later}", "-m", "fake", "-t", "0.1", "--system", "Be brief.")
+    assert "system prompt: Be long." in chat("/system\nb\n/system none\n", "--continue").err
+    second = records()[1]
+    assert second["prompt"]["messages"][0] == {"role": "system", "content": "Be long."}
+    assert (second["params"]["top_k"], second["params"]["max_tokens"], second["run_seed"]) == (5, 30, 7)
+    assert "system prompt: none" in chat(f"/system\n/model {other}\n", "--continue").err
+    assert chat("c\n/system Be odd.\n", "--continue").text == "I am another\n"
+    assert infer("run", "-c", "d").text == "I am another\n"
+    assert records()[-1]["prompt"]["messages"][0]["content"] == "Be odd."
+    assert_replays(threads()[0], 4)
 
 
 def test_another_model_reads_the_talk_as_text(tmp_path: Path) -> None:

@@ -190,6 +190,14 @@ def test_add_a_path_counts_from_here(tiny: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(CliRunner().invoke(app, ["add", "other", "none.gguf"]).exception, ModelNotFound)
 
 
+def test_what_was_added_is_listed_and_verified_before_its_first_use(tiny: Path) -> None:
+    sha256 = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    run("add", "mine", tiny, "--sha256", sha256)
+    (row,) = [line for line in run("list")[0].splitlines() if line.startswith("mine\t")]
+    assert row == f"mine\t{tiny.stat().st_size}\t-\t-\t{tiny}"
+    assert run("verify", "mine")[0] == f"mine\t{sha256}\tok, as published\t{tiny}\n"
+
+
 def test_add_again_wants_replace() -> None:
     run("add", "mine", "hf:o/r:Q8_0", "--alias", "m")
     before = user_path().read_text()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_helpers import INFER, REPO, infer, lines_of, one_error_line, script
+from tests.terminal import Terminal
 
 
 def test_stdout_is_the_answer_and_nothing_else() -> None:
@@ -371,3 +372,17 @@ def test_the_engine_keeps_its_promise_of_silence() -> None:
     done = infer("run", "-m", "fake", "hi", "--fast", "--stats", "--quiet")
     assert done.text == "You said: hi\n"
     assert "TTFT" in done.err
+
+
+def test_what_is_typed_during_a_reply_is_not_echoed_into_it(tmp_path: Path) -> None:
+    slow = script(
+        tmp_path, step_s=0.01, default_reply="a line that is open while it is typed: " + "word " * 20
+    )
+    with Terminal("run", "hi", "-m", slow) as t:
+        t.wait_for("word word")
+        t.send("typed\r")
+        text = t.wait_for("stop]")
+        assert t.end() == 0
+        assert "typed\n" not in text
+        assert text.count("a line that is open") == 1
+        assert t.is_echoing

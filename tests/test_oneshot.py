@@ -108,3 +108,11 @@ def test_a_stop_string_ends_what_does_not_stream_too(loading: FakeLoading, runni
         assert sink.text(0, reasoning=False) == "Ja: 日"
         assert sink.replies[0].text == "Ja: 日"
         assert sink.replies[0].finish_reason == "stop_string"
+
+
+def test_a_reply_is_cancelled_before_it_begins(loading: FakeLoading, running: Running) -> None:
+    job = Job("job", chat_prompt("hello"), SamplingParams(), {}, max_tokens=200, run_seed=None)
+    provenance = Provenance({}, {}, False)
+    shot = OneShot(job, running, loading.vocab(), Recorder("text"), lambda: provenance)
+    shot.cancel()
+    assert [reply.finish_reason for reply in shot.run()] == ["cancelled"]

@@ -36,7 +36,7 @@ from infer_cli.records.record import (
 from infer_cli.records.schema import MIGRATIONS, has_fts5, migrate, user_version
 from infer_cli.records.search import condition
 from infer_cli.records.store import Store, keep, store_path
-from infer_cli.records.thread import Thread
+from infer_cli.records.thread import Thread, Told
 from infer_cli.reply import as_json as reply_json
 from infer_cli.settings import Setting
 from infer_cli.types import Message, Reply, Segment, Timings, Usage
@@ -290,6 +290,10 @@ def test_a_turn_and_where_its_conversation_stands(opened: Store) -> None:
     assert opened.thread("t") == Thread("t", "x", {"main": "a", "x": "b"})
     opened.move(Thread("t", "empty", {"main": None, "x": "b", "empty": None}))
     assert opened.thread("t") == Thread("t", "empty", {"main": None, "x": "b", "empty": None})
+    told = Told("fake", "Be brief.", (Setting("top_k", 5, "/set"),))
+    opened.move(Thread("t", "empty", {"main": None}, told=told))
+    assert opened.thread("t") == Thread("t", "empty", {"main": None}, told=told)
+    opened.move(Thread("t", "empty", {"main": None, "x": "b", "empty": None}))
     opened.move(Thread("none", "main", {}))
     assert opened.thread("none") is None
     with pytest.raises(UnexpectedFailure, match="UNIQUE"):

@@ -587,7 +587,7 @@ def test_ctrl_c_on_a_terminal(scripts: Scripts) -> None:
 def test_crash_on_a_terminal_starts_a_new_line(script: Scripts) -> None:
     on_terminal = OnTerminal(script.command("print('half a li', end='', flush=True); os.abort()"))
     shown = on_terminal.read_until("never shown")
-    assert shown.startswith("half a li\x1b[?25h\r\nerror: llama.cpp crashed (SIGABRT)\r\n")
+    assert shown.startswith("half a li\x1b[?25h\x1b[?2004l\r\nerror: llama.cpp crashed (SIGABRT)\r\n")
     assert on_terminal.wait() == 11
     os.close(on_terminal.screen)
 

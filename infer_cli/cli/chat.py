@@ -24,6 +24,12 @@ def chat(
         ),
     ] = None,
     system: o.System = None,
+    file: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "-f", "--file", rich_help_panel="Prompt", help="Put a file's text before the first message.",
+        ),
+    ] = None,
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
     overflow: o.Overflow = None,
@@ -58,6 +64,7 @@ def chat(
     fast: o.Fast = False,
     invariant: o.Invariant = False,
     no_speculation: o.NoSpeculation = False,
+    deadline: o.Deadline = None,
     ctx: o.Ctx = None,
     threads: o.Threads = None,
     gpu_layers: o.GpuLayers = None,

@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.cli.chat_line import edit_text
 from infer_cli.cli.chat_options import check_max_tokens
 from infer_cli.cli.terminal import settings_table
 from infer_cli.errors import UsageError
@@ -38,6 +37,10 @@ def parse(line: str) -> tuple[str, str] | None:
     """(name, argument) of a command; None for a message. `//` begins a message with a slash."""
     match = _COMMAND.fullmatch(line)
     return (match[1], (match[2] or "").strip()) if match else None
+
+
+def turns_of(n: int) -> str:
+    return "1 turn" if n == 1 else f"{n} turns"
 
 
 def find(name: str) -> Command:
@@ -98,6 +101,7 @@ def _clear(chat: Chat, argument: str) -> None:
 def _system(chat: Chat, argument: str) -> None:
     if argument:
         chat.talk.system = None if argument == "none" else argument
+        chat.moved()
     chat.say(f"system prompt: {chat.talk.system or 'none'}")
 
 
@@ -118,6 +122,7 @@ def _set(chat: Chat, argument: str) -> None:
         chat.reasoning = value  # type: ignore[assignment]  # checked above
     else:
         chat.set_sampling(parse_set([f"{name}={value}"]))
+    chat.moved()
     chat.say(f"{name} = {value}")
 
 
@@ -126,6 +131,8 @@ def _seed(chat: Chat, argument: str) -> None:
         chat.seed = None
     elif argument:
         chat.seed = Given(_number(argument, "seed"), "/seed")
+    if argument:
+        chat.moved()
     seed = chat.seed
     chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
 
@@ -139,6 +146,7 @@ def _number(text: str, what: str) -> int:
 def _model(chat: Chat, argument: str) -> None:
     if argument:
         chat.switch_model(argument)
+        chat.moved()
     chat.say(f"model: {chat.name}")
 
 
@@ -151,7 +159,7 @@ def _regen(chat: Chat, argument: str) -> None:
 
 def _undo(chat: Chat, argument: str) -> None:
     turn = chat.talk.undo()
-    chat.ledger.move(chat.talk)
+    chat.moved()
     chat.say(f"took back: {' '.join(turn.user.split())[:60]}")
 
 
@@ -159,7 +167,7 @@ def _edit(chat: Chat, argument: str) -> None:
     if not chat.talk.turns:
         raise UsageError("there is no message yet")
     before = chat.talk.turns[-1].user
-    text = argument or edit_text(before)
+    text = argument or chat.edited(before)
     if not text.strip() or text == before:
         chat.say("the message is as it was")
         return
@@ -173,18 +181,18 @@ def _continue(chat: Chat, argument: str) -> None:
 def _branch(chat: Chat, argument: str) -> None:
     if not argument:
         for name, n_turns in chat.talk.branches.items():
-            chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({n_turns} turns)")
+            chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({turns_of(n_turns)})")
         return
     is_new = chat.talk.switch_branch(argument)
-    chat.ledger.move(chat.talk)
-    chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({len(chat.talk.turns)} turns)")
+    chat.moved()
+    chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({turns_of(len(chat.talk.turns))})")
 
 
 def _list(chat: Chat, argument: str) -> None:
     found = chat.ledger.recent(N_LISTED)
     for thread, last_at, n_turns, begins in found:
         when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
-        turns = "1 turn " if n_turns == 1 else f"{n_turns} turns"
+        turns = f"{turns_of(n_turns):<7}"
         name = f"{thread.name}: " if thread.name is not None else ""
         here = " (this one)" if thread.id == chat.ledger.thread_id else ""
         chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
@@ -214,8 +222,7 @@ def _attach(chat: Chat, argument: str) -> None:
         chat.attached.clear()
     elif argument:
         chat.attached.append(chat.file(argument))
-    names = ", ".join(item.name for item in chat.attached)
-    chat.say(f"goes before the next message: {names}" if names else "nothing is attached")
+    chat.say_attached()
 
 
 def _export(chat: Chat, argument: str) -> None:
@@ -260,10 +267,12 @@ def _context(chat: Chat, argument: str) -> None:
 def _tokens(chat: Chat, argument: str) -> None:
     if argument:
         ids = chat.vocab.tokenize(argument.encode())
-    elif chat.talk.turns and chat.talk.turns[-1].ids is not None:
-        ids = list(chat.talk.turns[-1].ids)
     else:
-        raise UsageError("there is no reply yet", "/tokens TEXT counts the tokens of a text")
+        last = chat.talk.turns[-1] if chat.talk.turns else None
+        if last is None or last.ids is None:
+            what = "there is no reply yet" if last is None else "another model wrote the last reply"
+            raise UsageError(what, "/tokens TEXT counts the tokens of a text")
+        ids = list(last.ids)
     pieces = " ".join(f"{i}:{chat.vocab.token_text(i).decode('utf-8', 'replace')!r}" for i in ids)
     chat.say(f"{len(ids)} tokens: {pieces}")
 
@@ -277,8 +286,9 @@ def _stats(chat: Chat, argument: str) -> None:
             f" {usage.cached_tokens} reused, {usage.completion_tokens} sampled, {timings.total_s:.2f} s,"
             f" {reply.finish_reason}, {reply.digest}"
         )
+    replies = "1 reply" if chat.n_replies == 1 else f"{chat.n_replies} replies"
     chat.say(
-        f"so far: {chat.n_replies} replies, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
+        f"so far: {replies}, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
         f" {chat.n_sampled} sampled"
     )
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from infer_cli.cli.keyboard import BRACKETED_PASTE, write_now
 from infer_cli.errors import UsageError
 from infer_cli.paths import data_dir
 from infer_cli.prompt import decode_input
@@ -65,7 +66,12 @@ class PlainLines:
         if prompt:
             sys.stderr.write(prompt)
             sys.stderr.flush()
-        line = sys.stdin.buffer.readline() if sys.stdin is not None else b""
+        line = b""
+        try:
+            line = sys.stdin.buffer.readline() if sys.stdin is not None else b""
+        finally:
+            if prompt and not line:  # Ctrl-D or Ctrl-C: the prompt's line is not ended
+                sys.stderr.write("\n")
         if not line:
             raise EOFError
         return decode_input(line, "stdin").rstrip("\r\n")
@@ -114,7 +120,9 @@ class EditorLine:
         )
 
     def read(self) -> str:
-        return unquoted(self._session.prompt())
+        text = self._session.prompt()
+        write_now(BRACKETED_PASTE)  # which a prompt leaves off behind it
+        return unquoted(text)
 
     def _bindings(self) -> KeyBindings:
         from prompt_toolkit.filters import vi_navigation_mode
@@ -171,8 +179,10 @@ def edit_text(text: str) -> str:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        # Descriptors 1 and 2 belong to native code's log in this process.
-        done = subprocess.run([*words, name], stdout=sys.stdout, stderr=sys.stderr, check=False)
+        # Descriptors 1 and 2 belong to native code's log in this process; where the replies go to a file,
+        # the editor's screen does not.
+        screen = sys.stdout if sys.stdout.isatty() else sys.stderr
+        done = subprocess.run([*words, name], stdout=screen, stderr=sys.stderr, check=False)
         if done.returncode != 0:
             return text
         return decode_input(path.read_bytes(), "the edited text").rstrip("\n")

@@ -36,6 +36,7 @@ class ChatOptions:
     model: str | None
     offline: bool
     system: str | None
+    files: tuple[str, ...]  # before the first message
     variables: Mapping[str, str]
     chat_template: str | None
     overflow: TalkPolicy
@@ -43,6 +44,7 @@ class ChatOptions:
     seed: Given | None  # an int
     max_tokens: int
     stop: tuple[str, ...]
+    deadline_s: float | None  # of each reply
     keys: Keys
     reasoning: Reasoning | None
     plain: bool
@@ -73,6 +75,11 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
     template = text("chat_template")
     if template is not None and not os.path.exists(template):
         raise UsageError(f"no file {template}")
+    for path in texts("file"):
+        if path == "-":
+            raise UsageError("-f - has nothing to read: the messages come from standard input")
+        if not os.path.exists(path):
+            raise UsageError(f"no file {path}")
     if value("continue_") and value("resume") is not None:
         raise UsageError("--continue and --resume exclude each other")
     if value("private") and (value("continue_") or value("resume") is not None):
@@ -86,6 +93,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         model=text("model"),
         offline=bool(value("offline")),
         system=text("system"),
+        files=texts("file"),
         variables=variables_of(texts("var")),
         chat_template=template,
         overflow=overflow,
@@ -93,6 +101,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         seed=seed_of(given),
         max_tokens=max_tokens,
         stop=stop,
+        deadline_s=values.seconds("deadline"),
         keys=cast("Keys", keys or "emacs"),
         reasoning=cast("Reasoning | None", reasoning),
         plain=bool(value("plain")),
@@ -110,6 +119,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
             *engine_settings,
             setting("max_tokens", max_tokens),
             setting("stop", list(stop)),
+            setting("deadline", text("deadline")),
             setting("overflow", overflow),
             *template_settings(given, template, texts("var")),
         ),

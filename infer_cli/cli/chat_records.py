@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from infer_cli.errors import InferError, UsageError
 from infer_cli.ids import new_id
 from infer_cli.records.store import Store, keep_turn, store_path
-from infer_cli.records.thread import Thread, ThreadSummary
+from infer_cli.records.thread import Thread, ThreadSummary, Told
 
 if TYPE_CHECKING:
     from infer_cli.conversation import Conversation
@@ -38,18 +38,18 @@ class Ledger:
             keep_turn(make, self._state(talk), self._warn)
             self._is_kept = True
 
-    def move(self, talk: Conversation) -> None:
-        """Note where the talk stands after it moved without a new reply."""
+    def move(self, talk: Conversation, told: Told) -> None:
+        """Note where the talk stands, and what it was told, after something changed without a new reply."""
         if self._off or not self._is_kept:
             return
         try:
             with Store.open(store_path(), self._warn) as store:
-                store.move(self._state(talk))
+                store.move(self._state(talk, told))
         except InferError as e:
             self._warn(f"where the conversation stands was not recorded: {e}")
 
-    def _state(self, talk: Conversation) -> Thread:
-        return Thread(self.thread_id, talk.branch, talk.heads)
+    def _state(self, talk: Conversation, told: Told | None = None) -> Thread:
+        return Thread(self.thread_id, talk.branch, talk.heads, told=told)
 
     def rename(self, name: str) -> None:
         """Raises UsageError, UnexpectedFailure."""

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from infer_cli import continuing
 from infer_cli.attachments import Attachment, are_several, message_text
 from infer_cli.cli import chat_commands, resumed
-from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines
+from infer_cli.cli.chat_line import EditorLine, LineSource, PlainLines, edit_text
 from infer_cli.cli.chat_options import ChatOptions, check
 from infer_cli.cli.chat_records import Ledger
 from infer_cli.cli.explain import explained
+from infer_cli.cli.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.loaded import (
     StatusSink,
     begin_loading,
@@ -37,9 +38,10 @@ from infer_cli.conversation import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
 from infer_cli.ids import new_id
-from infer_cli.loading import FAKE
+from infer_cli.loading import FAKE, Loading
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import decode_input
+from infer_cli.records.thread import Told
 from infer_cli.report import report, single_line
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import MIN_PREFIX, Setting, effective_params, resolve_sampling
@@ -69,7 +71,7 @@ def talk(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
-        with explained(worker), _quiet_terminal():
+        with explained(worker), keys_wait() if _has_editor_line() else contextlib.nullcontext():
             return Chat(options, worker, notices).run()
     finally:
         notices.clear()
@@ -86,7 +88,7 @@ class Chat:
         self._options, self._worker, self._notices = options, worker, notices
         self._typed = sys.stdin is not None and sys.stdin.isatty()
         self._on_terminal = sys.stdout.isatty()
-        self._smart = self._on_terminal and _is_smart()
+        self._smart = _is_smart()
         self._given = dict(options.sampling)
         self._shot: OneShot | None = None
         self._stopped = False  # Ctrl-C ended the reply
@@ -94,7 +96,8 @@ class Chat:
         self.seed = options.seed
         self._own = {setting.name: setting for setting in options.settings}
         self.reasoning = options.reasoning or ("show" if self._on_terminal else "hide")
-        self.attached: list[Attachment] = []
+        self.attached = [self.file(name) for name in options.files]
+        self._n_late = 0  # replies that the deadline ended
         self.n_replies = self.n_evaluated = self.n_reused = self.n_sampled = 0
         self._load(options.model)
         template, vocab, window, chunk = self._for_talk
@@ -112,6 +115,8 @@ class Chat:
                 self._prefixes.restore_talk(self.talk.evaluated)
             if self._typed:
                 self._show_last()
+        if self._typed and self.attached:
+            self.say_attached()
 
     # --- the model -----------------------------------------------------------------------------
 
@@ -122,10 +127,15 @@ class Chat:
         description = Description(model, name, lambda: running.facts())
         wait_for(loading, self._notices)
         self._notices.clear()
-        vocab = loading.vocab()
-        template = chat_template(loading, vocab, options.chat_template)
-        window, chunk = talk_shape(loading, options.engine.ctx)
-        running = loading.start(window)
+        try:
+            vocab = loading.vocab()
+            template = chat_template(loading, vocab, options.chat_template)
+            window, chunk = talk_shape(loading, options.engine.ctx)
+            running = loading.start(window)
+        except InferError:  # the talk may go on with the model before
+            if isinstance(loading, Loading):
+                loading.close()
+            raise
         self._for_talk = (template, vocab, window, chunk)
         self._summaries: dict[tuple[int, ...], str] = {}  # by the ids that ask for them
         self._template_sha256 = template.sha256
@@ -172,8 +182,8 @@ class Chat:
 
     def _show_last(self) -> None:
         name = f" {self.ledger.name}" if self.ledger.name is not None else ""
-        n = len(self.talk.turns)
-        self.say(f"conversation {self.ledger.thread_id}{name}: {'1 turn' if n == 1 else f'{n} turns'}")
+        turns = chat_commands.turns_of(len(self.talk.turns))
+        self.say(f"conversation {self.ledger.thread_id}{name}: {turns}")
         for turn in self.talk.turns[-N_SHOWN_TURNS:]:
             self.say(f"> {turn.user}\n{turn.text}")
 
@@ -226,8 +236,6 @@ class Chat:
                 break
             except KeyboardInterrupt:
                 self._carry_on()
-                if self._typed and not self._smart:
-                    sys.stderr.write("\n")
             except InferError as e:
                 if not self._typed:
                     raise
@@ -235,15 +243,15 @@ class Chat:
                 report(e, sys.stderr, self._worker.log_tail() if e.native else ())
         if self._leaving:
             return ExitStatus.INTERRUPTED
+        if self.attached and not self._typed:
+            self._notices.warn(f"no message came after {self.attached_names}: not sent")
         if self._caches and self.n_replies and self.talk.n_tokens >= MIN_PREFIX:
             (self._prefixes or self._cache()).keep_talk(self.talk.evaluated)
-        return ExitStatus.OK
+        return ExitStatus.DEADLINE if self._n_late and not self._typed else ExitStatus.OK
 
     def _lines(self) -> LineSource:
-        if not self._typed:
-            return PlainLines("")
-        if not self._smart:
-            return PlainLines("> ")
+        if not _has_editor_line():
+            return PlainLines("> " if self._typed else "")
         return EditorLine(
             vi=self._options.keys == "vi",
             private=self._options.private,
@@ -260,7 +268,8 @@ class Chat:
             self.send(line[1:] if line.startswith("//") else line)
 
     def _interrupted(self, signal_name: str) -> None:
-        self._leaving = self._leaving or signal_name != "SIGINT"
+        # From a pipe the next line would be answered at once: Ctrl-C means all of them.
+        self._leaving = self._leaving or signal_name != "SIGINT" or not self._typed
         if self._shot is None:
             raise KeyboardInterrupt(signal_name)
         self._stopped = True
@@ -366,12 +375,20 @@ class Chat:
     def _take_in(self, plan: Plan, reply: Reply, seed: Sequence[Setting]) -> bool:
         """Make a reply part of the talk and of the records; whether it has become so."""
         self.n_replies += 1
+        is_late = reply.finish_reason == "deadline"
+        self._n_late += is_late
         if not reply.tokens:
-            self.say("stopped while reading the prompt: the message was not taken")
+            if is_late:
+                self._notices.warn("the deadline came while the prompt was read: the message was not taken")
+            else:
+                self.say("stopped while reading the prompt: the message was not taken")
             return False
         turn = continuing.new_turn(self.talk, plan, self.ledger.thread_id)
         self.talk.add(plan, reply, self._options.stop)
         self._line_after(reply)
+        if is_late:
+            more = ": /continue lets it go on" if self._typed else ""
+            self._notices.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens{more}")
         settings = [*self._own.values(), *self._sampling_settings, *seed]
         self.ledger.keep(lambda: self._record(reply, turn, settings), self.talk)
         return True
@@ -403,6 +420,7 @@ class Chat:
             max_tokens=self.max_tokens,
             run_seed=int(str(seed[0].value)) if seed else None,
             stop=self._options.stop,
+            deadline_s=self._options.deadline_s,
             reasoning_pairs=() if plan.continues else self.talk.pairs,
             open_reasoning=plan.open_reasoning,
             tag_tokens=self.talk.tag_tokens,
@@ -427,6 +445,15 @@ class Chat:
         self.n_evaluated += usage.prompt_tokens - usage.cached_tokens + max(len(reply.tokens) - 1, 0)
         self.n_reused += usage.cached_tokens
         self.n_sampled += usage.completion_tokens
+
+    def moved(self) -> None:
+        """Keep where the talk stands, and what it was told, after something changed without a new reply."""
+        turns, model = self.talk.turns, None
+        if turns and turns[-1].ids is None:  # another one gave the last answer
+            own = self._model
+            model = self._asked_model if own is None else continuing.handle(own.name, own.path)
+        settings = (*self._own.values(), *self._sampling_settings, *self._seed_setting(None))
+        self.ledger.move(self.talk, Told(model, self.talk.system, settings))
 
     # --- what is shown -------------------------------------------------------------------------
 
@@ -466,6 +493,15 @@ class Chat:
             parts.append(self.talk.branch)
         return single_line(" · ".join(parts))
 
+    def edited(self, text: str) -> str:
+        """What the user's editor makes of a text. Raises UsageError where there is none."""
+        if not self._typed:
+            raise UsageError(
+                "there is no terminal for an editor", "/edit TEXT changes the message without one"
+            )
+        with keys_for_another() if _has_editor_line() else contextlib.nullcontext():
+            return edit_text(text)
+
     def copy(self, text: str) -> None:
         """Text to the clipboard of the terminal's own machine (OSC 52)."""
         if not self._smart:
@@ -473,6 +509,15 @@ class Chat:
         sys.stdout.write(f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\x07")
         sys.stdout.flush()
         self.say(f"copied {len(text)} characters")
+
+    @property
+    def attached_names(self) -> str:
+        return ", ".join(item.name for item in self.attached)
+
+    def say_attached(self) -> None:
+        self.say(
+            f"goes before the next message: {self.attached_names}" if self.attached else "nothing is attached"
+        )
 
     def file(self, name: str) -> Attachment:
         """A text file. Raises UsageError where it can't be read."""
@@ -486,25 +531,8 @@ class Chat:
 
 
 def _is_smart() -> bool:
-    return os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-@contextlib.contextmanager
-def _quiet_terminal() -> Iterator[None]:
-    """Between two prompts, keep what is typed from being echoed into a reply: the next prompt reads it.
-
-    The supervisor sets the terminal right again where this process dies.
-    """
-    if sys.platform == "win32" or sys.stdin is None or not sys.stdin.isatty() or not _is_smart():
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    quiet = [*before]
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)  # without ICANON a Ctrl-D is a key like any other
-    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+def _has_editor_line() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and _is_smart()

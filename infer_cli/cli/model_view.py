@@ -83,10 +83,10 @@ def list_rows() -> list[dict[str, Any]]:
     """The catalogue, then what else is installed, then what other tools hold (`tool` names them)."""
     from infer_cli.catalogue import load_catalogue
     from infer_cli.neighbours import find_all
-    from infer_cli.shelf import list_installed
+    from infer_cli.shelf import list_here
 
     catalogue = load_catalogue()
-    installed = {model.name: model for model in list_installed()}
+    installed = {model.name: model for model in list_here()}
     used = {model.path for model in installed.values()}
     rows = [
         _row(name, entry, installed.pop(name, None), name == catalogue.default)

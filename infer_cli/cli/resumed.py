@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from infer_cli import continuing
 from infer_cli.cli.chat_options import ChatOptions
 from infer_cli.cli.run_options import RunOptions, variables_of
+from infer_cli.durations import parse_duration
 from infer_cli.given import Given
 from infer_cli.records.store import Store, store_path
 from infer_cli.settings import Setting
@@ -39,6 +40,9 @@ def as_before(options: Options, continued: Continued) -> Options:
 
     Raises UsageError, ModelNotFound.
     """
+    told_last = continued.thread.told
+    if told_last is not None and told_last.model is not None and "model" not in options.flags:
+        options = replace(options, model=told_last.model, flags=options.flags | {"model"})
     record, flags = continued.last, options.flags
     not_kept = flags | _OF_THE_MODEL if "model" in flags else flags
 
@@ -50,6 +54,7 @@ def as_before(options: Options, continued: Continued) -> Options:
     max_tokens = int(str(told("max_tokens", options.max_tokens)))
     stop = tuple(map(str, cast("Sequence[object]", told("stop", options.stop))))
     overflow = cast("TalkPolicy", told("overflow", options.overflow))
+    deadline = told("deadline", {setting.name: setting.value for setting in options.settings}["deadline"])
     seed, variables = told("seed", None), options.variables
     if (pairs := told("var", None)) is not None:
         variables = variables_of(tuple(map(str, cast("Sequence[object]", pairs))))
@@ -60,6 +65,7 @@ def as_before(options: Options, continued: Continued) -> Options:
         "gpu_layers": engine.gpu_layers,
         "max_tokens": max_tokens,
         "stop": list(stop),
+        "deadline": deadline,
         "overflow": overflow,
     }
     settings: tuple[Setting, ...] = continuing.settings_as_before(record, options.settings, values)
@@ -77,6 +83,7 @@ def as_before(options: Options, continued: Continued) -> Options:
         seed=options.seed if seed is None else Given(seed, continuing.ORIGIN),
         max_tokens=max_tokens,
         stop=stop,
+        deadline_s=None if deadline is None else parse_duration(str(deadline), "--deadline"),
         overflow=overflow,
         engine=engine,
         settings=settings,

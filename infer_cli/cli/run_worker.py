@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.cli.explain import explained
+from infer_cli.cli.keyboard import unechoed
 from infer_cli.cli.loaded import (
     StatusSink,
     begin_loading,
@@ -276,10 +278,11 @@ class Run:
             timer.start()
 
         on_interrupt(interrupt)
-        try:
-            replies = shot.run()
-        finally:
-            sink.close()
+        with unechoed() if sys.stdout.isatty() else contextlib.nullcontext():
+            try:
+                replies = shot.run()
+            finally:
+                sink.close()
         self._record(replies, model, running, job)
         if interrupted.is_set():
             return ExitStatus.INTERRUPTED

@@ -90,7 +90,9 @@ _THREADS = (
 
 _SHORTENED = ("ALTER TABLE records ADD COLUMN shortened TEXT NOT NULL DEFAULT 'null'",)
 
-MIGRATIONS = (_RECORDS, _FULL_TEXT, _THREADS, _SHORTENED)
+_TOLD = ("ALTER TABLE threads ADD COLUMN told TEXT NOT NULL DEFAULT 'null'",)
+
+MIGRATIONS = (_RECORDS, _FULL_TEXT, _THREADS, _SHORTENED, _TOLD)
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:

@@ -34,7 +34,7 @@ _BACK_STEP = 5
 _MERGE_PAGES = 500
 
 if TYPE_CHECKING:
-    from infer_cli.records.thread import Thread, ThreadSummary
+    from infer_cli.records.thread import Thread, ThreadSummary, Told
 
 T = TypeVar("T")
 Warn = Callable[[str], None]
@@ -133,9 +133,9 @@ class Store:
                     [thread.id, record.parent],
                 )
                 connection.execute(
-                    "INSERT INTO threads (id, branch, heads) VALUES (?, ?, ?)"
-                    " ON CONFLICT (id) DO UPDATE SET branch = excluded.branch, heads = excluded.heads",
-                    [thread.id, _text(thread.branch), _json(thread.heads)],
+                    "INSERT INTO threads (id, branch, heads, told) VALUES (?, ?, ?, ?) ON CONFLICT (id)"
+                    " DO UPDATE SET branch = excluded.branch, heads = excluded.heads, told = excluded.told",
+                    [thread.id, _text(thread.branch), _json(thread.heads), _json(thread.told)],
                 )
 
         self._run(insert)
@@ -147,8 +147,8 @@ class Store:
         def update(connection: sqlite3.Connection) -> None:
             with transaction(connection):
                 connection.execute(
-                    "UPDATE threads SET branch = ?, heads = ? WHERE id = ?",
-                    [_text(thread.branch), _json(thread.heads), thread.id],
+                    "UPDATE threads SET branch = ?, heads = ?, told = ? WHERE id = ?",
+                    [_text(thread.branch), _json(thread.heads), _json(thread.told), thread.id],
                 )
 
         self._run(update)
@@ -486,8 +486,19 @@ def _numbered(
 def _threads(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Thread]:
     from infer_cli.records.thread import Thread
 
-    rows = connection.execute(f"SELECT id, branch, heads, name FROM threads WHERE {where}", list(values))
-    return [Thread(i, branch, json.loads(heads), name) for i, branch, heads, name in rows.fetchall()]
+    names = "id, branch, heads, name, told"
+    rows = connection.execute(f"SELECT {names} FROM threads WHERE {where}", list(values)).fetchall()
+    return [Thread(i, branch, json.loads(heads), name, _told(told)) for i, branch, heads, name, told in rows]
+
+
+def _told(value: str) -> Told | None:
+    from infer_cli.records.thread import Told
+
+    told = json.loads(value)
+    if told is None:
+        return None
+    model, system, settings = told
+    return Told(model, system, tuple(Setting(*setting) for setting in settings))
 
 
 def _summary(connection: sqlite3.Connection, thread: Thread) -> ThreadSummary:

@@ -6,6 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from infer_cli.settings import Setting
+
+
+class Told(NamedTuple):
+    """What holds in a conversation from its next answer on: what the user said after the last one too."""
+
+    model: str | None  # as `-m` has it; None: the one that gave the last answer
+    system: str | None
+    settings: tuple[Setting, ...]
+
 
 @dataclass(frozen=True)
 class Thread:
@@ -15,6 +25,7 @@ class Thread:
     branch: str  # the one in use
     heads: Mapping[str, str | None] = field(default_factory=dict)  # each branch's last record; None: no turn
     name: str | None = None
+    told: Told | None = None  # None: as the last record has it
 
 
 class ThreadSummary(NamedTuple):
