@@ -28,7 +28,7 @@ WIDTH = 16  # of a job; also the most at once
 WINDOW = 512
 SAMPLED = SamplingParams(temperature=0.8)  # every other request; the rest is greedy
 PRICE_PROMPT = 256  # tokens
-PRICE_STEPS = 48
+PRICE_STEPS = 16
 PRICE_ROUNDS = 3
 
 _TEXTS = (
