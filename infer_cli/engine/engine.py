@@ -250,9 +250,10 @@ class Engine:
             if joined and (not self._policy.kv_unified or room <= 0):
                 break
             if not seq.begun:
-                if joined and self._waits_for(joined, seq):
+                n_held, source = self._in_memory(seq)
+                if joined and self._waits_for(joined, seq, n_held):
                     break
-                seq.n_past = seq.owner.n_cached = self._reuse(seq)
+                seq.n_past = seq.owner.n_cached = self._reuse(seq, n_held, source)
                 seq.begun = True
                 if seq.decodes:
                     continue
@@ -274,10 +275,11 @@ class Engine:
             self._residents.pop(slot, None)
             self._scheduler.move(seq, slot)
 
-    def _waits_for(self, joined: list[Sequence[Running]], seq: Sequence[Running]) -> bool:
-        """Whether prompts that are about to be evaluated begin as this one does, beyond what is in memory."""
+    def _waits_for(self, joined: list[Sequence[Running]], seq: Sequence[Running], n_held: int) -> bool:
+        """Whether prompts that are about to be evaluated begin as this one does, beyond the `n_held` tokens
+        that are in memory."""
         n_common = max(history.reusable(other.owner.wanted, seq.owner.wanted, None) for other in joined)
-        return n_common >= self._in_memory(seq)[0] + self._min_copied
+        return n_common >= n_held + self._min_copied
 
     def _in_memory(self, seq: Sequence[Running]) -> tuple[int, int]:
         """The most tokens that begin this request and are in memory, and the slot that holds them."""
@@ -291,9 +293,8 @@ class Engine:
                     best, source = n, slot
         return best, source
 
-    def _reuse(self, seq: Sequence[Running]) -> int:
-        """Put into the slot the most that begins this request and is in memory; how many tokens that is."""
-        best, source = self._in_memory(seq)
+    def _reuse(self, seq: Sequence[Running], best: int, source: int) -> int:
+        """Put into the slot what `_in_memory` has found; how many tokens that is."""
         self._residents.pop(seq.slot, None)
         if source != seq.slot:
             self._backend.seq_cp(source, seq.slot)
