@@ -17,6 +17,9 @@ from infer_cli.types import Mode, Promise
 
 CANONICAL_CHUNK = 64  # rows from which llama.cpp's tiled attention is used (GGML_FA_TILE_Q)
 FREE_CHUNK = 512  # llama.cpp's n_ubatch: large enough for full prefill speed, small enough to interrupt
+# Short prompts behind one beginning: each call passes over all that the others hold alone by then. Against 512,
+# 48 GSM8K questions behind six examples took 0.95 of the prefill time.
+JOINED_CHUNK = 256
 
 
 class ModelTraits(NamedTuple):
@@ -105,12 +108,13 @@ def choose(
             speculates=speculate,
         )
     canonical = mode == "canonical" and not traits.recurrent
+    kv_unified = kv_unified and mode == "fast" and not traits.recurrent
     return Policy(
         mode,
         promise,
         weaker,
         width,
-        CANONICAL_CHUNK if canonical else FREE_CHUNK,
+        CANONICAL_CHUNK if canonical else JOINED_CHUNK if kv_unified else FREE_CHUNK,
         fixed_width=canonical,
         min_rows=1,
         fill_holes=not traits.recurrent,
@@ -119,7 +123,7 @@ def choose(
         type_k=type_k or "f16",
         type_v=type_v or "f16",
         speculates=speculate and mode == "fast" and not traits.recurrent,
-        kv_unified=kv_unified and mode == "fast" and not traits.recurrent,
+        kv_unified=kv_unified,
     )
 
 
