@@ -1,14 +1,16 @@
 """Rows a second of `infer batch` against llama-server and a loop over llama-cpp-python's `Llama`.
 
     python -m benchmarks.batch --peers DIR [--data DIR] [--rounds 7] [--threads N] [--smollm2 MODEL]
-        [--gemma MODEL] [--only questions|prefix|copy|steps]
+        [--gemma MODEL] [--only questions|questions-gemma|prefix|copy|steps]
 
 questions: 64 MT-Bench first turns, 64 tokens each, 16 at a time, greedy: fast, canonical and invariant,
 against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load.
+questions-gemma: the same with Gemma, a base model, which goes on with them as plain text.
 prefix: 48 GSM8K questions behind one 6-shot prefix, 32 tokens each, fast and canonical, against `llama-server
 -np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct.
 copy: texts to be returned with one word changed (few-shot, raw, Gemma), with speculation and without.
-steps: tokens a second of 16 replies while all of them are written, against `llama-batched-bench`.
+steps: tokens a second of 16 replies while all of them are written, against `llama-batched-bench`: what 128
+steps add to a job, so that beginning and end, with fewer rows, are left out.
 
 The data is found in --data or INFER_TEST_DATA: mt_bench/question.jsonl and gsm8k/train_200.jsonl.
 """
@@ -35,9 +37,9 @@ from benchmarks import common
 WIDTH = 16
 N_QUESTIONS, QUESTION_TOKENS = 64, 64
 N_SHOTS, N_PROBLEMS, PROBLEM_TOKENS = 6, 48, 32
-STEP_PROMPT, STEP_TOKENS = 64, 64
+STEP_PROMPT, STEPS_BEFORE, STEPS = 64, 32, 128
 COPY_TOKENS = 192
-PARTS = ("questions", "prefix", "copy", "steps")
+PARTS = ("questions", "questions-gemma", "prefix", "copy", "steps")
 
 _LOOP = """
 import json, sys, time
@@ -46,7 +48,10 @@ rows, model, n_tokens, n_threads, n_ctx = json.load(sys.stdin)
 llm = llama_cpp.Llama(model, n_ctx=n_ctx, n_threads=n_threads, n_threads_batch=n_threads, verbose=False)
 began = time.perf_counter()
 for row in rows:
-    llm.create_chat_completion(row["messages"], max_tokens=n_tokens, temperature=0.0)
+    if "messages" in row:
+        llm.create_chat_completion(row["messages"], max_tokens=n_tokens, temperature=0.0)
+    else:
+        llm.create_completion(row["prompt"], max_tokens=n_tokens, temperature=0.0)
 print(time.perf_counter() - began)
 """
 
@@ -56,7 +61,7 @@ def benchmark() -> str:
     report = common.Report("batch", given.rounds)
     bench = _Bench(given, report)
     for part in [given.only] if given.only else PARTS:
-        getattr(bench, part)()
+        getattr(bench, part.replace("-", "_"))()
     settings = {"threads": bench.threads, "width": WIDTH, "parts": given.only or list(PARTS)}
     return report.line(common.machine_facts(infer=bench.version()), settings)
 
@@ -76,27 +81,36 @@ class _Bench:
     # --- the parts -----------------------------------------------------------------------------
 
     def questions(self) -> None:
-        rows = [
-            {"messages": [{"role": "user", "content": row["turns"][0]}]}
-            for row in self._lines("mt_bench/question.jsonl")[:N_QUESTIONS]
-        ]
-        n = QUESTION_TOKENS
+        rows = [{"messages": [{"role": "user", "content": text}]} for text in self._first_turns()]
+        self._answer_all("questions", self._model, rows)
+
+    def questions_gemma(self) -> None:
+        rows = [{"prompt": text} for text in self._first_turns()]
+        self._answer_all("questions-gemma", self._gemma, rows, "--raw")
+
+    def _first_turns(self) -> list[str]:
+        return [row["turns"][0] for row in self._lines("mt_bench/question.jsonl")[:N_QUESTIONS]]
+
+    def _answer_all(self, part: str, model: str, rows: Sequence[dict[str, Any]], *flags: str) -> None:
+        def batch(*mode: str) -> float:
+            return float(self._batch(rows, QUESTION_TOKENS, "-m", model, *flags, *mode)["seconds"])
+
         results = common.interleave(
             {
-                "llama-server -np 16": lambda: self._served(rows, n, WIDTH),
-                "fast": lambda: self._batch(rows, n, "--fast")["seconds"],
-                "canonical": lambda: self._batch(rows, n)["seconds"],
-                "invariant": lambda: self._batch(rows, n, "--invariant")["seconds"],
-                "Llama loop": lambda: self._loop(rows, n),
+                "llama-server -np 16": lambda: self._served(rows, QUESTION_TOKENS, WIDTH, model),
+                "fast": lambda: batch("--fast"),
+                "canonical": batch,
+                "invariant": lambda: batch("--invariant"),
+                "Llama loop": lambda: self._loop(rows, QUESTION_TOKENS, model),
             },
             self._rounds,
         )
-        self._show("questions", results, len(rows))
+        self._show(part, results, len(rows))
         server, fast, canonical, invariant, loop = results.values()
-        self._check("questions: fast / llama-server rows/s", server, fast, 1.0)
-        self._check("questions: fast / Llama loop rows/s", loop, fast, 1.6)
-        self._check("questions: canonical / fast rows/s", fast, canonical, 0.85)
-        self._check("questions: invariant / fast rows/s", fast, invariant, 0.7)
+        self._check(f"{part}: fast / llama-server rows/s", server, fast, 1.0)
+        self._check(f"{part}: fast / Llama loop rows/s", loop, fast, 1.6)
+        self._check(f"{part}: canonical / fast rows/s", fast, canonical, 0.85)
+        self._check(f"{part}: invariant / fast rows/s", fast, invariant, 0.7)
 
     def prefix(self) -> None:
         problems = self._lines("gsm8k/train_200.jsonl")
@@ -115,8 +129,8 @@ class _Bench:
 
         results = common.interleave(
             {
-                "llama-server -np 16": lambda: self._served(rows, n, WIDTH),
-                "llama-server -np 1": lambda: self._served(rows, n, 1),
+                "llama-server -np 16": lambda: self._served(rows, n, WIDTH, self._model),
+                "llama-server -np 1": lambda: self._served(rows, n, 1, self._model),
                 "fast": lambda: batch("--fast"),
                 "canonical": batch,
             },
@@ -148,22 +162,28 @@ class _Bench:
 
     def steps(self) -> None:
         text = " ".join(problem["question"] for problem in self._lines("gsm8k/train_200.jsonl"))
-        rows = [{"prompt": text[i * 300 : i * 300 + 260]} for i in range(WIDTH)]
+        tried = [{"prompt": text[i * 300 : i * 300 + 260]} for i in range(4 * WIDTH)]
+        most = STEPS_BEFORE + STEPS
+        replies = self._batch(tried, most, "--raw", "--fast", "--no-speculation")["replies"]
+        endless = {int(reply["custom_id"]) for reply in replies if reply["usage"]["completion_tokens"] == most}
+        rows = [row for i, row in enumerate(tried) if i in endless][:WIDTH]
+        if len(rows) < WIDTH:
+            raise common.BenchmarkError("too many replies end by themselves: steps can't be counted")
         bench = [
             self._peers.tool("llama-batched-bench"), "-m", self._model, "-c", str(WIDTH * 256),
-            "-npp", str(STEP_PROMPT), "-ntg", str(STEP_TOKENS), "-npl", str(WIDTH), "-t", str(self.threads),
-            "-ngl", "0", "--output-format", "jsonl",
+            "-npp", str(STEP_PROMPT + STEPS_BEFORE), "-ntg", str(STEPS), "-npl", str(WIDTH),
+            "-t", str(self.threads), "-ngl", "0", "--output-format", "jsonl",
         ]  # fmt: skip
 
         def peer() -> float:
             lines = common.run(bench, self._env).stdout.splitlines()
             return float(json.loads(next(line for line in lines if line.startswith("{")))["speed_tg"])
 
+        def seconds(n_tokens: int) -> float:
+            return float(self._batch(rows, n_tokens, "--raw", "--fast", "--no-speculation")["seconds"])
+
         def ours() -> float:
-            replies = self._batch(rows, STEP_TOKENS, "--raw", "--fast", "--no-speculation")["replies"]
-            # The last one to begin is written while all the others are.
-            last = max(replies, key=lambda reply: float(reply["timings"]["ttft_s"]))
-            return WIDTH * float(last["timings"]["decode_tps"])
+            return WIDTH * STEPS / (seconds(most) - seconds(STEPS_BEFORE))
 
         results = common.interleave({"llama-batched-bench": peer, "infer": ours}, self._rounds)
         for name, values in results.items():
@@ -197,20 +217,20 @@ class _Bench:
             "replies": replies,
         }
 
-    def _served(self, rows: Sequence[dict[str, Any]], n_tokens: int, n_slots: int) -> float:
+    def _served(self, rows: Sequence[dict[str, Any]], n_tokens: int, n_slots: int, model: str) -> float:
         """Seconds of all requests to a llama-server that is up."""
-        with self._server(n_slots) as url, ThreadPoolExecutor(n_slots) as clients:
+        with self._server(n_slots, model) as url, ThreadPoolExecutor(n_slots) as clients:
             began = time.perf_counter()
             list(clients.map(lambda row: _ask(url, row, n_tokens), rows))
             return time.perf_counter() - began
 
     @contextmanager
-    def _server(self, n_slots: int) -> Iterator[str]:
+    def _server(self, n_slots: int, model: str) -> Iterator[str]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [
-            self._peers.tool("llama-server"), "-m", self._model, "-np", str(n_slots), "-c",
+            self._peers.tool("llama-server"), "-m", model, "-np", str(n_slots), "-c",
             str(2048 * n_slots), "-t", str(self.threads), "-tb", str(self.threads), "-ngl", "0",
             "--port", str(port), "--no-webui",
         ]  # fmt: skip
@@ -223,8 +243,8 @@ class _Bench:
             finally:
                 server.kill()
 
-    def _loop(self, rows: Sequence[dict[str, Any]], n_tokens: int) -> float:
-        order = json.dumps([list(rows), self._model, n_tokens, self.threads, 2048])
+    def _loop(self, rows: Sequence[dict[str, Any]], n_tokens: int, model: str) -> float:
+        order = json.dumps([list(rows), model, n_tokens, self.threads, 2048])
         done = subprocess.run(
             [sys.executable, "-c", _LOOP], input=order, capture_output=True, text=True, env=self._env
         )
