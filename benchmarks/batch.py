@@ -165,7 +165,9 @@ class _Bench:
         tried = [{"prompt": text[i * 300 : i * 300 + 260]} for i in range(4 * WIDTH)]
         most = STEPS_BEFORE + STEPS
         replies = self._batch(tried, most, "--raw", "--fast", "--no-speculation")["replies"]
-        endless = {int(reply["custom_id"]) for reply in replies if reply["usage"]["completion_tokens"] == most}
+        endless = {
+            int(reply["custom_id"]) for reply in replies if reply["usage"]["completion_tokens"] == most
+        }
         rows = [row for i, row in enumerate(tried) if i in endless][:WIDTH]
         if len(rows) < WIDTH:
             raise common.BenchmarkError("too many replies end by themselves: steps can't be counted")

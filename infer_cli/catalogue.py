@@ -6,7 +6,7 @@ The user's file has the same form; its entries replace shipped ones of the same 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -178,9 +178,18 @@ class _Table:
             raise self.error(key, "must be an array of strings")
         return tuple(values)
 
-    def done(self) -> None:
+    def only(self, known: Collection[str]) -> None:
+        """Refuse any other key."""
         for key in self.data:
-            raise self.error(key, "is not a key that is known here")
+            if key not in known:  # said first: what is misspelt would seem to be missing
+                from difflib import get_close_matches
+
+                close = get_close_matches(key, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise self.error(key, f"is not a key that is known here{hint}")
+
+    def done(self) -> None:
+        self.only(())
 
     def error(self, key: str, what: str) -> UsageError:
         return UsageError(f"{self.path}: {self.name}: {key} {what}", "correct or remove it")
@@ -207,6 +216,7 @@ def _entry(path: Path, number: int, data: dict[str, Any]) -> ModelEntry:
     if not name:
         raise table.error("name", "is missing")
     table.name = f"model {name!r}"
+    table.only([field.name for field in fields(ModelEntry)])
     aliases = table.texts("aliases")
     for text in (name, *aliases):
         if not is_name(text):
@@ -231,7 +241,6 @@ def _entry(path: Path, number: int, data: dict[str, Any]) -> ModelEntry:
         sampling=_sampling(path, name, table.take("sampling", dict)),
         notes=table.take("notes", str),
     )
-    table.done()
     return entry
 
 
@@ -256,6 +265,6 @@ def _sampling(path: Path, name: str, data: dict[str, Any] | None) -> Mapping[str
     if data is None:
         return None
     table = _Table(path, f"model {name!r}, sampling", data)
+    table.only(_SAMPLING_TYPES)
     values = {key: table.take(key, kind) for key, kind in _SAMPLING_TYPES.items()}
-    table.done()
     return {key: value for key, value in values.items() if value is not None}

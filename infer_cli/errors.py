@@ -17,7 +17,10 @@ An error is one line: what was wrong; `hint` says what to do next.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitStatus(IntEnum):
@@ -93,3 +96,13 @@ class SourceUnreachable(InferError):
 
 class NativeCrash(InferError):
     exit_status = ExitStatus.NATIVE_CRASH
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError of an open file say which file it is."""
+    try:
+        yield
+    except OSError as e:
+        e.filename = str(path)
+        raise

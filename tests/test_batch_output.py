@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from infer_cli.batch.held import Held, read_output
 from infer_cli.batch.job import Shard
 from infer_cli.batch.ordered import Ordered
 from infer_cli.batch.output import Appended, Unit, lock, write_atomically
-from infer_cli.errors import UnexpectedFailure, UsageError
+from infer_cli.errors import UsageError
 
 
 def line(row: int, sample: int = 0, error: object = None) -> bytes:
@@ -64,14 +66,29 @@ def test_a_strange_line_inside_is_refused(tmp_path: Path, bad: bytes) -> None:
         read_output(path)
 
 
-def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["output", "journal", "flight"])
+def test_what_a_full_disk_refuses_is_named(kind: str, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    output = Appended(tmp_path / "out", 0)
-    with open("/dev/full", "wb") as full:
-        output._fd = full.fileno()
-        with pytest.raises(UnexpectedFailure, match="No space left"):
-            output.complete(Unit(0, 0), line(0))
+    path = tmp_path / kind
+    full = os.open("/dev/full", os.O_RDWR)
+    write: Callable[[], None]
+    if kind == "flight":
+        flight = Flight(path)
+        os.dup2(full, flight._fd)
+        write = partial(flight.begin, 7)
+    elif kind == "output":
+        output = Appended(path, 0)
+        os.dup2(full, output._fd)
+        write = partial(output.complete, Unit(0, 0), line(0))
+    else:
+        ordered = Ordered(Appended(tmp_path / "out", 0), path)
+        ordered.expect(Unit(0, 0))
+        os.dup2(full, ordered._file.fileno())
+        write = partial(ordered.complete, Unit(1, 0), line(1))
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+    assert caught.value.filename == str(path)
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ ENTRY = '[[model]]\nname = "x"\nsources = ["hf:o/r:Q8_0"]\n'
         ("model = [1]", ["model number 1"]),
         ("[[model]]\nsources = ['hf:o/r:Q8_0']", ["model number 1", "name"]),
         ("[[model]]\nname = 'x'", ["model 'x'", "sources"]),
+        ("[[model]]\nname = 'x'\nsuorces = ['hf:o/r:Q8_0']", ["suorces", "did you mean sources?"]),
         ("[[model]]\nname = 'x'\nsources = ['ftp:x']", ["model 'x'", "sources", "ftp"]),
         ("[[model]]\nname = 'X y'\nsources = ['hf:o/r:Q8_0']", ["name", "X y"]),
         (ENTRY + "aliases = ['a/b']", ["model 'x'", "aliases", "a/b"]),

@@ -317,6 +317,20 @@ def test_run_continues_where_a_conversation_was_in_memory() -> None:
     assert len(listed()) == 1
 
 
+def test_a_conversation_about_a_file_begins_where_run_has_read_it(book: Path) -> None:
+    arguments = ("-m", "fake", "-f", book)
+    (fresh,) = talked("and what then?\n", *arguments, "-t", "0", "--no-cache")
+    assert reused(fresh) == 0
+    assert infer("records", "rm", "--all").code == 0
+    asked = infer("run", *arguments, "who?", "--json")
+    assert cached(asked) == 0
+    (kept,) = listed()
+    (_, begun) = talked("and what then?\n", *arguments, "-t", "0")
+    assert reused(begun) == kept["n_tokens"]
+    assert begun["digest"] == fresh["digest"]
+    assert len(listed()) == 2  # the conversation beside it
+
+
 @pytest.mark.parametrize("flag", ["--no-cache", "--no-record", "--private"])
 def test_a_conversation_with_these_flags_is_not_kept(flag: str) -> None:
     talked(SAID, "-m", "fake", flag)

@@ -279,6 +279,19 @@ def test_binary_and_broken_text_are_refused(tmp_path: Path) -> None:
     one_error_line(infer("run", "-m", "fake", "--messages", "-", stdin=messages), 2, "surrogate")
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
+def test_a_file_without_an_end_is_refused() -> None:
+    one_error_line(infer("run", "-m", "fake", "-f", "/dev/zero", "hi"), 2, "/dev/zero", "MiB")
+    one_error_line(infer("chat", "-m", "fake", "-f", "/dev/zero", stdin=b"hi\n"), 2, "/dev/zero", "MiB")
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
+        done = subprocess.run(
+            [*INFER, "run", "-m", "fake"], stdin=endless.stdout, capture_output=True, cwd=REPO
+        )
+        endless.kill()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: stdin: more than 64 MiB of text\n")
+
+
 def test_lone_surrogates_in_an_argument_are_refused() -> None:
     done = subprocess.run([*INFER, "run", "-m", "fake", b"caf\xe9"], capture_output=True, cwd=REPO)
     assert done.returncode == 2

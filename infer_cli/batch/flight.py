@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from infer_cli.errors import naming
+
 CRASHES_TO_GIVE_UP = 2
 
 
@@ -24,21 +26,26 @@ class Flight:
         self.n_failed = left.n_failed if left.crashed else 0
         text = "".join(f"={row} {n}\n" for row, n in sorted(self.crashes.items()))
         text += "x\n" * self.n_failed
+        self._path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         os.ftruncate(self._fd, 0)
-        os.write(self._fd, text.encode())
+        self._note(text.encode())
 
     def begin(self, row: int) -> None:
-        os.write(self._fd, b"+%d\n" % row)
+        self._note(b"+%d\n" % row)
 
     def end(self, row: int) -> None:
-        os.write(self._fd, b"-%d\n" % row)
+        self._note(b"-%d\n" % row)
 
     def fail(self) -> None:
-        os.write(self._fd, b"x\n")
+        self._note(b"x\n")
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _note(self, text: bytes) -> None:
+        with naming(self._path):
+            os.write(self._fd, text)
 
 
 class Suspects(NamedTuple):

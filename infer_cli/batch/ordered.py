@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infer_cli.batch.output import Output, Unit, write_all
+from infer_cli.errors import naming
 
 
 class Place(NamedTuple):
@@ -47,7 +48,8 @@ class Ordered:
             return
         end = self._file.seek(0, os.SEEK_END)
         entry = journal_entry(unit, line)
-        write_all(self._file.fileno(), entry)
+        with naming(self._path):
+            write_all(self._file.fileno(), entry)
         self._waiting[unit] = Place(end + len(entry) - len(line), len(line))
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
-from infer_cli.errors import UnexpectedFailure, UsageError
+from infer_cli.errors import UsageError, naming
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -60,16 +60,12 @@ class Appended:
         return False
 
     def complete(self, unit: Unit, line: bytes) -> None:
-        """Raises UnexpectedFailure where the disk is full."""
-        try:
+        """Raises OSError where the disk is full."""
+        with naming(self._path):
             write_all(self._fd, line)
             if time.monotonic() - self._synced >= SYNC_INTERVAL_S:
                 os.fsync(self._fd)
                 self._synced = time.monotonic()
-        except OSError as e:
-            raise UnexpectedFailure(
-                f"{self._path}: {e.strerror}", "what was written before is kept"
-            ) from None
 
     def close(self) -> None:
         os.fsync(self._fd)

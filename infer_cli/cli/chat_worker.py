@@ -25,6 +25,7 @@ from infer_cli.cli.loaded import (
     chat_template,
     find_model,
     prefix_cache,
+    read_file,
     recommended_sampling,
     talk_shape,
     template_variables,
@@ -158,6 +159,12 @@ class Chat:
     def _cache(self) -> PrefixCache:
         sha256 = FAKE if self._model is None else str(self._description.get().model["sha256"])
         return prefix_cache(self._running, self.name, sha256, self._options.cache_bytes, self._notices)
+
+    def _restore(self, ids: tuple[int, ...]) -> None:
+        """Begin a talk with what another command has kept of its first message's files."""
+        if self._model is None or self._model.sha256 is not None:  # else it would have to be read whole first
+            self._prefixes = self._prefixes or self._cache()
+            self._prefixes.restore(ids)
 
     def load_conversation(self, name: str) -> None:
         """Go on with another conversation, and with the model that it had."""
@@ -348,6 +355,8 @@ class Chat:
         if plan.truncation is not None:
             self._notices.warn(plan.truncation.told())
         seed_used = self._seed_setting(seed)
+        if self._caches and not plan.past and len(plan.prompt_ids) >= MIN_PREFIX:
+            self._restore(plan.prompt_ids)
         with self._answered(self._job(plan, seed_used), StatusSink(self._sink(), self._notices)) as reply:
             return self._take_in(plan, reply, seed_used)
 
@@ -523,11 +532,7 @@ class Chat:
         """A text file. Raises UsageError where it can't be read."""
         if not name:
             raise UsageError("which file?", "give its name after the command")
-        try:
-            data = Path(name).expanduser().read_bytes()
-        except OSError as e:
-            raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
-        return Attachment(name, decode_input(data, name))
+        return Attachment(name, decode_input(read_file(Path(name).expanduser(), name), name))
 
 
 def _is_smart() -> bool:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from infer_cli.template import ChatTemplate
 
 STATUS_INTERVAL_S = 0.1
+MOST_INPUT = 64 << 20  # bytes: far beyond any window; what is longer is a mistake, such as /dev/zero
 TALK_WINDOW = 8192  # of `--ctx auto` in a conversation, where the model was trained for as much
 
 
@@ -120,11 +121,29 @@ def compiled_template(own: str | None, vocab: Vocab, source: str | None) -> Chat
 
 
 def read_bytes(name: str) -> bytes:
-    """A file's bytes; `-` is stdin. Raises UsageError where it can't be read."""
+    """A file's bytes; `-` is stdin. Raises UsageError as `read_file`."""
+    return read_stdin() if name == "-" else read_file(Path(name), name)
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """All of a file that the user calls `name`. Raises UsageError where it can't be read, or is too long."""
     try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        with open(path, "rb") as file:
+            return _bounded(file, name)
     except OSError as e:
         raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
+
+
+def read_stdin() -> bytes:
+    """All of standard input. Raises UsageError where it is too long, or does not end."""
+    return _bounded(sys.stdin.buffer, "stdin")
+
+
+def _bounded(file: BinaryIO, name: str) -> bytes:
+    data = file.read(MOST_INPUT + 1)
+    if len(data) > MOST_INPUT:
+        raise UsageError(f"{name}: more than {MOST_INPUT >> 20} MiB of text", "give the part that matters")
+    return data
 
 
 def template_variables(variables: Mapping[str, str]) -> dict[str, object]:

@@ -22,6 +22,7 @@ from infer_cli.cli.loaded import (
     find_model,
     prefix_cache,
     read_bytes,
+    read_stdin,
     recommended_sampling,
     template_variables,
     wait_for,
@@ -136,7 +137,7 @@ class Run:
         if not stat.S_ISREG(mode):
             self._notices.status("reading stdin")
         try:
-            return sys.stdin.buffer.read()
+            return read_stdin()
         finally:
             self._notices.clear()
 
