@@ -89,6 +89,9 @@ def test_what_a_full_disk_refuses_is_named(kind: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         write()
     assert caught.value.filename == str(path)
+    os.close(full)
+    if kind == "journal":
+        ordered._file.close()
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
