@@ -355,8 +355,8 @@ class Chat:
         if plan.truncation is not None:
             self._notices.warn(plan.truncation.told())
         seed_used = self._seed_setting(seed)
-        if self._caches and not plan.past and len(plan.prompt_ids) >= MIN_PREFIX:
-            self._restore(plan.prompt_ids)
+        if self._caches and not self.n_replies and not plan.past and len(plan.prompt_ids) >= MIN_PREFIX:
+            self._restore(plan.prompt_ids)  # later on, the engine itself holds more
         with self._answered(self._job(plan, seed_used), StatusSink(self._sink(), self._notices)) as reply:
             return self._take_in(plan, reply, seed_used)
 
