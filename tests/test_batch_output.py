@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -71,27 +72,27 @@ def test_what_a_full_disk_refuses_is_named(kind: str, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     path = tmp_path / kind
-    full = os.open("/dev/full", os.O_RDWR)
     write: Callable[[], None]
-    if kind == "flight":
-        flight = Flight(path)
-        os.dup2(full, flight._fd)
-        write = partial(flight.begin, 7)
-    elif kind == "output":
-        output = Appended(path, 0)
-        os.dup2(full, output._fd)
-        write = partial(output.complete, Unit(0, 0), line(0))
-    else:
-        ordered = Ordered(Appended(tmp_path / "out", 0), path)
-        ordered.expect(Unit(0, 0))
-        os.dup2(full, ordered._file.fileno())
-        write = partial(ordered.complete, Unit(1, 0), line(1))
-    with pytest.raises(OSError, match="No space left") as caught:
-        write()
+    with open("/dev/full", "wb") as full, contextlib.ExitStack() as opened:
+        if kind == "flight":
+            flight = Flight(path)
+            opened.callback(flight.close)
+            os.dup2(full.fileno(), flight._fd)
+            write = partial(flight.begin, 7)
+        elif kind == "output":
+            output = Appended(path, 0)
+            opened.callback(os.close, output._fd)
+            os.dup2(full.fileno(), output._fd)
+            write = partial(output.complete, Unit(0, 0), line(0))
+        else:
+            ordered = Ordered(Appended(tmp_path / "out", 0), path)
+            opened.callback(ordered._file.close)
+            ordered.expect(Unit(0, 0))
+            os.dup2(full.fileno(), ordered._file.fileno())
+            write = partial(ordered.complete, Unit(1, 0), line(1))
+        with pytest.raises(OSError, match="No space left") as caught:
+            write()
     assert caught.value.filename == str(path)
-    os.close(full)
-    if kind == "journal":
-        ordered._file.close()
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
