@@ -7,7 +7,8 @@ questions: 64 MT-Bench first turns, 64 tokens each, 16 at a time, greedy: fast, 
 against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load.
 questions-gemma: the same with Gemma, a base model, which goes on with them as plain text.
 prefix: 48 GSM8K questions behind one 6-shot prefix, 32 tokens each, fast and canonical, against `llama-server
--np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct.
+-np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct. Fast takes F16 weights here: what
+its whole process takes, with the load and the making of these, stands beside its reply times.
 copy: texts to be returned with one word changed (few-shot, raw, Gemma), with speculation and without.
 steps: tokens a second of 16 replies while all of them are written, against `llama-batched-bench`: what 128
 steps add to a job, so that beginning and end, with fewer rows, are left out.
@@ -121,10 +122,12 @@ class _Bench:
         ]
         n = PROBLEM_TOKENS
         evaluated: dict[str, int] = {}
+        whole: dict[str, list[float]] = {}
 
         def batch(*flags: str) -> float:
-            found = self._batch(rows, n, "--raw", *flags)
-            evaluated[" ".join(flags) or "canonical"] = found["evaluated"]
+            found, name = self._batch(rows, n, "--raw", *flags), " ".join(flags) or "canonical"
+            evaluated[name] = found["evaluated"]
+            whole.setdefault(name, []).append(found["whole"])
             return float(found["seconds"])
 
         results = common.interleave(
@@ -140,6 +143,8 @@ class _Bench:
         many, one, fast, _canonical = results.values()
         self._check("prefix: fast / llama-server -np 16 rows/s", many, fast, 3.0)
         self._check("prefix: fast / llama-server -np 1 rows/s", one, fast, 1.5)
+        self._report.series("prefix fast whole process s", whole["--fast"])
+        self._report.ratio("prefix: fast whole process / llama-server -np 1 rows/s", one, whole["--fast"])
         distinct = self._distinct([str(row["prompt"]) for row in rows])
         for name, flags, limit in (("fast", "--fast", 1.1), ("canonical", "canonical", 1.4)):
             self._report.check(
@@ -196,7 +201,8 @@ class _Bench:
     # --- the sides -----------------------------------------------------------------------------
 
     def _batch(self, rows: Sequence[dict[str, Any]], n_tokens: int, *flags: str) -> dict[str, Any]:
-        """Seconds between the first request and the last reply, prompt tokens evaluated, the replies."""
+        """Seconds between the first request and the last reply, and of the whole process; prompt tokens
+        evaluated; the replies."""
         out, summary = self._folder / "out.jsonl", self._folder / "summary.json"
         source = self._folder / "in.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -209,12 +215,15 @@ class _Bench:
             "--threads", str(self.threads), "--gpu-layers", "0", "--summary", str(summary), "--quiet",
             "--no-record", *model, *width, *flags,
         ]  # fmt: skip
+        began = time.perf_counter()
         common.run(command, self._env)
+        whole_s = time.perf_counter() - began
         facts = json.loads(summary.read_text())
         replies = [json.loads(line) for line in out.read_text().splitlines()]
         usage = [reply["usage"] for reply in replies]
         return {
             "seconds": float(facts["seconds"]),
+            "whole": whole_s,
             "evaluated": sum(u["prompt_tokens"] - u["cached_tokens"] for u in usage),
             "replies": replies,
         }

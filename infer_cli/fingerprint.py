@@ -34,6 +34,8 @@ def engine_facts(
         "devices": list(model.devices),
         "adapters": dict(adapters),
     }
+    if model.expanded:
+        facts["weights"] = "f16"
     if context.kv_unified:
         facts["kv_unified"] = True
     if policy.promise != "invariant":

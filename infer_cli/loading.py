@@ -58,6 +58,7 @@ class EngineOptions:
     use_mlock: bool = False
     loras: tuple[LoraSpec, ...] = ()
     speculate: bool = True  # where the mode allows it
+    expand: bool = False  # weights as F16 in memory, in `fast` on the CPU: see `expansion`
 
     @classmethod
     def of_facts(
@@ -76,6 +77,7 @@ class EngineOptions:
             type_v=None if own else str(facts.get("type_v")),
             flash_attn=None if own else cast('Literal["auto", "on", "off"]', facts.get("flash_attn")),
             loras=loras,
+            expand=facts.get("weights") == "f16",
         )
 
     def check(self) -> None:
@@ -204,7 +206,6 @@ class Loading:
 
     def _load(self) -> None:
         from infer_cli.backend import native
-        from infer_cli.digests import parts_of
         from infer_cli.memory import available_memory, check_fits
 
         native.log_to(self._native_fd)
@@ -213,12 +214,35 @@ class Loading:
         self._spec = self._spec._replace(gpu_layers=self._plan_layers())
         self.policy = self.choose_policy(self._width)
         self._spec = self._spec._replace(use_extra_bufts=self.policy.use_extra_bufts)
+        # As asked, where no promise and no GPU depends on them.
+        expands = self._options.expand and self.policy.mode == "fast" and self._spec.gpu_layers == 0
+        self._spec = self._spec._replace(expanded=expands)
         if self._spec.gpu_layers == 0:
-            weights = sum(part.stat().st_size for part in parts_of(self._spec.path))
-            check_fits(weights, available_memory())
+            check_fits(self._weights_bytes(), available_memory())
         os.environ.update(self.policy.environment)
-        self._load_stepping_down()
+        if self._spec.expanded:
+            self._load_expanded()
+        else:
+            self._load_stepping_down()
         native.trim_heap()
+
+    def _weights_bytes(self) -> int:
+        if self._spec.expanded:
+            from infer_cli.expansion import expanded_bytes
+
+            return expanded_bytes(self.header)
+        from infer_cli.digests import parts_of
+
+        return sum(part.stat().st_size for part in parts_of(self._spec.path))
+
+    def _load_expanded(self) -> None:
+        from infer_cli.backend.llama_model import LlamaModel
+        from infer_cli.expansion import expanded_copy
+
+        with expanded_copy(self.header, self._options.threads) as path:
+            # Not mapped: the file goes when it is read.
+            spec = self._spec._replace(path=path, use_mmap=False)
+            self._model = LlamaModel(spec, self._on_progress)
 
     def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
         """The policy of the mode for this model at a width. Needs the offload plan."""
@@ -376,6 +400,19 @@ class Loading:
             available = sum(device.free for device in self._gpus())
         return available is None or self._context_bytes(self.context(policy, n_ctx_seq)) <= available
 
+    def may_expand(self, n_ctx_seq: int) -> bool:
+        """Whether `EngineOptions.expand` may make this model quicker, and has room beside it."""
+        from infer_cli import memory
+        from infer_cli.expansion import expanded_bytes, has_disk_room, may_gain
+
+        self.wait()
+        if self._options.mode != "fast" or self._spec.gpu_layers > 0 or not may_gain(self.header):
+            return False
+        available = memory.available_memory()
+        # Twice: where the temporary folder is in memory, the copy is there while it is read.
+        needed = 2 * expanded_bytes(self.header) + self._context_bytes(self.context(self.policy, n_ctx_seq))
+        return (available is None or needed <= available) and has_disk_room(self.header)
+
     def open(self, context: ContextSpec) -> LlamaBackend:
         """A context over the model. Raises OutOfMemory where it does not fit."""
         self._check_memory(context)
@@ -494,6 +531,9 @@ class FakeLoading:
     def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
         return True
 
+    def may_expand(self, n_ctx_seq: int) -> bool:
+        return False
+
     def open(self, context: ContextSpec) -> FakeBackend:
         from infer_cli.backend.fake import FakeBackend
 
@@ -512,6 +552,9 @@ class FakeLoading:
             policy,
             lambda: engine_facts({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {}),
         )
+
+    def close(self) -> None:
+        pass
 
 
 def is_fake(model: str | None) -> bool:

@@ -27,6 +27,8 @@ _PREFILL_S, _STEPS_S = 1.0, 0.8  # what a measurement takes at most, if a single
 _EACH_WIDTH_S, _ALL_WIDTHS_S = 0.25, 10.0
 _LEAST_STEPS, _MOST_STEPS = 1, 16
 _LEAST_CHUNK = 64  # tokens
+_READ, _READ_TRIES = 128, 3
+EXPANSION_PAYS = 1.25  # times as fast: else it costs more than it saves, in time and memory
 
 _TEXT = b"In the beginning there was a word. " * 100
 
@@ -97,6 +99,22 @@ def rates_by_width(
     finally:
         backend.close()
     return rates
+
+
+def reading_tps(loading: Loading | FakeLoading, clock: Clock = time.perf_counter) -> float:
+    """Tokens a second of a short prompt. Raises OutOfMemory."""
+    backend = loading.open(loading.context(loading.policy, WINDOW))
+    try:
+        ids = loading.vocab().tokenize(_TEXT)[:_READ]
+        began, taken = clock(), list[float]()
+        while not taken or (len(taken) < _READ_TRIES and clock() - began < _PREFILL_S):
+            start = clock()
+            _evaluate(backend, ids, list(range(len(ids))), [0] * len(ids))
+            taken.append(clock() - start)
+            backend.seq_rm(0, 0)
+        return len(ids) / min(taken)  # the quickest: what else the machine does must not decide
+    finally:
+        backend.close()
 
 
 def best_width(rates: Mapping[int, float]) -> int:

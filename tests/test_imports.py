@@ -15,7 +15,7 @@ ROOMS = [
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
      "settings", "sizes", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
       "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget"},
-    {"installed", "memory", "records", "tokenizer", "tiktoken_file", "neighbours", "template",
+    {"installed", "memory", "expansion", "records", "tokenizer", "tiktoken_file", "neighbours", "template",
      "template_check", "promptlib", "prompt", "supervisor", "catalogue", "prefix_store", "backend.native",
      "backend.llama_model", "backend.fake", "engine.history", "engine.scheduler", "engine.policy",
      "engine.drafting", "fetch"},

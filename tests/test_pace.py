@@ -12,7 +12,7 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.policy import Policy
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.loading import EngineOptions, FakeLoading
-from infer_cli.pace import WIDTHS, best_width, pace, rates_by_width
+from infer_cli.pace import WIDTHS, best_width, pace, rates_by_width, reading_tps
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, prompts, write_rows
 from tests.cli_helpers import infer
@@ -114,6 +114,13 @@ def test_a_call_that_fails() -> None:
     loading.fails = True
     with pytest.raises(UnexpectedFailure):
         rates_by_width(loading, 4096, 100, loading.clock)
+
+
+@pytest.mark.parametrize(("row_s", "n_calls"), [(0.0001, 3), (0.005, 2), (0.1, 1)])
+def test_reading_is_measured_a_few_times_at_most(row_s: float, n_calls: int) -> None:
+    loading = _Timed("fast", 0.01, row_s)
+    assert reading_tps(loading, loading.clock) == pytest.approx(128 / (0.01 + 128 * row_s))
+    assert loading.row_counts == [128] * n_calls
 
 
 @pytest.mark.parametrize("mode", ["canonical", "fast", "invariant"])

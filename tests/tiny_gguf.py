@@ -40,7 +40,7 @@ _MERGES = (
     "u s", "us er", "s y", "sy s", "t e", "sys te", "syste m", "Ċ Ċ", "Ġ Ġ", "ĠĠ ĠĠ", "1 2", "Ã ©",
 )  # fmt: skip
 
-_TYPE_IDS = {"F32": 0, "F16": 1, "Q8_0": 8}
+_TYPE_IDS = {"F32": 0, "F16": 1, "Q4_1": 3, "Q8_0": 8}
 
 
 def byte_tokens() -> list[str]:
@@ -112,9 +112,9 @@ def write_tiny_gguf(
 
     `sliding_window`: tokens that its layers look back, which makes it a gemma3.
 
-    `weight_type` is F32, F16 or Q8_0 (norms stay F32). `overrides` replaces or adds metadata; None removes a
-    key. Values become BOOL, UINT32 (INT32 below zero, UINT64 from 2**32), FLOAT32, STRING, or arrays of
-    BOOL, INT32, FLOAT32, STRING.
+    `weight_type` is F32, F16, Q4_1 or Q8_0 (norms stay F32). `overrides` replaces or adds metadata; None
+    removes a key. Values become BOOL, UINT32 (INT32 below zero, UINT64 from 2**32), FLOAT32, STRING, or
+    arrays of BOOL, INT32, FLOAT32, STRING.
     """
     entries = metadata(n_ctx_train, chat_template)
     if sliding_window is not None:
@@ -236,7 +236,14 @@ def _encoded(values: Floats, weight_type: str) -> bytes:
         return values.astype("<f4").tobytes()
     if weight_type == "F16":
         return values.astype("<f2").tobytes()
-    blocks = values.reshape(-1, 32)  # Q8_0: a half-precision scale, then 32 signed bytes
+    blocks = values.reshape(-1, 32)
+    if weight_type == "Q4_1":  # half-precision step and least value, then 16 bytes: low nibbles first
+        least = blocks.min(axis=1, keepdims=True).astype("<f2")
+        steps = ((blocks.max(axis=1, keepdims=True) - least.astype(np.float32)) / 15).astype("<f2")
+        nibbles = np.clip(np.rint((blocks - least) / steps.astype(np.float32)), 0, 15).astype(np.uint8)
+        packed = nibbles[:, :16] | nibbles[:, 16:] << 4
+        return np.hstack([steps.view(np.uint8), least.view(np.uint8), packed]).tobytes()
+    # Q8_0: a half-precision scale, then 32 signed bytes.
     scales = (np.abs(blocks).max(axis=1, keepdims=True) / 127).astype("<f2")
     quants = np.clip(np.rint(blocks / scales.astype(np.float32)), -127, 127).astype(np.int8)
     return b"".join(scale.tobytes() + quant.tobytes() for scale, quant in zip(scales, quants, strict=True))

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from infer_cli.backend import native
@@ -117,6 +118,15 @@ class LlamaVocab:
                     )
             self._control = sorted(found, key=lambda t: (-len(t.text), t.id))
         return self._control
+
+
+def write_f16(source: Path, target: Path, n_threads: int) -> bool:
+    """Write a model with its matrices as F16 (`llama_model_quantize`); whether llama.cpp could."""
+    L = native.bindings()
+    params = L.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize, params.nthread = L.LLAMA_FTYPE_MOSTLY_F16, True, n_threads
+    failed: int = L.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
+    return not failed
 
 
 class LlamaModel:

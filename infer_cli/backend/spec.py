@@ -35,6 +35,7 @@ class ModelSpec(NamedTuple):
     use_mlock: bool = False
     use_extra_bufts: bool = True  # repack weights for the CPU's fast kernels
     vocab_only: bool = False
+    expanded: bool = False  # the file is a copy with F16 weights
 
 
 class ContextSpec(NamedTuple):

@@ -14,6 +14,8 @@ from infer_cli.sha256 import sha256_hex
 
 _PIECE = 64  # tokens
 _SHARE = 4
+_LEAST_READ = 4096  # tokens; to expand and to measure takes as long as to read some 1,000
+_READ_SHARE = 2
 
 
 @dataclass
@@ -46,6 +48,15 @@ class Scan:
         """
         n_shared = self.n_prompt_tokens - self.n_distinct_tokens
         return n_shared > _SHARE * (self.n_distinct_tokens + self.n_reply_tokens)
+
+    @property
+    def mostly_read(self) -> bool:
+        """Whether weights of another type pay (`loading.EngineOptions.expand`): prompts are by far most of
+        the work.
+
+        As F16 a prompt is read 2.3 times as fast, but 16 replies go on 1.5 times, and one alone 0.8 times.
+        """
+        return self.n_distinct_tokens >= max(_LEAST_READ, _READ_SHARE * self.n_reply_tokens)
 
 
 def scan(

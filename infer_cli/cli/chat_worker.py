@@ -39,7 +39,7 @@ from infer_cli.conversation import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
 from infer_cli.given import Given
 from infer_cli.ids import new_id
-from infer_cli.loading import FAKE, Loading
+from infer_cli.loading import FAKE
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import decode_input
 from infer_cli.records.thread import Told
@@ -134,8 +134,7 @@ class Chat:
             window, chunk = talk_shape(loading, options.engine.ctx)
             running = loading.start(window)
         except InferError:  # the talk may go on with the model before
-            if isinstance(loading, Loading):
-                loading.close()
+            loading.close()
             raise
         self._for_talk = (template, vocab, window, chunk)
         self._summaries: dict[tuple[int, ...], str] = {}  # by the ids that ask for them

@@ -90,8 +90,7 @@ def unload(loading: Loading | FakeLoading, running: Running) -> None:
     """Give a model's memory back, and that of its engine."""
     running.service.close()
     running.backend.close()
-    if isinstance(loading, Loading):
-        loading.close()
+    loading.close()
 
 
 def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:
