@@ -7,8 +7,8 @@ questions: 64 MT-Bench first turns, 64 tokens each, 16 at a time, greedy: fast, 
 against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load.
 questions-gemma: the same with Gemma, a base model, which goes on with them as plain text.
 prefix: 48 GSM8K questions behind one 6-shot prefix, 32 tokens each, fast and canonical, against `llama-server
--np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct. Fast takes F16 weights here: what
-its whole process takes, with the load and the making of these, stands beside its reply times.
+-np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct. Fast takes F16 weights here:
+its whole process, with the load and the making of these, stands beside its reply times.
 copy: texts to be returned with one word changed (few-shot, raw, Gemma), with speculation and without.
 steps: tokens a second of 16 replies while all of them are written, against `llama-batched-bench`: what 128
 steps add to a job, so that beginning and end, with fewer rows, are left out.
