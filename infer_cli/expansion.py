@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from infer_cli.errors import UnexpectedFailure
@@ -23,6 +23,7 @@ from infer_cli.memory import human_bytes
 _ROW_BY_ROW = frozenset({"Q4_1", "Q5_1"})
 _LARGER_PART = 0.5
 _BYTES = 2  # of an F16
+_DESCRIPTORS = Path("/proc/self/fd")  # Linux: names for open files
 
 
 def may_gain(header: Header) -> bool:
@@ -45,17 +46,28 @@ def expanded_copy(header: Header, n_threads: int) -> Iterator[Path]:
     """A copy of a model's file with its weights as F16, which goes again. Raises UnexpectedFailure."""
     from infer_cli.backend.llama_model import write_f16
 
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="infer-weights-")
-    except OSError as e:
-        message = f"{tempfile.gettempdir()}: {e.strerror}"
-        raise UnexpectedFailure(message, "TMPDIR names another folder") from None
-    with folder as name:
-        path = Path(name) / "f16.gguf"
+    with _temporary_path() as path:
         if not write_f16(header.path, path, n_threads):
             raise UnexpectedFailure(
                 f"llama.cpp could not write {header.path} as F16 into {tempfile.gettempdir()}",
                 f"it takes {human_bytes(expanded_bytes(header))} there; TMPDIR names another folder",
                 native=True,
             )
+        yield path
+
+
+@contextmanager
+def _temporary_path() -> Iterator[Path]:
+    file: AbstractContextManager[object]
+    try:
+        if _DESCRIPTORS.is_dir():  # a file without a name goes however this process ends
+            file = unnamed = tempfile.TemporaryFile()  # noqa: SIM115  # open to the end
+            path = _DESCRIPTORS / str(unnamed.fileno())
+        else:
+            file = folder = tempfile.TemporaryDirectory(prefix="infer-weights-")
+            path = Path(folder.name) / "f16.gguf"
+    except OSError as e:
+        message = f"{tempfile.gettempdir()}: {e.strerror}"
+        raise UnexpectedFailure(message, "TMPDIR names another folder") from None
+    with file:
         yield path

@@ -53,7 +53,11 @@ def load(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     return load
 
 
-def test_the_same_weights_in_another_type(load: Load) -> None:
+@pytest.mark.parametrize("descriptors", ["/proc/self/fd", "/nowhere"])
+def test_the_same_weights_in_another_type(
+    load: Load, monkeypatch: pytest.MonkeyPatch, descriptors: str
+) -> None:
+    monkeypatch.setattr(expansion, "_DESCRIPTORS", Path(descriptors))
     facts, logits = [], []
     for expand in (False, True):
         loading = load(expand=expand)
