@@ -54,8 +54,8 @@ class Scan:
         """Whether weights of another type pay (`loading.EngineOptions.expand`): prompts are by far most of
         the work.
 
-        As F16 a prompt is read 2.3 times as fast, but 16 replies go on 1.5 times, and one alone 0.8 times. Where
-        replies are a larger part `fast` keeps the weights of `canonical`, which is to cost little more.
+        As F16 a prompt is read 2.3 times as fast, but 16 replies go on 1.5 times, and one alone 0.8 times.
+        Where replies are a larger part `fast` keeps the weights of `canonical`, which is to cost little more.
         """
         return self.n_distinct_tokens >= max(_LEAST_READ, _READ_SHARE * self.n_reply_tokens)
 
