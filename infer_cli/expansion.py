@@ -38,7 +38,12 @@ def expanded_bytes(header: Header) -> int:
 
 
 def has_disk_room(header: Header) -> bool:
-    return shutil.disk_usage(tempfile.gettempdir()).free >= expanded_bytes(header)
+    """Whether the temporary folder, if there is any, has room for the copy."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:  # nothing here can be written to
+        return False
+    return shutil.disk_usage(folder).free >= expanded_bytes(header)
 
 
 @contextmanager
@@ -67,7 +72,7 @@ def _temporary_path() -> Iterator[Path]:
             file = folder = tempfile.TemporaryDirectory(prefix="infer-weights-")
             path = Path(folder.name) / "f16.gguf"
     except OSError as e:
-        message = f"{tempfile.gettempdir()}: {e.strerror}"
-        raise UnexpectedFailure(message, "TMPDIR names another folder") from None
+        place = e.filename or "no room for the copy"
+        raise UnexpectedFailure(f"{place}: {e.strerror}", "TMPDIR names another folder") from None
     with file:
         yield path
