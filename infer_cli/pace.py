@@ -102,7 +102,7 @@ def rates_by_width(
 
 
 def reading_tps(loading: Loading | FakeLoading, clock: Clock = time.perf_counter) -> float:
-    """Tokens a second of a short prompt. Raises OutOfMemory."""
+    """Tokens a second of a short prompt, the same one for all that are to be compared. Raises OutOfMemory."""
     backend = loading.open(loading.context(loading.policy, WINDOW))
     try:
         ids = loading.vocab().tokenize(_TEXT)[:_READ]

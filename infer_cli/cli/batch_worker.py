@@ -213,7 +213,6 @@ class _Batch:
         except InferError as e:
             self._notices.warn(f"weights are as they are stored: {e.message}")
             return
-        self._notices.clear()
         found = f"as F16 prompts are read {ratio:.1f} times as fast"
         if ratio >= EXPANSION_PAYS:
             self._loading = expanded
