@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -122,11 +122,10 @@ _HYBRID = frozenset(
 _INTERVAL_HYBRIDS = frozenset({"qwen3next", "qwen35", "qwen35moe", "qwen4exp", "minimax-01"})
 _DEFAULT_INTERVAL = 4
 
-# `general.sampling.*`, as llama.cpp's common.cpp reads them.
-_SAMPLING_INTS = ("top_k", "penalty_last_n", "mirostat")
-_SAMPLING_FLOATS = (
-    "temp", "top_p", "min_p", "xtc_probability", "xtc_threshold", "penalty_repeat",
-    "mirostat_tau", "mirostat_eta",
+# `general.sampling.*`: all that llama.cpp's common.cpp reads.
+_SAMPLING = (
+    "sequence", "top_k", "top_p", "min_p", "xtc_probability", "xtc_threshold", "temp", "penalty_last_n",
+    "penalty_repeat", "mirostat", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
 
 # Types whose CPU kernels compute one row and two rows differently.
@@ -458,27 +457,35 @@ class Header:
         return {name: source for name, source in found.items() if source is not None}
 
     @property
-    def sampling(self) -> dict[str, str | int | float]:
-        """The model's recommended sampling, under the names of `general.sampling.*` (`temp`, `top_k`, ...).
+    def sampling(self) -> dict[str, Scalar]:
+        """What the model's file recommends, under the names of `general.sampling.*` (`temp`, `top_k`, ...).
 
+        The values are as they are in the file, not checked; an array is a text that says so.
         `sequence` is a list of sampler names separated by semicolons.
         """
-        found: dict[str, str | int | float] = {}
-        sequence = self._get_str("general.sampling.sequence")
-        if sequence is not None:
-            found["sequence"] = sequence
-        for name in _SAMPLING_INTS + _SAMPLING_FLOATS:
+        found: dict[str, Scalar] = {}
+        for name in _SAMPLING:
             key = f"general.sampling.{name}"
-            value = self.metadata.get(key)
-            if value is None:
-                continue
-            if isinstance(value, (bool, str)) or not isfinite(value) or abs(value) > MAX_DIM:
-                raise self._invalid(f"{key!r} is {_shown(value)}, expected a number")
-            found[name] = int(value) if name in _SAMPLING_INTS else float(value)
+            if key in self.arrays:
+                found[name] = f"an array of {self.arrays[key].element}"
+            elif key in self.metadata:
+                value = self.metadata[key]
+                found[name] = _shortest(value) if isinstance(value, float) else value
         return found
 
 
 _CODE_BY_NAME = dict(_SCALARS.values())
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal that is the same number in 32 bits: 0.31 for the file's 0.3100000023841858."""
+    try:
+        wanted = struct.pack("<f", value)
+    except OverflowError:  # only a float64 can be so large
+        return value
+    if struct.unpack("<f", wanted)[0] != value:
+        return value
+    return next(short for n in range(6, 10) if struct.pack("<f", short := float(f"{value:.{n}g}")) == wanted)
 
 
 def _split_strings(data: bytes, count: int) -> tuple[list[bytes], int]:
