@@ -26,9 +26,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
-from fuzz.gguf_mutations import Parts, mutated, read_parts, shrunk, write_parts
+from fuzz.gguf_mutations import (
+    Parts,
+    mutated,
+    of_architecture,
+    read_parts,
+    shrunk,
+    with_byte_tokens,
+    with_experts,
+    write_parts,
+)
+from infer_cli.types import Mode
 from tests.tiny_gguf import write_tiny_gguf
 
 LOADS_A_CHILD = 200
@@ -42,7 +52,7 @@ TEXT = "Hello wörld, 12 x 3 = 36.\n\n\t日本語 🙂 <|im_end|> </s> \x01\x7f 
 
 
 def serve() -> None:
-    """Answer each path on stdin with a JSON line: the exit code and message that a user would get."""
+    """Answer each `MODE PATH` on stdin with a JSON line: the exit code and message that a user would get."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if sys.platform != "win32":
@@ -52,16 +62,16 @@ def serve() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     for line in sys.stdin:
         os.ftruncate(2, 0)
-        print(json.dumps(_outcome(Path(line.rstrip("\n")))), file=answers, flush=True)
+        print(json.dumps(_outcome(*line.rstrip("\n").split(" ", 1))), file=answers, flush=True)
 
 
-def _outcome(path: Path) -> dict[str, object]:
+def _outcome(mode: str, path: str) -> dict[str, object]:
     import traceback
 
     from infer_cli.errors import InferError
 
     try:
-        _load(path)
+        _load(cast(Mode, mode), Path(path))
     except InferError as error:
         return {"code": int(error.exit_status), "native": error.native, "message": error.message}
     except BaseException:
@@ -73,7 +83,7 @@ class _Quiet:
     native_fd = 2
 
 
-def _load(path: Path) -> None:
+def _load(mode: Mode, path: Path) -> None:
     from infer_cli.cli.vocabulary import load_vocab
     from infer_cli.errors import ExitStatus
     from infer_cli.gguf import read_model_header
@@ -85,7 +95,7 @@ def _load(path: Path) -> None:
 
     load_vocab(read_model_header(path), _Quiet())  # type: ignore[arg-type]  # all that it uses of a worker
     json_text([fact.value for fact in facts_of_model(path, None, None, None)])
-    loading = Loading(path, EngineOptions(threads=1, mode="fast"), 1, native_fd=2)
+    loading = Loading(path, EngineOptions(threads=1, mode=mode), 1, native_fd=2)
     try:
         vocab = loading.vocab()
         ids = [*vocab.tokenize(TEXT.encode()), *vocab.tokenize_special(TEXT.encode())]
@@ -126,11 +136,11 @@ class Child:
             text=True,
         )
 
-    def load(self, path: Path) -> dict[str, object]:
+    def load(self, path: Path, mode: str) -> dict[str, object]:
         """The outcome; "code" is None where the child died or had to be ended."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self.n_loads += 1
-        self._process.stdin.write(f"{path}\n")
+        self._process.stdin.write(f"{mode} {path}\n")
         self._process.stdin.flush()
         ready, _, _ = select.select([self._process.stdout], [], [], MOST_SECONDS)
         line = self._process.stdout.readline() if ready else ""
@@ -178,18 +188,29 @@ class Tally:
 
 def bases(files: Sequence[Path], scratch: Path) -> list[tuple[str, Parts]]:
     """What is mutated, by name: tiny models of two architectures, and the headers of real files."""
-    tiny = write_tiny_gguf(scratch / "tiny.gguf")
-    window = write_tiny_gguf(scratch / "window.gguf", sliding_window=64)
-    found = [("tiny", read_parts(tiny)), ("window", read_parts(window))]
+    tiny = read_parts(write_tiny_gguf(scratch / "tiny.gguf"))
+    window = read_parts(write_tiny_gguf(scratch / "window.gguf", sliding_window=64))
+    found = [
+        ("tiny", tiny),
+        ("window", window),
+        ("experts", with_experts(tiny)),
+        ("bytes", with_byte_tokens(tiny)),
+        ("qwen2", of_architecture(tiny, "qwen2")),  # its biases need not be there
+        ("nanbeige", of_architecture(tiny, "nanbeige")),
+    ]
     return found + [(path.stem, shrunk(read_parts(path, most_data=0))) for path in files]
 
 
-def seeds(run: int, names: Sequence[str], loads: int) -> Iterator[tuple[str, str]]:
-    """(seed, base): the two tiny models in turn, a real header now and then, as it takes longer to load."""
+def seeds(run: int, tiny: Sequence[str], real: Sequence[str], loads: int) -> Iterator[str]:
+    """`BASE:RUN:NUMBER`: the tiny models in turn, a real header now and then, as it takes longer to load."""
     rng = random.Random(run)
     for i in range(loads):
-        name = rng.choice(names[2:]) if len(names) > 2 and rng.random() < 0.2 else names[i % 2]
-        yield f"{name}:{run}:{i}", name
+        name = rng.choice(real) if real and rng.random() < 0.2 else tiny[i % len(tiny)]
+        yield f"{name}:{run}:{i}"
+
+
+def _mode_of(seed: str) -> str:
+    return random.Random(seed).choice(("fast", "canonical", "invariant"))
 
 
 def fuzz(loads: int, run: int, files: Sequence[Path], progress: TextIO) -> Tally:
@@ -199,9 +220,11 @@ def fuzz(loads: int, run: int, files: Sequence[Path], progress: TextIO) -> Tally
         by_name = dict(bases(files, scratch))
         child, path = Child(scratch / "log"), scratch / "mutated.gguf"
         try:
-            for i, (seed, name) in enumerate(seeds(run, list(by_name), loads)):
-                write_parts(mutated(by_name[name], seed), path)
-                outcome = child.load(path)
+            names = list(by_name)
+            n_tiny = len(names) - len(files)
+            for i, seed in enumerate(seeds(run, names[:n_tiny], names[n_tiny:], loads)):
+                write_parts(mutated(by_name[seed.split(":")[0]], seed), path)
+                outcome = child.load(path, _mode_of(seed))
                 tally.add(seed, outcome)
                 if outcome["code"] is None:
                     print(f"{seed}: {outcome['message']}", file=progress, flush=True)
@@ -222,7 +245,7 @@ def again(seed: str, files: Sequence[Path], keep: Path | None) -> dict[str, obje
         write_parts(mutated(dict(bases(files, Path(folder)))[seed.split(":")[0]], seed), path)
         child = Child(Path(folder) / "log")
         try:
-            return child.load(path)
+            return child.load(path, _mode_of(seed))
         finally:
             child.close()
 

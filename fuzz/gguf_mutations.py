@@ -61,6 +61,15 @@ _KEYS = (
     "%s.vocab_size",
 )  # fmt: skip
 
+# Some that take a llama's tensors, and some whose graphs assert more than they check.
+_ARCHITECTURES = (
+    "llama", "deci", "refact", "qwen2", "minicpm", "gemma", "exaone", "ernie4_5", "smollm3", "mistral3",
+    "nanbeige", "paddleocr", "smallthinker", "qwen2vl", "qwen3", "qwen3moe", "qwen3next", "qwen35",
+    "mamba2", "rwkv7", "gpt2", "gptneox", "falcon", "phi3", "bert", "t5", "gemma2", "gemma3", "gemma3n",
+    "olmo2", "cohere2", "deepseek2", "lfm2", "jamba", "granitehybrid", "nemotron_h", "hunyuan_vl",
+    "glm4", "grok", "clip", "llada", "plamo2",
+)  # fmt: skip
+
 _INTEGERS = (
     0, 1, 2, 3, 4, 7, 8, 16, 31, 32, 33, 64, 100, 127, 128, 129, 255, 256, 511, 512, 513, 1024, 1025, 2**15,
     2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**64 - 1, -1, -2, -(2**31),
@@ -269,6 +278,52 @@ def shrunk(parts: Parts, n_embd: int = 64, n_ff: int = 64, n_layer: int = 2) -> 
     return small
 
 
+def with_experts(parts: Parts, n: int = 4) -> Parts:
+    """A llama of several experts a layer."""
+    arch = parts.architecture
+    mixed = Parts(list(parts.entries), [], parts.alignment, parts.version)
+    mixed.put(f"{arch}.expert_count", Value(_UINT32, n))
+    mixed.put(f"{arch}.expert_used_count", Value(_UINT32, 2))
+    for tensor in parts.tensors:
+        if b".ffn_norm." not in tensor.name and b".ffn_" in tensor.name:
+            name = tensor.name.replace(b".weight", b"_exps.weight")
+            tensor = replace(tensor, name=name, shape=(*tensor.shape, n), data=tensor.data * n)
+        mixed.tensors.append(tensor)
+        if b".ffn_norm." in tensor.name:
+            name = tensor.name.replace(b"norm", b"gate_inp")
+            mixed.tensors.append(Tensor(name, (tensor.shape[0], n), 0, 0, tensor.data * n))
+    lay_out(mixed)
+    return mixed
+
+
+def with_byte_tokens(parts: Parts) -> Parts:
+    """The vocabulary of SentencePiece's kind: byte tokens, scores, white space as U+2581."""
+    other = Parts(list(parts.entries), list(parts.tensors), parts.alignment, parts.version)
+    where = parts.find("tokenizer.ggml.tokens")
+    assert where is not None
+    old = parts.entries[where][1].value
+    tokens = [*old[:3], *(b"<0x%02X>" % byte for byte in range(256)), *old[259:]]
+    tokens = [token.replace(b"\xc4\xa0", b"\xe2\x96\x81") for token in tokens]
+    other.put("tokenizer.ggml.model", Value(_STRING, b"llama"))
+    other.put("tokenizer.ggml.tokens", Value(_ARRAY, tokens, _STRING))
+    other.put("tokenizer.ggml.scores", Value(_ARRAY, [-float(i) for i in range(len(tokens))], _FLOAT32))
+    types = [3] * 3 + [6] * 256 + [1] * (len(tokens) - 259)
+    other.put("tokenizer.ggml.token_type", Value(_ARRAY, types, _INT32))
+    return other
+
+
+def of_architecture(parts: Parts, arch: str) -> Parts:
+    """The same file under the name of another architecture, with keys to match."""
+    old = parts.architecture.encode() + b"."
+    entries = [
+        (arch.encode() + b"." + key[len(old) :] if key.startswith(old) else key, value)
+        for key, value in parts.entries
+    ]
+    other = Parts(entries, list(parts.tensors), parts.alignment, parts.version)
+    other.put("general.architecture", Value(_STRING, arch.encode()))
+    return other
+
+
 def _padded(n: int, alignment: int) -> int:
     return -(-n // alignment) * alignment
 
@@ -456,6 +511,11 @@ def change_vocabulary(parts: Parts, rng: random.Random) -> None:
     parts.entries[types] = (key, replace(value, value=items))
 
 
+def change_architecture(parts: Parts, rng: random.Random) -> None:
+    renamed = of_architecture(parts, rng.choice(_ARCHITECTURES))
+    parts.entries = renamed.entries
+
+
 def change_tensor(parts: Parts, rng: random.Random) -> None:
     if not parts.tensors:
         return
@@ -545,6 +605,7 @@ CHANGES: dict[Change, int] = {
     repeat_or_rename_key: 1,
     change_array: 3,
     change_vocabulary: 3,
+    change_architecture: 2,
     change_tensor: 3,
     change_types_of_many: 3,
     change_tensor_list: 2,

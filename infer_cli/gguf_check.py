@@ -88,7 +88,40 @@ _NOTHING_TURNS = frozenset(
 )  # fmt: skip
 
 # Positions in several dimensions: one of the first three has a section.
-_IN_SECTIONS = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen4exp"})
+_IN_SECTIONS = frozenset(
+    {"qwen2vl", "paddleocr", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen4exp", "qwen3tts"}
+)
+
+# Asserts that there are experts, and what divides by the number in use where it is not told their size.
+_OF_EXPERTS = frozenset({"bailingmoe2", "glm4moe", "grovemoe", "lfm2moe", "smallthinker"})
+_SHARED_OUT = frozenset(
+    {
+        "qwen2moe", "qwen3moe", "qwen3vlmoe", "qwen35moe", "qwen3next", "qwen4exp", "mellum", "grovemoe",
+        "nemotron_h_moe",
+    }
+)  # fmt: skip
+
+# What is divided by, or asserted to be above zero.
+_DIVISORS: dict[str, frozenset[str]] = {
+    "full_attention_interval": frozenset({"minimax-01", "qwen35", "qwen35moe", "qwen3next", "qwen4exp"}),
+    "ssm.group_count": frozenset(
+        {
+            "falcon-h1", "granitehybrid", "mamba2", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe",
+            "qwen3next", "qwen4exp",
+        }
+    ),
+    "wkv.head_size": frozenset({"rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"}),
+    "attention.output_group_count": frozenset({"deepseek4"}),
+    "attention.indexer.block_size": frozenset({"minimax-m3"}),
+    "hrm.layers_per_stack": frozenset({"hrm_text"}),
+    "hrm.h_cycles": frozenset({"hrm_text"}),
+    "hrm.l_cycles": frozenset({"hrm_text"}),
+    "num_loops": frozenset({"nanbeige"}),
+    "experts_per_group": frozenset({"grovemoe"}),
+    "interleave_moe_layer_step": frozenset({"ernie4_5-moe"}),
+}  # fmt: skip
+_TWICE_AS_WIDE = frozenset({"jamba", "granitehybrid"})  # their state, as the embedding
+_PARTLY_TURNED = frozenset({"deepseek2", "mistral4", "hy_v4"})  # their heads: a part of each does not
 
 # Types that ggml's CPU kernels have no matrix product for; the rest can also be looked up by row.
 _NO_MATRIX = frozenset({"F64", "I8", "I16", "I32", "I64", "Q8_1", "Q8_K"})
@@ -109,6 +142,12 @@ def check_model(header: Header) -> None:
     if header.metadata.get(f"{arch}.attention.causal") is False:
         raise header.invalid(f"'{arch}.attention.causal' is false, so it does not write text")
     _check_layers(header)
+    for name, of in _DIVISORS.items():
+        if arch in of and header.hyperparameter(name) == 0:
+            raise header.invalid(f"'{arch}.{name}' is 0")
+    d_inner = header.hyperparameter("ssm.inner_size")
+    if arch in _TWICE_AS_WIDE and d_inner not in (None, 2 * header.n_embd):
+        raise header.invalid(f"'{arch}.ssm.inner_size' is {d_inner}, expected {2 * header.n_embd}")
     _check_experts(header)
     _check_attention(header)
     if arch in _WINDOWED and header.sliding_window is not None:
@@ -150,6 +189,10 @@ def _check_experts(header: Header) -> None:
             n_used,
             f"1 to {n_expert} of {n_expert} experts" if n_expert else "no experts",
         )
+    if arch in _OF_EXPERTS and not n_expert:
+        fail("expert_count", 0, "experts")
+    if arch in _SHARED_OUT and not n_used and not header.hyperparameter("expert_feed_forward_length"):
+        fail("expert_used_count", 0, "experts")
     if n_groups and n_groups >= n_expert:
         fail("expert_group_count", n_groups, f"fewer groups than the {n_expert} experts")
     if n_groups > 1:
@@ -199,9 +242,16 @@ def _check_rope(header: Header) -> None:
         )
     if not header.n_head_by_layer[0] or arch in _NOTHING_TURNS:
         return
-    sections = f"{arch}.rope.dimension_sections"
-    if arch in _IN_SECTIONS and sections in header.arrays and max(header.array(sections)[:3], default=0) < 1:
-        raise header.invalid(f"{sections!r} has no section")
+    if arch in _IN_SECTIONS:
+        key = f"{arch}.rope.dimension_sections"
+        sections = header.array(key) if key in header.arrays else [header.metadata.get(key)]
+        if not any(isinstance(n, int) and n > 0 for n in sections[:3]):
+            raise header.invalid(f"{key!r} has no section")
+    if arch in _PARTLY_TURNED:
+        whole = header.hyperparameter("attention.key_length_mla") or header.key_length
+        n_rot = header.hyperparameter("rope.dimension_count")
+        if whole <= (whole if n_rot is None else n_rot):
+            raise header.invalid(f"'{arch}.rope.dimension_count' is {n_rot}, and heads have {whole}")
     for suffix in ("", "_swa"):
         n_rot = header.hyperparameter(f"rope.dimension_count{suffix}")
         length = header.hyperparameter(f"attention.key_length{suffix}") or header.key_length

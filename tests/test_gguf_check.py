@@ -137,6 +137,54 @@ def test_experts(tmp_path: Path, more: dict[str, Any], name: str) -> None:
         check_model(tiny(tmp_path, {f"llama.{key}": value for key, value in keys.items()}))
 
 
+def of_architecture(folder: Path, arch: str, **more: Any) -> Header:
+    """The tiny model's metadata under another name; `more` has `__` for `.`."""
+    entries = {key.replace("llama.", f"{arch}.", 1): value for key, value in metadata(512, None).items()}
+    entries |= {"general.architecture": arch}
+    entries |= {f"{arch}.{key.replace('__', '.')}": value for key, value in more.items()}
+    path = folder / "other.gguf"
+    path.write_bytes(gguf_bytes(entries, []))
+    return read_header(path)
+
+
+@pytest.mark.parametrize(
+    ("arch", "more", "message"),
+    [
+        ("smallthinker", {}, "'smallthinker.expert_count' is 0"),
+        ("qwen3moe", {}, "'qwen3moe.expert_used_count' is 0"),
+        ("qwen35", {"full_attention_interval": 0}, "'qwen35.full_attention_interval' is 0"),
+        ("mamba2", {"ssm__group_count": 0}, "'mamba2.ssm.group_count' is 0"),
+        ("rwkv7", {"wkv__head_size": 0}, "'rwkv7.wkv.head_size' is 0"),
+        ("nanbeige", {"num_loops": 0}, "'nanbeige.num_loops' is 0"),
+        ("jamba", {"ssm__inner_size": 128}, "'jamba.ssm.inner_size' is 128, expected 256"),
+        ("deepseek2", {"attention__key_length_mla": 32}, "'deepseek2.rope.dimension_count' is 32, and heads"),
+        ("qwen2vl", {"rope__dimension_sections": [0, 0, 0, 4]}, "'qwen2vl.rope.dimension_sections' has no"),
+        ("paddleocr", {}, "'paddleocr.rope.dimension_sections' has no section"),
+    ],
+)
+def test_what_one_architecture_asserts(tmp_path: Path, arch: str, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelInvalid) as caught:
+        check_model(of_architecture(tmp_path, arch, **more))
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("arch", "more"),
+    [
+        ("smallthinker", {"expert_count": 8, "expert_used_count": 2}),
+        ("qwen3moe", {"expert_feed_forward_length": 64}),
+        ("jamba", {"ssm__inner_size": 256}),
+        ("deepseek2", {"attention__key_length_mla": 48}),
+        ("paddleocr", {"rope__dimension_sections": [4, 6, 6, 0]}),
+        ("gpt2", {"rope__dimension_count": 0}),
+        ("mamba2", {"attention__head_count": 0, "attention__head_count_kv": 0, "ssm__group_count": 1}),
+        ("lfm2", {"attention__head_count_kv": [0, 2]}),
+    ],
+)
+def test_what_one_architecture_takes(tmp_path: Path, arch: str, more: dict[str, Any]) -> None:
+    check_model(of_architecture(tmp_path, arch, **more))
+
+
 def test_experts_that_are_as_they_should_be(tmp_path: Path) -> None:
     keys = {"expert_count": 8, "expert_used_count": 2, "expert_group_count": 4, "expert_group_used_count": 2}
     check_model(tiny(tmp_path, {f"llama.{key}": value for key, value in keys.items()}))
@@ -149,15 +197,6 @@ def test_windows_of_no_layer(tmp_path: Path, pattern: Any) -> None:
         check_model(tiny(tmp_path, {key: pattern}, sliding_window=64))
     for good in (0, 2, [False, True]):
         check_model(tiny(tmp_path, {key: good}, sliding_window=64))
-
-
-def test_no_section_for_positions_in_several_dimensions(tmp_path: Path) -> None:
-    entries = {key.replace("llama.", "qwen2vl.", 1): value for key, value in metadata(512, None).items()}
-    entries |= {"general.architecture": "qwen2vl", "qwen2vl.rope.dimension_sections": [0, 0, 0, 4]}
-    path = tmp_path / "vl.gguf"
-    path.write_bytes(gguf_bytes(entries, []))
-    with pytest.raises(ModelInvalid, match=r"'qwen2vl\.rope\.dimension_sections' has no section"):
-        check_model(read_header(path))
 
 
 @pytest.mark.parametrize("architecture", ["bert", "t5", "llada", "clip"])
