@@ -102,6 +102,8 @@ def _load(mode: Mode, path: Path) -> None:
         controls = [token.id for token in vocab.control_tokens()[:50]]
         for token in {*ids, *controls, 0, vocab.n_tokens - 1}:
             vocab.piece(token), vocab.token_text(token), vocab.is_eog(token)
+        if loading.window < 3:
+            return  # the smallest prompt would not fit, which is told before
         running = loading.start(256)
         try:
             prompt = tuple(ids[: min(40, loading.window - 1)]) or (0,)

@@ -27,6 +27,7 @@ _CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
 _UNKNOWN = {"bert": 100, "t5": 2}  # kinds that write it where there is no other token: its id unless given
 _VERSION = 1  # of the vocabulary's rules: what passed older ones is looked at again
 
+_MOST_TOKENS = 2**21  # ours: the largest vocabularies have an eighth of it
 _MOST_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 _EPSILONS = ("layer_norm_epsilon", "layer_norm_rms_epsilon", "group_norm_epsilon")
@@ -298,8 +299,10 @@ def check_vocabulary(header: Header) -> None:
     tokens = header.arrays.get("tokenizer.ggml.tokens")
     if tokens is None or tokens.element != "string":
         raise header.invalid("its metadata lacks 'tokenizer.ggml.tokens'")
-    if not tokens.count:
-        raise header.invalid("'tokenizer.ggml.tokens' is empty")
+    if not 0 < tokens.count <= _MOST_TOKENS:
+        raise header.invalid(
+            f"'tokenizer.ggml.tokens' has {tokens.count} tokens, expected 1 to {_MOST_TOKENS}"
+        )
     passed = _passed(header)
     if not os.path.exists(passed):
         _check_tokens(header, kind)

@@ -250,6 +250,13 @@ def test_no_tokens(tmp_path: Path) -> None:
             check_vocabulary(tiny(tmp_path, {"tokenizer.ggml.tokens": tokens}))
 
 
+def test_more_tokens_than_any_vocabulary_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_check, "_MOST_TOKENS", 3)
+    check_vocabulary(with_vocabulary(tmp_path, "gpt2", ["a", "b", "c"]))
+    with pytest.raises(ModelInvalid, match=r"'tokenizer\.ggml\.tokens' has 4 tokens, expected 1 to 3"):
+        check_vocabulary(with_vocabulary(tmp_path, "gpt2", ["a", "b", "c", "d"]))
+
+
 @pytest.mark.parametrize(
     "more", [["hello", "hello"], ["x\0y", "x\0z"], ["", "[EMPTY_300]"], ["Ġ" * 9000, "Ġ" * 9000]]
 )
