@@ -23,6 +23,7 @@ from infer_cli.paths import cache_dir
 from infer_cli.sha256 import sha256_hex
 
 _TYPES, _BYTE = "tokenizer.ggml.token_type", 6
+_LONGEST_PLAMO2 = 256  # bytes: its table takes time with the cube of a token's length
 _CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
 _UNKNOWN = {"bert": 100, "t5": 2}  # kinds that write it where there is no other token: its id unless given
 _VERSION = 1  # of the vocabulary's rules: what passed older ones is looked at again
@@ -329,6 +330,8 @@ def _check_tokens(header: Header, kind: object) -> None:
             raise header.invalid(f"'tokenizer.ggml.unknown_token_id' is {unknown}, which is no token")
     if kind == "bert" and _TYPES in header.arrays and _BYTE in header.array(_TYPES):
         raise header.invalid(f"{_TYPES!r} has byte tokens, and 'tokenizer.ggml.model' is {kind!r}")
+    if kind == "plamo2" and len(max(texts, key=len)) > _LONGEST_PLAMO2:
+        raise header.invalid(f"{key!r} has a token of more than {_LONGEST_PLAMO2} bytes")
     if kind == "t5" and _CHARSMAP in header.arrays:
         _check_charsmap(header)
 

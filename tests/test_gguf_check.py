@@ -292,6 +292,12 @@ def test_an_rwkv_vocabulary_without_a_byte(tmp_path: Path) -> None:
         check_vocabulary(with_vocabulary(tmp_path, "rwkv", tokens))
 
 
+def test_a_token_whose_table_would_take_hours(tmp_path: Path) -> None:
+    check_vocabulary(with_vocabulary(tmp_path, "plamo2", [*BYTES, "x" * 256]))
+    with pytest.raises(ModelInvalid, match=r"'tokenizer\.ggml\.tokens' has a token of more than 256 bytes"):
+        check_vocabulary(with_vocabulary(tmp_path, "plamo2", [*BYTES, "x" * 257]))
+
+
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_an_unknown_token_that_is_none(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ModelInvalid, match=r"'tokenizer\.ggml\.unknown_token_id' is 7, which is no token"):
