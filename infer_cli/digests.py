@@ -35,7 +35,7 @@ def file_sha256(path: Path) -> str:
 def cached_sha256(path: Path) -> str | None:
     """The digest if it is already known; reads no model data."""
     try:
-        text = _store_path(_identity(parts_of(path))).read_text("ascii")
+        text = _store_path(identity_of(parts_of(path))).read_text("ascii")
     except (OSError, UnicodeDecodeError):
         return None
     return text if _HEX.fullmatch(text) else None
@@ -47,16 +47,16 @@ def compute_sha256(path: Path, should_stop: Callable[[], bool] | None = None) ->
     Raises OSError.
     """
     parts = parts_of(path)
-    before = _identity(parts)
+    before = identity_of(parts)
     digest = hash_files(parts, should_stop)
-    if digest is not None and _identity(parts) == before:
+    if digest is not None and identity_of(parts) == before:
         _remember(before, digest)
     return digest
 
 
 def remember_sha256(path: Path, digest: str) -> None:
     """Note a digest that was computed while the file was written."""
-    _remember(_identity(parts_of(path)), digest)
+    _remember(identity_of(parts_of(path)), digest)
 
 
 def hash_files(paths: Sequence[Path], should_stop: Callable[[], bool] | None = None) -> str | None:
@@ -73,7 +73,8 @@ def hash_files(paths: Sequence[Path], should_stop: Callable[[], bool] | None = N
     return digest.hexdigest()
 
 
-def _identity(paths: Sequence[Path]) -> str:
+def identity_of(paths: Sequence[Path]) -> str:
+    """Of files as they are now: device, inode, size, mtime. Raises OSError."""
     stats = [path.stat() for path in paths]
     return ",".join(f"{s.st_dev}:{s.st_ino}:{s.st_size}:{s.st_mtime_ns}" for s in stats)
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -122,19 +122,18 @@ _HYBRID = frozenset(
 _INTERVAL_HYBRIDS = frozenset({"qwen3next", "qwen35", "qwen35moe", "qwen4exp", "minimax-01"})
 _DEFAULT_INTERVAL = 4
 
-# `general.sampling.*`, as llama.cpp's common.cpp reads them.
-_SAMPLING_INTS = ("top_k", "penalty_last_n", "mirostat")
-_SAMPLING_FLOATS = (
-    "temp", "top_p", "min_p", "xtc_probability", "xtc_threshold", "penalty_repeat",
-    "mirostat_tau", "mirostat_eta",
+# `general.sampling.*`: all that llama.cpp's common.cpp reads.
+_SAMPLING = (
+    "sequence", "top_k", "top_p", "min_p", "xtc_probability", "xtc_threshold", "temp", "penalty_last_n",
+    "penalty_repeat", "mirostat", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
 
 # Types whose CPU kernels compute one row and two rows differently.
 _PAIRED_TYPES = frozenset({"F16", "BF16", "F32", "IQ4_NL"})
-# Tensors of two dimensions and more that are looked up, added or convolved, never multiplied as a matrix.
-_NOT_MATMUL = re.compile(
-    r"^(token_embd|per_layer_token_embd|position_embd|token_types)\.|norm|\.bias$|\.ssm_conv1d|\.ssm_[ad]\b|\.shortconv\.conv\."
-)
+# Tensors that are looked up by row, and those that are added, multiplied element by element or convolved. The
+# rest are multiplied as matrices, if they have two dimensions or more.
+_LOOKED_UP = re.compile(r"^(token_embd|per_layer_token_embd|position_embd|token_types)\.|tid2eid")
+_ELEMENTWISE = re.compile(r"norm|\.bias$|\.ssm_conv1d|\.ssm_[ad]\b|\.shortconv\.conv\.")
 
 # What people hand over in place of a GGUF file: first bytes -> what it is.
 _OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
@@ -166,6 +165,11 @@ class TensorInfo:
     @property
     def n_elements(self) -> int:
         return prod(self.shape)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it is added, multiplied element by element or convolved: a norm, a bias, a scale."""
+        return len(self.shape) < 2 or _ELEMENTWISE.search(self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -205,9 +209,9 @@ class Header:
         """Decode an array: list[bytes] for strings, else a list of int, float or bool. Reads the file."""
         info = self.arrays.get(key)
         if info is None:
-            raise self._invalid(f"it has no array {key!r}")
+            raise self.invalid(f"it has no array {key!r}")
         if info.count > MAX_ELEMENTS:
-            raise self._invalid(f"array {key!r} has {info.count} elements, more than {MAX_ELEMENTS}")
+            raise self.invalid(f"array {key!r} has {info.count} elements, more than {MAX_ELEMENTS}")
         try:
             with self.path.open("rb") as file:
                 file.seek(info.offset)
@@ -230,16 +234,16 @@ class Header:
         value = self.metadata.get(key)
         if value is None:
             if key in self.arrays:
-                raise self._invalid(f"{key!r} is an array, expected a number")
+                raise self.invalid(f"{key!r} is an array, expected a number")
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_DIM:
-            raise self._invalid(f"{key!r} is {_shown(value)}, expected a count")
+            raise self.invalid(f"{key!r} is {_shown(value)}, expected a count")
         return value
 
     def _get_str(self, key: str) -> str | None:
         value = self.metadata.get(key)
         if value is not None and not isinstance(value, str):
-            raise self._invalid(f"{_shown(key)} is {_shown(value)}, expected text")
+            raise self.invalid(f"{_shown(key)} is {_shown(value)}, expected text")
         return value
 
     def hyperparameter(self, name: str) -> int | None:
@@ -251,23 +255,24 @@ class Header:
         if value is None:
             raise self._missing(f"{self.architecture}.{name}")
         if not 1 <= value <= most:
-            raise self._invalid(f"'{self.architecture}.{name}' is {value}, expected 1 to {most}")
+            raise self.invalid(f"'{self.architecture}.{name}' is {value}, expected 1 to {most}")
         return value
 
-    def _per_layer(self, name: str) -> tuple[int, ...] | None:
+    def per_layer(self, name: str) -> tuple[int, ...] | None:
         """A hyperparameter that is one number for all layers or an array of one a layer."""
         key = f"{self.architecture}.{name}"
         if key not in self.arrays:
             value = self.get_int(key)
             return None if value is None else (value,) * self.n_layer
         if self.arrays[key].count != self.n_layer:
-            raise self._invalid(f"{key!r} has {self.arrays[key].count} elements for {self.n_layer} layers")
+            raise self.invalid(f"{key!r} has {self.arrays[key].count} elements for {self.n_layer} layers")
         values = self.array(key)
         if not all(isinstance(value, int) and 0 <= value <= MAX_DIM for value in values):
-            raise self._invalid(f"{key!r} must hold counts")
+            raise self.invalid(f"{key!r} must hold counts")
         return tuple(int(value) for value in values)
 
-    def _invalid(self, what: str) -> ModelInvalid:
+    def invalid(self, what: str) -> ModelInvalid:
+        """An error that names the file, to be raised."""
         return ModelInvalid(f"{self.path} is not a usable model: {what}", _HINT_FETCH)
 
     def _missing(self, key: str) -> ModelInvalid:
@@ -276,7 +281,7 @@ class Header:
                 f"{self.path} is part {self.split.no + 1} of {self.split.count} of a model",
                 "give the first part",
             )
-        return self._invalid(f"its metadata lacks {key!r}")
+        return self.invalid(f"its metadata lacks {key!r}")
 
     # --- identity -------------------------------------------------------------------------------
 
@@ -286,7 +291,7 @@ class Header:
         if not value:
             raise self._missing("general.architecture")
         if len(value) > MAX_ARCHITECTURE or not value.isprintable():
-            raise self._invalid(f"'general.architecture' is {_shown(value)}")
+            raise self.invalid(f"'general.architecture' is {_shown(value)}")
         return value
 
     @property
@@ -305,7 +310,7 @@ class Header:
             return None
         no = self.get_int("split.no")
         if no is None or no >= count:
-            raise self._invalid(f"'split.no' is {no} of {count} files")
+            raise self.invalid(f"'split.no' is {no} of {count} files")
         return SplitInfo(no, count)
 
     # --- size and shape -------------------------------------------------------------------------
@@ -325,7 +330,7 @@ class Header:
         """Blocks at the end that only predict further tokens (MTP); no cache is kept for them."""
         value = self.hyperparameter("nextn_predict_layers") or 0
         if value > self.n_layer:
-            raise self._invalid(f"{value} next-token-prediction layers of {self.n_layer} layers")
+            raise self.invalid(f"{value} next-token-prediction layers of {self.n_layer} layers")
         return value
 
     @property
@@ -339,17 +344,17 @@ class Header:
 
     @cached_property
     def n_ff_by_layer(self) -> tuple[int, ...]:
-        return self._per_layer("feed_forward_length") or (0,) * self.n_layer
+        return self.per_layer("feed_forward_length") or (0,) * self.n_layer
 
     @cached_property
     def n_head_by_layer(self) -> tuple[int, ...]:
         """Query heads; 0 where a layer has no attention."""
-        return self._per_layer("attention.head_count") or (0,) * self.n_layer
+        return self.per_layer("attention.head_count") or (0,) * self.n_layer
 
     @cached_property
     def n_head_kv_by_layer(self) -> tuple[int, ...]:
         """Key/value heads; as many as query heads unless the metadata says otherwise."""
-        return self._per_layer("attention.head_count_kv") or self.n_head_by_layer
+        return self.per_layer("attention.head_count_kv") or self.n_head_by_layer
 
     @property
     def n_head(self) -> int:
@@ -413,7 +418,7 @@ class Header:
             heads, n_ff = self.n_head_kv_by_layer, self.n_ff_by_layer
             mixers = arch.startswith("nemotron_h")  # its feed-forward blocks are layers of their own
             return tuple(i < last and heads[i] == 0 and not (mixers and n_ff[i]) for i in range(n))
-        listed = self._per_layer("attention.recurrent_layers")
+        listed = self.per_layer("attention.recurrent_layers")
         if listed is not None:
             return tuple(bool(value) for value in listed)
         interval = self.hyperparameter("full_attention_interval") or _DEFAULT_INTERVAL
@@ -440,7 +445,7 @@ class Header:
     def _is_multiplied(self, name: str) -> bool:
         if name == "token_embd.weight":
             return not self.has_output_tensor
-        return _NOT_MATMUL.search(name) is None
+        return _LOOKED_UP.search(name) is None and _ELEMENTWISE.search(name) is None
 
     # --- templates and recommendations ----------------------------------------------------------
 
@@ -458,27 +463,35 @@ class Header:
         return {name: source for name, source in found.items() if source is not None}
 
     @property
-    def sampling(self) -> dict[str, str | int | float]:
-        """The model's recommended sampling, under the names of `general.sampling.*` (`temp`, `top_k`, ...).
+    def sampling(self) -> dict[str, Scalar]:
+        """What the model's file recommends, under the names of `general.sampling.*` (`temp`, `top_k`, ...).
 
+        The values are as they are in the file, not checked; an array is a text that says so.
         `sequence` is a list of sampler names separated by semicolons.
         """
-        found: dict[str, str | int | float] = {}
-        sequence = self._get_str("general.sampling.sequence")
-        if sequence is not None:
-            found["sequence"] = sequence
-        for name in _SAMPLING_INTS + _SAMPLING_FLOATS:
+        found: dict[str, Scalar] = {}
+        for name in _SAMPLING:
             key = f"general.sampling.{name}"
-            value = self.metadata.get(key)
-            if value is None:
-                continue
-            if isinstance(value, (bool, str)) or not isfinite(value) or abs(value) > MAX_DIM:
-                raise self._invalid(f"{key!r} is {_shown(value)}, expected a number")
-            found[name] = int(value) if name in _SAMPLING_INTS else float(value)
+            if key in self.arrays:
+                found[name] = f"an array of {self.arrays[key].element}"
+            elif key in self.metadata:
+                value = self.metadata[key]
+                found[name] = _shortest(value) if isinstance(value, float) else value
         return found
 
 
 _CODE_BY_NAME = dict(_SCALARS.values())
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal that is the same number in 32 bits: 0.31 for the file's 0.3100000023841858."""
+    try:
+        wanted = struct.pack("<f", value)
+    except OverflowError:  # only a float64 can be so large
+        return value
+    if struct.unpack("<f", wanted)[0] != value:
+        return value
+    return next(short for n in range(6, 10) if struct.pack("<f", short := float(f"{value:.{n}g}")) == wanted)
 
 
 def _split_strings(data: bytes, count: int) -> tuple[list[bytes], int]:

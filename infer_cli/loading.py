@@ -158,10 +158,12 @@ class Loading:
     ) -> None:
         """Read the header and begin to load. Raises ModelInvalid, ModelNotFound, OutOfMemory, UsageError."""
         from infer_cli.gguf import read_model_header
+        from infer_cli.gguf_check import check_model
 
         self._options, self._width, self._native_fd, self._clock = options, width, native_fd, clock
         self._began = clock()
         self.header = read_model_header(path)
+        check_model(self.header)
         self._check_header(self.header)
         self.progress = 0.0  # of the load, 0 to 1
         self.notes: list[str] = []  # what was chosen or stepped down, for the user

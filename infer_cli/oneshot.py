@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from infer_cli.backend.base import Vocab
 from infer_cli.engine.service import Stream
-from infer_cli.errors import ContextOverflow, ExitStatus
+from infer_cli.errors import ContextOverflow
 from infer_cli.loading import Running
 from infer_cli.reasoning import ReasoningSplitter, TagPair
 from infer_cli.reply import reply_of
@@ -205,5 +205,5 @@ class OneShot:
             mode=self._running.policy.mode,
             promise=self._running.policy.promise,
             truncation=job.truncation,
-            error={"code": int(ExitStatus.UNEXPECTED), "message": end.error} if failed else None,
+            error={"code": int(end.error_status), "message": end.error} if failed else None,
         )

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from infer_cli.errors import ExitStatus, InferError, ModelInvalid, UnexpectedFailure
 from infer_cli.sha256 import sha256_hex
 from infer_cli.types import Finished, FinishReason, Mode, Promise, Provenance, Reply, TokenLogprobs
 
@@ -112,6 +113,21 @@ def as_json(reply: Reply) -> dict[str, object]:
         "truncation": reply.truncation,
         "error": reply.error,
     }
+
+
+def failure_of(reply: Reply, model: str) -> InferError:
+    """Why there is no answer, to be raised: `reply.error` must be there. `model`: what the user calls it."""
+    assert reply.error is not None
+    return failure(str(reply.error["message"]), int(str(reply.error["code"])), model)
+
+
+def failure(message: str, status: int, model: str) -> InferError:
+    """What ended a reply, to be raised. One that is the model's fault names it."""
+    if status == ExitStatus.MODEL_INVALID:
+        return ModelInvalid(
+            f"{model}: {message}: its weights are damaged", "`infer models verify` reads all of its file"
+        )
+    return UnexpectedFailure(message)
 
 
 def logprobs_json(logprobs: TokenLogprobs) -> dict[str, object]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import NamedTuple
 
-from infer_cli.errors import UsageError
+from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.given import Given
 from infer_cli.types import SamplingParams
 
@@ -29,6 +29,14 @@ _ONLY_WHEN_SAMPLING = (
     "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold",
     "dynatemp_range", "dynatemp_exponent", "mirostat", "mirostat_tau", "mirostat_eta",
 )  # fmt: skip
+
+# What `general.sampling.*` of a GGUF file calls differently.
+_NAMES_IN_FILE = {
+    "temperature": "temp",
+    "repeat_penalty": "penalty_repeat",
+    "repeat_last_n": "penalty_last_n",
+}
+_FROM_FILE = "model file"
 
 # (least, most) of each sampling parameter.
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -102,7 +110,9 @@ def resolve_sampling(
     """Merge what the user gave with what the model recommends.
 
     `given["temperature"]` may be "model". `default_temperature` is the command's own: "0" or "model".
-    `entry` and `gguf` hold SamplingParams field names. Greedy ignores their recommendations.
+    `entry` holds SamplingParams field names, `gguf` those of `general.sampling.*`. Greedy ignores their
+    recommendations. Raises UsageError, and ModelInvalid for a value of the file that it would need and can't
+    use.
     """
     temperature = given.get("temperature") or Given(default_temperature, "default")
     if temperature.value == "model":
@@ -142,9 +152,25 @@ def _first_of(
         return Setting(name, given[name].value, given[name].origin)
     if name in entry:
         return Setting(name, entry[name], "model entry")
-    if name in gguf:
-        return Setting(name, gguf[name], "model file")
+    key = _NAMES_IN_FILE.get(name, name)
+    if key in gguf:
+        return Setting(name, _usable(name, key, gguf[key]), _FROM_FILE)
     return None
+
+
+def _usable(name: str, key: str, value: object) -> float | int:
+    """A value that a model's file recommends; the file is untrusted. Raises ModelInvalid naming the key."""
+    try:
+        if isinstance(value, str):
+            raise UsageError(f"{name} must be a number, not text")
+        return checked(name, value, _FROM_FILE)
+    except UsageError as e:
+        least, most = _BOUNDS[name]
+        raise ModelInvalid(
+            f"the model's file recommends a 'general.sampling.{key}' that can't be used: {value!r:.80}"
+            f" (a number from {least:g} to {most:g} can)",
+            f"give your own: --set {name}=VALUE",
+        ) from e
 
 
 def _is_number(text: str) -> bool:

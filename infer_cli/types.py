@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from infer_cli.errors import ExitStatus
+
 FinishReason = Literal[
     "stop",  # the model's end token
     "stop_string",  # one of the user's stop strings
@@ -157,7 +159,10 @@ class Token(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The only terminal event of a request. `tail` is text that had been held back."""
+    """The only terminal event of a request. `tail` is text that had been held back.
+
+    `error` says why the reason is "error", `error_status` whose fault it is.
+    """
 
     request_id: str
     reason: FinishReason
@@ -168,6 +173,7 @@ class Finished(NamedTuple):
     usage: Usage
     timings: Timings
     error: str | None = None
+    error_status: ExitStatus = ExitStatus.UNEXPECTED
 
 
 Event = Prefilled | Token | Finished

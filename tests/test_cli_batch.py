@@ -490,6 +490,13 @@ def test_a_crash_in_an_ordered_job(rows: Path, out: Path, tmp_path: Path) -> Non
     assert [line["row"] for line in lines(out)] == list(range(20))
 
 
+def test_nan_is_an_error_row_that_blames_the_model(rows: Path, out: Path, tmp_path: Path) -> None:
+    assert batch(rows, "-o", out, model=script(tmp_path, nan_after=8)).code == 8
+    errors = [line["error"] for line in lines(out) if line["error"] is not None]
+    assert errors
+    assert all(error == {"code": 4, "message": "the model computed NaN"} for error in errors)
+
+
 def test_a_crash_that_no_row_caused_ends_the_job(rows: Path, out: Path, tmp_path: Path) -> None:
     """It comes and goes: every row is answered in the end, each worker a few."""
     flaky = script(tmp_path, crash_signal="SIGSEGV", crash_after=60)

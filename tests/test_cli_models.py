@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from infer_cli.cli.pull_progress import PullProgress
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.fetch.base import Failed, Progress, Trying
 from infer_cli.shelf import FetchNotice
+from tests.cli_helpers import infer
 from tests.model_server import ModelServer, serving
-from tests.tiny_gguf import gguf_bytes
+from tests.tiny_gguf import gguf_bytes, write_tiny_gguf
 
 GGUF = gguf_bytes({"general.architecture": "llama"}, [])
 SHA = hashlib.sha256(GGUF).hexdigest()
@@ -142,3 +144,30 @@ def test_import_is_light() -> None:
         check=True,
     )
     assert done.stdout == "set()\n"
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    strange = {"temp": math.nan, "top_p": math.inf, "min_p": -math.inf, "top_k": True, "mirostat": [math.nan]}
+    overrides = {f"general.sampling.{name}": value for name, value in strange.items()}
+    path = write_tiny_gguf(tmp_path / "strange.gguf", overrides=overrides)
+    done = infer("models", "show", path, "--json")
+    shown = json.loads(done.out, parse_constant=refuse)
+    assert shown["sampling_in_file"]["value"] == {
+        "temp": "NaN",
+        "top_p": "Infinity",
+        "min_p": "-Infinity",
+        "top_k": True,
+        "mirostat": "an array of float32",
+    }
+    user_path().parent.mkdir(parents=True)
+    entry = '[[model]]\nname = "mine"\nsources = ["x.gguf"]\nsampling = { temperature = nan, top_p = inf }\n'
+    user_path().write_text(entry)
+    (listed,) = (
+        row
+        for row in json.loads(infer("models", "list", "--json").out, parse_constant=refuse)
+        if row["name"] == "mine"
+    )
+    assert listed["sampling"] == {"temperature": "NaN", "top_p": "Infinity"}

@@ -319,10 +319,11 @@ def test_a_native_crash_is_one_line_and_its_own_code(tmp_path: Path, name: str) 
 
 
 def test_broken_weights_are_an_error(tmp_path: Path) -> None:
-    one_error_line(infer("run", "-m", script(tmp_path, nan_after=3), "hi"), 1, "NaN")
+    model = script(tmp_path, nan_after=3)
+    one_error_line(infer("run", "-m", model, "hi"), 4, f"{model}: the model computed NaN", "models verify")
     reply = infer("run", "-m", script(tmp_path, nan_after=3), "hi", "--json").json
     assert reply["text"] is None
-    assert reply["error"] == {"code": 1, "message": reply["error"]["message"]}  # type: ignore[index]
+    assert reply["error"] == {"code": 4, "message": "the model computed NaN"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -229,6 +229,7 @@ def test_nan_logits_are_an_error_not_a_token() -> None:
     assert ends["a"].reason == "error"
     assert ends["a"].error is not None
     assert "NaN" in ends["a"].error
+    assert ends["a"].error_status == 4
 
 
 def test_logprobs_are_of_the_raw_distribution() -> None:

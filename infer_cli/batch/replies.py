@@ -34,7 +34,7 @@ def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs:
     thoughts = "".join(text for text, is_reasoning in parts if is_reasoning)
     error: dict[str, object] | None = None
     if end.reason == "error":
-        error = {"code": int(ExitStatus.UNEXPECTED), "message": end.error}
+        error = {"code": int(end.error_status), "message": end.error}
     elif end.reason == "deadline":
         error = {
             "code": int(ExitStatus.DEADLINE),

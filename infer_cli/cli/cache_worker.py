@@ -15,6 +15,7 @@ from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
 from infer_cli.given import Given
 from infer_cli.prefix_cache import Kept, reason
 from infer_cli.prefix_store import store_dir
+from infer_cli.reply import failure
 from infer_cli.settings import MIN_PREFIX
 from infer_cli.types import Finished, Prefilled, Request, SamplingParams
 
@@ -59,13 +60,14 @@ class _Warm(Run):
         prefixes = self._prefixes(model, running)
         assert prefixes is not None
         prefixes.restore(job.prompt_ids)
-        kept = self._kept(prefixes, running, job, n_shared)
+        name = self._options.model or "" if model is None else model.name
+        kept = self._kept(prefixes, running, job, n_shared, name)
         self._notices.clear()
-        self._tell(kept, self._options.model or "" if model is None else model.name)
+        self._tell(kept, name)
         return ExitStatus.OK
 
-    def _kept(self, prefixes: PrefixCache, running: Running, job: Job, n_shared: int) -> Kept:
-        """What the store has after this. Raises UnexpectedFailure where it takes nothing."""
+    def _kept(self, prefixes: PrefixCache, running: Running, job: Job, n_shared: int, name: str) -> Kept:
+        """What the store has after this. Raises UnexpectedFailure where it takes nothing, ModelInvalid."""
         if (found := prefixes.found(n_shared, job.prompt_ids)) is not None:
             return found
         request = Request(job.id, job.prompt_ids, SamplingParams(), max_tokens=1)
@@ -73,7 +75,7 @@ class _Warm(Run):
             if isinstance(event, Prefilled):
                 self._notices.status(f"reading {event.done / event.total:.0%}")
             elif isinstance(event, Finished) and event.error is not None:
-                raise UnexpectedFailure(event.error)
+                raise failure(event.error, event.error_status, name)
         try:
             kept = prefixes.keep(job.prompt_ids, n_shared)
         except (OSError, ValueError) as e:

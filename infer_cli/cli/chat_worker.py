@@ -36,13 +36,14 @@ from infer_cli.cli.run_options import PRIVATE_HINT
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.conversation import Conversation, Plan
-from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
+from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.given import Given
 from infer_cli.ids import new_id
 from infer_cli.loading import FAKE
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import decode_input
 from infer_cli.records.thread import Told
+from infer_cli.reply import failure_of
 from infer_cli.report import report, single_line
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import MIN_PREFIX, Setting, effective_params, resolve_sampling
@@ -372,7 +373,7 @@ class Chat:
                 sink.close()
                 self._notices.clear()
             if reply.error is not None:
-                raise UnexpectedFailure(str(reply.error["message"]))
+                raise failure_of(reply, self.name)
             self._count(reply)
             yield reply
         finally:

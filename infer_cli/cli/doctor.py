@@ -109,9 +109,12 @@ def _decodes(name: str, path: str) -> Finding:
     from infer_cli.backend.llama import LlamaBackend
     from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.backend.spec import ContextSpec, ModelSpec
+    from infer_cli.gguf import read_model_header
+    from infer_cli.gguf_check import check_model
     from infer_cli.machine import default_threads
 
     try:
+        check_model(read_model_header(Path(path)))
         model = LlamaModel(ModelSpec(Path(path)))
         backend = LlamaBackend(model, ContextSpec(256, 1, 32, 1, default_threads()))
         status = backend.decode([1], [0], [0], [True])

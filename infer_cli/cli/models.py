@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from infer_cli.cli import model_view
 from infer_cli.cli.options import Ctx
 from infer_cli.errors import CheckFailed, ModelNotFound, UsageError
+from infer_cli.json_text import json_text
 from infer_cli.report import single_line
 
 app = typer.Typer(help="Models: what there is, what is here, and fetching them.")
@@ -67,7 +67,7 @@ def show(
         facts = facts_of_model(found.path, found.sha256, found.entry, window)
     if as_json:
         shown = {fact.name: {"value": fact.value, "origin": fact.origin} for fact in facts}
-        typer.echo(json.dumps({"name": found.name, "installed": installed, **shown}, indent=2))
+        typer.echo(json_text({"name": found.name, "installed": installed, **shown}))
         return
     model_view.print_facts(found.name, installed, facts)
 
@@ -169,7 +169,7 @@ def list_models(
     """List the catalogue, what is installed, and what other tools hold; tab-separated in a pipe."""
     rows = model_view.list_rows()
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json_text(rows))
     else:
         model_view.print_rows(rows)
 

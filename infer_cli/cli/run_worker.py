@@ -29,10 +29,11 @@ from infer_cli.cli.loaded import (
 )
 from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
-from infer_cli.errors import ExitStatus, InferError, UnexpectedFailure, UsageError
+from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.given import Given
 from infer_cli.ids import new_id
 from infer_cli.loading import FAKE, FakeLoading, Loading
+from infer_cli.reply import failure_of
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import FIT_RESERVE, MIN_PREFIX, Setting, effective_params, resolve_sampling
 from infer_cli.types import Message, Provenance, Reply
@@ -389,7 +390,7 @@ class Run:
         for reply in replies:
             self._notices.statistics(reply, name)
             if reply.error is not None:
-                raise UnexpectedFailure(str(reply.error["message"]))
+                raise failure_of(reply, name)
             if reply.finish_reason == "deadline":
                 self._notices.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens")
                 status = ExitStatus.DEADLINE

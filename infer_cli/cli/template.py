@@ -207,8 +207,8 @@ def _find(model: str | None, *, offline: bool, quiet: bool) -> _Found:
     from infer_cli.cli.vocabulary import load_vocab
     from infer_cli.gguf import read_header
 
-    path = found.path
-    return _Found(found.name, read_header(path).chat_templates, lambda worker: load_vocab(path, worker))
+    header = read_header(found.path)
+    return _Found(found.name, header.chat_templates, lambda worker: load_vocab(header, worker))
 
 
 def _with_template(

@@ -162,7 +162,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     with PullProgress(quiet) as progress:
         found = resolve(model, offline=offline, on_fetch=progress.notice, on_event=progress.event)
     header = read_header(found.path)
-    vocab = _once(lambda: load_vocab(found.path, worker))
+    vocab = _once(lambda: load_vocab(header, worker))
     exact = exact_tokenizer(header, vocab, lambda: notices.status("checking this vocabulary, once"))
     notices.clear()
     return _Source(found.name, header.hyperparameter("context_length"), vocab, exact, "llama.cpp", header)

@@ -17,6 +17,7 @@ from infer_cli.engine import history
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.policy import Policy
 from infer_cli.engine.scheduler import DecodeCall, PrefillPart, Scheduler, Sequence, Span, prompt_span
+from infer_cli.errors import ExitStatus
 from infer_cli.textstream import StopMatcher
 from infer_cli.types import (
     Event,
@@ -437,7 +438,7 @@ class Engine:
         """Choose a token from output row `row`, then see whether the reply goes on."""
         running, vocab = seq.owner, self._backend.vocab
         if math.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
-            return [self._finish(seq, "error", "the model computed NaN: its weights are damaged")]
+            return [self._finish(seq, "error", "the model computed NaN", ExitStatus.MODEL_INVALID)]
         token = likeliest if running.sampler is None else running.sampler.sample(row)
         now = running.last_token = self._clock()
         if running.first_token is None:
@@ -466,7 +467,13 @@ class Engine:
             events.append(self._finish(seq, "context"))
         return events
 
-    def _finish(self, seq: Sequence[Running], reason: FinishReason, error: str | None = None) -> Finished:
+    def _finish(
+        self,
+        seq: Sequence[Running],
+        reason: FinishReason,
+        error: str | None = None,
+        error_status: ExitStatus = ExitStatus.UNEXPECTED,
+    ) -> Finished:
         running = seq.owner
         request = running.request
         tail, matched = running.stops.finish()
@@ -497,6 +504,7 @@ class Engine:
             Usage(len(running.ids), running.n_cached, len(running.tokens)),
             self._timings(running),
             error,
+            error_status,
         )
 
     def _timings(self, running: Running) -> Timings:

@@ -1,0 +1,23 @@
+"""JSON of values that others chose: a model's header, a catalogue. Valid whatever they hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+
+def json_text(value: object) -> str:
+    """`value` as indented JSON in ASCII. JSON has no NaN and no infinities: those are text ("NaN",
+    "Infinity", "-Infinity")."""
+    return json.dumps(_in_json(value), indent=2, allow_nan=False)
+
+
+def _in_json(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): _in_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_in_json(each) for each in value]
+    return value
