@@ -11,6 +11,10 @@ def main() -> None:
 
     leave_working_directory()  # before anything else is imported
 
+    from infer_cli.filtered import filter_streams
+
+    filter_streams()
+
     from infer_cli.cli.ahead import begin
 
     arguments = sys.argv[1:]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from infer_cli.child_process import find_program
 from infer_cli.cli.keyboard import BRACKETED_PASTE, write_now
 from infer_cli.errors import UsageError
+from infer_cli.filtered import styled
 from infer_cli.paths import data_dir
 from infer_cli.prompt import decode_input
 
@@ -116,7 +117,7 @@ class EditorLine:
             key_bindings=self._bindings(),
             style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
             input=create_input(sys.stdin),
-            output=create_output(sys.stdout),
+            output=create_output(styled(sys.stdout)),
         )
 
     def read(self) -> str:

@@ -1,7 +1,7 @@
-"""The script that child processes begin with: `python -m MODULE` without the working directory on its path.
+"""Child processes begin with this script: `python -m MODULE` without the working directory on its path.
 
-Arguments: the folder of our package (empty: the module is not ours), the module, and the module's own. It lies
-alone in its folder, since Python puts that on the path. Imports nothing of ours.
+Arguments: the folder of our package (empty: not our module), the module, and the module's own. The script
+lies alone in its folder, since Python puts that on the path. Imports nothing of ours.
 """
 
 from __future__ import annotations
