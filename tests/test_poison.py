@@ -49,7 +49,7 @@ def server() -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def environment(own_home: Path, tmp_path: Path) -> dict[str, str]:
+def environment(own_home: Path, tmp_path: Path, server: ModelServer) -> dict[str, str]:
     home = tmp_path / f"home{POISON}"
     (home / "config").mkdir(parents=True)
     (home / "config" / "models.toml").write_text(
@@ -57,7 +57,7 @@ def environment(own_home: Path, tmp_path: Path) -> dict[str, str]:
         f"licence = {json.dumps(POISON)}\nnotes = {json.dumps(POISON)}\n"
     )
     (home / "config" / "config.toml").write_text(f"[chat]\nsystem = {json.dumps(POISON)}\n")
-    return {**os.environ, "INFER_HOME": str(home), "NO_PROXY": "127.0.0.1"}
+    return {**os.environ, "INFER_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_ENDPOINT": server.url}
 
 
 @pytest.mark.timeout(400)  # some fifty commands
@@ -91,6 +91,11 @@ def test_no_command_lets_anything_through(
     url = server.add(
         "/m.gguf", POISON.encode(), headers={"X-Note": "1"}, content_type="text/\x1b]0;owned\x07"
     )
+
+    server.add_hub_tree("o/r", [f"m{POISON}-Q8_0.gguf"])
+    error = "".join(PIECES[:6])  # what a header can hold
+    headers = {"X-Error-Message": error}
+    server.add("/o/r/resolve/main/m.gguf", b"", status=400, etag=None, headers=headers)
 
     def record() -> str:
         done = subprocess.run(
@@ -126,6 +131,9 @@ def test_no_command_lets_anything_through(
         ("template render", ["hi", *model]),
         ("template check", ["-m", tiny, "--chat-template", template]),
         ("models pull", [url]),
+        ("models pull", ["hf:o/r:Q8_0"]),
+        ("models pull", ["hf:o/r:Q4_0"]),
+        ("models pull", ["hf:o/r/m.gguf"]),
         ("models path", [tiny]),
         ("models show", [tiny]),
         ("models show", [tiny, "--json"]),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +39,7 @@ def pull(
             found = shelf.resolve(model, offline=True, on_event=progress.event)
         else:
             found = shelf.pull(model, on_fetch=progress.notice, on_event=progress.event)
-    print(str(found.path))
+    _print_path(found.path)
 
 
 @app.command()
@@ -45,7 +47,7 @@ def path(model: Annotated[str | None, _MODEL] = None) -> None:
     """Print the path of an installed model. Downloads nothing; exit code 3 if it is not here."""
     from infer_cli import shelf
 
-    print(str(shelf.resolve(model, offline=True).path))
+    _print_path(shelf.resolve(model, offline=True).path)
 
 
 @app.command()
@@ -173,6 +175,11 @@ def list_models(
         print(json.dumps(rows, indent=2))
     else:
         model_view.print_rows(rows)
+
+
+def _print_path(path: Path) -> None:
+    """The path's own bytes, which may be no text."""
+    sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
 
 def _window(ctx: str | None) -> int | None:

