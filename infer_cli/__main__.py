@@ -7,6 +7,14 @@ import sys
 
 
 def main() -> None:
+    from infer_cli.child_process import leave_working_directory
+
+    leave_working_directory()  # before anything else is imported
+
+    from infer_cli.filtered import filter_streams
+
+    filter_streams()
+
     from infer_cli.cli.ahead import begin
 
     arguments = sys.argv[1:]

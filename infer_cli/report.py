@@ -66,7 +66,8 @@ def run_guarded(work: Callable[[], int], *, verbose: bool = False) -> int:
         if isinstance(error, OSError) and error.errno in _STORAGE:
             return _report_to_stderr(_storage_failure(error))
         hint = "" if verbose else "run again with --verbose for the traceback"
-        message = f"unexpected failure: {type(error).__name__}: {error}"
+        said = f": {error}" if str(error) else ", and no more is said"
+        message = f"unexpected failure: {type(error).__name__}{said}"
         return _report_to_stderr(UnexpectedFailure(message, hint))
 
 

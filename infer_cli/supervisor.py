@@ -19,6 +19,7 @@ Knows nothing of what the work is.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib
 import marshal
@@ -29,7 +30,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
+from infer_cli.child_process import environment, same_command
 from infer_cli.errors import ExitStatus, InferError, NativeCrash, OutOfMemory, UnexpectedFailure
+from infer_cli.filtered import styled
 from infer_cli.report import report, run_guarded
 from infer_cli.streams import capture_tail, new_capture, open_standard_fds, take_over_streams, trim_capture
 
@@ -72,7 +75,7 @@ _NTSTATUS = {
 class Worker:
     """What the work may ask of the process it runs in.
 
-    `native_fd` takes native log lines: the capture, or stderr with --verbose.
+    `native_fd` takes native log lines: the capture, or with --verbose what is shown on stderr.
     """
 
     def __init__(self, native_fd: int, capture: int | None, acks: int | None) -> None:
@@ -137,11 +140,16 @@ class _Presses:
 
 
 class _Channel(NamedTuple):
-    """The worker's ends of what it shares with its supervisor: file descriptors."""
+    """The worker's ends of what it shares with its supervisor: file descriptors.
+
+    Native log lines go to `capture`, which keeps the last of them, or without one to `log`, a pipe: the
+    supervisor shows what comes through it. Not the worker, which may crash with the lines that say why.
+    """
 
     capture: int | None
     lifeline: int
     acks: int | None
+    log: int
 
 
 class Task:
@@ -210,7 +218,7 @@ def supervise(
     if sys.stderr is not None and sys.stderr.isatty():
         # The worker may have left a hidden cursor, marks around what is pasted, and an unfinished line.
         with contextlib.suppress(OSError):
-            sys.stderr.write("\x1b[?25h\x1b[?2004l\n")
+            styled(sys.stderr).write("\x1b[?25h\x1b[?2004l\n")
     if isinstance(error, NativeCrash) and on_crash is not None and on_crash(error):
         return error.exit_status
     report(error, sys.stderr, [] if capture is None else capture_tail(capture, LOG_TAIL_LINES))
@@ -231,7 +239,8 @@ def _run_worker(work: Callable[[Worker], int], channel: _Channel, verbose: bool)
 def _work(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> NoReturn:
     status: int = ExitStatus.INTERRUPTED  # only a late Ctrl-C gets past what follows
     try:
-        take_over_streams(channel.capture)
+        take_over_streams(channel.log if channel.capture is None else channel.capture)
+        os.close(channel.log)  # 1 and 2 are it, or it is not needed
         status = run_guarded(lambda: work(Worker(2, channel.capture, channel.acks)), verbose=verbose)
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else ExitStatus.UNEXPECTED
@@ -278,8 +287,8 @@ def _adopt(handed_down: str) -> _Channel:
     for fd in numbers:
         if fd >= 0:
             os.set_inheritable(fd, False)
-    capture, lifeline, acks = numbers
-    return _Channel(None if capture < 0 else capture, lifeline, None if acks < 0 else acks)
+    capture, lifeline, acks, log = numbers
+    return _Channel(None if capture < 0 else capture, lifeline, None if acks < 0 else acks, log)
 
 
 # --- the supervisor -------------------------------------------------------------------------------
@@ -287,12 +296,31 @@ def _adopt(handed_down: str) -> _Channel:
 
 def _describe(*shared: int | None) -> dict[str, str]:
     """The environment in which the same command line becomes a worker. `shared`: as in `_Channel`."""
-    return {**os.environ, _CHANNEL_VARIABLE: ",".join(str(-1 if n is None else n) for n in shared)}
+    return {**environment(), _CHANNEL_VARIABLE: ",".join(str(-1 if n is None else n) for n in shared)}
 
 
-def _command() -> list[str]:
-    """This process's command line, interpreter options included."""
-    return [sys.executable, *sys.orig_argv[1:]]
+class _LogView:
+    """Shows the native log that comes through a pipe: on this process's stderr, and so through its filter."""
+
+    def __init__(self, log_end: int) -> None:
+        self.log_end = log_end
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def pump(self) -> bool:
+        """Show what has come; False where that is nothing, or the log has ended."""
+        try:
+            data = os.read(self.log_end, 1 << 16)
+        except BlockingIOError:
+            return False
+        if data and sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(self._decoder.decode(data))
+                sys.stderr.flush()
+        return bool(data)
+
+    def pump_all(self) -> None:
+        while self.pump():
+            pass
 
 
 if sys.platform == "win32":
@@ -304,13 +332,18 @@ if sys.platform == "win32":
         """Run a worker; how it ended, as `_wait` has it. The console's Ctrl-C reaches it by itself."""
         import msvcrt
         import subprocess
+        import threading
 
         lifeline, _lifeline_end = os.pipe()
-        handles = [None if fd is None else msvcrt.get_osfhandle(fd) for fd in (capture, lifeline)]
+        log_end, log = os.pipe()
+        view = threading.Thread(target=_LogView(log_end).pump_all, daemon=True)
+        handles = [None if fd is None else msvcrt.get_osfhandle(fd) for fd in (capture, lifeline, None, log)]
         for handle in handles:
             if handle is not None:
                 os.set_handle_inheritable(handle, True)
-        process = subprocess.Popen(_command(), env=_describe(*handles, None), close_fds=False)
+        process = subprocess.Popen(same_command(), env=_describe(*handles), close_fds=False)
+        os.close(log)
+        view.start()
         for signum in (signal.SIGINT, signal.SIGBREAK):
             signal.signal(signum, signal.SIG_IGN)
         while True:
@@ -320,6 +353,7 @@ if sys.platform == "win32":
                 if capture is not None:
                     trim_capture(capture)
             else:
+                view.join(1.0)
                 return -signal.Signals[_NTSTATUS[code]] if code in _NTSTATUS else code
 
 else:
@@ -332,6 +366,7 @@ else:
         capture: int | None
         lifeline_end: int
         acks_end: int
+        log_end: int
         orders: int | None = None
 
         def tell(self, task: Task, verbose: bool) -> _Started:
@@ -390,18 +425,20 @@ else:
             return _fork(lambda channel: _run_worker(work, channel, verbose), capture)
         lifeline, lifeline_end = os.pipe()
         acks_end, acks = os.pipe()
-        for shared in (capture, lifeline, acks):
+        log_end, log = os.pipe()
+        for shared in (capture, lifeline, acks, log):
             if shared is not None:
                 os.set_inheritable(shared, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # a worker inherits this, and unblocks
-        pid = os.posix_spawn(sys.executable, _command(), _describe(capture, lifeline, acks))
-        os.close(lifeline)
-        os.close(acks)
-        return _Started(pid, capture, lifeline_end, acks_end)
+        pid = os.posix_spawn(sys.executable, same_command(), _describe(capture, lifeline, acks, log))
+        for shared in (lifeline, acks, log):
+            os.close(shared)
+        return _Started(pid, capture, lifeline_end, acks_end, log_end)
 
     def _fork(be_worker: Callable[[_Channel], NoReturn], capture: int | None) -> _Started:
         lifeline, lifeline_end = os.pipe()
         acks_end, acks = os.pipe()
+        log_end, log = os.pipe()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -409,12 +446,12 @@ else:
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         pid = os.fork()
         if pid == 0:
-            os.close(lifeline_end)
-            os.close(acks_end)
-            be_worker(_Channel(capture, lifeline, acks))
-        os.close(lifeline)
-        os.close(acks)
-        return _Started(pid, capture, lifeline_end, acks_end)
+            for shared in (lifeline_end, acks_end, log_end):
+                os.close(shared)
+            be_worker(_Channel(capture, lifeline, acks, log))
+        for shared in (lifeline, acks, log):
+            os.close(shared)
+        return _Started(pid, capture, lifeline_end, acks_end, log_end)
 
     def _watch(started: _Started) -> tuple[int, bool]:
         """See a worker to its end: what `_wait` returns."""
@@ -426,7 +463,8 @@ else:
             if signum == signal.SIGCHLD or signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, _only_wake)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-        return _wait(started.pid, wake_end, started.acks_end, started.capture)
+        os.set_blocking(started.log_end, False)
+        return _wait(started.pid, wake_end, started.acks_end, _LogView(started.log_end), started.capture)
 
     def _terminal_settings() -> Callable[[], None]:
         """What sets the terminal right again after a worker that left while it had changed it."""
@@ -448,20 +486,22 @@ else:
     def _only_wake(signum: int, frame: object) -> None:
         """The signal's number is already in the wake-up pipe."""
 
-    def _wait(pid: int, wake: int, acks: int, capture: int | None) -> tuple[int, bool]:
-        """Pass interrupts on until the worker has ended.
+    def _wait(pid: int, wake: int, acks: int, log: _LogView, capture: int | None) -> tuple[int, bool]:
+        """Pass interrupts on, and show the log, until the worker has ended.
 
         Returns its exit code, or the negative number of the signal that ended it, and whether that
         signal was sent here because of an interrupt.
         """
         import select
 
-        sources = [wake, acks]
+        sources = [wake, acks, log.log_end]
         presses = _Presses()
         n_presses, deadline, killed = 0, float("inf"), False
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
+                log.pump_all()
+                os.close(log.log_end)
                 return os.waitstatus_to_exitcode(status), killed
             now = time.monotonic()
             if not killed and (n_presses >= _MAX_INTERRUPTS or now >= deadline):
@@ -470,6 +510,8 @@ else:
             ready, _, _ = select.select(sources, [], [], max(0.0, min(deadline - now, TRIM_INTERVAL_S)))
             if capture is not None:
                 trim_capture(capture)
+            if log.log_end in ready and not log.pump():
+                sources.remove(log.log_end)
             if acks in ready:
                 if os.read(acks, 64):
                     n_presses, deadline = 0, float("inf")

@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import typer
 
 REPO = Path(__file__).parents[1]
 INFER = [sys.executable, "-m", "infer_cli"]
@@ -66,3 +69,17 @@ def script(directory: Path, **values: object) -> str:
 
 def lines_of(data: bytes) -> Sequence[dict[str, object]]:
     return [json.loads(line) for line in data.decode().splitlines()]
+
+
+def command_names() -> set[str]:
+    """Every command that there is, such as `run` and `models pull`."""
+    from infer_cli.cli.app import command_line
+
+    def below(command: Any, name: str) -> Iterator[str]:
+        commands = getattr(command, "commands", {})
+        for each, sub in commands.items():
+            yield from below(sub, f"{name} {each}")
+        if not commands:
+            yield name.strip()
+
+    return set(below(typer.main.get_command(command_line()), ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,6 +55,31 @@ class ModelServer:
     def gets(self, path: str) -> list[dict[str, str]]:
         """Headers of each GET of `path`, in order."""
         return [headers for method, at, headers in self.requests if method == "GET" and at == path]
+
+
+@contextlib.contextmanager
+def answering(*answers: bytes) -> Iterator[str]:
+    """A server that sends these bytes, whatever is asked, one after another and the last again; its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    left = list(answers)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client, contextlib.suppress(OSError):
+                    asked = b""
+                    while b"\r\n\r\n" not in asked and (data := client.recv(65536)):
+                        asked += data
+                    if asked:  # else it was only a look whether the server is there
+                        client.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 @contextlib.contextmanager

@@ -109,4 +109,6 @@ class Terminal:
         deadline = time.monotonic() + timeout
         while self.process.poll() is None and time.monotonic() < deadline:
             self._read(0.05)
+        while self._read(0):  # what it wrote last
+            pass
         return self.process.wait(1)

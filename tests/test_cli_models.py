@@ -171,3 +171,12 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
         if row["name"] == "mine"
     )
     assert listed["sampling"] == {"temperature": "NaN", "top_p": "Infinity"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes there")
+def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.gguf"
+    with open(name, "wb") as file:
+        file.write(GGUF)
+    done = infer("models", "path", os.fsdecode(name))
+    assert (done.code, done.out) == (0, name + b"\n")

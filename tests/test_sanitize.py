@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infer_cli.sinks.sanitize import MAX_SEQUENCE, Sanitizer, sanitize
+from infer_cli.sanitize import MAX_SEQUENCE, Sanitizer, sanitize
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
 _PIECES = st.sampled_from(

@@ -315,6 +315,12 @@ def test_worker_ended_by_another_signal(script: Scripts) -> None:
             1,
             "error: unexpected failure: ValueError: odd\nhint: run again with --verbose for the traceback\n",
         ),
+        (
+            "AssertionError",
+            1,
+            "error: unexpected failure: AssertionError, and no more is said\n"
+            "hint: run again with --verbose for the traceback\n",
+        ),
         ("OSError(30, 'Read-only file system', 'a\\x1bb')", 1, "error: a\ufffdb: Read-only file system\n"),
         ("SystemExit(7)", 7, ""),
     ],

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from infer_cli.batch.summary import Tally, peak_memory
+from infer_cli.cli.terminal import console
 from infer_cli.memory import human_bytes
 
 if TYPE_CHECKING:
@@ -82,7 +83,6 @@ class Display:
 
     def _draw(self, parts: list[str]) -> None:
         if self._bar is None:
-            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
             self._bar_column = BarColumn()
@@ -90,7 +90,7 @@ class Display:
                 self._bar_column,
                 MofNCompleteColumn(),
                 TextColumn("{task.description}", markup=False),
-                console=Console(stderr=True),
+                console=console(sys.stderr),
                 transient=True,
             )
             self._task = self._bar.add_task("", total=self._tally.n_replies)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infer_cli.cli import options as o
+from infer_cli.cli.terminal import console
 from infer_cli.errors import UnexpectedFailure, UsageError
 from infer_cli.report import single_line
 
@@ -34,13 +35,13 @@ def list_entries(
 
         total, limit = sum(entry.size for entry in entries), store.limit()
         shown = [_as_json(entry) for entry in entries]
-        typer.echo(json.dumps({"entries": shown, "bytes": total, "limit": limit}, indent=2))
+        print(json.dumps({"entries": shown, "bytes": total, "limit": limit}, indent=2))
     elif sys.stdout.isatty():
         _print_table(entries, store.limit())
     else:
         for entry in entries:
             cells = (entry.key[:12], single_line(entry.owner.model), entry.n_tokens, entry.size, _when(entry))
-            typer.echo("\t".join(map(str, cells)))
+            print("\t".join(map(str, cells)))
 
 
 @app.command()
@@ -116,7 +117,6 @@ def _as_json(entry: Entry) -> dict[str, object]:
 
 
 def _print_table(entries: list[Entry], limit: int) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -142,11 +142,11 @@ def _print_table(entries: list[Entry], limit: int) -> None:
             when,
         )
         table.add_row(*(Text(single_line(cell)) for cell in cells))
-    console = Console()
+    screen = console(sys.stdout)
     if entries:
-        console.print(table)
+        screen.print(table)
     total = human_size(sum(entry.size for entry in entries))
-    console.print(Text(f"{total} of at most {human_size(limit)}"))
+    screen.print(Text(f"{total} of at most {human_size(limit)}"))
 
 
 def _remove(removing: Callable[[], tuple[int, int]]) -> None:
@@ -158,4 +158,4 @@ def _remove(removing: Callable[[], tuple[int, int]]) -> None:
     except OSError as e:
         raise UnexpectedFailure(f"{e.filename} can't be removed: {e.strerror}") from None
     what = "1 file" if n_files == 1 else f"{n_files} files"
-    typer.echo(f"removed {what}: {human_size(n_bytes)} freed", err=True)
+    print(f"removed {what}: {human_size(n_bytes)} freed", file=sys.stderr)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from infer_cli.child_process import find_program
 from infer_cli.cli.keyboard import BRACKETED_PASTE, write_now
 from infer_cli.errors import UsageError
+from infer_cli.filtered import styled
 from infer_cli.paths import data_dir
 from infer_cli.prompt import decode_input
 
@@ -116,7 +117,7 @@ class EditorLine:
             key_bindings=self._bindings(),
             style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
             input=create_input(sys.stdin),
-            output=create_output(sys.stdout),
+            output=create_output(styled(sys.stdout)),
         )
 
     def read(self) -> str:
@@ -172,7 +173,8 @@ def edit_text(text: str) -> str:
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     command = command or ("notepad" if sys.platform == "win32" else "vi")
     words = shlex.split(command, posix=sys.platform != "win32")
-    if not words or shutil.which(words[0]) is None:
+    editor = find_program(words[0]) if words else None
+    if editor is None:
         raise UsageError(f"no editor {command!r}", "set EDITOR to one that is installed")
     handle, name = tempfile.mkstemp(prefix="infer-", suffix=".md")
     path = Path(name)
@@ -182,7 +184,7 @@ def edit_text(text: str) -> str:
         # Descriptors 1 and 2 belong to native code's log in this process; where the replies go to a file,
         # the editor's screen does not.
         screen = sys.stdout if sys.stdout.isatty() else sys.stderr
-        done = subprocess.run([*words, name], stdout=screen, stderr=sys.stderr, check=False)
+        done = subprocess.run([editor, *words[1:], name], stdout=screen, stderr=sys.stderr, check=False)
         if done.returncode != 0:
             return text
         return decode_input(path.read_bytes(), "the edited text").rstrip("\n")

@@ -37,6 +37,7 @@ from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.conversation import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UsageError
+from infer_cli.filtered import styled, write_sequence
 from infer_cli.given import Given
 from infer_cli.ids import new_id
 from infer_cli.loading import FAKE
@@ -442,7 +443,7 @@ class Chat:
         if (self._options.markdown or self._smart) and not self._options.plain:
             from infer_cli.sinks.markdown import MarkdownSink
 
-            return MarkdownSink(sys.stdout, reasoning=self.reasoning, n_samples=1)
+            return MarkdownSink(styled(sys.stdout), reasoning=self.reasoning, n_samples=1)
         from infer_cli.sinks.plain import PlainSink
 
         return PlainSink(
@@ -515,7 +516,8 @@ class Chat:
         """Text to the clipboard of the terminal's own machine (OSC 52)."""
         if not self._smart:
             raise UsageError("there is no terminal to copy to")
-        sys.stdout.write(f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\x07")
+        code = base64.b64encode(text.encode("utf-8", "replace")).decode()
+        write_sequence(sys.stdout, f"\x1b]52;c;{code}\x07")
         sys.stdout.flush()
         self.say(f"copied {len(text)} characters")
 

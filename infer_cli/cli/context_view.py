@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from infer_cli.cli.terminal import columns_of
 from infer_cli.context_budget import Budget
+from infer_cli.filtered import styled
 from infer_cli.report import single_line
 
 BAR_WIDTH = 60  # at most
@@ -28,7 +29,8 @@ def show_budget(budget: Budget, truncation: Mapping[str, object] | None, *, as_j
     is_terminal = sys.stderr.isatty()
     coloured = is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     columns = columns_of(sys.stderr) if is_terminal else None
-    print("\n".join(_lines(budget, columns=columns, coloured=coloured)), file=sys.stderr)
+    lines = _lines(budget, columns=columns, coloured=coloured)
+    styled(sys.stderr).write("\n".join(lines) + "\n")
 
 
 def _lines(budget: Budget, *, columns: int | None, coloured: bool) -> list[str]:

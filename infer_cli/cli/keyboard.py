@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from infer_cli.filtered import styled
+
 BRACKETED_PASTE = "\x1b[?2004h"  # the terminal puts marks around what is pasted
 PLAIN_PASTE = "\x1b[?2004l"
 
@@ -50,7 +52,7 @@ def keys_for_another() -> Iterator[None]:
 
 
 def write_now(sequence: str) -> None:
-    sys.stdout.write(sequence)
+    styled(sys.stdout).write(sequence)
     sys.stdout.flush()
 
 

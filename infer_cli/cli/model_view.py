@@ -9,8 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from infer_cli.cli.terminal import console
 from infer_cli.report import single_line
 
 if TYPE_CHECKING:
@@ -29,9 +28,8 @@ def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:
     lines = [tuple(single_line(cell) for cell in row) for row in rows]
     if not sys.stdout.isatty():
         for line in lines:
-            typer.echo("\t".join(line))
+            print("\t".join(line))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -40,7 +38,7 @@ def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:
         table.add_column(style=style, overflow="fold")
     for line in lines:
         table.add_row(*map(Text, line))
-    Console().print(table)
+    console(sys.stdout).print(table)
 
 
 def _shown(fact: Fact) -> str:
@@ -147,11 +145,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         return
     for row in rows:
         fields = (row["name"], row["size"], row["licence"], row["context"], row["path"])
-        typer.echo("\t".join("-" if field is None else single_line(str(field)) for field in fields))
+        print("\t".join("-" if field is None else single_line(str(field)) for field in fields))
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -174,7 +171,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
             "yes" if row["installed"] else "",
         )
         table.add_row(*(Text(single_line(cell)) for cell in cells))
-    Console().print(table)
+    console(sys.stdout).print(table)
     elsewhere = [row for row in rows if row["tool"]]
     if not elsewhere:
         return
@@ -184,5 +181,5 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in elsewhere:
         cells_of = (row["name"], human_size(row["size"]), row["tool"])
         table.add_row(*(Text(single_line(cell)) for cell in cells_of))
-    Console().print()
-    Console().print(table)
+    console(sys.stdout).print()
+    console(sys.stdout).print(table)

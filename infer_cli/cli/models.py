@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +39,7 @@ def pull(
             found = shelf.resolve(model, offline=True, on_event=progress.event)
         else:
             found = shelf.pull(model, on_fetch=progress.notice, on_event=progress.event)
-    typer.echo(str(found.path))
+    _print_path(found.path)
 
 
 @app.command()
@@ -44,7 +47,7 @@ def path(model: Annotated[str | None, _MODEL] = None) -> None:
     """Print the path of an installed model. Downloads nothing; exit code 3 if it is not here."""
     from infer_cli import shelf
 
-    typer.echo(str(shelf.resolve(model, offline=True).path))
+    _print_path(shelf.resolve(model, offline=True).path)
 
 
 @app.command()
@@ -67,7 +70,7 @@ def show(
         facts = facts_of_model(found.path, found.sha256, found.entry, window)
     if as_json:
         shown = {fact.name: {"value": fact.value, "origin": fact.origin} for fact in facts}
-        typer.echo(json_text({"name": found.name, "installed": installed, **shown}))
+        print(json_text({"name": found.name, "installed": installed, **shown}))
         return
     model_view.print_facts(found.name, installed, facts)
 
@@ -84,7 +87,7 @@ def verify(
         raise UsageError("--all and a model exclude each other")
     differing = []
     for verdict in shelf.verify_all() if all_models else [shelf.verify(model)]:
-        typer.echo(model_view.verdict_line(verdict))
+        print(model_view.verdict_line(verdict))
         if not verdict.holds:
             differing.append(single_line(verdict.name))
     if differing:
@@ -112,7 +115,7 @@ def add(
     from infer_cli.catalogue_edit import add_entry
 
     path = add_entry(name, source, aliases=alias or (), sha256=sha256, replace=replace)
-    typer.echo(f"added {name} to {single_line(str(path))}", err=True)
+    print(f"added {name} to {single_line(str(path))}", file=sys.stderr)
 
 
 @app.command()
@@ -141,12 +144,12 @@ def rm(
         from infer_cli.fetch.base import human_size
 
         name, freed = single_line(removed.name), human_size(removed.freed)
-        typer.echo(f"removed {name}: {freed} freed", err=True)
+        print(f"removed {name}: {freed} freed", file=sys.stderr)
         for path in removed.kept:
-            typer.echo(f"kept {single_line(str(path))}: it was used in place", err=True)
+            print(f"kept {single_line(str(path))}: it was used in place", file=sys.stderr)
     if own is not None:
         remove_entry(own)
-        typer.echo(f"removed the entry {own}", err=True)
+        print(f"removed the entry {own}", file=sys.stderr)
 
 
 @app.command()
@@ -159,7 +162,7 @@ def default(
     from infer_cli.catalogue import load_catalogue
     from infer_cli.catalogue_edit import set_default
 
-    typer.echo(load_catalogue().default if model is None else set_default(model))
+    print(load_catalogue().default if model is None else set_default(model))
 
 
 @app.command("list")
@@ -169,9 +172,14 @@ def list_models(
     """List the catalogue, what is installed, and what other tools hold; tab-separated in a pipe."""
     rows = model_view.list_rows()
     if as_json:
-        typer.echo(json_text(rows))
+        print(json_text(rows))
     else:
         model_view.print_rows(rows)
+
+
+def _print_path(path: Path) -> None:
+    """The path's own bytes, which may be no text."""
+    sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
 
 def _window(ctx: str | None) -> int | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from infer_cli.child_process import environment, python_module
 from infer_cli.cli.explain import explained
 from infer_cli.cli.loaded import find_model
 from infer_cli.cli.terminal import Notices
@@ -88,8 +88,10 @@ def _answers(replies: Mapping[str, list[Any]]) -> dict[int, Answer]:
 
 def _in_process(order: dict[str, Any], notices: Notices) -> dict[str, Any]:
     """What `probe_mode` says to an order. Raises InferError."""
-    command = [sys.executable, "-m", "infer_cli.cli.probe_mode"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command = python_module("infer_cli.cli.probe_mode")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+    ) as process:
         assert process.stdin is not None
         try:
             # Left open: at its end the other process leaves, so it does not outlive this one.

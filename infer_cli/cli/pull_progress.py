@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from infer_cli.cli.terminal import console
 from infer_cli.fetch.base import Failed, FetchEvent, Progress, Trying, Waiting, human_size
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ class PullProgress:
 
 
 def _new_bar() -> Bar:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
@@ -84,7 +84,9 @@ def _new_bar() -> Bar:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(sys.stderr),
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from infer_cli.cli.terminal import Notices
+from infer_cli.cli.terminal import Notices, console
 from infer_cli.durations import parse_duration
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.report import single_line
@@ -172,7 +172,7 @@ def _moment(text: str, flag: str) -> float:
 def _write(text: str) -> None:
     """To stdout; on a terminal without what a terminal would obey: models wrote it."""
     if sys.stdout.isatty():
-        from infer_cli.sinks.sanitize import sanitize
+        from infer_cli.sanitize import sanitize
 
         text = sanitize(text)
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
@@ -211,7 +211,6 @@ def _row(record: Record) -> tuple[str, ...]:
 
 
 def _print_table(records: list[Record]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -223,7 +222,7 @@ def _print_table(records: list[Record]) -> None:
         record_id, _, kind, model, tokens, end, _, prompt = _row(record)
         when = datetime.fromtimestamp(record.created_at).astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(*map(Text, (record_id, when, kind, model, tokens, end, prompt)))
-    Console().print(table)
+    console(sys.stdout).print(table)
 
 
 def _n_tokens(record: Record) -> str | None:

@@ -30,6 +30,7 @@ from infer_cli.cli.loaded import (
 from infer_cli.cli.run_options import RunOptions, check
 from infer_cli.cli.terminal import Notices, settings_table
 from infer_cli.errors import ExitStatus, InferError, UsageError
+from infer_cli.filtered import styled
 from infer_cli.given import Given
 from infer_cli.ids import new_id
 from infer_cli.loading import FAKE, FakeLoading, Loading
@@ -379,7 +380,7 @@ class Run:
         if rendered and not options.plain:
             from infer_cli.sinks.markdown import MarkdownSink
 
-            return MarkdownSink(sys.stdout, reasoning=reasoning, n_samples=n, live=is_terminal)
+            return MarkdownSink(styled(sys.stdout), reasoning=reasoning, n_samples=n, live=is_terminal)
         from infer_cli.sinks.plain import PlainSink
 
         return PlainSink(out, raw=options.raw, sanitize=is_terminal, reasoning=reasoning, n_samples=n)

@@ -247,7 +247,7 @@ def _with_template(
 def _write(text: str) -> None:
     """Text as it is; on a terminal without control sequences."""
     if sys.stdout.isatty():
-        from infer_cli.sinks.sanitize import Sanitizer
+        from infer_cli.sanitize import Sanitizer
 
         text = Sanitizer().feed(text)
         text = text if text.endswith("\n") else text + "\n"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from infer_cli.filtered import styled
 from infer_cli.report import single_line
 from infer_cli.settings import Setting
 from infer_cli.types import Reply
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _COLUMNS = 80  # where the terminal does not say
 
@@ -35,7 +39,11 @@ class Notices:
         """Something that is good to know: on a terminal or with --stats."""
         if self._stats or (self._is_terminal and not self._quiet):
             text = single_line(message)
-            self._line(f"\x1b[2m{text}\x1b[0m" if dim and self._is_terminal else text)
+            if dim and self._is_terminal:
+                self.clear()
+                styled(sys.stderr).write(f"\x1b[2m{text}\x1b[0m\n")
+            else:
+                self._line(text)
 
     def detail(self, message: str) -> None:
         """Something of interest to --stats alone."""
@@ -45,15 +53,15 @@ class Notices:
     def status(self, text: str) -> None:
         """Show what is being waited for."""
         if self._is_terminal and not self._quiet and text != self._status:
-            shown = text[: columns_of(sys.stderr) - 1]  # what wraps can't be drawn over
-            sys.stderr.write(f"\r\x1b[K\x1b[2m{shown}\x1b[0m")
+            shown = single_line(text)[: columns_of(sys.stderr) - 1]  # what wraps can't be drawn over
+            styled(sys.stderr).write(f"\r\x1b[K\x1b[2m{shown}\x1b[0m")
             sys.stderr.flush()
             self._status = text
 
     def clear(self) -> None:
         """Wipe the status line."""
         if self._status:
-            sys.stderr.write("\r\x1b[K")
+            styled(sys.stderr).write("\r\x1b[K")
             sys.stderr.flush()
             self._status = ""
 
@@ -65,6 +73,13 @@ class Notices:
         self.clear()
         if sys.stderr is not None:
             print(text, file=sys.stderr)
+
+
+def console(stream: TextIO, *, highlight: bool = True, soft_wrap: bool = False) -> Console:
+    """Rich on one of our own streams. What is not our own text has gone through `single_line` before."""
+    from rich.console import Console
+
+    return Console(file=styled(stream), highlight=highlight, soft_wrap=soft_wrap)
 
 
 def columns_of(terminal: TextIO) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, Optional
 import typer
 
 from infer_cli.cli import options as o
+from infer_cli.cli.terminal import console
 from infer_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -346,11 +347,10 @@ class _Report:
                 self._out.writelines(f"{i}\t{shown_piece(self._counter.piece(i))}\n".encode() for i in ids)
                 n += len(ids)
             return n
-        from rich.console import Console
         from rich.text import Text
 
-        console = Console(highlight=False, soft_wrap=True)
-        colours = console.color_system is not None and not console.no_color
+        screen = console(sys.stdout, highlight=False, soft_wrap=True)
+        colours = screen.color_system is not None and not screen.no_color
         for ids in stretches:
             line = Text()
             for i in ids:
@@ -360,8 +360,8 @@ class _Report:
                 if piece.endswith(b"\n"):
                     line.append("\n")
                 n += 1
-            console.print(line, end="")
-        console.print()
+            screen.print(line, end="")
+        screen.print()
         return n
 
 

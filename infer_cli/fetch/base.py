@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from infer_cli.errors import UnexpectedFailure
 
 GGUF_MAGIC = b"GGUF"
+_MAX_NAME = 200  # bytes: file systems allow 255, and a download adds to it
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,33 @@ def plain(text: str, limit: int = 300) -> str:
     """One printable line of at most `limit` characters: the text may come from a server."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def innermost_reason(error: BaseException) -> str:
+    """The message at the bottom: requests wraps urllib3 wraps http.client wraps the socket's error."""
+    while True:
+        inner = (
+            error.__cause__
+            or error.__context__
+            or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        )
+        if inner is None:
+            return reason_of(error)
+        error = inner
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message; its type where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else f"{type(error).__name__}, and no more is said"
+
+
+def check_file_name(name: str) -> None:
+    """Raise SourceFailure unless `name`, which may come from a server, may name a file here."""
+    if not name.isprintable() or any(c in "/\\:" for c in name) or name in ("", ".", ".."):
+        raise SourceFailure(f"no file here can have the name {name!r}")
+    if len(os.fsencode(name)) > _MAX_NAME:
+        raise SourceFailure(f"the file's name has more than {_MAX_NAME} bytes")
 
 
 @contextlib.contextmanager

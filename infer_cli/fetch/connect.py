@@ -6,7 +6,7 @@ import socket
 import threading
 from urllib.parse import urlsplit
 
-from infer_cli.fetch.base import SourceFailure
+from infer_cli.fetch.base import SourceFailure, reason_of
 
 CONNECT_S = 5.0
 
@@ -20,18 +20,21 @@ def reach(url: str) -> None:
     from requests.utils import get_environ_proxies, select_proxy
 
     proxy = select_proxy(url, get_environ_proxies(url))
-    target = urlsplit(proxy if proxy and "://" in proxy else f"//{proxy}" if proxy else url)
-    host = target.hostname
+    try:
+        target = urlsplit(proxy if proxy and "://" in proxy else f"//{proxy}" if proxy else url)
+        host, port = target.hostname, target.port
+    except ValueError as error:
+        raise SourceFailure(f"{proxy or url!r} is not a URL: {error}") from None
     if not host:
         raise SourceFailure(f"{proxy or url!r} is not a URL with a host")
-    port = target.port or (443 if target.scheme == "https" else 80)
+    port = port or (443 if target.scheme == "https" else 80)
     what = f"{host} (proxy)" if proxy else host
-    outcome: list[OSError] = []
+    outcome: list[OSError | ValueError] = []
 
     def connect() -> None:
         try:
             socket.create_connection((host, port), timeout=CONNECT_S).close()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no name can be so, such as a..b
             outcome.append(error)
 
     attempt = threading.Thread(target=connect, daemon=True)
@@ -40,7 +43,7 @@ def reach(url: str) -> None:
     if attempt.is_alive() or (outcome and isinstance(outcome[0], TimeoutError)):
         raise SourceFailure(f"no connection to {what} within {CONNECT_S:g} s")
     if outcome:
-        error = outcome[0]
-        if isinstance(error, socket.gaierror):
+        cause = outcome[0]
+        if isinstance(cause, (socket.gaierror, ValueError)):
             raise SourceFailure(f"the name {what} cannot be looked up")
-        raise SourceFailure(f"no connection to {what}: {error.strerror or error}")
+        raise SourceFailure(f"no connection to {what}: {cause.strerror or reason_of(cause)}")

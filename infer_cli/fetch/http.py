@@ -14,16 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer_cli.digests import write_atomic
-from infer_cli.fetch.base import GGUF_MAGIC, Report, SourceFailure, check_magic, ensure_space, local_io
-from infer_cli.fetch.connect import CONNECT_S, reach
+from infer_cli.fetch.base import (
+    GGUF_MAGIC,
+    Report,
+    SourceFailure,
+    check_magic,
+    ensure_space,
+    innermost_reason,
+    local_io,
+)
+from infer_cli.fetch.connect import reach
 
 if TYPE_CHECKING:
     import requests
 
+    from infer_cli.fetch.session import Session
+
 READ_S = 30.0  # a server that sends nothing for so long has gone
 MAX_RESUMES = 5  # of one run, each after some bytes came
+_SPACE_STEP = 1 << 27  # bytes of a body of unknown length between two looks at the disk
 _CHUNK = 1 << 14  # what of a chunk has come when the connection breaks is lost
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
 
 class _BrokenOff(Exception):
@@ -42,17 +53,17 @@ def download(
     `size` is the exact length if known beforehand. Raises SourceFailure (the part is kept if it can be
     resumed) and UnexpectedFailure for trouble with the disk.
     """
-    import requests
+    from infer_cli.fetch.session import Session
 
     reach(url)
-    with requests.Session() as session:
+    with Session() as session:
         for left in range(MAX_RESUMES, -1, -1):
             before = _length(part)
             try:
                 return _attempt(session, url, part, report, headers or {}, size)
             except _StaleRange:
                 discard(part)
-            except _NotGguf:
+            except _Worthless:
                 discard(part)
                 raise
             except _BrokenOff as error:
@@ -69,7 +80,7 @@ def discard(part: Path) -> None:
 
 
 def _attempt(
-    session: requests.Session,
+    session: Session,
     url: str,
     part: Path,
     report: Report,
@@ -78,50 +89,42 @@ def _attempt(
 ) -> str:
     import requests
 
+    from infer_cli.fetch.session import MALFORMED, answer_to
+
     validator = _validator_of(part, url)
     offset = _length(part) if validator else 0
-    asked = {"Accept-Encoding": "identity", "User-Agent": "infer", **headers}
+    asked = {**headers}
     if offset:
         # If-Range: a server whose file has changed since sends all of it (200) instead of the rest (206).
         asked |= {"Range": f"bytes={offset}-", "If-Range": validator or ""}
     try:
-        with session.get(
-            url,
-            headers=asked,
-            auth=_as_it_is if "Authorization" in asked else None,
-            stream=True,
-            timeout=(CONNECT_S, READ_S),
-        ) as response:
+        with answer_to(session, "GET", url, asked, read_s=READ_S) as response:
             offset, total = _placement(response, offset, size)
             _note_validator(part, url, response)
             return _receive(response, part, offset, total, report)
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.Timeout) as error:
         if _length(part) > offset:
-            raise _BrokenOff(f"the connection broke: {_cause(error)}") from error
-        raise SourceFailure(_cause(error)) from error
-    except requests.RequestException as error:
-        raise SourceFailure(_cause(error)) from error
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keeps requests from replacing the token by what ~/.netrc says of the host."""
-    return request
+            raise _BrokenOff(f"the connection broke: {innermost_reason(error)}") from error
+        raise SourceFailure(innermost_reason(error)) from error
+    except MALFORMED as error:
+        raise SourceFailure(innermost_reason(error)) from error
 
 
 def _placement(response: requests.Response, offset: int, size: int | None) -> tuple[int, int | None]:
     """Where the body goes in the file, and the file's length if the server says. Raises SourceFailure."""
+    from infer_cli.fetch.session import number_in
+
     status = response.status_code
     if status == 416 and offset:
         raise _StaleRange
     if status == 206 and offset:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if not match or int(match[1]) != offset:
+        if not match or int(match[1]) != offset or int(match[2]) < offset:
             raise _StaleRange
         total: int | None = int(match[2])
     elif status == 200:
         offset = 0
-        length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
+        total = number_in(response.headers.get("Content-Length"))
     else:
         raise SourceFailure(f"HTTP {status} {response.reason or ''}")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -158,6 +161,10 @@ def _receive(response: requests.Response, part: Path, offset: int, total: int | 
             digest.update(chunk)
             done += len(chunk)
             report(done, total)
+            if total is None and done // _SPACE_STEP > (done - len(chunk)) // _SPACE_STEP:
+                ensure_space(part.parent, 2 * _SPACE_STEP)  # it may have no end
+            elif total is not None and done > total:
+                raise _Worthless(f"more came than the {total} bytes that were announced")
         if total is not None and done != total:
             raise _BrokenOff(f"the body ended after {done} of {total} bytes")
         _check_head(head, response)
@@ -166,15 +173,15 @@ def _receive(response: requests.Response, part: Path, offset: int, total: int | 
     return digest.hexdigest()
 
 
-class _NotGguf(SourceFailure):
-    """The part is worthless."""
+class _Worthless(SourceFailure):
+    """Nothing in the part is of use."""
 
 
 def _check_head(head: bytes, response: requests.Response) -> None:
     try:
         check_magic(head, response.headers.get("Content-Type", ""))
     except SourceFailure as error:
-        raise _NotGguf(error.reason) from None
+        raise _Worthless(error.reason) from None
 
 
 def _length(part: Path) -> int:
@@ -206,16 +213,3 @@ def _note_validator(part: Path, url: str, response: requests.Response) -> None:
             write_atomic(_meta_path(part), json.dumps({"url": url, "validator": validator}).encode())
         else:
             _meta_path(part).unlink(missing_ok=True)
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost message: requests wraps urllib3 wraps http.client wraps the socket's error."""
-    while True:
-        inner = (
-            error.__cause__
-            or error.__context__
-            or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        )
-        if inner is None:
-            return str(error) or type(error).__name__
-        error = inner

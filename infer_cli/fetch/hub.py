@@ -1,18 +1,36 @@
-"""Hugging Face repositories through huggingface_hub: its cache, token, endpoint and offline switch."""
+"""Hugging Face repositories: the cache, token, endpoint and offline switch of huggingface_hub.
+
+The requests are our own: its client reads answers of any size, and follows redirects to http:.
+"""
 
 from __future__ import annotations
 
-import os
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from infer_cli.fetch.base import SourceFailure
+from infer_cli.fetch.base import SourceFailure, innermost_reason
 from infer_cli.fetch.connect import CONNECT_S, reach
 from infer_cli.sources import HubFile, HubQuant, split_names
 
+if TYPE_CHECKING:
+    import requests
+
+    from infer_cli.fetch.session import Session
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_LISTING = 1 << 24  # bytes that the list of a repository's files may have
+_LEAST_PAGE = 1 << 14  # bytes that a page of it counts at least, so that the pages end too
+_REFUSALS = {
+    "GatedRepo": "access must be asked for on the model's page, then HF_TOKEN set",
+    "RepoNotFound": "no such repository, or it is private and HF_TOKEN is not set",
+    "RevisionNotFound": "no such revision",
+    "EntryNotFound": "the repository has no such file",
+}
 
 
 @dataclass(frozen=True)
@@ -46,29 +64,90 @@ def cached(source: HubFile | HubQuant) -> tuple[Path, ...] | None:
 
 def resolve(source: HubFile | HubQuant) -> tuple[HubPart, ...]:
     """Ask the hub for URL, size and hash of each part. Raises SourceFailure."""
-    from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
+    from huggingface_hub import constants, get_token, hf_hub_url
+
+    from infer_cli.fetch.session import MALFORMED, Session
 
     if constants.HF_HUB_OFFLINE:
         raise SourceFailure("HF_HUB_OFFLINE is set")
     reach(constants.ENDPOINT)
+    token = get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        if isinstance(source, HubQuant):
-            files = HfApi().list_repo_tree(source.repo, recursive=True)
-            source = HubFile(source.repo, _pick(source, (file.path for file in files)))
-        token = get_token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        parts = []
-        for name in _all_parts(source.file):
-            url = hf_hub_url(source.repo, name, revision=source.revision)
-            meta = get_hf_file_metadata(url, timeout=CONNECT_S)
-            digest = meta.etag if meta.etag and _SHA256.fullmatch(meta.etag) else None
-            parts.append(HubPart(PurePosixPath(name).name, url, headers, meta.size, digest))
-    except SourceFailure:
-        raise
-    except Exception as error:
-        # huggingface_hub lets its HTTP client's exceptions through, and which client depends on its version.
-        raise SourceFailure(_reason(error)) from error
+        with Session() as session:
+            if isinstance(source, HubQuant):
+                names = _file_names(session, constants.ENDPOINT, source.repo, headers)
+                source = HubFile(source.repo, _pick(source, names))
+            parts = []
+            for name in _all_parts(source.file):
+                url = hf_hub_url(source.repo, name, revision=source.revision)
+                parts.append(_ask(session, PurePosixPath(name).name, url, headers))
+    except MALFORMED as error:
+        raise SourceFailure(innermost_reason(error)) from error
     return tuple(parts)
+
+
+def _ask(session: Session, name: str, url: str, headers: Mapping[str, str]) -> HubPart:
+    """What the hub says of a file before it sends us to where the bytes are."""
+    from infer_cli.fetch.session import answer_to, number_in
+
+    with answer_to(session, "HEAD", url, headers, read_s=CONNECT_S, stay=True) as response:
+        _check(response)
+        said = response.headers
+        size = number_in(said.get("X-Linked-Size"))
+        if size is None and not response.is_redirect:
+            size = number_in(said.get("Content-Length"))
+        etag = (said.get("X-Linked-Etag") or said.get("ETag") or "").removeprefix("W/").strip('"')
+    return HubPart(name, url, headers, size, etag if _SHA256.fullmatch(etag) else None)
+
+
+def _file_names(session: Session, endpoint: str, repo: str, headers: Mapping[str, str]) -> list[str]:
+    """Paths of all files of a repository's main branch."""
+    from infer_cli.fetch.session import answer_to
+
+    url: str | None = f"{endpoint}/api/models/{repo}/tree/main?recursive=true"
+    names: list[str] = []
+    left = _MAX_LISTING
+    while url is not None:
+        body = b""
+        with answer_to(session, "GET", url, headers, read_s=CONNECT_S) as response:
+            _check(response)
+            for chunk in response.iter_content(1 << 16):
+                left -= len(chunk)
+                if left < 0:
+                    raise SourceFailure(f"the list of {repo}'s files has no end")
+                body += chunk
+            following = response.links.get("next", {}).get("url")
+        entries = json.loads(body)
+        if not isinstance(entries, list):
+            raise SourceFailure(f"the list of {repo}'s files is none")
+        for entry in entries:
+            if isinstance(entry, dict) and entry.get("type") == "file" and isinstance(entry.get("path"), str):
+                names.append(entry["path"])
+        if following is not None and _origin(following) != _origin(url):
+            raise SourceFailure("the hub's list of files goes on on another host")
+        left -= _LEAST_PAGE
+        url = following
+    return names
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _check(response: requests.Response) -> None:
+    """Raise SourceFailure with what the hub has against a request."""
+    status = response.status_code
+    if status < 400:
+        return
+    code = response.headers.get("X-Error-Code", "")
+    if code in _REFUSALS:
+        raise SourceFailure(_REFUSALS[code])
+    if status == 401:
+        raise SourceFailure(_REFUSALS["RepoNotFound"])
+    said = response.headers.get("X-Error-Message") or response.reason
+    raise SourceFailure(f"HTTP {status} {said or ''}")
 
 
 def _all_parts(file: str) -> list[str]:
@@ -107,18 +186,3 @@ def _pick(source: HubQuant, names: Iterable[str]) -> str:
     raise SourceFailure(
         f"{source.repo} has no file of {source.quant}" + (f", but {listed}" if listed else "")
     )
-
-
-def _reason(error: Exception) -> str:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return "access must be asked for on the model's page, then HF_TOKEN set"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "no such repository, or it is private and HF_TOKEN is not set"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "no such revision"
-    if isinstance(error, errors.EntryNotFoundError):
-        return "the repository has no such file"
-    first = str(error).strip().split(os.linesep)[0].split("\n")[0]
-    return first or type(error).__name__

@@ -19,6 +19,7 @@ from infer_cli.fetch.base import (
     Progress,
     SourceFailure,
     Trying,
+    check_file_name,
     local_io,
     plain,
 )
@@ -114,6 +115,7 @@ def _from(
     parts: list[tuple[Path, Path, str]] = []  # (.part, final, sha256)
 
     def place(name: str) -> tuple[Path, Path]:
+        check_file_name(name)
         mark = hashlib.sha256(f"{source} {name}".encode()).hexdigest()[:8]
         return folder / f"{name}.{mark}.part", folder / name
 
