@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 ROOMS = [
     {"infer_cli", "errors", "types", "paths", "sha256", "ids", "alike", "backend.spec", "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
-     "settings", "sizes", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
+     "settings", "sizes", "files", "toml_file", "userconfig", "sandbox", "gguf", "sources", "digests",
+      "streams",
       "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget"},
     {"installed", "memory", "expansion", "records", "tokenizer", "tiktoken_file", "neighbours", "template",
      "template_check", "promptlib", "prompt", "supervisor", "catalogue", "prefix_store", "backend.native",

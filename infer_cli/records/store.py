@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from infer_cli.errors import InferError, UnexpectedFailure, UsageError
+from infer_cli.files import check_regular
 from infer_cli.paths import data_dir
 from infer_cli.reasoning import TagPair
 from infer_cli.records import search
@@ -333,11 +334,14 @@ class Store:
             self._set_aside()
             return work(self._connected())
         except (sqlite3.Error, OSError) as e:
-            raise UnexpectedFailure(f"the record store {self.path}: {e}") from e
+            why = e.strerror if isinstance(e, OSError) else e
+            raise UnexpectedFailure(f"the record store {self.path}: {why}") from e
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                check_regular(self.path)
             with contextlib.suppress(FileExistsError):
                 # SQLite gives its -wal and -shm files the same permissions.
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
