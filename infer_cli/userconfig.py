@@ -32,7 +32,9 @@ def read_settings(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as e:
-        raise UsageError(f"{path} can't be read: {e.strerror}", "correct or remove it") from None
+        is_home_wrong = isinstance(e, NotADirectoryError)
+        hint = "set INFER_HOME to a directory" if is_home_wrong else "correct or remove it"
+        raise UsageError(f"{path} can't be read: {e.strerror}", hint) from None
 
 
 def toml_key(name: str) -> str:

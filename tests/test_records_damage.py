@@ -241,14 +241,15 @@ def test_a_record_of_strange_values_is_not_computed(damaged: Path) -> None:
     """Of the right types, but none that llama.cpp would take."""
     with Store.open(damaged, pytest.fail) as store:
         record = store.newest(1)[0]
-    for changes in (
+    strange: list[dict[str, object]] = [
         {"params": {**record.params, "temperature": 1e300}},
         {"engine": {**record.engine, "threads": 10**9}},
         {"engine": {**record.engine, "mode": "odd"}},
         {"engine": {}},
         {"params": {}},
         {"history": ()},
-    ):
+    ]
+    for changes in strange:
         changed = dataclasses.replace(record, **changes)  # type: ignore[arg-type]
         with pytest.raises(InferError, match=record.id):
             replaying.engine_options(changed)

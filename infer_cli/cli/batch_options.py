@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,8 @@ def _check_files(name: str, output: Path | None, chat_template: str | None, summ
     for needed in (name, chat_template):
         if needed not in (None, STDIN) and not os.path.exists(str(needed)):
             raise UsageError(not_a_file(str(needed)))
+    if name == STDIN and sys.stdin is None:
+        raise UsageError("there is no stdin to read", "name a file of rows")
     if summary is not None:
         _check_summary(summary, name, output)
     if name != STDIN and not os.path.isfile(name):

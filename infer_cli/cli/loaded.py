@@ -134,7 +134,9 @@ def read_file(path: Path, name: str) -> bytes:
 
 
 def read_stdin() -> bytes:
-    """All of standard input. Raises UsageError where it is too long, or does not end."""
+    """All of standard input. Raises UsageError where it is closed, too long, or does not end."""
+    if sys.stdin is None:
+        raise UsageError("there is no stdin to read")
     return _bounded(sys.stdin.buffer, "stdin")
 
 
