@@ -7,24 +7,51 @@ import sys
 
 
 def main() -> None:
-    from infer_cli.child_process import leave_working_directory
+    """Run the command line and leave the process: from the first line on, an interrupt is an exit code."""
+    status = 130
+    try:
+        sys.unraisablehook = _leave_if_interrupted
+        from infer_cli.child_process import leave_working_directory
 
-    leave_working_directory()  # before anything else is imported
+        leave_working_directory()  # before anything else is imported
+        status = _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:  # nothing of ours could be imported
+        status = 1
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)  # all is flushed; taking the interpreter down would cost milliseconds
 
-    from infer_cli.filtered import filter_streams
 
-    filter_streams()
-
-    from infer_cli.cli.ahead import begin
-
-    arguments = sys.argv[1:]
-    begin(arguments)
-
-    from infer_cli.cli.app import call
+def _run(arguments: list[str]) -> int:
     from infer_cli.report import run_guarded
 
-    status = run_guarded(lambda: call(arguments), verbose="--verbose" in arguments)
-    os._exit(status)  # all is flushed; taking the interpreter down would cost milliseconds
+    def work() -> int:
+        from infer_cli.streams import open_standard_fds
+
+        open_standard_fds()
+        from infer_cli.filtered import filter_streams
+
+        filter_streams()
+        from infer_cli.cli.ahead import begin
+
+        begin(arguments)
+
+        from infer_cli.cli.app import call
+
+        return call(arguments)
+
+    return run_guarded(work, verbose="--verbose" in arguments)
+
+
+def _leave_if_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interrupt that arrives in a callback of the interpreter (as each import has one) can't be raised."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        os._exit(130)
+    sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

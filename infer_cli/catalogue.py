@@ -5,7 +5,7 @@ The user's file has the same form; its entries replace shipped ones of the same 
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,12 +14,9 @@ from typing import Any
 from infer_cli.errors import ModelNotFound, UsageError
 from infer_cli.paths import config_dir
 from infer_cli.sources import LocalFile, Source, parse_source
+from infer_cli.toml_file import parse_toml
 from infer_cli.types import SamplingParams
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from infer_cli.userconfig import read_settings
 
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 _SAMPLING_TYPES: dict[str, type] = {f.name: type(f.default) for f in fields(SamplingParams)}
@@ -86,7 +83,8 @@ def user_path() -> Path:
 
 def load_catalogue() -> Catalogue:
     """Read both files. Raises UsageError naming file, table and key of the first thing that is wrong."""
-    return _merged(_read(user_path()) if user_path().is_file() else _File(user_path(), {}, None))
+    content = read_settings(user_path())
+    return _merged(_File(user_path(), {}, None) if content is None else _parse(user_path(), content))
 
 
 def check_user_text(text: str) -> Catalogue:
@@ -101,7 +99,7 @@ def is_name(text: str) -> bool:
 
 
 def _merged(user: _File) -> Catalogue:
-    shipped = _read(shipped_path())
+    shipped = _parse(shipped_path(), shipped_path().read_bytes())
     entries = {**shipped.entries, **user.entries}
     names: dict[str, str] = {}
     for source in (shipped, user):  # the user's aliases win
@@ -125,20 +123,8 @@ class _File:
     default: str | None
 
 
-def _read(path: Path) -> _File:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    return _parse(path, content)
-
-
 def _parse(path: Path, content: bytes) -> _File:
-    try:
-        data = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    top = _Table(path, "top level", data)
+    top = _Table(path, "top level", parse_toml(content, path))
     default = top.take("default", str)
     tables = top.take("model", list) or []
     top.done()
@@ -206,6 +192,10 @@ _KIND_NAMES: dict[type, str] = {
 
 def _is(value: object, kind: type) -> bool:
     if isinstance(value, bool):  # TOML's booleans are Python ints
+        return False
+    if isinstance(value, float) and not math.isfinite(value):  # TOML has them
+        return False
+    if isinstance(value, int) and abs(value) >= 2**63:  # nothing here has as many bytes or tokens
         return False
     return isinstance(value, (int, float) if kind is float else kind)
 

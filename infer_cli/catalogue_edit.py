@@ -15,8 +15,10 @@ from typing import Any
 from infer_cli.catalogue import check_user_text, is_name, load_catalogue, user_path
 from infer_cli.digests import write_atomic
 from infer_cli.errors import ModelNotFound, UnexpectedFailure, UsageError
+from infer_cli.files import not_a_file
 from infer_cli.sources import LocalFile, parse_source
-from infer_cli.userconfig import toml_text
+from infer_cli.toml_file import parse_toml
+from infer_cli.userconfig import read_settings, toml_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +50,7 @@ def add_entry(
     if isinstance(parsed, LocalFile):
         parsed = LocalFile(parsed.path.absolute())
         if not parsed.path.is_file():
-            raise ModelNotFound(f"no file {parsed.path}", "give the path of a .gguf file, or a source (hf:…)")
+            raise ModelNotFound(not_a_file(parsed.path), "give the path of a .gguf file, or a source (hf:…)")
     entry: dict[str, Any] = {"name": name}
     if aliases:
         entry["aliases"] = list(aliases)
@@ -124,12 +126,11 @@ def set_default(name: str) -> str:
 
 
 def _read() -> str:
-    try:
-        return user_path().read_bytes().decode()
-    except FileNotFoundError:
+    content = read_settings(user_path())
+    if content is None:
         return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {user_path()}: {error}") from None
+    parse_toml(content, user_path())  # what is wrong is named before anything is changed
+    return content.decode()
 
 
 def _write(text: str, expected: dict[str, Any]) -> None:

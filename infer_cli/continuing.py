@@ -27,6 +27,8 @@ from infer_cli.records.record import (
     adapters_of,
     continues,
     evaluated,
+    is_whole_reply,
+    making_sense,
     model_files,
     record_of,
     reply_of,
@@ -97,7 +99,7 @@ def _why_not(record: Record) -> str | None:
         return f"it is a {record.kind}"
     if record.private:
         return "it was kept private"
-    if record.text is None or not record.tokens:
+    if record.text is None or not record.tokens or not is_whole_reply(record):
         return "it has no reply"
     if record.kind == "chat":
         return None
@@ -118,7 +120,8 @@ def _continued(store: Store, record: Record) -> Continued:
 
 
 def _of_thread(store: Store, thread: Thread) -> Continued:
-    records = {record.id: record for record in store.export(thread=thread.id)}
+    whole = (record for record in store.export(thread=thread.id) if is_whole_reply(record))
+    records = {record.id: record for record in whole}
     if not records:
         raise UsageError(f"the records of conversation {thread.id} were removed")
     *_, newest = records.values()
@@ -127,11 +130,13 @@ def _of_thread(store: Store, thread: Thread) -> Continued:
         if head is not None and head not in records:
             head, has_gaps = newest.id, True
         chain: list[Record] = []
-        while head is not None and head in records:
+        while head is not None and head in records and len(chain) < len(records):
             chain.append(records[head])
             head = records[head].parent
         has_gaps = has_gaps or head is not None
         branches[name] = tuple(reversed(chain))
+    if thread.branch not in branches:
+        branches[thread.branch], has_gaps = (), True
     last = (branches[thread.branch] or (newest,))[-1]
     if thread.told is not None:
         last = replace(last, settings=thread.told.settings)
@@ -143,7 +148,8 @@ def _of_thread(store: Store, thread: Thread) -> Continued:
 
 def restore(talk: Conversation, continued: Continued, is_same_model: Callable[[Record], bool]) -> None:
     """Give a talk a conversation's turns: ids and evaluations of its own model, text of others."""
-    branches = {name: _turns(records, talk, is_same_model) for name, records in continued.branches.items()}
+    with making_sense(continued.last):
+        branches = {name: _turns(chain, talk, is_same_model) for name, chain in continued.branches.items()}
     talk.restore(branches, continued.thread.branch)
 
 
@@ -227,7 +233,8 @@ def _shortened(shown: Shown) -> dict[str, object] | None:
 
 
 def _asked(record: Record) -> str:
-    return next(message.content for message in reversed(record.messages or ()) if message.role == "user")
+    said = (message.content for message in reversed(record.messages or ()) if message.role == "user")
+    return next(said, "")
 
 
 # --- its model and settings -----------------------------------------------------------------------

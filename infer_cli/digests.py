@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from infer_cli.files import open_regular, read_regular
 from infer_cli.paths import cache_dir
 from infer_cli.sha256 import sha256_hex
 from infer_cli.sources import split_names
@@ -35,7 +36,7 @@ def file_sha256(path: Path) -> str:
 def cached_sha256(path: Path) -> str | None:
     """The digest if it is already known; reads no model data."""
     try:
-        text = _store_path(identity_of(parts_of(path))).read_text("ascii")
+        text = read_regular(_store_path(identity_of(parts_of(path)))).decode("ascii")
     except (OSError, UnicodeDecodeError):
         return None
     return text if _HEX.fullmatch(text) else None
@@ -65,7 +66,7 @@ def hash_files(paths: Sequence[Path], should_stop: Callable[[], bool] | None = N
 
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK):
                 if should_stop is not None and should_stop():
                     return None

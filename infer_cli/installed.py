@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.digests import cached_sha256, parts_of
 from infer_cli.errors import ModelInvalid, ModelNotFound
+from infer_cli.files import not_a_file
 from infer_cli.sources import LocalFile, has_scheme, parse_source
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def at_path(path: Path) -> InstalledModel:
     if path.is_dir():
         raise ModelNotFound(f"{path} is a directory", "name the .gguf file in it")
     if not path.exists():
-        raise ModelNotFound(f"no file {path}", "`infer models list` shows models that have a name")
+        raise ModelNotFound(not_a_file(path), "`infer models list` shows models that have a name")
+    if not path.is_file():
+        raise ModelInvalid(not_a_file(path), "give a .gguf file")
     parts = parts_of(path)
     for part in parts:
         if not part.is_file():

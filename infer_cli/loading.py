@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from infer_cli.backend.spec import KV_TYPES, ContextSpec, Device, LoraSpec, ModelSpec
 from infer_cli.engine.policy import FREE_CHUNK, ModelTraits, Policy, choose
 from infer_cli.errors import ModelInvalid, ModelNotFound, OutOfMemory, UsageError
+from infer_cli.files import not_a_file
 from infer_cli.types import Mode
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class EngineOptions:
             raise UsageError(f"--gpu-layers {self.gpu_layers!r} is not auto, all or a number of layers")
         for lora in self.loras:
             if not lora.path.is_file():
-                raise UsageError(f"--lora: no file {lora.path}")
+                raise UsageError(f"--lora: {not_a_file(lora.path)}")
 
 
 @dataclass(frozen=True)

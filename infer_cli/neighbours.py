@@ -16,6 +16,7 @@ from typing import Any
 
 from infer_cli.digests import parts_of
 from infer_cli.errors import UsageError
+from infer_cli.files import open_regular
 from infer_cli.sources import HubFile, OllamaModel, Source, StudioFile, parse_source
 
 LM_STUDIO, OLLAMA, HUGGING_FACE = "LM Studio", "ollama", "Hugging Face cache"
@@ -175,7 +176,7 @@ def _model_digest(manifest: Path) -> re.Match[str] | None:
 def _read_json(path: Path) -> dict[str, Any]:
     """A small JSON object; empty where there is none that can be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = json.loads(file.read(_MAX_INDEX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}

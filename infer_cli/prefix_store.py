@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from infer_cli.digests import write_atomic
+from infer_cli.files import open_regular
 from infer_cli.paths import cache_dir
 from infer_cli.sha256 import sha256
 from infer_cli.types import Segment
@@ -108,7 +109,8 @@ class PrefixStore:
         """The state after exactly this, checked; it is marked as used. Raises MemoryError."""
         path = self._path(_key(owner, what))
         try:
-            data = path.read_bytes()
+            with open_regular(path) as file:
+                data = file.read()
         except OSError:
             return None
         checked = _checked(data, path.stem)
@@ -176,7 +178,8 @@ class PrefixStore:
         before = self._every_file()
         for path, _size, _used in self._files():
             try:
-                data = path.read_bytes()
+                with open_regular(path) as file:
+                    data = file.read()
             except (OSError, MemoryError):
                 continue
             if _checked(data, path.stem) is None:
@@ -314,7 +317,7 @@ def _checked(data: bytes, key: str) -> tuple[_Header, memoryview] | None:
 
 def _header_of(path: Path) -> _Header | None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_FIXED.size + _MAX_HEADER + 32)
     except OSError:
         return None

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from infer_cli.errors import UsageError
+from infer_cli.files import MOST_INPUT, read_regular
 from infer_cli.paths import config_dir
 
 INPUT = "input"  # the variable that stands for the text of stdin, files and arguments
@@ -101,7 +102,7 @@ def load(name: str) -> PromptTemplate:
     else:
         path = Path(name).expanduser()
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MOST_INPUT)
     except FileNotFoundError as error:
         known = ", ".join(names())
         raise UsageError(

@@ -15,6 +15,7 @@ from typing import TextIO
 from infer_cli.errors import ExitStatus, InferError, OutOfMemory, UnexpectedFailure
 
 _FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _STORAGE = (*_FULL, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
@@ -63,12 +64,40 @@ def run_guarded(work: Callable[[], int], *, verbose: bool = False) -> int:
     except Exception as error:
         if verbose:
             _print_traceback(error)
-        if isinstance(error, OSError) and error.errno in _STORAGE:
-            return _report_to_stderr(_storage_failure(error))
+        if (outside := _from_outside(error)) is not None:
+            return _report_to_stderr(outside)
         hint = "" if verbose else "run again with --verbose for the traceback"
         said = f": {error}" if str(error) else ", and no more is said"
         message = f"unexpected failure: {type(error).__name__}{said}"
         return _report_to_stderr(UnexpectedFailure(message, hint))
+
+
+def _from_outside(error: Exception) -> UnexpectedFailure | None:
+    """What the system refuses is no fault of the program."""
+    if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):
+        return _too_many_files()
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _TOO_MANY_FILES:
+        return _too_many_files()
+    if error.errno == errno.EBADF and error.filename is None and not _is_writable(sys.stdout):
+        return UnexpectedFailure("standard output is closed", "send it to a file or a pipe, or to /dev/null")
+    return _storage_failure(error) if error.errno in _STORAGE else None
+
+
+def _too_many_files() -> UnexpectedFailure:
+    return UnexpectedFailure("too many open files for the limit that is set here", "raise it: ulimit -n 256")
+
+
+def _is_writable(stream: TextIO) -> bool:
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        return fcntl.fcntl(stream.fileno(), fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except OSError:
+        return False
 
 
 def _storage_failure(error: OSError) -> UnexpectedFailure:

@@ -27,6 +27,7 @@ from infer_cli.digests import (
 )
 from infer_cli.errors import ModelInvalid, ModelNotFound, UsageError
 from infer_cli.fetch.base import FetchEvent, OnEvent, Waiting, local_io
+from infer_cli.files import read_regular
 from infer_cli.installed import InstalledModel, at_path, named_by_path
 from infer_cli.paths import models_dir
 from infer_cli.sha256 import sha256_hex
@@ -318,14 +319,14 @@ class _Note:
 def _read_note(path: Path) -> _Note | None:
     """A note that cannot be read is none: the model is then looked for anew."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        data: dict[str, Any] = json.loads(read_regular(path))
         files = tuple(
             _FileNote(str(file["path"]), int(file["size"]), int(file["mtime_ns"])) for file in data["files"]
         )
         name, source, sha256, fetched_at = (
             str(data[key]) for key in ("name", "source", "sha256", "fetched_at")
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     return _Note(path.parent, name, source, sha256, fetched_at, files) if files else None
 

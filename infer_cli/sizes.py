@@ -6,13 +6,17 @@ import re
 
 from infer_cli.errors import UsageError
 
+MOST_BYTES = 2**63 - 1  # of any file
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[kmgt])(?P<binary>i?)b?|b)?", re.IGNORECASE)
 
 
 def parse_size(text: str, name: str) -> int:
-    """Bytes. `kB` is 1000, `KiB` 1024. `name` is the flag that an error names."""
+    """Bytes, at most `MOST_BYTES`. `kB` is 1000, `KiB` 1024. `name` is the flag that an error names."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{name} {text!r} is not an amount of bytes", "write 500MB, 2GiB or 0")
+        raise UsageError(f"{name} {text[:40]!r} is not an amount of bytes", "write 500MB, 2GiB or 0")
     power = "kmgt".index(match["unit"].lower()) + 1 if match["unit"] else 0
-    return int(float(match["number"]) * (1024 if match["binary"] else 1000) ** power)
+    size = float(match["number"]) * (1024 if match["binary"] else 1000) ** power
+    if size > MOST_BYTES:
+        raise UsageError(f"{name} {text[:40]!r} is more than any file can hold", "write 500MB, 2GiB or 0")
+    return int(size)

@@ -21,12 +21,22 @@ _MAX_LINE = 500  # characters of a log line that are shown
 
 
 def open_standard_fds() -> None:
-    """Open the null device where 0, 1 or 2 is closed, lest a file opened later becomes stdout."""
+    """Open the null device where 0, 1 or 2 is closed, lest a file opened later becomes stdout.
+
+    Where 1 was closed it is open for reading: what is written to it then fails, and no answer is lost in
+    silence. `sys.stdout` and `sys.stderr` are streams after it, `sys.stdin` may be None.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: fd
+            flags = os.O_WRONLY if fd == 2 else os.O_RDONLY
+            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest free number: fd
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            stream = io.TextIOWrapper(io.FileIO(fd, "w", closefd=False), encoding="utf-8", write_through=True)
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def new_capture() -> int:

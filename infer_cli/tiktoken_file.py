@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.bpe_vocab import BYTE_CHARACTERS
 from infer_cli.errors import ModelInvalid, ModelNotFound
+from infer_cli.files import MOST_INPUT, read_regular
 from infer_cli.pretokenizers import PreTokenizer
 from infer_cli.sha256 import sha256_hex
 from infer_cli.tokenizer import NotText, TiktokenTokenizer
@@ -47,7 +48,7 @@ _ENCODINGS = {
 def read_encoding(path: Path) -> tuple[str, TiktokenTokenizer]:
     """The encoding's name, and its tokenizer. Raises ModelNotFound, and ModelInvalid for another file."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MOST_INPUT)
     except OSError as e:
         raise ModelNotFound(f"{path}: {e.strerror}", f"give the path of a {SUFFIX} file") from None
     encoding = _ENCODINGS.get(sha256_hex(data))

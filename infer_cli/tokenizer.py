@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 from infer_cli.bpe_vocab import NotRepresentable, rank_order, token_bytes
 from infer_cli.digests import write_atomic
 from infer_cli.errors import OutOfMemory, UsageError
+from infer_cli.files import MOST_INPUT, read_regular
 from infer_cli.memory import available_memory
 from infer_cli.paths import cache_dir
 from infer_cli.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS, PreTokenizer, as_known
@@ -489,14 +490,14 @@ def _as_json(verdict: Verdict) -> bytes:
 def _read_verdict(path: Path, n_tokens: int) -> Verdict | None:
     """The kept verdict; None if there is none that can be read."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path, MOST_INPUT))
         verdict = Verdict(
             bool(data["exact"]),
             str(data["reason"]),
             tuple(map(int, data["order"])),
             tuple(map(int, data["added"])),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     ids = (*verdict.order, *verdict.added)
     return verdict if not ids or (min(ids) >= 0 and max(ids) < n_tokens) else None

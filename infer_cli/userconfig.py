@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infer_cli.errors import UsageError
+from infer_cli.files import read_regular
 from infer_cli.paths import config_dir
 
 
@@ -14,29 +15,26 @@ def config_path() -> Path:
 
 
 def read_config() -> dict[str, object]:
-    """The file as a dictionary; empty where there is none. Raises UsageError where it is not TOML."""
+    """The file as a dictionary; empty where there is none. Raises UsageError as `read_toml`."""
     path = config_path()
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    data = read_settings(path)
+    if data is None:
         return {}
-    except OSError as e:
-        raise UsageError(f"{path} can't be read: {e.strerror}") from None
+    from infer_cli.toml_file import parse_toml
+
     return parse_toml(data, path)
 
 
-def parse_toml(data: bytes, path: Path) -> dict[str, object]:
-    """TOML from bytes. Raises UsageError naming the file and the line."""
-    import sys
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+def read_settings(path: Path) -> bytes | None:
+    """A file of settings; None where there is nothing. Raises UsageError for what can't be read."""
     try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path} is not valid TOML: {e}") from None
+        return read_regular(path)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        is_home_wrong = isinstance(e, NotADirectoryError)
+        hint = "set INFER_HOME to a directory" if is_home_wrong else "correct or remove it"
+        raise UsageError(f"{path} can't be read: {e.strerror}", hint) from None
 
 
 def toml_key(name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infer_cli.digests import write_atomic
+from infer_cli.files import read_regular
 from infer_cli.fingerprint import fingerprint
 from infer_cli.paths import data_dir
 
@@ -26,8 +27,8 @@ def was_probed(model_sha256: str | None, facts: Mapping[str, object]) -> bool:
     if model_sha256 is None:
         return False
     try:
-        verdict = json.loads(_path(model_sha256, facts).read_bytes())
-    except (OSError, ValueError):
+        verdict = json.loads(read_regular(_path(model_sha256, facts)))
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(verdict, dict) and verdict.get("holds") is True
 

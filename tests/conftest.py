@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,20 @@ import pytest
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 USERS_ENVIRONMENT = dict(os.environ)  # before any test changes it
+
+
+def _attend_to_signals() -> None:
+    """Let what the tests start have a user's own signals: `nohup` and background jobs hand down ignored ones.
+
+    A handler of ours is the default again in a new program; that of SIGHUP keeps the tests alive themselves.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda signum, frame: None)
+
+
+_attend_to_signals()
 
 
 @pytest.fixture(autouse=True)

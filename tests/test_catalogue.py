@@ -131,5 +131,5 @@ def test_mistake_names_file_table_and_key(text: str, names: list[str]) -> None:
 def test_unreadable_file(tmp_path: Path) -> None:
     user_path().parent.mkdir(parents=True)
     user_path().write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="not valid TOML"):
+    with pytest.raises(UsageError, match="is not UTF-8: byte 0xff in line 1"):
         load_catalogue()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infer_cli.userconfig import config_path, parse_toml
+from infer_cli.toml_file import parse_toml
+from infer_cli.userconfig import config_path
 from tests.cli_helpers import infer, one_error_line
 
 SETTINGS = r"""max-tokens = 5

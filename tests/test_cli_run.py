@@ -281,8 +281,8 @@ def test_binary_and_broken_text_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
 def test_a_file_without_an_end_is_refused() -> None:
-    one_error_line(infer("run", "-m", "fake", "-f", "/dev/zero", "hi"), 2, "/dev/zero", "MiB")
-    one_error_line(infer("chat", "-m", "fake", "-f", "/dev/zero", stdin=b"hi\n"), 2, "/dev/zero", "MiB")
+    one_error_line(infer("run", "-m", "fake", "-f", "/dev/zero", "hi"), 2, "/dev/zero", "device")
+    one_error_line(infer("chat", "-m", "fake", "-f", "/dev/zero", stdin=b"hi\n"), 2, "/dev/zero", "device")
     with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
         done = subprocess.run(
             [*INFER, "run", "-m", "fake"], stdin=endless.stdout, capture_output=True, cwd=REPO

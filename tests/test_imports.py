@@ -14,8 +14,8 @@ ROOMS = [
     {"infer_cli", "errors", "types", "paths", "sha256", "ids", "alike", "child_process", "starter",
      "backend.spec", "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
-     "settings", "sizes", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
-     "json_text", "gguf_check",
+     "settings", "sizes", "files", "toml_file", "userconfig", "sandbox", "gguf", "sources", "digests",
+     "streams", "json_text", "gguf_check",
       "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget",
      "sanitize", "filtered"},
     {"installed", "memory", "expansion", "records", "tokenizer", "tiktoken_file", "neighbours", "template",
@@ -116,10 +116,12 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys\n"
         "sys.argv = ['infer', '--help']\n"
         "from infer_cli.__main__ import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "print('\\n'.join(sys.modules), file=sys.stderr)\n"
+        "import os\n"
+        "os._exit = lambda status: print('\\n'.join(sys.modules), file=sys.stderr)\n"
+        "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "run" in done.stdout
-    assert not HEAVY & set(done.stderr.split())
+    loaded = set(done.stderr.split())
+    assert "infer_cli.cli.app" in loaded
+    assert not HEAVY & loaded

@@ -22,6 +22,7 @@ import numpy as np
 
 from infer_cli.backend.base import DecodeStatus
 from infer_cli.errors import ModelInvalid, ModelNotFound
+from infer_cli.files import MOST_INPUT, read_regular
 from infer_cli.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -57,16 +58,38 @@ class FakeScript:
     def read(cls, path: Path) -> FakeScript:
         """Raises ModelNotFound or ModelInvalid, naming the key that is wrong."""
         try:
-            values = json.loads(path.read_text("utf-8"))
+            values = json.loads(read_regular(path, MOST_INPUT))
         except FileNotFoundError:
             raise ModelNotFound(f"no script for the fake model at {path}") from None
-        except (OSError, ValueError) as e:
+        except OSError as e:
+            raise ModelInvalid(f"{path} is not a script for the fake model: {e.strerror}") from None
+        except (ValueError, RecursionError) as e:
             raise ModelInvalid(f"{path} is not a script for the fake model: {e}") from None
         known = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or (unknown := set(values) - known):
             wrong = ", ".join(sorted(unknown)) if isinstance(values, dict) else type(values).__name__
             raise ModelInvalid(f"{path}: unknown {wrong}", f"a fake model knows: {', '.join(sorted(known))}")
+        for name, value in values.items():
+            if not _has_type(value, str(cls.__dataclass_fields__[name].type)):
+                raise ModelInvalid(f"{path}: {name} can't be {json.dumps(value)[:60]}")
+        if not hasattr(signal, values.get("crash_signal") or "SIGINT"):
+            raise ModelInvalid(f"{path}: crash_signal {values['crash_signal']!r} is no signal of this system")
         return cls(**values)
+
+
+def _has_type(value: object, declared: str) -> bool:
+    """Whether a JSON value is what a field of `FakeScript` is declared to be."""
+    if value is None:
+        return declared.endswith("| None")
+    if declared.startswith("dict"):
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if isinstance(value, bool):
+        return False
+    if declared.startswith("float"):
+        return isinstance(value, (int, float)) and 0 <= value < 1e9
+    if declared.startswith("int"):
+        return isinstance(value, int) and 0 <= value < 2**31
+    return isinstance(value, str)
 
 
 @dataclass(frozen=True)

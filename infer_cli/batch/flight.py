@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infer_cli.errors import naming
+from infer_cli.files import MOST_INPUT, read_regular
 
 CRASHES_TO_GIVE_UP = 2
 
@@ -82,7 +83,7 @@ def _read(path: Path) -> _State:
     under_way: set[int] = set()
     n_failed, crashed = 0, False
     try:
-        lines = path.read_text("ascii", "replace").splitlines()
+        lines = read_regular(path, MOST_INPUT).decode("ascii", "replace").splitlines()
     except OSError:
         lines = []
     for line in lines:

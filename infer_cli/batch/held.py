@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infer_cli.errors import UsageError
+from infer_cli.files import open_regular
 
 
 class Line(NamedTuple):
@@ -96,7 +97,7 @@ def read_output(path: Path, keep: Callable[[Line], bool] = lambda line: True) ->
 def lines_of(path: Path) -> Iterator[Line]:
     """The whole lines of an output. Raises UsageError for a broken one that a whole one follows."""
     broken: int | None = None
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         end = 0
         for n, data in enumerate(file, 1):
             start, end = end, end + len(data)
@@ -133,6 +134,6 @@ def parse_line(data: bytes, start: int, end: int) -> Line | None:
 
 def _may_be_ours(path: Path) -> bool:
     """Whether a file without a whole line is the beginning of our first one."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         first = file.read(7)
     return b'{"id": '.startswith(first) or first.strip(b"\0") == b""

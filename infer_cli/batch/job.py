@@ -10,6 +10,7 @@ from typing import Literal
 
 from infer_cli.batch.output import write_atomically
 from infer_cli.errors import UsageError
+from infer_cli.files import read_regular
 
 OutputFormat = Literal["infer", "openai"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("infer", "openai")
@@ -117,10 +118,12 @@ def read_job(output: Path) -> JobFile | None:
     """The job of an output; None where none was begun. Raises UsageError for a file that is none of ours."""
     path = job_path(output)
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(read_regular(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as e:
+    except OSError as e:
+        raise UsageError(f"{path} can't be read: {e.strerror}") from None
+    except (ValueError, RecursionError) as e:
         raise UsageError(f"{path} can't be read: {e}") from None
     try:
         if value.pop("version") != _VERSION:

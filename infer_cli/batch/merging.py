@@ -12,6 +12,7 @@ from infer_cli.batch.job import JobFile, Shard, job_dir, job_path, journal_path,
 from infer_cli.batch.ordered import read_journal
 from infer_cli.batch.output import write_atomically
 from infer_cli.errors import UsageError
+from infer_cli.files import not_a_file, open_regular
 
 
 class Place(NamedTuple):
@@ -36,7 +37,7 @@ class Merge:
 
     def lines(self) -> Iterator[bytes]:
         """All lines in input order."""
-        files: list[BinaryIO] = [open(path, "rb") for path in self.outputs]  # noqa: SIM115  # closed below
+        files: list[BinaryIO] = [open_regular(path) for path in self.outputs]  # closed below
         try:
             for place in self.places:
                 file = files[place.file]
@@ -87,7 +88,7 @@ def merge(outputs: Sequence[Path]) -> Merge:
 
 def _job(path: Path) -> JobFile:
     if not path.is_file():
-        raise UsageError(f"no file {path}")
+        raise UsageError(not_a_file(path))
     job = read_job(path)
     if job is None:
         raise UsageError(f"{path} has no {job_path(path)} beside it", "copy both: OUT and OUT.job")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from infer_cli.batch.output import Output, Unit, write_all
 from infer_cli.errors import naming
+from infer_cli.files import open_regular
 
 
 class Place(NamedTuple):
@@ -84,7 +85,7 @@ def read_journal(path: Path) -> Iterator[tuple[Unit, Place, bytes]]:
     if not path.exists():
         return
     position = 0
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while head := file.readline():
             position += len(head)
             try:

@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 from infer_cli.batch.held import Held, Line, lines_of, parse_line, read_output
 from infer_cli.batch.ordered import journal_entry, read_journal
 from infer_cli.batch.output import Unit, write_atomically
+from infer_cli.files import open_regular
 
 
 class Found(NamedTuple):
@@ -39,7 +40,7 @@ def drop(output: Path, journal: Path, keep: Keep, *, ordered: bool) -> None:
         behind = [line._replace(value={}) for line in lines_of(output) if line.start > gap and keep(line)]
 
         def entries() -> Iterator[bytes]:
-            with open(output, "rb") as file:
+            with open_regular(output) as file:
                 for line in behind:
                     yield journal_entry(_unit(line), _read(file, line))
             for data, line in _waiting(journal, written):
@@ -49,7 +50,7 @@ def drop(output: Path, journal: Path, keep: Keep, *, ordered: bool) -> None:
         write_atomically(journal, entries())
 
     def kept() -> Iterator[bytes]:
-        with open(output, "rb") as file:
+        with open_regular(output) as file:
             for line in lines_of(output):
                 if keep(line) and not (ordered and line.start > gap):
                     yield _read(file, line)

@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal, NamedTuple, TypeVar
 from infer_cli.batch import openai_form
 from infer_cli.batch.template import RowTemplate
 from infer_cli.errors import UsageError
+from infer_cli.files import open_regular
 from infer_cli.sha256 import sha256_hex
 
 Format = Literal["jsonl", "csv", "tsv", "lines"]
@@ -85,7 +86,7 @@ class Input:
 
     def _open(self) -> BinaryIO:
         if self.name != STDIN:
-            return open(self.name, "rb")
+            return open_regular(self.name)
         file = os.fdopen(os.dup(0), "rb")
         file.seek(0)
         return file

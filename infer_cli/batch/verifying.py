@@ -20,6 +20,7 @@ from infer_cli.batch.preparing import Defaults, Prepared, Preparer, request_of, 
 from infer_cli.batch.replies import Origin, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError, UsageError
+from infer_cli.files import open_regular
 from infer_cli.given import Given
 from infer_cli.loading import Running
 from infer_cli.overflow import Policy
@@ -93,7 +94,7 @@ class Results:
     def claims(self, row: int) -> list[Claim]:
         """What is said of a chosen row's replies."""
         found = []
-        with open(self._path, "rb") as file:
+        with open_regular(self._path) as file:
             for start, end in self._places[row]:
                 file.seek(start)
                 line = _parsed(file.read(end - start), start, end)
@@ -105,7 +106,7 @@ class Results:
     def _lines(self) -> Iterator[Line]:
         broken: int | None = None
         end = 0
-        with open(self._path, "rb") as file:
+        with open_regular(self._path) as file:
             for n, data in enumerate(file, 1):
                 start, end = end, end + len(data)
                 if broken is not None:

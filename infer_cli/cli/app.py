@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from infer_cli import __version__
 from infer_cli.errors import ExitStatus, UsageError
-from infer_cli.userconfig import config_path, read_config
+from infer_cli.userconfig import config_path, read_config, toml_text
 
 # Name -> module of `infer_cli.cli` and what is in it: a function, or a Typer app of several commands.
 _COMMANDS = {
@@ -80,10 +81,9 @@ def call(arguments: list[str]) -> int:
     only_listed = not settings and arguments in (["-h"], ["--help"])
     names = arguments[:1] if only_one else _COMMANDS
     command = typer.main.get_command(command_line(names, only_listed=only_listed))
+    defaults = _defaults(command, settings, arguments)
     try:
-        result = command.main(
-            arguments, prog_name="infer", standalone_mode=False, default_map=_defaults(command, settings)
-        )
+        result = command.main(arguments, prog_name="infer", standalone_mode=False, default_map=defaults)
     except typer.TyperException as e:
         raise _usage_error(e) from None
     except typer.Abort:
@@ -105,8 +105,11 @@ def _usage_error(error: typer.TyperException) -> UsageError:
     return UsageError(message, f"see `{command} --help`")
 
 
-def _defaults(command: object, settings: dict[str, object]) -> dict[str, object]:
-    """Click's default map from the configuration file. Raises UsageError for a name that no command has."""
+def _defaults(command: object, settings: dict[str, object], arguments: list[str]) -> dict[str, object]:
+    """Click's default map from the configuration file, for the command that is called.
+
+    Raises UsageError for a name that no command has, and for a value that this one's flag can't have.
+    """
     commands: dict[str, object] = getattr(command, "commands", {})
     everywhere: dict[str, object] = {}
     tables: dict[str, dict[str, object]] = {name: {} for name in commands}
@@ -121,7 +124,10 @@ def _defaults(command: object, settings: dict[str, object]) -> dict[str, object]
             everywhere[name] = value
         else:
             raise UsageError(f"{config_path()}: no command has a setting {key!r}", _SETTINGS_HINT)
-    return {name: _default_map(sub, {**everywhere, **tables[name]}) for name, sub in commands.items()}
+    called = next((word for word in arguments if word in commands), None)
+    if called is None:
+        return {}
+    return {called: _default_map(commands[called], {**everywhere, **tables[called]})}
 
 
 def _default_map(command: object, settings: dict[str, object]) -> dict[str, object]:
@@ -129,7 +135,27 @@ def _default_map(command: object, settings: dict[str, object]) -> dict[str, obje
     if commands:
         return {name: _default_map(sub, settings) for name, sub in commands.items()}
     own = _flags(command)
+    params = {param.name: param for param in getattr(command, "params", [])}
+    for name, value in settings.items():
+        if name in own and (kind := _unfit(params[own[name]], value)):
+            raise UsageError(f"{config_path()}: {name} can't be {toml_text(value)[:60]}", f"it takes {kind}")
     return {own[name]: value for name, value in settings.items() if name in own}
+
+
+def _unfit(param: typer.core.TyperArgument | typer.core.TyperOption, value: object) -> str | None:
+    """What a setting takes that is not such a `value`; None where only the flag itself can tell."""
+    if param.multiple or param.nargs != 1:
+        if not isinstance(value, list) or any(not _is_plain(item) for item in value):
+            return "an array of strings or numbers"
+    elif getattr(param, "is_flag", False):
+        return None if isinstance(value, (bool, str)) else "true or false"
+    elif isinstance(value, bool) or not _is_plain(value):
+        return "a string or a number"
+    return None
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 _SETTINGS_HINT = "a setting is a flag's long name without the dashes; see `infer run --help`"

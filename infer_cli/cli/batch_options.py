@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from infer_cli.cli.engine_options import engine_options
 from infer_cli.cli.run_options import overflow_of, sampling_of, seed_of, variables_of
 from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
+from infer_cli.files import not_a_file
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.overflow import POLICIES, Policy
@@ -148,13 +150,13 @@ def _output(name: str | None, *, dry_run: bool) -> Path | None:
 def _check_files(name: str, output: Path | None, chat_template: str | None, summary: Path | None) -> None:
     for needed in (name, chat_template):
         if needed not in (None, STDIN) and not os.path.exists(str(needed)):
-            raise UsageError(f"no file {needed}")
+            raise UsageError(not_a_file(str(needed)))
+    if name == STDIN and sys.stdin is None:
+        raise UsageError("there is no stdin to read", "name a file of rows")
     if summary is not None:
         _check_summary(summary, name, output)
     if name != STDIN and not os.path.isfile(name):
-        raise UsageError(
-            f"{name} is not a file", "what comes from a pipe is read from standard input: IN is -"
-        )
+        raise UsageError(not_a_file(name), "what comes from a pipe is read from standard input: IN is -")
     if output is None:
         return
     if not output.parent.is_dir():

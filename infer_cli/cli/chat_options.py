@@ -20,6 +20,7 @@ from infer_cli.cli.run_options import (
 )
 from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
+from infer_cli.files import not_a_file
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.settings import MAX_TOKENS, Setting
@@ -74,12 +75,12 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
     stop = values.stop()
     template = text("chat_template")
     if template is not None and not os.path.exists(template):
-        raise UsageError(f"no file {template}")
+        raise UsageError(not_a_file(template))
     for path in texts("file"):
         if path == "-":
             raise UsageError("-f - has nothing to read: the messages come from standard input")
         if not os.path.exists(path):
-            raise UsageError(f"no file {path}")
+            raise UsageError(not_a_file(path))
     if value("continue_") and value("resume") is not None:
         raise UsageError("--continue and --resume exclude each other")
     if value("private") and (value("continue_") or value("resume") is not None):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import UsageError
+from infer_cli.files import MOST_INPUT, open_regular
 from infer_cli.installed import named_by_path
 from infer_cli.loading import FakeLoading, Loading, is_fake
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from infer_cli.template import ChatTemplate
 
 STATUS_INTERVAL_S = 0.1
-MOST_INPUT = 64 << 20  # bytes: far beyond any window; what is longer is a mistake, such as /dev/zero
 TALK_WINDOW = 8192  # of `--ctx auto` in a conversation, where the model was trained for as much
 
 
@@ -127,14 +127,16 @@ def read_bytes(name: str) -> bytes:
 def read_file(path: Path, name: str) -> bytes:
     """All of a file that the user calls `name`. Raises UsageError where it can't be read, or is too long."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return _bounded(file, name)
     except OSError as e:
         raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
 
 
 def read_stdin() -> bytes:
-    """All of standard input. Raises UsageError where it is too long, or does not end."""
+    """All of standard input. Raises UsageError where it is closed, too long, or does not end."""
+    if sys.stdin is None:
+        raise UsageError("there is no stdin to read")
     return _bounded(sys.stdin.buffer, "stdin")
 
 

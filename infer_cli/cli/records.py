@@ -82,7 +82,7 @@ def export(
         str, typer.Option("--format", metavar="jsonl|md", help="JSON lines, or Markdown to read.")
     ] = "jsonl",
     thread: _Thread = None,
-) -> None:
+) -> int:
     """Write records to stdout, oldest first; records that are named in the order of their ids."""
     if format_ not in ("jsonl", "md"):
         raise UsageError(f"--format {format_!r} is not jsonl or md")
@@ -95,6 +95,11 @@ def export(
         else:
             for record in records:
                 _write(_markdown(record))
+        n_left_out = store.n_left_out
+    if not n_left_out:
+        return ExitStatus.OK
+    print(f"{_counted(n_left_out, 'damaged record')} left out", file=sys.stderr)
+    return ExitStatus.SOME_ROWS_FAILED
 
 
 @app.command()
@@ -138,7 +143,7 @@ def rm(
     before = None if older_than is None else _moment(older_than, "--older-than")
     with _store() as store:
         if ids:
-            n_removed = store.remove([store.get(name).id for name in ids])
+            n_removed = store.remove([store.id_of(name) for name in ids])
         elif before is not None:
             n_removed = store.remove_before(before)
         else:
@@ -146,7 +151,7 @@ def rm(
     print(f"removed {_counted(n_removed, 'record')}", file=sys.stderr)
 
 
-def _store() -> contextlib.AbstractContextManager[Store]:
+def _store() -> Store:
     from infer_cli.records.store import Store, store_path
 
     return Store.open(store_path(), Notices(quiet=False, stats=False).warn)

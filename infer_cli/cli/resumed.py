@@ -10,6 +10,7 @@ from infer_cli.cli.chat_options import ChatOptions
 from infer_cli.cli.run_options import RunOptions, variables_of
 from infer_cli.durations import parse_duration
 from infer_cli.given import Given
+from infer_cli.records.record import making_sense
 from infer_cli.records.store import Store, store_path
 from infer_cli.settings import Setting
 
@@ -43,6 +44,11 @@ def as_before(options: Options, continued: Continued) -> Options:
     told_last = continued.thread.told
     if told_last is not None and told_last.model is not None and "model" not in options.flags:
         options = replace(options, model=told_last.model, flags=options.flags | {"model"})
+    with making_sense(continued.last):
+        return _as_before(options, continued)
+
+
+def _as_before(options: Options, continued: Continued) -> Options:
     record, flags = continued.last, options.flags
     not_kept = flags | _OF_THE_MODEL if "model" in flags else flags
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 from infer_cli.cli.engine_options import engine_options
 from infer_cli.cli.values import Values
 from infer_cli.errors import UsageError
+from infer_cli.files import not_a_file
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
 from infer_cli.seeds import check_seed
@@ -96,7 +97,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     others = (text("messages"), text("tools"), text("chat_template"))
     for path in (*texts("file"), *(other for other in others if other is not None)):
         if path != "-" and not os.path.exists(path):
-            raise UsageError(f"no file {path}")
+            raise UsageError(not_a_file(path))
     if not (value("prompt") or value("file") or value("messages")) and _nothing_piped():
         raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
 

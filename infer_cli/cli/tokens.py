@@ -16,6 +16,7 @@ import typer
 from infer_cli.cli import options as o
 from infer_cli.cli.terminal import console
 from infer_cli.errors import UsageError
+from infer_cli.files import open_regular
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -114,7 +115,7 @@ def _reader(name: str) -> Callable[[], Iterator[bytes]]:
         from infer_cli.tokenizer import BLOCK_BYTES
 
         try:
-            with contextlib.nullcontext(_stdin()) if name == "-" else Path(name).open("rb") as file:
+            with contextlib.nullcontext(_stdin()) if name == "-" else open_regular(name) as file:
                 while block := file.read(BLOCK_BYTES):
                     yield block
         except OSError as e:

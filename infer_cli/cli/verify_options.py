@@ -15,6 +15,7 @@ from infer_cli.cli.engine_options import lora_of
 from infer_cli.cli.loaded import read_bytes
 from infer_cli.cli.run_options import variables_of
 from infer_cli.errors import UsageError
+from infer_cli.files import not_a_file
 from infer_cli.given import Given
 from infer_cli.sha256 import sha256_hex
 
@@ -53,7 +54,7 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
     """
     results = Path(str(given["results"].value))
     if not results.is_file():
-        raise UsageError(f"no file {results}")
+        raise UsageError(not_a_file(results))
     job = read_job(results)
     params = {} if job is None else job.params
     if not isinstance(params, dict) or not isinstance(params.get("variables", {}), dict):
@@ -73,7 +74,9 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
     if name is None:
         name = None if job is None else job.input
     if name is None or name == STDIN or not os.path.isfile(str(name)):
-        raise UsageError(f"no file {name}" if name not in (None, STDIN) else "where are the rows?", _INPUT)
+        raise UsageError(
+            not_a_file(str(name)) if name not in (None, STDIN) else "where are the rows?", _INPUT
+        )
     row_template = text("row_template", "row_template")
     chat_template = None if flag("chat_template") is None else str(flag("chat_template"))
     _check_template(chat_template, params)

@@ -117,7 +117,9 @@ class Service:
             self._mailboxes[request.id] = stream.mailbox
             self._post(lambda request=request: self._engine.submit(request, now))  # type: ignore[misc]
             if request.deadline_s is not None:
-                timer = self._timers[request.id] = threading.Timer(request.deadline_s, self._abort)
+                timer = self._timers[request.id] = threading.Timer(
+                    min(request.deadline_s, threading.TIMEOUT_MAX), self._abort
+                )
                 timer.daemon = True
                 timer.start()
         return stream

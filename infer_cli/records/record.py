@@ -5,9 +5,10 @@ Knows no database and no command line.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.digests import parts_of
+from infer_cli.errors import UsageError
 from infer_cli.reasoning import TagPair
 from infer_cli.reply import as_json as reply_json
 from infer_cli.settings import Setting
@@ -188,8 +190,19 @@ def record_of(
     return _without_content(record) if private else record
 
 
+def is_whole_reply(record: Record) -> bool:
+    """Whether a record has all that `reply_of` makes a reply of."""
+    needed = (record.tokens, record.finish_reason, record.digest, record.mode, record.promise)
+    return (
+        None not in needed
+        and set(record.usage or ()) == set(Usage._fields)
+        and set(record.timings or ()) == set(Timings._fields)
+    )
+
+
 def reply_of(record: Record) -> Reply:
-    """The reply that a record was made of, without its log-probabilities."""
+    """The reply that a record was made of, without its log-probabilities: `is_whole_reply` is to hold."""
+    assert is_whole_reply(record)
     assert record.tokens is not None and record.finish_reason is not None and record.digest is not None
     assert record.mode is not None and record.promise is not None
     return Reply(
@@ -214,6 +227,21 @@ def reply_of(record: Record) -> Reply:
         engine={"facts": dict(record.engine), "fingerprint": record.fingerprint},
         truncation=None if record.truncation is None else dict(record.truncation),
     )
+
+
+@contextlib.contextmanager
+def making_sense(record: Record) -> Iterator[None]:
+    """Around what takes a record's open-ended parts (settings, parameters, facts) at their word.
+
+    Raises UsageError where those are none that this program writes.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as e:
+        raise UsageError(
+            f"record {record.id} can't be used again: {type(e).__name__}: {e}",
+            "it is damaged, or of another version of infer",
+        ) from e
 
 
 def evaluated(segments: Sequence[Segment]) -> tuple[Evaluated, ...]:

@@ -125,6 +125,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def readable(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Let a store be read whose bytes may be damaged: text that is not UTF-8 comes as lone surrogates, and
+    SQLite checks each page that it reads."""
+    connection.text_factory = _text_as_it_is
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def _text_as_it_is(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+# What a query on a damaged store raises: an error's own text may hold its bytes, which are no UTF-8 then.
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+
+
 def user_version(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)

@@ -6,23 +6,40 @@ A record is there once `add` has returned, whatever happens to the process after
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from infer_cli.errors import InferError, UnexpectedFailure, UsageError
+from infer_cli.files import check_regular
 from infer_cli.paths import data_dir
-from infer_cli.reasoning import TagPair
-from infer_cli.records import search
-from infer_cli.records.record import Adapter, Evaluated, ModelFile, Record, pack_ids, unpack_ids
-from infer_cli.records.schema import MIGRATIONS, has_fts5, is_indexed, migrate, transaction, user_version
-from infer_cli.settings import Setting
-from infer_cli.types import Message
+from infer_cli.records import salvage, search
+from infer_cli.records.columns import (
+    NAMES,
+    THREAD_NAMES,
+    DamagedRow,
+    record_of_row,
+    row_of,
+    text_value,
+    thread_of_row,
+    thread_values,
+)
+from infer_cli.records.record import Record
+from infer_cli.records.schema import (
+    FAILURES,
+    MIGRATIONS,
+    has_fts5,
+    is_indexed,
+    migrate,
+    readable,
+    transaction,
+    user_version,
+)
+from infer_cli.records.thread import Thread, ThreadSummary
 
 MAX_BYTES = 512 * 2**20  # of the store; beyond it the oldest records go
 BUSY_TIMEOUT_S = 30.0  # for another process's transaction
@@ -32,9 +49,18 @@ _REMOVE_STEP = 200
 _EXPORT_STEP = 50
 _BACK_STEP = 5
 _MERGE_PAGES = 500
+_SALVAGE_STEP = 100
+_MOST_NAMED = 5  # damaged records, each in a warning of its own
+_SUMMARY_STEP = 5
 
-if TYPE_CHECKING:
-    from infer_cli.records.thread import Thread, ThreadSummary, Told
+_SELECT = f"SELECT seq, {', '.join(NAMES)} FROM records WHERE"
+_INSERT = f"INSERT INTO records ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
+_INSERT_NUMBERED = (
+    f"INSERT OR IGNORE INTO records (seq, {', '.join(NAMES)}) VALUES (?, {', '.join('?' * len(NAMES))})"
+)
+_INSERT_THREAD = (
+    f"INSERT OR IGNORE INTO threads ({', '.join(THREAD_NAMES)}) VALUES (:{', :'.join(THREAD_NAMES)})"
+)
 
 T = TypeVar("T")
 Warn = Callable[[str], None]
@@ -65,8 +91,9 @@ def keep_turn(make: Callable[[], Record], thread: Thread, warn: Warn) -> None:
 class Store:
     """An open record store. Belongs to the thread that opened it.
 
-    Every method raises UnexpectedFailure where the disk or SQLite fails. A store that turns out to be
-    damaged is renamed to `<name>.damaged-<time>`, `warn` is told, and a new one begun.
+    Every method raises UnexpectedFailure where the disk or SQLite fails. A row that is damaged is left out,
+    and `warn` is told which. A file that turns out to be damaged is renamed to `<name>.damaged-<time>`,
+    `warn` is told, and a new one begun with what can be read of it.
     """
 
     def __init__(self, path: Path, warn: Warn, max_bytes: int) -> None:
@@ -75,6 +102,7 @@ class Store:
         self._max_bytes = max_bytes
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._left_out: dict[str, str] = {}  # what is damaged, and how
 
     @classmethod
     def open(cls, path: Path, warn: Warn, *, max_bytes: int = MAX_BYTES) -> Store:
@@ -87,9 +115,22 @@ class Store:
         return store
 
     def close(self) -> None:
+        """Let go of the file, and tell of damaged rows beyond those that were named."""
+        n_more = len(self._left_out) - _MOST_NAMED
+        if n_more > 0:
+            self._warn(f"{n_more} more of the records are damaged and left out")
+        self._left_out = dict(list(self._left_out.items())[:_MOST_NAMED])
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    @property
+    def n_left_out(self) -> int:
+        """How many records and conversations were damaged among those that were read so far."""
+        return len(self._left_out)
 
     def __enter__(self) -> Store:
         return self
@@ -106,7 +147,7 @@ class Store:
 
     def add_all(self, records: Sequence[Record]) -> None:
         """Write records in one transaction: all of them or none."""
-        rows = [_row(record) for record in records]
+        rows = [row_of(record) for record in records]
 
         def insert(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -121,7 +162,7 @@ class Store:
         An answer of no thread that the turn follows becomes the thread's first. A private turn leaves
         nothing but its record: branches have names that the user wrote.
         """
-        row = _row(record)
+        row = row_of(record)
 
         def insert(connection: sqlite3.Connection) -> None:
             with transaction(connection):
@@ -133,9 +174,10 @@ class Store:
                     [thread.id, record.parent],
                 )
                 connection.execute(
-                    "INSERT INTO threads (id, branch, heads, told) VALUES (?, ?, ?, ?) ON CONFLICT (id)"
+                    "INSERT INTO threads (id, branch, heads, told) VALUES (:id, :branch, :heads, :told)"
+                    " ON CONFLICT (id)"
                     " DO UPDATE SET branch = excluded.branch, heads = excluded.heads, told = excluded.told",
-                    [thread.id, _text(thread.branch), _json(thread.heads), _json(thread.told)],
+                    thread_values(thread),
                 )
 
         self._run(insert)
@@ -147,8 +189,8 @@ class Store:
         def update(connection: sqlite3.Connection) -> None:
             with transaction(connection):
                 connection.execute(
-                    "UPDATE threads SET branch = ?, heads = ?, told = ? WHERE id = ?",
-                    [_text(thread.branch), _json(thread.heads), _json(thread.told), thread.id],
+                    "UPDATE threads SET branch = :branch, heads = :heads, told = :told WHERE id = :id",
+                    thread_values(thread),
                 )
 
         self._run(update)
@@ -159,12 +201,12 @@ class Store:
         def update(connection: sqlite3.Connection) -> tuple[bool, bool]:
             with transaction(connection):
                 other = connection.execute(
-                    "SELECT 1 FROM threads WHERE name = ? AND id != ?", [_text(name), thread_id]
+                    "SELECT 1 FROM threads WHERE name = ? AND id != ?", [text_value(name), thread_id]
                 ).fetchone()
                 if other is not None:
                     return True, False
                 done = connection.execute(
-                    "UPDATE threads SET name = ? WHERE id = ?", [_text(name), thread_id]
+                    "UPDATE threads SET name = ? WHERE id = ?", [text_value(name), thread_id]
                 )
                 return False, done.rowcount > 0
 
@@ -208,77 +250,127 @@ class Store:
 
     # --- reading -------------------------------------------------------------------------------
 
-    def get(self, id_or_prefix: str) -> Record:
-        """A record by its id or a beginning that no other id has. Raises UsageError."""
+    def id_of(self, id_or_prefix: str) -> str:
+        """The id of a record, sound or damaged, of which `id_or_prefix` is it or a beginning that no other id
+        has. Raises UsageError."""
 
-        def find(connection: sqlite3.Connection) -> list[Record]:
-            exact = _select(connection, "id = ?", [_text(id_or_prefix)], "LIMIT 1")
-            if exact or not id_or_prefix:
-                return exact
-            bounds: list[object] = [_text(id_or_prefix), _text(id_or_prefix) + "\U0010ffff"]
-            return _select(connection, "id >= ? AND id < ?", bounds, "ORDER BY id LIMIT 4")
+        def find(connection: sqlite3.Connection) -> list[str]:
+            return _ids_like(connection, "records", id_or_prefix)
 
         found = self._run(find)
         if not found:
             raise UsageError(f"no record {id_or_prefix!r}", "`infer records list` shows their ids")
         if len(found) > 1:
-            ids = ", ".join(record.id for record in found[:3]) + (", …" if len(found) > 3 else "")
-            raise UsageError(f"{id_or_prefix!r} begins several records: {ids}", "write more of the id")
+            raise UsageError(f"{id_or_prefix!r} begins several records: {_listed(found)}", _WRITE_MORE)
         return found[0]
+
+    def get(self, id_or_prefix: str) -> Record:
+        """A record by its id or a beginning that no other id has.
+
+        Raises UsageError, and UnexpectedFailure for one that is damaged.
+        """
+        return self._record(self.id_of(id_or_prefix))
 
     def find(self, text: str) -> Record | Thread:
         """A record or a conversation by its id, its name, or the beginning of an id that no other has.
 
-        Raises UsageError.
+        Raises UsageError, and UnexpectedFailure for one that is damaged.
         """
 
-        def find(connection: sqlite3.Connection) -> Record | Thread | list[str]:
-            exact = _select(connection, "id = ?", [_text(text)], "LIMIT 1")
-            threads = _threads(connection, "id = ? OR name = ? ORDER BY id = ? DESC", [_text(text)] * 3)
-            if exact or threads:
-                return exact[0] if exact else threads[0]
-            bounds: list[object] = [_text(text), _text(text) + "\U0010ffff"]
-            begun: list[Record | Thread] = []
-            if text:
-                begun += _threads(connection, "id >= ? AND id < ? ORDER BY id LIMIT 4", bounds)
-                begun += _select(connection, "id >= ? AND id < ?", bounds, "ORDER BY id LIMIT 4")
-            return begun[0] if len(begun) == 1 else [one.id for one in begun]
+        def find(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
+            records = _ids_like(connection, "records", text)
+            if records == [text]:
+                return records, []
+            threads = _ids(
+                connection,
+                "SELECT id FROM threads WHERE id = ? OR name = ? ORDER BY id = ? DESC LIMIT 1",
+                [text_value(text)] * 3,
+            )
+            return ([], threads) if threads else (records, _ids_like(connection, "threads", text))
 
-        found = self._run(find)
-        if not isinstance(found, list):
-            return found
+        records, threads = self._run(find)
+        found = [*threads, *records]
         if not found:
             raise UsageError(
                 f"no record or conversation {text!r}", "`infer records list` shows the ids of both"
             )
-        ids = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
-        raise UsageError(f"{text!r} begins several ids: {ids}", "write more of the id")
+        if len(found) > 1:
+            raise UsageError(f"{text!r} begins several ids: {_listed(found)}", _WRITE_MORE)
+        if records:
+            return self._record(records[0])
+        thread = self.thread(threads[0])
+        if thread is None:
+            raise UnexpectedFailure(
+                f"conversation {threads[0]} is damaged", "name one of its records: `infer records list`"
+            )
+        return thread
+
+    def _record(self, record_id: str) -> Record:
+        """A record by its whole id, which is there."""
+
+        def select(connection: sqlite3.Connection) -> list[tuple[int, Record | _Damaged]]:
+            return _rows(connection, "id = ?", [text_value(record_id)], "LIMIT 1")
+
+        rows = self._run(select)
+        if not rows:
+            raise UsageError(f"no record {record_id!r}", "another process has just removed it")
+        ((_, found),) = rows
+        if isinstance(found, _Damaged):
+            raise UnexpectedFailure(
+                f"record {record_id} is damaged: {found.why}",
+                f"the others can be read; `infer records rm {record_id}` removes it",
+            )
+        return found
 
     def thread(self, thread_id: str) -> Thread | None:
-        """A conversation by its whole id."""
-        found = self._run(lambda connection: _threads(connection, "id = ?", [thread_id]))
-        return found[0] if found else None
+        """A conversation by its whole id; None where there is none, or it is damaged."""
+        found = self._run(lambda connection: _threads(connection, "id = ?", [text_value(thread_id)]))
+        sound = self._sound(enumerate(found))
+        return sound[0][1] if sound else None
 
     def threads(self, limit: int) -> list[ThreadSummary]:
         """Conversations, the one that was used last first."""
 
-        def select(connection: sqlite3.Connection) -> list[ThreadSummary]:
+        def select(connection: sqlite3.Connection) -> list[Thread | _Damaged]:
             last = "(SELECT max(seq) FROM records WHERE thread = threads.id)"
-            found = _threads(connection, f"1 ORDER BY {last} DESC LIMIT ?", [limit])
-            return [_summary(connection, thread) for thread in found]
+            return _threads(connection, f"1 ORDER BY {last} DESC LIMIT ?", [limit])
 
-        return self._run(select)
+        found = (self._summary(thread) for _, thread in self._sound(enumerate(self._run(select))))
+        return [summary for summary in found if summary is not None]
+
+    def _summary(self, thread: Thread) -> ThreadSummary | None:
+        """A line about a conversation; None where none of its records can be read."""
+
+        def select(connection: sqlite3.Connection) -> tuple[_Rows, _Rows, object]:
+            of_thread: list[object] = [thread.id, _SUMMARY_STEP]
+            head = connection.execute(
+                "SELECT turn FROM records WHERE id = ?", [thread.heads.get(thread.branch)]
+            ).fetchone()
+            return (
+                _rows(connection, "thread = ?", of_thread, "ORDER BY seq LIMIT ?"),
+                _rows(connection, "thread = ?", of_thread, "ORDER BY seq DESC LIMIT ?"),
+                None if head is None else head[0],
+            )
+
+        first_rows, last_rows, n_turns = self._run(select)
+        first, last = self._sound(first_rows), self._sound(last_rows)
+        if not first or not last:
+            return None
+        asked = [message.content for message in first[0][1].messages or () if message.role == "user"]
+        n = n_turns if isinstance(n_turns, int) else 0
+        return ThreadSummary(thread, last[0][1].created_at, n, (asked[-1] if asked else "") or "")
 
     def backwards(self) -> Iterator[Record]:
         """All records, newest first. No transaction is open between two of them."""
         before = 2**62
         while True:
 
-            def select(connection: sqlite3.Connection, seq: int = before) -> list[tuple[int, Record]]:
-                return _numbered(connection, "seq < ?", [seq, _BACK_STEP], "ORDER BY seq DESC LIMIT ?")
+            def select(connection: sqlite3.Connection, seq: int = before) -> _Rows:
+                found = _rows(connection, "seq < ?", [seq, _BACK_STEP], "ORDER BY seq DESC LIMIT ?")
+                return _in_order([-seq, *(-number for number, _ in found)], found)
 
             rows = self._run(select)
-            yield from (record for _, record in rows)
+            yield from (record for _, record in self._sound(rows))
             if len(rows) < _BACK_STEP:
                 return
             before = rows[-1][0]
@@ -297,56 +389,96 @@ class Store:
         `since` is in Unix seconds.
         """
 
-        def select(connection: sqlite3.Connection) -> list[Record]:
+        def select(connection: sqlite3.Connection) -> _Rows:
             where, values = _filter(connection, search, model, thread, since)
-            return _select(connection, where, [*values, limit], "ORDER BY seq DESC LIMIT ?")
+            return _rows(connection, where, [*values, limit], "ORDER BY seq DESC LIMIT ?")
 
-        return self._run(select)
+        return [record for _, record in self._sound(self._run(select))]
 
     def export(self, *, thread: str | None = None) -> Iterator[Record]:
         """All records, or a thread's, oldest first. No transaction is open between two of them."""
         last = 0
         while True:
 
-            def select(connection: sqlite3.Connection, after: int = last) -> list[tuple[int, Record]]:
+            def select(connection: sqlite3.Connection, after: int = last) -> _Rows:
                 where, values = _filter(connection, None, None, thread, None)
-                return _numbered(
+                found = _rows(
                     connection, f"seq > ? AND {where}", [after, *values, _EXPORT_STEP], "ORDER BY seq LIMIT ?"
                 )
+                return _in_order([after, *(number for number, _ in found)], found)
 
             rows = self._run(select)
-            yield from (record for _, record in rows)
+            yield from (record for _, record in self._sound(rows))
             if len(rows) < _EXPORT_STEP:
                 return
             last = rows[-1][0]
 
+    def _sound(self, rows: Iterable[tuple[int, T | _Damaged]]) -> list[tuple[int, T]]:
+        """Rows without the damaged ones, of which the first few are named."""
+        sound: list[tuple[int, T]] = []
+        for number, found in rows:
+            if not isinstance(found, _Damaged):
+                sound.append((number, found))
+            elif found.name not in self._left_out:
+                self._left_out[found.name] = found.why
+                if len(self._left_out) <= _MOST_NAMED:
+                    self._warn(f"{found.name} is damaged and left out: {found.why}")
+        return sound
+
     # --- the file ------------------------------------------------------------------------------
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work`; where that shows the store to be damaged, set it aside and do it on a new one."""
+        """Do `work`; where that shows the file to be damaged, set it aside and do it on a new one."""
         try:
             try:
                 return work(self._connected())
-            except sqlite3.DatabaseError as e:
+            except FAILURES as e:
                 if not _shows_damage(e):
                     raise
-            self._set_aside()
+            aside = self._set_aside()
+            if aside is not None:
+                n_kept = self._salvage(aside)
+                with_what = f" with the {n_kept} records that could be read" if n_kept else ""
+                self._warn(
+                    f"the record store was damaged: it is now {aside}, and a new one is begun{with_what}"
+                )
             return work(self._connected())
-        except (sqlite3.Error, OSError) as e:
-            raise UnexpectedFailure(f"the record store {self.path}: {e}") from e
+        except (*FAILURES, OSError) as e:
+            why = e.strerror if isinstance(e, OSError) else e
+            raise UnexpectedFailure(f"the record store {self.path}: {why}") from e
+
+    def _salvage(self, aside: Path) -> int:
+        """Copy what can be read of a damaged store into the new one; returns how many records."""
+        connection = self._connected()
+        n_kept = 0
+        with salvage.opened(aside) as damaged:
+            records = salvage.records_in(damaged)
+            while some := list(itertools.islice(records, _SALVAGE_STEP)):
+                with transaction(connection):
+                    for number, record in some:
+                        row = row_of(record)
+                        done = connection.execute(_INSERT_NUMBERED, [number, *row])
+                        if not done.rowcount:  # another process has used the number meanwhile
+                            done = connection.execute(_INSERT.replace("INSERT", "INSERT OR IGNORE", 1), row)
+                        n_kept += done.rowcount
+            with transaction(connection):
+                connection.executemany(_INSERT_THREAD, map(thread_values, salvage.threads_in(damaged)))
+        return n_kept
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                check_regular(self.path)
             with contextlib.suppress(FileExistsError):
                 # SQLite gives its -wal and -shm files the same permissions.
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self._file = _file_identity(self.path)
             self._connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             try:
-                self._prepare(self._connection)
+                self._prepare(readable(self._connection))
             except BaseException:
-                self.close()
+                self._disconnect()
                 raise
         return self._connection
 
@@ -372,20 +504,20 @@ class Store:
         connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
         connection.execute("PRAGMA secure_delete = ON")
 
-    def _set_aside(self) -> None:
-        """Rename the damaged file and what belongs to it, unless another process has done so."""
+    def _set_aside(self) -> Path | None:
+        """Rename the damaged file and what belongs to it; None where another process has done so."""
         damaged = self._file
-        self.close()
+        self._disconnect()
         with self._lock():
             if _file_identity(self.path) != damaged:
-                return
+                return None
             now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
             aside = self.path.with_name(f"{self.path.name}.damaged-{now}")
             # The log first: a new store beside an old log would take it for its own.
             for suffix in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(f"{self.path}{suffix}", f"{aside}{suffix}")
-        self._warn(f"the record store was damaged: it is now {aside}, and a new one is begun")
+        return aside
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -404,12 +536,18 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
-def _shows_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file is no database (SQLITE_NOTADB) or a broken one (SQLITE_CORRUPT).
+def _shows_damage(error: Exception) -> bool:
+    """Whether the file is no database (SQLITE_NOTADB), a broken one (SQLITE_CORRUPT), or one without what a
+    store of its version has.
 
-    These two alone come as the base class itself; Python 3.10 tells no error numbers.
+    The first two alone come as `DatabaseError` itself; Python 3.10 tells no error numbers.
     """
-    return type(error) is sqlite3.DatabaseError
+    return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError) or (
+        isinstance(error, sqlite3.OperationalError) and str(error).startswith(_OTHER_TABLES)
+    )
+
+
+_OTHER_TABLES = ("no such table", "no such column", "table ", "duplicate column", "index ", "trigger ")
 
 
 class _Size(NamedTuple):
@@ -461,144 +599,78 @@ def _filter(
     for clause, value in (("model = ?", model), ("thread = ?", thread)):
         if value is not None:
             clauses.append(clause)
-            values.append(_text(value))
+            values.append(text_value(value))
     if since is not None:
         clauses.append("created_at >= ?")
         values.append(since)
     if words is not None:
         clause, patterns = search.condition(words, indexed=is_indexed(connection))
         clauses.append(clause)
-        values += map(_text, patterns)
+        values += map(text_value, patterns)
     return " AND ".join(clauses) or "1", values
 
 
-def _select(connection: sqlite3.Connection, where: str, values: list[object], rest: str) -> list[Record]:
-    return [record for _, record in _numbered(connection, where, values, rest)]
+class _Damaged(NamedTuple):
+    """A row that is no record or conversation: what to call it, and what is wrong with it."""
 
-
-def _numbered(
-    connection: sqlite3.Connection, where: str, values: list[object], rest: str
-) -> list[tuple[int, Record]]:
-    rows = connection.execute(f"SELECT seq, {_NAMES} FROM records WHERE {where} {rest}", values).fetchall()
-    return [(seq, _record(row)) for seq, *row in rows]
-
-
-def _threads(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Thread]:
-    from infer_cli.records.thread import Thread
-
-    names = "id, branch, heads, name, told"
-    rows = connection.execute(f"SELECT {names} FROM threads WHERE {where}", list(values)).fetchall()
-    return [Thread(i, branch, json.loads(heads), name, _told(told)) for i, branch, heads, name, told in rows]
-
-
-def _told(value: str) -> Told | None:
-    from infer_cli.records.thread import Told
-
-    told = json.loads(value)
-    if told is None:
-        return None
-    model, system, settings = told
-    return Told(model, system, tuple(Setting(*setting) for setting in settings))
-
-
-def _summary(connection: sqlite3.Connection, thread: Thread) -> ThreadSummary:
-    from infer_cli.records.thread import ThreadSummary
-
-    (first,) = _select(connection, "thread = ?", [thread.id], "ORDER BY seq LIMIT 1")
-    (last_at,) = connection.execute(
-        "SELECT created_at FROM records WHERE thread = ? ORDER BY seq DESC LIMIT 1", [thread.id]
-    ).fetchone()
-    head = connection.execute(
-        "SELECT turn FROM records WHERE id = ?", [thread.heads.get(thread.branch)]
-    ).fetchone()
-    asked = [message.content for message in first.messages or () if message.role == "user"]
-    return ThreadSummary(thread, last_at, 0 if head is None else head[0], asked[-1] if asked else "")
-
-
-# --- values in columns ----------------------------------------------------------------------------
-
-
-class _Column(NamedTuple):
     name: str
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
+    why: str
 
 
-def _same(value: Any) -> Any:
-    return value
+_Rows = list[tuple[int, "Record | _Damaged"]]
+_WRITE_MORE = "write more of the id"
 
 
-def _text(value: str) -> str:
-    """SQLite's text is UTF-8, which has no lone surrogates: bytes of a file name that were none."""
-    return value.encode("utf-8", "backslashreplace").decode()
+def _rows(connection: sqlite3.Connection, where: str, values: list[object], rest: str) -> _Rows:
+    """Records with their numbers."""
+    found: _Rows = []
+    for seq, *row in connection.execute(f"{_SELECT} {where} {rest}", values).fetchall():
+        try:
+            found.append((seq, record_of_row(row)))
+        except DamagedRow as e:
+            found.append((seq, _Damaged(_name_of(row[NAMES.index("id")], f"record number {seq}"), str(e))))
+    return found
 
 
-def _text_or_none(value: str | None) -> str | None:
-    return None if value is None else _text(value)
+def _in_order(numbers: Sequence[int], rows: _Rows) -> _Rows:
+    """`rows`. Raises DatabaseError unless `numbers` ascend: a walk over them might never end."""
+    if any(a >= b for a, b in itertools.pairwise(numbers)):
+        raise sqlite3.DatabaseError("its rows are not in order")
+    return rows
 
 
-def _ids(value: Sequence[int] | None) -> bytes | None:
-    return None if value is None else pack_ids(value)
+def _threads(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Thread | _Damaged]:
+    query = f"SELECT {', '.join(THREAD_NAMES)} FROM threads WHERE {where}"
+    found: list[Thread | _Damaged] = []
+    for row in connection.execute(query, list(values)).fetchall():
+        try:
+            found.append(thread_of_row(row))
+        except DamagedRow as e:
+            name = _name_of(row[THREAD_NAMES.index("id")], "")
+            found.append(_Damaged(f"conversation {name}".strip(), str(e)))
+    return found
 
 
-def _ids_back(value: bytes | None) -> tuple[int, ...] | None:
-    return None if value is None else unpack_ids(value)
+def _name_of(value: object, otherwise: str) -> str:
+    """What to call a damaged row: its id, if that is one."""
+    if isinstance(value, str) and 0 < len(value) <= 64 and value.isprintable():
+        return f"record {value}" if otherwise else value
+    return otherwise
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def _ids_like(connection: sqlite3.Connection, table: str, text: str) -> list[str]:
+    """The id that is `text`, else up to 4 that begin with it."""
+    exact = _ids(connection, f"SELECT id FROM {table} WHERE id = ? LIMIT 1", [text_value(text)])
+    if exact or not text:
+        return exact
+    bounds = [text_value(text), text_value(text) + "\U0010ffff"]
+    return _ids(connection, f"SELECT id FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT 4", bounds)
 
 
-def _each(make: Callable[..., T]) -> Callable[[str], tuple[T, ...]]:
-    return lambda value: tuple(make(*item) for item in json.loads(value))
+def _ids(connection: sqlite3.Connection, query: str, values: Sequence[object]) -> list[str]:
+    found = connection.execute(query, list(values)).fetchall()
+    return [value for (value,) in found if isinstance(value, str)]
 
 
-def _messages_json(value: Sequence[Message] | None) -> str:
-    return _json(None if value is None else [asdict(message) for message in value])
-
-
-def _messages_back(value: str) -> tuple[Message, ...] | None:
-    messages = json.loads(value)
-    return None if messages is None else tuple(Message(**message) for message in messages)
-
-
-def _settings_json(value: Sequence[Setting]) -> str:
-    return _json([[setting.name, setting.value, setting.origin] for setting in value])
-
-
-def _tag_pair_back(value: str) -> TagPair | None:
-    pair = json.loads(value)
-    return None if pair is None else TagPair(*pair)
-
-
-_CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    **dict.fromkeys(
-        ("id", "thread", "parent", "custom_id", "model", "prompt", "text", "reasoning"),
-        (_text_or_none, _same),
-    ),
-    **dict.fromkeys(
-        ("engine", "params", "truncation", "usage", "timings", "error", "output", "shortened"),
-        (_json, json.loads),
-    ),
-    **dict.fromkeys(("prompt_ids", "tokens"), (_ids, _ids_back)),
-    **dict.fromkeys(("probed", "private"), (int, bool)),
-    "model_files": (_json, _each(ModelFile)),
-    "adapters": (_json, _each(Adapter)),
-    "history": (_json, _each(Evaluated)),
-    "reasoning_pairs": (_json, _each(TagPair)),
-    "open_reasoning": (_json, _tag_pair_back),
-    "messages": (_messages_json, _messages_back),
-    "settings": (_settings_json, _each(Setting)),
-}
-_COLUMNS = [_Column(f.name, *_CODECS.get(f.name, (_same, _same))) for f in fields(Record)]
-_NAMES = ", ".join(column.name for column in _COLUMNS)
-_INSERT = f"INSERT INTO records ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-
-
-def _row(record: Record) -> list[Any]:
-    return [column.encode(getattr(record, column.name)) for column in _COLUMNS]
-
-
-def _record(row: Sequence[Any]) -> Record:
-    pairs = zip(_COLUMNS, row, strict=True)
-    return Record(**{column.name: column.decode(value) for column, value in pairs})
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
