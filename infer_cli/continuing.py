@@ -227,7 +227,7 @@ def _shortened(shown: Shown) -> dict[str, object] | None:
 
 
 def _asked(record: Record) -> str:
-    return next(message.content for message in reversed(record.messages or ()) if message.role == "user")
+    return next(message.text for message in reversed(record.messages or ()) if message.role == "user")
 
 
 # --- its model and settings -----------------------------------------------------------------------

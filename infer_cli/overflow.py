@@ -235,9 +235,10 @@ class _Fitting:
 
     def cut(self, before: Fitted, *, in_messages: bool) -> Fitted:
         """With every text that may be cut at most as long as need be."""
-        cuttable = [index for turn in self._turns(before.messages) for index in turn] if in_messages else []
+        turns = self._turns(before.messages) if in_messages else []
+        cuttable = [i for turn in turns for i in turn if before.messages[i].content is not None]
         texts = [
-            *(before.messages[i].content for i in cuttable),
+            *(before.messages[i].text for i in cuttable),
             *(item.text for item in before.attachments),
         ]
         names = [*(f"message {i + 1}" for i in cuttable), *(item.name for item in before.attachments)]

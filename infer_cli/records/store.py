@@ -511,7 +511,7 @@ def _summary(connection: sqlite3.Connection, thread: Thread) -> ThreadSummary:
     head = connection.execute(
         "SELECT turn FROM records WHERE id = ?", [thread.heads.get(thread.branch)]
     ).fetchone()
-    asked = [message.content for message in first.messages or () if message.role == "user"]
+    asked = [message.text for message in first.messages or () if message.role == "user"]
     return ThreadSummary(thread, last_at, 0 if head is None else head[0], asked[-1] if asked else "")
 
 
