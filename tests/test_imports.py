@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [
-    {"infer_cli", "errors", "types", "paths", "sha256", "ids", "alike", "backend.spec", "backend.base"},
+    {"infer_cli", "errors", "types", "paths", "private_files", "sha256", "ids", "alike", "backend.spec",
+     "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
      "settings", "sizes", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
       "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget",

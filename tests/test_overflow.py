@@ -113,6 +113,26 @@ def test_a_turn_holds_its_tool_calls() -> None:
     assert contents(result) == ["question 2", "answer 2", "and now?"]
 
 
+@pytest.mark.parametrize("policy", CUTTING)
+@pytest.mark.parametrize("words", ["?", ""])
+def test_tokens_that_went_are_counted_without_the_marker(policy: Policy, words: str) -> None:
+    """The defect: what was told was what was saved."""
+    file = Attachment("a.txt", "0123456789" * 50)
+    whole = n_tokens(built([SYSTEM], [file], words))
+    for window in (whole - 40, whole - 300, whole - 460):
+        result = fitted([SYSTEM], [file], words, window, policy)
+        (part,) = result.dropped
+        first, last = re.findall(r"\d+", part.what.partition(" of ")[0])
+        assert part.tokens == int(last) - int(first) + 1
+        marker = re.search(r"\n?\[….*…\]\n?", result.attachments[0].text)
+        assert marker is not None
+        assert part.marker_tokens == len(marker[0].encode())
+        report = result.report()
+        assert report is not None
+        assert report["dropped_tokens"] == part.tokens
+        assert report["marker_tokens"] == part.marker_tokens
+
+
 def test_null_content_is_not_cut() -> None:
     call = Message("assistant", None, {"tool_calls": [{"id": "c"}]})
     talk = [Message("user", "q " * 99), call, Message("tool", "r " * 99), Message("user", "and now?")]
@@ -307,9 +327,10 @@ def test_any_conversation_fits_or_is_refused(
     if report is None:
         assert after == built(talk, attachments, words)
         return
-    assert (
-        report["dropped_tokens"] == n_before - result.n_tokens == sum(part.tokens for part in result.dropped)
-    )
+    assert report["dropped_tokens"] == sum(part.tokens for part in result.dropped)
+    n_marker = sum(part.marker_tokens for part in result.dropped)
+    assert report.get("marker_tokens", 0) == n_marker
+    assert report["dropped_tokens"] - n_marker == n_before - result.n_tokens
     kept = list(talk)
     texts = {f"message {i}": message.text for i, message in enumerate(talk, 1)}
     texts |= {attachment.name: attachment.text for attachment in attachments}
@@ -324,6 +345,8 @@ def test_any_conversation_fits_or_is_refused(
         cut.add(name)
         shown = now[name] if name in now else result.messages[int(name.split()[1]) - 1].text
         head, tail = _without(texts[name], where)
+        if name not in now:  # a token of the fake model is a byte
+            assert part.tokens == len(texts[name].encode()) - len((head + tail).encode())
         assert shown.startswith(head)
         assert shown.endswith(tail)
         assert re.fullmatch(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from infer_cli.errors import InferError, UnexpectedFailure, UsageError
 from infer_cli.paths import data_dir
+from infer_cli.private_files import make_private_dir
 from infer_cli.reasoning import TagPair
 from infer_cli.records import search
 from infer_cli.records.record import Adapter, Evaluated, ModelFile, Record, pack_ids, unpack_ids
@@ -337,7 +338,7 @@ class Store:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_dir(self.path.parent)
             with contextlib.suppress(FileExistsError):
                 # SQLite gives its -wal and -shm files the same permissions.
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
