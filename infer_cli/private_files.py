@@ -39,7 +39,7 @@ def make_private_dir(path: Path) -> None:
         _tighten(directory)
 
 
-def open_private(path: Path, flags: int) -> int:
+def open_private(path: str | Path, flags: int) -> int:
     """A descriptor of a file that is made, if it is, for the user alone. Raises OSError."""
     return os.open(path, flags | getattr(os, "O_BINARY", 0), _FILE)
 
