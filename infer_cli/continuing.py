@@ -233,7 +233,7 @@ def _shortened(shown: Shown) -> dict[str, object] | None:
 
 
 def _asked(record: Record) -> str:
-    said = (message.content for message in reversed(record.messages or ()) if message.role == "user")
+    said = (message.text for message in reversed(record.messages or ()) if message.role == "user")
     return next(said, "")
 
 

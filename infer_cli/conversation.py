@@ -292,7 +292,7 @@ class Conversation:
         messages.append(Message("user", user))
         if shown.summary is not None:
             first = messages[n_before]
-            content = summarizing.in_front_of(first.content, shown.summary.text)
+            content = summarizing.in_front_of(first.text, shown.summary.text)
             messages[n_before] = replace(first, content=content)
         return encode_prompt(self._template, messages, self._vocab, kept=kept, variables=self._variables)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from infer_cli.files import open_regular, read_regular
 from infer_cli.paths import cache_dir
+from infer_cli.private_files import is_private, make_private_dir, open_private
 from infer_cli.sha256 import sha256_hex
 from infer_cli.sources import split_names
 
@@ -91,12 +92,19 @@ def _remember(identity: str, digest: str) -> None:
 
 
 def write_atomic(path: Path, *parts: bytes | bytearray) -> None:
-    """Create or replace a file in one step. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files are private to the user, and a shelf may be shared.
+    """Create or replace a file in one step, for the user alone where its place is (`private_files`).
+
+    Raises OSError.
+    """
+    private = is_private(path)
+    if private:
+        make_private_dir(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile: all its files are private to the user, and a shelf may be shared.
     temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", opener=open_private if private else None) as file:
             for part in parts:
                 file.write(part)
         temporary.replace(path)

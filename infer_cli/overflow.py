@@ -44,10 +44,12 @@ def policy_named(word: object, known: Sequence[P]) -> P | None:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What was lost. `tokens` is what the prompt became shorter by."""
+    """What was lost: `tokens` of the prompt. `marker_tokens` are those of the marker in its place, and of the
+    line ends around it: the prompt became shorter by the difference."""
 
     what: str
     tokens: int
+    marker_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,11 @@ def listed(dropped: Sequence[Dropped]) -> str:
 
 def report_of(policy: str, dropped: Sequence[Dropped]) -> dict[str, object]:
     """A `truncation` as JSON has it."""
+    n_marker = sum(part.marker_tokens for part in dropped)
     return {
         "policy": policy,
         "dropped_tokens": sum(part.tokens for part in dropped),
+        **({"marker_tokens": n_marker} if n_marker else {}),
         "dropped": [{"what": part.what, "tokens": part.tokens} for part in dropped],
     }
 
@@ -162,13 +166,20 @@ def fit_encoded(
     return encode(fitted.messages, fitted.attachments) if fitted.dropped else whole, fitted
 
 
-def cut_ends(texts: Sequence[Attachment], count: Callable[[Sequence[Attachment]], int], limit: int) -> Fitted:
+def cut_ends(
+    texts: Sequence[Attachment],
+    count: Callable[[Sequence[Attachment]], int],
+    limit: int,
+    changes: Callable[[int, str], bool] = lambda _, text: True,
+) -> Fitted:
     """Texts cut in their middles to one common length, as long as they may be for `count` to be at most
-    `limit`; as short as they get where that is not enough."""
+    `limit`; as short as they get where that is not enough. `changes`: whether a text, by its index, is now to
+    be shown as this one: only such a cut is told."""
     whole = Fitted("keep-ends", (), tuple(texts), count(texts))
     if whole.n_tokens <= limit:
         return whole
-    return _Fitting(lambda _, shown: count(shown), limit, answers_last=False).cut(whole, in_messages=False)
+    fitting = _Fitting(lambda _, shown: count(shown), limit, answers_last=False, changes=changes)
+    return fitting.cut(whole, in_messages=False)
 
 
 def in_dropping_order(turns: Sequence[int], policy: str) -> list[int]:
@@ -198,8 +209,14 @@ def numbered(what: str, numbers: Sequence[int]) -> str:
 
 
 class _Fitting:
-    def __init__(self, count: Count, limit: int, answers_last: bool) -> None:
-        self._count, self.limit, self._answers_last = count, limit, answers_last
+    def __init__(
+        self,
+        count: Count,
+        limit: int,
+        answers_last: bool,
+        changes: Callable[[int, str], bool] = lambda _, text: True,
+    ) -> None:
+        self._count, self.limit, self._answers_last, self._changes = count, limit, answers_last, changes
 
     # --- turns ---------------------------------------------------------------------------------
 
@@ -235,9 +252,10 @@ class _Fitting:
 
     def cut(self, before: Fitted, *, in_messages: bool) -> Fitted:
         """With every text that may be cut at most as long as need be."""
-        cuttable = [index for turn in self._turns(before.messages) for index in turn] if in_messages else []
+        turns = self._turns(before.messages) if in_messages else []
+        cuttable = [i for turn in turns for i in turn if before.messages[i].content is not None]
         texts = [
-            *(before.messages[i].content for i in cuttable),
+            *(before.messages[i].text for i in cuttable),
             *(item.text for item in before.attachments),
         ]
         names = [*(f"message {i + 1}" for i in cuttable), *(item.name for item in before.attachments)]
@@ -286,14 +304,18 @@ class _Fitting:
         cuts: Sequence[_Cut],
         put: Callable[[Sequence[str]], Fitted],
     ) -> list[Dropped]:
-        """What each cut saves, one after the other, so that the sum is what all of them save."""
+        """What each cut takes away and puts in, one after the other, so that the sums are those of all."""
         told: list[Dropped] = []
         shown, n_tokens = list(texts), before.n_tokens
         for index, (name, cut) in enumerate(zip(names, cuts, strict=True)):
-            if cut.what:
+            if cut.what and self._changes(index, cut.text):
+                # Twice, where nothing else is left: a message without text is another prompt.
+                shown[index] = cut.kept or cut.text + cut.text
+                other = put(shown).n_tokens
                 shown[index] = cut.text
                 left = put(shown).n_tokens
-                told.append(Dropped(f"{cut.what} of {name}", n_tokens - left))
+                n_marker = left - other if cut.kept else other - left
+                told.append(Dropped(f"{cut.what} of {name}", n_tokens - left + n_marker, n_marker))
                 n_tokens = left
         return told
 
@@ -303,10 +325,11 @@ class _Fitting:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A text as it is kept; `what` went, empty for none."""
+    """A text as it is kept; `what` went, empty for none. `kept` is the text without the marker."""
 
     text: str
     what: str = ""
+    kept: str = ""
 
 
 def _cut(text: str, length: int, ends: _Ends) -> _Cut:
@@ -331,7 +354,7 @@ def _cut(text: str, length: int, ends: _Ends) -> _Cut:
     head, tail = text[:start], text[end:]
     before = "\n" if head and not head.endswith("\n") else ""
     after = "\n" if tail and not tail.startswith("\n") else ""
-    return _Cut(f"{head}{before}{marker}{after}{tail}", what)
+    return _Cut(f"{head}{before}{marker}{after}{tail}", what, head + tail)
 
 
 def _boundary_before(text: str, index: int, near: int) -> int:

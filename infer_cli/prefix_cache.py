@@ -72,6 +72,7 @@ class PrefixCache:
                 return
             if used:
                 self.n_restored = n
+                self._store.enforce()
                 self._note(f"prefix cache: {n} tokens read in {time.perf_counter() - began:.2f} s")
                 return
             self._note(f"prefix cache: {n} tokens could not be used")
@@ -97,6 +98,7 @@ class PrefixCache:
             used = False
         if used:
             self._restored_talk = evaluated
+            self._store.enforce()
             self._note(
                 f"prefix cache: {n} tokens of the conversation read in {time.perf_counter() - began:.2f} s"
             )
@@ -122,10 +124,16 @@ class PrefixCache:
             self._store.remove(owner, self._restored_talk)
 
     def found(self, n_shared: int, ids: tuple[int, ...]) -> Kept | None:
-        """What was restored, where there is not enough more of a prompt to keep."""
+        """What was restored, where there is not enough more of a prompt to keep.
+
+        Raises ValueError where it is more than the store may be, and so is no longer there.
+        """
         if not self.n_restored or self._end(n_shared, ids) - self.n_restored >= MIN_PREFIX:
             return None
-        return Kept(self.n_restored, self._store.size(self._owner(), ids[: self.n_restored]), written=False)
+        size = self._store.size(self._owner(), ids[: self.n_restored])
+        if not size:
+            raise ValueError(f"it is more than all that the cache may take ({self._store.limit()})")
+        return Kept(self.n_restored, size, written=False)
 
     def _end(self, n_shared: int, ids: tuple[int, ...]) -> int:
         return min(n_shared, _most(len(ids))) // GRID * GRID
@@ -145,6 +153,7 @@ class PrefixCache:
             return None
         owner = self._owner()
         if size := self._store.size(owner, ids[:n]):
+            self._store.enforce()
             return Kept(n, size, written=False)
         state = self._service.snapshot((Segment("prompt", ids[:n]),))
         if state is None:

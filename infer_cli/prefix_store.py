@@ -31,6 +31,7 @@ from pathlib import Path
 from infer_cli.digests import write_atomic
 from infer_cli.files import open_regular
 from infer_cli.paths import cache_dir
+from infer_cli.private_files import make_private_dir
 from infer_cli.sha256 import sha256
 from infer_cli.types import Segment
 
@@ -134,12 +135,17 @@ class PrefixStore:
         size, limit = len(head) + len(payload), self.limit()
         if size > limit:
             raise ValueError(f"its {size} bytes are more than all that the cache may take ({limit})")
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # a state tells of its text
+        make_private_dir(self._directory)  # a state tells of its text
         path = self._path(key)
         write_atomic(path, head, payload)
         for other in self._beyond(limit, but=path):
             self._remove(other)
         return size
+
+    def enforce(self) -> None:
+        """Remove the longest unused until the rest is within the limit; what can't be removed stays."""
+        for path in self._beyond(self.limit()):
+            self._remove(path)
 
     def remove(self, owner: Owner, what: What) -> None:
         """Forget the state after this, where there is one."""

@@ -7,11 +7,11 @@ rendering, control tokens are cut out as llama.cpp does with `parse_special`, th
 is left, and that is tokenized as plain text. For text without control tokens the ids are llama.cpp's own.
 
 A template may also *make* a control token of harmless text (`|lower` of `<|IM_END|>`, two messages that
-touch). Therefore, where message content holds a character that begins or ends a control token, the
+touch, `<` + name + `>`). Therefore, where any text (contents, what stands beside them, tools, variables, keys
+too) holds a character at which input could begin or end in one of the control tokens found (`seams`), the
 conversation is rendered again with all these characters guarded, and both renderings must hold the same
-control tokens; a difference is an error, not a guess. Not covered: a token whose first and last characters
-are the template's and whose middle is text (`<|` + name + `|>`); roles, where templates do that, are
-restricted to `ROLES`.
+control tokens; a difference is an error, not a guess. Roles, of which templates make tokens, are restricted
+to `ROLES`.
 
 **A reply's tokens are never made anew of its text.** Where a message's sampled ids are known (`KeptReply`), a
 placeholder is rendered instead of its content, and the ids take its place in the result. A reasoning block
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.reasoning import TagPair, opened_pair, pairs_of
+from infer_cli.seams import Seams, seams_of
 from infer_cli.types import Message
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def build_messages(
 
 
 def parse_messages(data: bytes) -> list[Message]:
-    """Messages from JSON in OpenAI's form. Content is a string, or text parts (joined by line ends).
+    """Messages from JSON in OpenAI's form. Content is a string, text parts (joined by line ends), or null
+    where an assistant's message has tool calls.
 
     Keys beside `role` and `content` are kept in `Message.extra`. Raises UsageError naming message and field.
     """
@@ -134,8 +136,10 @@ def _message(item: object, where: str) -> Message:
         raise UsageError(f"{where} has no role", _ROLE_HINT)
     _check_role(role, where)
     content = item.get("content")
-    if content is None and not item.get("tool_calls"):
-        raise UsageError(f"{where} has no content")
+    if content is None and not (role == "assistant" and item.get("tool_calls")):
+        raise UsageError(
+            f"{where} has no content", "only a message of the assistant that has tool_calls may do without"
+        )
     message = Message(
         str(role),
         _content(content, f"{where}.content"),
@@ -145,10 +149,8 @@ def _message(item: object, where: str) -> Message:
     return message
 
 
-def _content(content: object, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
+def _content(content: object, where: str) -> str | None:
+    if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list):
         raise UsageError(f"{where} is {_kind(content)}, not a string or a list of text parts")
@@ -214,15 +216,26 @@ def _strings(value: object, where: str, depth: int = 0) -> Iterator[tuple[str, s
             yield from _strings(item, f"{where}[{index}]", depth + 1)
 
 
-def _mapped(value: object, change: Callable[[str], str]) -> object:
-    """The same value with every string changed, keys included."""
-    if isinstance(value, str):
-        return change(value)
+def _scalars(value: object) -> Iterator[object]:
+    """Everything inside, keys included, that holds nothing itself."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _scalars(key)
+            yield from _scalars(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _scalars(item)
+    else:
+        yield value
+
+
+def _mapped(value: object, change: Callable[[object], object]) -> object:
+    """The same value with everything changed that holds nothing itself, keys included."""
     if isinstance(value, Mapping):
         return {_mapped(key, change): _mapped(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_mapped(item, change) for item in value]
-    return value
+    return change(value)
 
 
 # --- encoding -------------------------------------------------------------------------------------
@@ -284,28 +297,36 @@ def encode_prompt(
     guards = _Guards(controls, [*texts, template.source], n_spare=1 if kept else 0)
     splice = _Splice(kept, "".join(guards.spare), vocab)
 
-    def render(content: Callable[[str], str]) -> str:
+    def render(change: Callable[[object], object]) -> str:
         guarded = [
             Message(
                 message.role,
-                splice.content(index) if index in kept else content(message.content),
-                _guard_mapping(message.extra, guards),
+                splice.content(index) if index in kept else _changed_content(message, change),
+                _changed_mapping(message.extra, change),
             )
             for index, message in enumerate(messages)
         ]
         rendered = template.render(
             guarded,
             add_generation_prompt=add_generation_prompt,
-            variables=None if variables is None else _guard_mapping(variables, guards),
-            tools=None if tools is None else [_guard_mapping(tool, guards) for tool in tools],
+            variables=None if variables is None else _changed_mapping(variables, change),
+            tools=None if tools is None else [_changed_mapping(tool, change) for tool in tools],
         )
         _check_rendered(rendered)
         return splice.joined(rendered)
 
     rendered = render(guards.guard)
     fragments = controls.partition(rendered)
-    if any(guards.has_edges(message.content) for i, message in enumerate(messages) if i not in kept):
-        _check_same_controls(fragments, lambda: controls.partition(render(guards.guard_edges)))
+    found = [fragment for fragment in fragments if isinstance(fragment, int)]
+    seams = seams_of(template.source, frozenset(map(controls.text_of, found)), ROLES)
+    contents = [message.text for index, message in enumerate(messages) if index not in kept]
+    given_values = [*contents, *(message.extra for message in messages), variables, tools]
+    if found and any(_has_seam(scalar, seams) for scalar in _scalars(given_values)):
+
+        def guarded(has_seam: Callable[[object, Seams], bool]) -> list[str | int]:
+            return controls.partition(render(lambda value: guards.guard_seams(value, seams, has_seam)))
+
+        _check_same_controls(found, guarded)
 
     ids: list[int] = []
     for fragment in fragments:
@@ -418,10 +439,16 @@ def _values(messages: Sequence[Message]) -> Iterator[object]:
         yield message.extra
 
 
-def _guard_mapping(value: Mapping[str, object], guards: _Guards) -> dict[str, object]:
-    guarded = _mapped(value, guards.guard)
-    assert isinstance(guarded, dict)
-    return guarded
+def _changed_content(message: Message, change: Callable[[object], object]) -> str | None:
+    changed = None if message.content is None else change(message.content)
+    assert changed is None or isinstance(changed, str)
+    return changed
+
+
+def _changed_mapping(value: Mapping[str, object], change: Callable[[object], object]) -> dict[str, object]:
+    changed = _mapped(value, change)
+    assert isinstance(changed, dict)
+    return changed
 
 
 def _check_rendered(text: str) -> None:
@@ -434,20 +461,36 @@ def _check_rendered(text: str) -> None:
         ) from error
 
 
-def _check_same_controls(fragments: Sequence[str | int], again: Callable[[], Sequence[str | int]]) -> None:
-    found = [fragment for fragment in fragments if isinstance(fragment, int)]
+def _check_same_controls(
+    found: Sequence[int], guarded: Callable[[Callable[[object, Seams], bool]], Sequence[str | int]]
+) -> None:
     try:
-        wanted = [fragment for fragment in again() if isinstance(fragment, int)]
+        try:
+            fragments = guarded(_has_seam)
+        except (UsageError, ModelInvalid):
+            # The template looks at what it is given (an id's length): leave alone what is no part of a token.
+            fragments = guarded(_may_be_part)
     except (UsageError, ModelInvalid) as error:
         raise _made_of_text() from error
-    if found != wanted:
+    if list(found) != [fragment for fragment in fragments if isinstance(fragment, int)]:
         raise _made_of_text()
+
+
+def _has_seam(value: object, seams: Seams) -> bool:
+    return seams.are_in(value) if isinstance(value, str) else _may_be_part(value, seams)
+
+
+def _may_be_part(value: object, seams: Seams) -> bool:
+    if isinstance(value, str):
+        return seams.may_be_part(value)
+    return any(seams.may_be_part(text) for text in _written_forms(value))
 
 
 def _made_of_text() -> UsageError:
     return UsageError(
-        "the model's chat template would make control tokens of the text of a message",
-        "Take text that looks like the model's markup out of the messages, or give another --chat-template.",
+        "the model's chat template would make control tokens of the text that it is given",
+        "Take what looks like the model's markup out of messages, tools and variables (names too),"
+        " or give another --chat-template.",
     )
 
 
@@ -488,7 +531,11 @@ class _Controls:
         for token in sorted(tokens, key=lambda token: -len(token.text.encode())):
             self._tokens.setdefault(token.text, token)
         self.texts = tuple(self._tokens)
+        self._texts_by_id = {token.id: text for text, token in self._tokens.items()}
         self.pattern = _longest_of(self.texts)
+
+    def text_of(self, token: int) -> str:
+        return self._texts_by_id[token]
 
     def partition(self, text: str) -> list[str | int]:
         """Ids of control tokens and the text between them, in order."""
@@ -548,12 +595,11 @@ class _Guards:
         self._stand_ins = list(zip(singles, chosen[1 : 1 + len(singles)], strict=True))
         self.spare = chosen[1 + len(singles) :]  # noncharacters for other uses
         self._pattern = controls.pattern
-        # White space is left alone, so that trimming does what it does without guards.
-        cores = [text.strip() for text in controls.texts if len(text) > 1 and text.strip()]
-        self._edges = {core[0] for core in cores} | {core[-1] for core in cores}
 
-    def guard(self, text: str) -> str:
+    def guard(self, text: object) -> object:
         """Text without any control token's text: a guard follows the first character of each occurrence."""
+        if not isinstance(text, str):
+            return text
         parts: list[str] = []
         done = 0
         for match in _occurrences(self._pattern, text):
@@ -562,14 +608,16 @@ class _Guards:
             done = cut
         return self._stand_in("".join((*parts, text[done:])) if parts else text)
 
-    def guard_edges(self, text: str) -> str:
-        """Text with guards around every character that could begin or end a control token's text."""
-        for char in self._edges:
+    def guard_seams(self, value: object, seams: Seams, has_seam: Callable[[object, Seams], bool]) -> object:
+        """Text with guards around every seam; so is what else the template may write into a token."""
+        if not has_seam(value, seams):
+            return self.guard(value)
+        text = str(value)
+        for char in seams.chars:
             text = text.replace(char, self._guard + char + self._guard)
+        if seams.join or not isinstance(value, str):
+            text = self._guard + text + self._guard
         return self._stand_in(text)
-
-    def has_edges(self, text: str) -> bool:
-        return any(char in text for char in self._edges)
 
     def remove(self, text: str) -> str:
         text = text.replace(self._guard, "")
@@ -581,6 +629,11 @@ class _Guards:
         for char, stand_in in self._stand_ins:
             text = text.replace(char, stand_in)
         return text
+
+
+def _written_forms(scalar: object) -> tuple[str, ...]:
+    """How a template writes a number, a truth value or none."""
+    return (str(scalar), json.dumps(scalar))
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -70,7 +70,7 @@ class Shown:
 class Truncation:
     """What went, and what stands in its place.
 
-    `tokens` of a part is what the prompt became shorter by, `summary_tokens` what the summary made it longer.
+    `tokens` of a part left the prompt, `summary_tokens` is what the summary made it longer.
     """
 
     policy: TalkPolicy
@@ -144,11 +144,14 @@ def cut(
         return replace(before, cuts={i: CutTurn(*pair) for i, pair in kept.items()})
 
     whole = [Attachment(_name(i, part), texts[i][part]) for i, part in places]
-    fitted = cut_ends(whole, lambda items: count(shown_with(items)), limit)
+
+    def changes(index: int, text: str) -> bool:
+        return len(text) < len(now(*places[index]))
+
+    fitted = cut_ends(whole, lambda items: count(shown_with(items)), limit, changes)
     if limit < fitted.n_tokens <= most:
-        fitted = cut_ends(whole, lambda items: count(shown_with(items)), most)
-    dropped = tuple(part for part in fitted.dropped if part.tokens)
-    return shown_with(fitted.attachments), Truncation("keep-ends", dropped)
+        fitted = cut_ends(whole, lambda items: count(shown_with(items)), most, changes)
+    return shown_with(fitted.attachments), Truncation("keep-ends", fitted.dropped)
 
 
 def summarized(before: Shown, n_turns: int, count: Count, limit: int) -> tuple[Shown, tuple[int, ...]]:

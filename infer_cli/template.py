@@ -8,6 +8,7 @@ transformers shows it: `messages`, `tools`, `add_generation_prompt`, `bos_token`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from infer_cli.errors import ModelInvalid, UsageError
@@ -66,12 +67,14 @@ class ChatTemplate:
         """The conversation as the model's own text. `variables` are further names the template may read.
 
         Raises UsageError where the template refuses the conversation (`raise_exception`), leaves the system
-        message or the tools out or a variable has a reserved name; ModelInvalid where it fails.
+        message, the tools or a message's tool calls out or a variable has a reserved name; ModelInvalid where
+        it fails.
         """
         standard = self._standard(add_generation_prompt, variables, tools)
         text = self._render(messages, standard, variables)
         self._check_system(messages, text, standard, variables)
         self._check_tools(messages, text, standard, variables)
+        self._check_calls(messages, text, standard, variables)
         return text
 
     def text(
@@ -112,6 +115,32 @@ class ChatTemplate:
         standard: Mapping[str, object],
         variables: Mapping[str, object] | None,
     ) -> str:
+        """Null content is none for a template that knows it; one that fails then, or writes the word None,
+        sees an empty text."""
+        if all(message.content is not None for message in messages):
+            return self._rendered(messages, standard, variables)
+        emptied = [replace(message, content=message.text) for message in messages]
+        try:
+            text = self._rendered(messages, standard, variables)
+        except ModelInvalid as error:
+            try:
+                return self._rendered(emptied, standard, variables)
+            except (UsageError, ModelInvalid):
+                raise error from None
+        if "None" not in text:
+            return text
+        try:
+            other = self._rendered(emptied, standard, variables)
+        except (UsageError, ModelInvalid):
+            return text
+        return other if other.count("None") < text.count("None") else text
+
+    def _rendered(
+        self,
+        messages: Sequence[Message],
+        standard: Mapping[str, object],
+        variables: Mapping[str, object] | None,
+    ) -> str:
         shown = [{**message.extra, "role": message.role, "content": message.content} for message in messages]
         try:
             return self._template.render({**(variables or {}), **standard, "messages": shown})
@@ -133,7 +162,7 @@ class ChatTemplate:
     ) -> None:
         """A system message that has no effect on the prompt is an error, not a silent loss."""
         for index, message in enumerate(messages):
-            wanted = message.content.strip()
+            wanted = message.text.strip()
             if message.role not in _SYSTEM_ROLES or not wanted or wanted in text:
                 continue
             # It may be there in another form (escaped, upper case): see whether other words change the text.
@@ -164,6 +193,30 @@ class ChatTemplate:
                 "the model's chat template ignores the tools",
                 "Leave them out, or give another template with --chat-template.",
             )
+
+    def _check_calls(
+        self,
+        messages: Sequence[Message],
+        text: str,
+        standard: Mapping[str, object],
+        variables: Mapping[str, object] | None,
+    ) -> None:
+        """So are tool calls."""
+        for index, message in enumerate(messages):
+            if not message.extra.get("tool_calls"):
+                continue
+            extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
+            changed = [*messages[:index], Message(message.role, message.text, extra), *messages[index + 1 :]]
+            try:
+                without = self._render(changed, standard, variables)
+            except (UsageError, ModelInvalid):  # one that needs them does not ignore them
+                continue
+            if without == text:
+                raise UsageError(
+                    f"the model's chat template ignores the tool calls of messages[{index}]",
+                    "Write them into the content and leave tool_calls out, or give another template with"
+                    " --chat-template.",
+                )
 
 
 def _invalid(error: TemplateFailed) -> ModelInvalid:

@@ -70,12 +70,17 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation, as chat templates know it."""
+    """One turn of a conversation, as chat templates know it. Content is None only beside tool calls."""
 
     role: str
-    content: str
+    content: str | None
     # Anything else that the template may read: name, tool_calls, tool_call_id, reasoning_content.
     extra: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The content, nothing for null."""
+        return self.content or ""
 
 
 class Segment(NamedTuple):

@@ -319,6 +319,23 @@ def test_messages_and_their_system_prompt(tmp_path: Path) -> None:
         prepared(tmp_path, {"messages": [{"role": "wizard", "content": "x"}]})
 
 
+def test_null_content_is_none_for_the_template_in_both_forms(tmp_path: Path) -> None:
+    source = (
+        "{% for m in messages %}{{ m.role }}:"
+        "{{ m.tool_calls[0].id if m.content is none else m.content }};{% endfor %}"
+    )
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "call 1"}]}
+    turns = [{"role": "user", "content": "hi"}, call, {"role": "tool", "content": "42"}]
+    openai = {"url": "/v1/chat/completions", "body": {"messages": turns}, "custom_id": "a"}
+    without = [turns[0], {k: v for k, v in call.items() if k != "content"}, turns[2]]
+    for row in ({"messages": turns}, {"messages": without}, openai):
+        asked = preparer(template=source).prepare(row_of(tmp_path, **row))
+        assert prompt_text(asked) == "user:hi;assistant:call 1;tool:42;"
+    for bare in ({"role": "assistant", "content": None}, {"role": "user", "content": None}):
+        with pytest.raises(UsageError, match=r"messages\[1\] has no content"):
+            prepared(tmp_path, {"messages": [turns[0], bare]})
+
+
 def test_a_model_without_a_template_stops_the_job_not_the_row(tmp_path: Path) -> None:
     with pytest.raises(NoTemplate):
         prepared(tmp_path, {"prompt": "hi"}, template=None)

@@ -203,6 +203,32 @@ def test_the_limit_is_a_flag_a_variable_and_a_setting(book: Path, own_home: Path
     one_error_line(ask(book, "who?", "--cache-size", "many"), 2, "--cache-size", "many")
 
 
+def test_a_limit_below_what_is_there_is_kept_to_where_nothing_is_written(
+    book: Path, tmp_path: Path, own_home: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(BOOK[::-1])
+    ask(other, "who?")
+    ask(book, "who?")
+    assert len(listed()) == 2
+    (size, _) = (entry["bytes"] for entry in listed())
+    hit = ask(book, "and then?", "--cache-size", f"{size}B")
+    assert cached(hit) > 0
+    assert [entry["bytes"] for entry in listed()] == [size]
+    assert cached(ask(other, "and then?", "--cache-size", "1MB")) == 0
+    # What is larger than the limit by itself is used a last time.
+    assert cached(ask(book, "and last?", "--cache-size", "1kB")) > 0
+    assert files(own_home) == []
+
+
+def test_warming_what_is_larger_than_the_limit_keeps_nothing(book: Path, own_home: Path) -> None:
+    ask(book, "who?")
+    one_error_line(
+        infer("cache", "warm", "-m", "fake", "-f", book, "--cache-size", "1kB"), 1, "more than all"
+    )
+    assert files(own_home) == []
+
+
 def test_a_run_without_files_imports_nothing_of_it() -> None:
     code = (
         "import sys\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -68,3 +69,26 @@ def test_what_cannot_be_replayed_says_why(tmp_path: Path, own_home: Path) -> Non
     infer("run", "-m", gone, "--raw", "hello", "-n", "3")
     gone.unlink()
     one_error_line(infer("replay", _last_id()), 3, "gone.gguf")
+
+
+def test_null_content_is_kept_and_replayed(tmp_path: Path) -> None:
+    template, messages = tmp_path / "template.jinja", tmp_path / "messages.json"
+    template.write_text(
+        "{% for m in messages %}{{ m.role }}:"
+        "{{ m.tool_calls[0].id if m.content is none else m.content }};{% endfor %}"
+    )
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "call 1"}]},
+        {"role": "tool", "content": "42"},
+    ]
+    messages.write_text(json.dumps(turns))
+    done = infer("run", "-m", "fake", "--messages", messages, "--chat-template", template)
+    assert done.code == 0, done.err
+    kept = infer("records", "show", _last_id(), "--json").json["prompt"]
+    assert isinstance(kept, dict)
+    assert kept["messages"] == turns
+    assert kept["text"] == "user:hi;assistant:call 1;tool:42;"
+    assert infer("records", "show", _last_id()).code == 0
+    assert infer("records", "list").code == 0
+    assert infer("replay", _last_id()).text == "identical\n"

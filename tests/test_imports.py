@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [
-    {"infer_cli", "errors", "types", "paths", "sha256", "ids", "alike", "child_process", "starter",
-     "backend.spec", "backend.base"},
+    {"infer_cli", "errors", "types", "paths", "private_files", "sha256", "ids", "alike", "child_process",
+     "starter", "backend.spec", "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
      "settings", "sizes", "files", "toml_file", "userconfig", "sandbox", "gguf", "sources", "digests",
-     "streams", "json_text", "gguf_check",
+     "streams", "json_text", "gguf_check", "seams",
       "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget",
      "sanitize", "filtered"},
     {"installed", "memory", "expansion", "records", "tokenizer", "tiktoken_file", "neighbours", "template",

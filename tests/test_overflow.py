@@ -18,7 +18,9 @@ from infer_cli.prompt import encode_prompt
 from infer_cli.template import ChatTemplate
 from infer_cli.types import Message
 
-TEMPLATE = ChatTemplate(CHAT_TEMPLATE, bos="", eos="", now=datetime(2026, 1, 1, tzinfo=timezone.utc))
+CALLS = "{{ message.content }}{{ message.tool_calls|tojson if message.tool_calls }}"
+SOURCE = CHAT_TEMPLATE.replace("{{ message.content }}", CALLS)
+TEMPLATE = ChatTemplate(SOURCE, bos="", eos="", now=datetime(2026, 1, 1, tzinfo=timezone.utc))
 VOCAB = FakeVocab()
 CUTTING: list[Policy] = ["drop-oldest", "drop-middle", "keep-ends"]
 FAMILY = "👨\u200d👩\u200d👧"
@@ -62,7 +64,7 @@ TALK = [SYSTEM, *turn(1), *turn(2), *turn(3), *turn(4), Message("user", "and now
 
 
 def contents(result: Fitted) -> list[str]:
-    return [re.sub("q+$", "", message.content).strip() for message in result.messages]
+    return [re.sub("q+$", "", message.text).strip() for message in result.messages]
 
 
 def test_what_fits_is_left_alone() -> None:
@@ -111,6 +113,34 @@ def test_a_turn_holds_its_tool_calls() -> None:
     assert contents(result) == ["question 2", "answer 2", "and now?"]
 
 
+@pytest.mark.parametrize("policy", CUTTING)
+@pytest.mark.parametrize("words", ["?", ""])
+def test_tokens_that_went_are_counted_without_the_marker(policy: Policy, words: str) -> None:
+    """The defect: what was told was what was saved."""
+    file = Attachment("a.txt", "0123456789" * 50)
+    whole = n_tokens(built([SYSTEM], [file], words))
+    for window in (whole - 40, whole - 300, whole - 460):
+        result = fitted([SYSTEM], [file], words, window, policy)
+        (part,) = result.dropped
+        first, last = re.findall(r"\d+", part.what.partition(" of ")[0])
+        assert part.tokens == int(last) - int(first) + 1
+        marker = re.search(r"\n?\[….*…\]\n?", result.attachments[0].text)
+        assert marker is not None
+        assert part.marker_tokens == len(marker[0].encode())
+        report = result.report()
+        assert report is not None
+        assert report["dropped_tokens"] == part.tokens
+        assert report["marker_tokens"] == part.marker_tokens
+
+
+def test_null_content_is_not_cut() -> None:
+    call = Message("assistant", None, {"tool_calls": [{"id": "c"}]})
+    talk = [Message("user", "q " * 99), call, Message("tool", "r " * 99), Message("user", "and now?")]
+    result = fitted(talk, [], None, n_tokens(talk) - 150, "keep-ends")
+    assert result.messages[1] == call
+    assert [part.what.split()[-1] for part in result.dropped] == ["1", "3"]
+
+
 def test_a_greeting_before_the_first_question_is_a_turn() -> None:
     result = fitted([Message("assistant", "hello"), TALK[-1]], [], None, n_tokens(TALK[-1:]), "drop-oldest")
     assert (result.messages, [part.what for part in result.dropped]) == ((TALK[-1],), ["turn 1"])
@@ -127,7 +157,7 @@ def test_the_ends_of_the_longest_texts_are_kept() -> None:
     talk = [SYSTEM, Message("user", long), Message("assistant", "short"), Message("user", "and now?")]
     result = fitted(talk, [], None, 400, "keep-ends")
     assert len(result.messages) == 4
-    text = result.messages[1].content
+    text = result.messages[1].text
     assert text.startswith("line 0\nline 1\n")
     assert text.endswith("\nline 98\nline 99")
     n_left_out = re.search(r"\[… (\d+) lines left out …\]", text)
@@ -290,18 +320,19 @@ def test_any_conversation_fits_or_is_refused(
     assert result.n_tokens == n_tokens(after) <= window - reserve
     # Nothing that may not be lost is lost.
     assert all(message in result.messages for message in fixed)
-    assert after[-1].content.endswith(words if words is not None else "the last one")
+    assert after[-1].text.endswith(words if words is not None else "the last one")
     # The report is what was dropped, no more and no less.
     report = result.report()
     assert (report is None) == (n_before + reserve <= window)
     if report is None:
         assert after == built(talk, attachments, words)
         return
-    assert (
-        report["dropped_tokens"] == n_before - result.n_tokens == sum(part.tokens for part in result.dropped)
-    )
+    assert report["dropped_tokens"] == sum(part.tokens for part in result.dropped)
+    n_marker = sum(part.marker_tokens for part in result.dropped)
+    assert report.get("marker_tokens", 0) == n_marker
+    assert report["dropped_tokens"] - n_marker == n_before - result.n_tokens
     kept = list(talk)
-    texts = {f"message {i}": message.content for i, message in enumerate(talk, 1)}
+    texts = {f"message {i}": message.text for i, message in enumerate(talk, 1)}
     texts |= {attachment.name: attachment.text for attachment in attachments}
     now = {a.name: a.text for a in result.attachments}
     cut: set[str] = set()
@@ -312,8 +343,10 @@ def test_any_conversation_fits_or_is_refused(
             continue
         where, _, name = part.what.partition(" of ")
         cut.add(name)
-        shown = now[name] if name in now else result.messages[int(name.split()[1]) - 1].content
+        shown = now[name] if name in now else result.messages[int(name.split()[1]) - 1].text
         head, tail = _without(texts[name], where)
+        if name not in now:  # a token of the fake model is a byte
+            assert part.tokens == len(texts[name].encode()) - len((head + tail).encode())
         assert shown.startswith(head)
         assert shown.endswith(tail)
         assert re.fullmatch(

@@ -349,7 +349,7 @@ def test_messages_in_openai_form() -> None:
     assert parse_messages(json.dumps(data).encode()) == [
         Message("system", "S"),
         Message("user", "a\nb", {"name": "n"}),
-        Message("assistant", "", {"tool_calls": calls}),
+        Message("assistant", None, {"tool_calls": calls}),
         Message("tool", "42", {"tool_call_id": "1"}),
     ]
 
@@ -367,6 +367,9 @@ def test_messages_in_openai_form() -> None:
         (b'[{"role": "boss", "content": "x"}]', r"messages\[0\] has the role 'boss'"),
         (b'[{"role": ["user"], "content": "x"}]', r"messages\[0\] has the role"),
         (b'[{"role": "user", "content": "x"}, {"role": "user"}]', r"messages\[1\] has no content"),
+        (b'[{"role": "assistant", "content": null}]', r"messages\[0\] has no content"),
+        (b'[{"role": "assistant", "content": null, "tool_calls": []}]', r"messages\[0\] has no content"),
+        (b'[{"role": "user", "content": null, "tool_calls": [{}]}]', r"messages\[0\] has no content"),
         (b'[{"role": "user", "content": 1}]', r"messages\[0\].content is a number"),
         (b'[{"role": "user", "content": ["x"]}]', r"messages\[0\].content\[0\] is a string"),
         (b'[{"role": "user", "content": [{"type": "image_url"}]}]', r"content\[0\] has the type 'image_url'"),

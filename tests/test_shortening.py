@@ -311,7 +311,8 @@ def test_any_talk_fits_or_is_refused(
             report: dict[str, Any] = plan.report
             assert report["policy"] == policy != "error"
             assert report["dropped_tokens"] == sum(part["tokens"] for part in report["dropped"])
-            assert n_before - plan.n_tokens == report["dropped_tokens"] - report.get("summary_tokens", 0)
+            put_in = report.get("summary_tokens", 0) + report.get("marker_tokens", 0)
+            assert n_before - plan.n_tokens == report["dropped_tokens"] - put_in
             assert ("summary_tokens" in report) == (policy == "summarize") == bool(asked)
             told = " ".join(part["what"] for part in report["dropped"] if part["what"].startswith("turn"))
             numbers = [

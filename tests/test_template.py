@@ -367,3 +367,66 @@ def test_rendering_in_threads() -> None:
     for thread in threads:
         thread.join()
     assert got == [wanted] * 8
+
+
+# --- null content ---------------------------------------------------------------------------------
+
+# What DeepSeek-R1-Distill-Llama does: a call is written where there is no content.
+R1_CALLS = """{%- for message in messages %}
+{%- if message['role'] == 'user' %}{{ '<｜User｜>' + message['content'] }}{%- endif %}
+{%- if message['role'] == 'assistant' and message['content'] is none %}
+{%- for tool in message['tool_calls'] %}
+{{- '<｜tool▁call▁begin｜>' + tool['type'] + '<｜tool▁sep｜>' + tool['function']['name'] + '\\n```json\\n' }}
+{{- tool['function']['arguments'] + '\\n```<｜tool▁call▁end｜>' }}
+{%- endfor %}
+{%- endif %}
+{%- if message['role'] == 'assistant' and message['content'] is not none %}
+{{- '<｜Assistant｜>' + message['content'] + '<｜end▁of▁sentence｜>' }}
+{%- endif %}
+{%- endfor %}"""
+
+
+def _called(content: str | None, arguments: object = '{"city": "Paris"}') -> list[Message]:
+    function = {"name": "get_weather", "arguments": arguments}
+    calls = [{"type": "function", "function": function}]
+    return [*HI, Message("assistant", content, {"tool_calls": calls})]
+
+
+def test_null_content_stays_null() -> None:
+    """The defect: as an empty text it left the call out."""
+    assert _template(R1_CALLS).render(_called(None)) == (
+        "<｜User｜>hi<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
+        '{"city": "Paris"}\n```<｜tool▁call▁end｜>'
+    )
+    assert (
+        _template("{{ messages[1].content is none }}{{ messages[1].tool_calls }}")
+        .render(_called(None))
+        .startswith("True")
+    )
+
+
+def test_calls_that_leave_no_trace_are_an_error() -> None:
+    for source, messages in ((R1_CALLS, _called("")), (R1_CALLS, _called("x")), (CHATML, _called(None))):
+        with pytest.raises(UsageError, match=r"ignores the tool calls of messages\[1\]"):
+            _template(source).render(messages)
+    # ... and not what an empty text would make of a template that fails with null for another reason.
+    with pytest.raises(UsageError, match="ignores the tool calls"):
+        _template(R1_CALLS).render(_called(None, {"city": "Paris"}))
+
+
+@pytest.mark.parametrize("shown", ["m.content + ''", "m.content.split('</think>')[-1]", "m.content"])
+def test_a_template_that_does_not_know_null_sees_an_empty_text(shown: str) -> None:
+    """Qwen 3, gpt-oss and others fail with none; GLM 4.6 writes `None`."""
+    source = (
+        "{% for m in messages %}{{ " + shown + " }}{{ m.tool_calls|tojson if m.tool_calls }};{% endfor %}"
+    )
+    with_null, with_empty = (_template(source).render(_called(content)) for content in (None, ""))
+    assert with_null == with_empty
+    assert "get_weather" in with_null
+    assert "None" not in with_null
+
+
+def test_the_word_none_may_stand_in_a_conversation() -> None:
+    source = "{{ messages[0].content }}{{ messages[1].content is none }}{{ messages[1].tool_calls|tojson }}"
+    messages = [Message("user", "None"), *_called(None)[1:]]
+    assert _template(source).render(messages).startswith("NoneTrue")

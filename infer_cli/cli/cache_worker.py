@@ -68,7 +68,11 @@ class _Warm(Run):
 
     def _kept(self, prefixes: PrefixCache, running: Running, job: Job, n_shared: int, name: str) -> Kept:
         """What the store has after this. Raises UnexpectedFailure where it takes nothing, ModelInvalid."""
-        if (found := prefixes.found(n_shared, job.prompt_ids)) is not None:
+        try:
+            found = prefixes.found(n_shared, job.prompt_ids)
+        except ValueError as e:
+            raise _nothing_kept(e) from None
+        if found is not None:
             return found
         request = Request(job.id, job.prompt_ids, SamplingParams(), max_tokens=1)
         for event in running.service.submit([request]):
@@ -79,8 +83,7 @@ class _Warm(Run):
         try:
             kept = prefixes.keep(job.prompt_ids, n_shared)
         except (OSError, ValueError) as e:
-            hint = f"the cache is in {store_dir()}; --cache-size says how large it may be"
-            raise UnexpectedFailure(f"nothing was kept: {reason(e)}", hint) from None
+            raise _nothing_kept(e) from None
         if kept is None:
             raise UnexpectedFailure(
                 "nothing was kept: this model's states can't be used again in this mode", "see docs/cache.md"
@@ -99,3 +102,8 @@ class _Warm(Run):
             "written": kept.written,
         }
         print(json.dumps(shown))
+
+
+def _nothing_kept(error: Exception) -> UnexpectedFailure:
+    hint = f"the cache is in {store_dir()}; --cache-size says how large it may be"
+    return UnexpectedFailure(f"nothing was kept: {reason(error)}", hint)

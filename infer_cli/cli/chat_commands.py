@@ -236,7 +236,7 @@ def _export(chat: Chat, argument: str) -> None:
         messages = [{"role": m.role, "content": m.content} for m in chat.talk.messages()]
         text = json.dumps(messages, ensure_ascii=False, indent=1) + "\n"
     else:
-        text = "\n".join(f"## {m.role.capitalize()}\n\n{m.content}\n" for m in chat.talk.messages())
+        text = "\n".join(f"## {m.role.capitalize()}\n\n{m.text}\n" for m in chat.talk.messages())
     try:
         with path.open("x", encoding="utf-8", errors="replace") as file:
             file.write(text)

@@ -19,6 +19,7 @@ from infer_cli.cli.keyboard import BRACKETED_PASTE, write_now
 from infer_cli.errors import UsageError
 from infer_cli.filtered import styled
 from infer_cli.paths import data_dir
+from infer_cli.private_files import make_private_dir, open_private
 from infer_cli.prompt import decode_input
 
 if TYPE_CHECKING:
@@ -196,8 +197,8 @@ def _history_path() -> Path | None:
     """The file of earlier lines, the user's own to read; None where it can't be kept."""
     path = data_dir() / "chat_history"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        make_private_dir(path.parent)
+        os.close(open_private(path, os.O_RDWR | os.O_CREAT))
     except OSError:
         return None
     return path

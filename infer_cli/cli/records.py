@@ -238,7 +238,7 @@ def _preview(record: Record) -> str | None:
     """The beginning of what the user asked last, else of the prompt; of a job its output file."""
     if record.private:
         return "(private)"
-    asked = [message.content for message in record.messages or () if message.role == "user"]
+    asked = [message.text for message in record.messages or () if message.role == "user"]
     text = asked[-1] if asked else record.prompt or record.output
     return None if text is None else text[:_PREVIEW]
 
@@ -289,7 +289,7 @@ def _numbers(timings: Mapping[str, object]) -> Iterator[tuple[str, float]]:
 def _texts(record: Record) -> Iterator[tuple[str, str]]:
     """What was said: by whom, and what."""
     if record.messages is not None:
-        yield from ((message.role, message.content) for message in record.messages)
+        yield from ((message.role, message.text) for message in record.messages)
     elif record.prompt is not None:
         yield "prompt", record.prompt
     if record.reasoning is not None:

@@ -56,9 +56,9 @@ class RunInput:
         """Tokens of each text by itself, with its tags. `prompt`: the words, or the user's last message."""
         history, prompt = list(messages), " ".join(self.words)
         if not self.raw and not self.has_text and history and history[-1].role == "user":
-            prompt = history.pop().content
-        system = [message.content for message in history if message.role in ("system", "developer")]
-        earlier = [message.content for message in history if message.role not in ("system", "developer")]
+            prompt = history.pop().text
+        system = [message.text for message in history if message.role in ("system", "developer")]
+        earlier = [message.text for message in history if message.role not in ("system", "developer")]
         files = [Part(item.name, count(self._shown(item))) for item in attachments]
         n_prompt = count(prompt)
         if self.fill is not None:

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from infer_cli.errors import InferError, UnexpectedFailure, UsageError
 from infer_cli.files import check_regular
 from infer_cli.paths import data_dir
+from infer_cli.private_files import make_private_dir
 from infer_cli.records import salvage, search
 from infer_cli.records.columns import (
     NAMES,
@@ -356,7 +357,7 @@ class Store:
         first, last = self._sound(first_rows), self._sound(last_rows)
         if not first or not last:
             return None
-        asked = [message.content for message in first[0][1].messages or () if message.role == "user"]
+        asked = [message.text for message in first[0][1].messages or () if message.role == "user"]
         n = n_turns if isinstance(n_turns, int) else 0
         return ThreadSummary(thread, last[0][1].created_at, n, (asked[-1] if asked else "") or "")
 
@@ -467,7 +468,7 @@ class Store:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_dir(self.path.parent)
             with contextlib.suppress(FileNotFoundError):
                 check_regular(self.path)
             with contextlib.suppress(FileExistsError):
