@@ -11,10 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [
-    {"infer_cli", "errors", "types", "paths", "sha256", "ids", "alike", "backend.spec", "backend.base"},
+    {"infer_cli", "errors", "types", "paths", "sha256", "ids", "alike", "backend.spec", "backend.base",
+     "template_errors"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
-     "settings", "sizes", "userconfig", "sandbox", "gguf", "sources", "digests", "streams",
-      "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget"},
+     "settings", "sizes", "userconfig", "sandbox", "renderer", "renderer_process", "gguf", "sources",
+     "digests", "streams", "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening",
+     "summarizing", "context_budget"},
     {"installed", "memory", "expansion", "records", "tokenizer", "tiktoken_file", "neighbours", "template",
      "template_check", "promptlib", "prompt", "supervisor", "catalogue", "prefix_store", "backend.native",
      "backend.llama_model", "backend.fake", "engine.history", "engine.scheduler", "engine.policy",
@@ -31,10 +33,10 @@ ROOMS = [
 # Who may import a library. None: anyone, inside functions only.
 ONLY_IN = {
     "llama_cpp": {"backend.native"},
-    "ctypes": {"backend"},
+    "ctypes": {"backend", "renderer_process"},
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
-    "jinja2": {"sandbox", "promptlib"},
+    "jinja2": {"sandbox", "renderer_process"},
     "tiktoken": {"tokenizer"},
     "platformdirs": {"paths"},
     "huggingface_hub": {"fetch"},
