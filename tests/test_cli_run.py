@@ -305,10 +305,13 @@ def test_templates_that_raise_loop_or_explode_are_one_line(tmp_path: Path) -> No
         ("{% for i in range(10**9) %}x{% endfor %}", 4),
         ("{{ 'x' * 10**9 }}", 4),
         ("{% if %}", 4),
+        ("{{ 1e999 }}", 4),
     ):
         path = tmp_path / "template.jinja"
         path.write_text(source)
-        one_error_line(infer("run", "-m", "fake", "hi", "--chat-template", path), code)
+        one_error_line(infer("run", "-m", script(tmp_path, template=source), "hi"), code)
+        # What the user gave is the user's to correct.
+        one_error_line(infer("run", "-m", "fake", "hi", "--chat-template", path), 2)
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
