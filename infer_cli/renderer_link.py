@@ -100,16 +100,23 @@ class Link:
     def _talk(self) -> None:
         stdin, stdout = self._popen.stdin, self._popen.stdout
         assert stdin is not None and stdout is not None
-        reply: bytes | None = b""
         with stdout, contextlib.suppress(OSError), stdin:  # closing writes what is left
-            while reply is not None and (request := self._requests.get()) is not None:
-                reply = None
-                with contextlib.suppress(OSError):
-                    stdin.write(len(request).to_bytes(8, "little"))
-                    stdin.write(request)
-                    stdin.flush()
-                    reply = self._read(stdout)
-                self._replies.put(reply)
+            while self._pass_on(stdin, stdout):
+                pass
+
+    def _pass_on(self, stdin: IO[bytes], stdout: IO[bytes]) -> bool:
+        """One request, and its answer; whether there may be another. Keeps neither: they may be large."""
+        request = self._requests.get()
+        if request is None:
+            return False
+        reply = None
+        with contextlib.suppress(OSError):
+            stdin.write(len(request).to_bytes(8, "little"))
+            stdin.write(request)
+            stdin.flush()
+            reply = self._read(stdout)
+        self._replies.put(reply)
+        return reply is not None
 
     def _read(self, stdout: IO[bytes]) -> bytes | None:
         size = int.from_bytes(stdout.read(8), "little")

@@ -46,14 +46,19 @@ def main(seconds: float, memory: int) -> None:
     del infer_cli
     try:
         while True:
-            what, told, variables = marshal.loads(requests.get())
-            _bound_time(seconds)
-            try:
-                _answer(*_answer_to(what, told, variables))
-            except MemoryError:
-                _answer(b"M", "")
+            _serve(requests, seconds)
     except BaseException:
         os._exit(OUT_OF_MEMORY)
+
+
+def _serve(requests: queue.SimpleQueue[bytes], seconds: float) -> None:
+    """Answer one request. A function, so that nothing of it is kept."""
+    what, told, variables = marshal.loads(requests.get())
+    _bound_time(seconds)
+    try:
+        _answer(*_answer_to(what, told, variables))
+    except MemoryError:
+        _answer(b"M", "")
 
 
 _Told: TypeAlias = tuple[str, bool, tuple[str, tuple[float, str] | None] | None]

@@ -20,6 +20,8 @@ from infer_cli.types import Message
 
 # What a template raises is shown on one line of a terminal.
 MAX_RAISED_CHARS = 300
+# A deadline is for replies. One that is shorter than this is left to the engine, which ends a reply cleanly.
+LEAST_SECONDS = 1.0
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -60,10 +62,10 @@ class ChatTemplate:
             raise self._invalid(error) from error
 
     def within(self, seconds: float | None) -> ChatTemplate:
-        """The same template, whose renderings must be done so many seconds from now, all together. What is
-        late is a DeadlineExceeded. None: there is no such limit."""
+        """The same template, whose renderings must be done so many seconds from now, all together, but never
+        in less than `LEAST_SECONDS`. What is late is a DeadlineExceeded. None: there is no such limit."""
         limited = copy.copy(self)
-        limited._end = float("inf") if seconds is None else time.monotonic() + seconds
+        limited._end = float("inf") if seconds is None else time.monotonic() + max(seconds, LEAST_SECONDS)
         return limited
 
     @property

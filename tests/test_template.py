@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.template import ChatTemplate
+from infer_cli.errors import DeadlineExceeded, ModelInvalid, UsageError
+from infer_cli.renderer import Renderer
+from infer_cli.template import LEAST_SECONDS, ChatTemplate
 from infer_cli.types import Message
+from tests.hanging import HANG
 
 NOW = datetime(2026, 7, 26, 12, 30, tzinfo=timezone.utc)
 HI = [Message("user", "hi")]
@@ -182,6 +185,33 @@ def test_long_conversations_fit() -> None:
     assert _template(ALTERNATING).render(messages).count("<end_of_turn>") == 3000
     text = _template(CHATML).render([Message("user", "x" * 10_000_000)])
     assert len(text) > 10_000_000
+
+
+def test_a_template_at_its_ceiling_is_its_owners_fault() -> None:
+    renderer = Renderer(seconds=1.5)
+    renderer.begin()
+
+    def template(file: str | None = None) -> ChatTemplate:
+        return ChatTemplate(HANG, bos="", eos="", now=NOW, renderer=renderer, file=file)
+
+    try:
+        with pytest.raises(ModelInvalid, match=r"the model's chat template fails: it was not done in 1\.5 s"):
+            template().render(HI)
+        with pytest.raises(UsageError, match=r"the chat template mine\.jinja fails: it was not done"):
+            template("mine.jinja").render(HI)
+    finally:
+        renderer.close()
+
+
+def test_a_deadline_holds_for_all_renderings_together() -> None:
+    template = _template(HANG)
+    began = time.monotonic()
+    limited = template.within(0.1)
+    for _ in range(2):
+        with pytest.raises(DeadlineExceeded, match="while the chat template was rendered"):
+            limited.render(HI)
+    assert LEAST_SECONDS <= time.monotonic() - began < 8
+    assert _template(CHATML).within(0.0001).render(HI)
 
 
 TOKENS = [
