@@ -77,7 +77,8 @@ class Plan:
 
 
 class Conversation:
-    """`window` in tokens; `chunk`: prompt tokens a call, 1 where their shapes do not matter."""
+    """`window` in tokens; `chunk`: prompt tokens a call, 1 where their shapes do not matter. `deadline_s`:
+    the time that rendering one prompt may take."""
 
     def __init__(
         self,
@@ -88,8 +89,10 @@ class Conversation:
         system: str | None = None,
         variables: Mapping[str, object] | None = None,
         overflow: TalkPolicy = shortening.DEFAULT,
+        deadline_s: float | None = None,
     ) -> None:
         self.system = system
+        self._deadline_s = deadline_s
         self.overflow = overflow
         self.branch = MAIN_BRANCH
         self._branches: dict[str, list[Turn]] = {MAIN_BRANCH: []}
@@ -246,7 +249,8 @@ class Conversation:
             contents = [item.text for item in texts]
             turns = list(zip(contents[::2], contents[1::2], strict=True))
             message = Message("user", summarizing.request(earlier, turns, budget))
-            return encode_prompt(self._template, [message], self._vocab, variables=variables)
+            template = self._template.within(self._deadline_s)
+            return encode_prompt(template, [message], self._vocab, variables=variables)
 
         texts = [Attachment("", text) for i in went for text in (self.turns[i].user, self.turns[i].text)]
         limit = self.window - budget
@@ -294,7 +298,8 @@ class Conversation:
             first = messages[n_before]
             content = summarizing.in_front_of(first.text, shown.summary.text)
             messages[n_before] = replace(first, content=content)
-        return encode_prompt(self._template, messages, self._vocab, kept=kept, variables=self._variables)
+        template = self._template.within(self._deadline_s)
+        return encode_prompt(template, messages, self._vocab, kept=kept, variables=self._variables)
 
     def _kept(self, ids: tuple[int, ...], opened: TagPair | None) -> KeptReply:
         if ids and self._vocab.is_eog(ids[-1]):

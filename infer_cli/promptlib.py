@@ -28,10 +28,11 @@ class PromptTemplate:
 
     @cached_property
     def _all_variables(self) -> frozenset[str]:
-        from infer_cli.sandbox import TemplateFailed, free_variables
+        from infer_cli.renderer import TemplateSource, shared
+        from infer_cli.template_errors import TemplateFailed
 
         try:
-            return free_variables(self.source)
+            return shared().free_variables(TemplateSource(self.source))
         except TemplateFailed as error:
             raise self._failed(error.reason, error.line) from error
 
@@ -45,13 +46,12 @@ class PromptTemplate:
 
         Raises UsageError for a variable that is missing or unknown, and for a template that fails.
         """
-        from jinja2 import StrictUndefined
-
-        from infer_cli.sandbox import BoundedTemplate, TemplateFailed, TemplateRaised
+        from infer_cli.renderer import TemplateSource, shared
+        from infer_cli.template_errors import TemplateFailed, TemplateRaised
 
         self._check_names(variables)
         try:
-            text = BoundedTemplate(self.source, undefined=StrictUndefined).render({**variables, INPUT: input})
+            text = shared().render(TemplateSource(self.source, strict=True), {**variables, INPUT: input})
         except TemplateRaised as error:
             raise self._failed(str(error), None) from error
         except TemplateFailed as error:

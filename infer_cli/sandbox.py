@@ -6,16 +6,22 @@ string or container is charged by size, *before* its result is built where that 
 Filters, methods and globals are allow-lists, so that nothing reachable is uncharged. Work is counted, never
 timed: a template fails on every machine or on none.
 
-It knows nothing of chats, models or exit codes.
+Counting leaks: a cost that nobody thought of (a search backwards, a hash that collides) is not charged. So it
+is the first line only; `infer_cli.renderer` runs this module in a process with ceilings that hold whatever
+the count says.
+
+It knows nothing of chats, models, processes or exit codes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from jinja2.environment import Template
@@ -29,6 +35,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace, pass_context
 from jinja2.visitor import NodeTransformer
+
+from infer_cli.template_errors import TemplateFailed, TemplateRaised
 
 # A few seconds of Python at the very slowest; published chat templates need a hundredth of it.
 BASE_ALLOWANCE = 2_000_000
@@ -44,6 +52,15 @@ MAX_SOURCE_CHARS = 256 * 1024
 MAX_WIDTH = 10_000
 # Integers of a template are positions and dates; arithmetic on longer ones is not linear.
 MAX_INT_BITS = 1024
+# The output may be this long, and longer by this much for each character and each value of the input: markup
+# around messages, and each text some times. What is longer would keep the tokenizer busy, not the template.
+BASE_OUTPUT_CHARS = 1_000_000
+OUTPUT_CHARS_PER_CHAR = 8
+OUTPUT_CHARS_PER_VALUE = 10_000
+# Forward searches of CPython compare at most this many characters at a place; backward ones all.
+FORWARD_SEARCH = 100
+# Longer texts are no numbers: int() is quadratic.
+MAX_DIGITS = 400
 
 
 def _words(text: str) -> frozenset[str]:
@@ -70,6 +87,7 @@ _STR_METHODS = _words(
     rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper
     zfill"""
 )
+_SEARCHES = _words("count find index partition rfind rindex rpartition rsplit split")
 _METHODS: dict[type, frozenset[str]] = {
     str: _STR_METHODS,
     dict: _words("copy get items keys values"),
@@ -79,21 +97,9 @@ _METHODS: dict[type, frozenset[str]] = {
 _VIEWS: Any = (type({}.keys()), type({}.values()), type({}.items()))
 _CONTAINERS: Any = (list, tuple, set, frozenset, *_VIEWS)
 _SIZED: Any = (str, bytes, dict, range, *_CONTAINERS)
-_PRINTF = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?.", re.DOTALL)
+_PRINTF_SIZES = re.compile(r"[#0\- +]*(\*|\d*)(?:\.(\*|\d*))?")
+_PARENTHESES = re.compile("[()]")
 _DIGITS = re.compile(r"\d+")
-
-
-class TemplateFailed(Exception):
-    """The template is broken or does what it may not. `line` counts from 1; None where unknown."""
-
-    def __init__(self, reason: str, line: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.line = line
-
-
-class TemplateRaised(Exception):
-    """The template called `raise_exception`; the text is the template's own."""
 
 
 class _TooMuchWork(Exception):
@@ -118,6 +124,8 @@ class _Work:
         if isinstance(value, _SIZED):
             self.spend(1 + len(value) // CHARS_PER_UNIT)
         else:
+            if isinstance(value, int):
+                _check_int(value)
             self.spend(1)
 
     def walk(self, *values: Any) -> None:
@@ -150,10 +158,17 @@ class _Work:
             kept.append(part)
         return "".join(kept)
 
+    def search(self, text: str, wanted: object, most: int = FORWARD_SEARCH) -> None:
+        """Charge looking through `text`, at each place up to `most` characters of `wanted`."""
+        size = min(len(wanted), most) if isinstance(wanted, str) else 1
+        self.spend((1 + len(text) // CHARS_PER_UNIT) * (1 + size // CHARS_PER_UNIT))
+
     def received(self, value: Any) -> Any:
         """Charge a result; a generator is charged as it is drawn from."""
         if isinstance(value, Iterator):
             return self.counted(value)
+        if isinstance(value, list):
+            self.spend(len(value))  # its items were made too
         self.touch(value)
         return value
 
@@ -161,21 +176,45 @@ class _Work:
 _work: ContextVar[_Work] = ContextVar("_work")
 
 
-def allowance(values: object) -> int:
-    """Units of work for a render over this input (strings, numbers, lists, dicts with str keys)."""
-    units = BASE_ALLOWANCE
+class Size(NamedTuple):
+    """How large an input is: values of every kind, keys included, and the characters of its strings."""
+
+    n_values: int
+    n_chars: int
+
+    @property
+    def allowance(self) -> int:
+        """Units of work for a render over it."""
+        return BASE_ALLOWANCE + ALLOWANCE_PER_VALUE * self.n_values + ALLOWANCE_PER_CHAR * self.n_chars
+
+    @property
+    def most_output(self) -> int:
+        """Characters that a render over it may write."""
+        return (
+            BASE_OUTPUT_CHARS + OUTPUT_CHARS_PER_VALUE * self.n_values + OUTPUT_CHARS_PER_CHAR * self.n_chars
+        )
+
+
+def size_of(values: object) -> Size:
+    """The size of an input of strings, numbers, lists and dicts with str keys."""
+    n_values = n_chars = 0
     pending = [values]
     while pending:
         value = pending.pop()
-        units += ALLOWANCE_PER_VALUE
+        n_values += 1
         if isinstance(value, str):
-            units += ALLOWANCE_PER_CHAR * len(value)
+            n_chars += len(value)
         elif isinstance(value, Mapping):
             pending.extend(value.keys())
             pending.extend(value.values())
         elif isinstance(value, (list, tuple)):
             pending.extend(value)
-    return units
+    return Size(n_values, n_chars)
+
+
+def _check_int(value: int) -> None:
+    if value.bit_length() > MAX_INT_BITS:
+        raise SecurityError(f"an integer of over {MAX_INT_BITS} bits")
 
 
 def _check_width(value: object) -> None:
@@ -185,11 +224,17 @@ def _check_width(value: object) -> None:
         )
 
 
+def _no_generator(value: Any) -> Any:
+    """The value, or what a generator gives, so that it can be charged before it is used."""
+    return list(value) if isinstance(value, Iterator) else value
+
+
 def _short(value: int) -> str:
     return str(value) if value.bit_length() <= 64 else f"of {value.bit_length()} bits"
 
 
 def _charge_replace(text: str, old: str, new: str, count: int | None = None) -> None:
+    _work.get().search(text, old)
     hits = text.count(old)
     if count is not None and count >= 0:
         hits = min(hits, count)
@@ -207,13 +252,34 @@ def _charge_printf(text: str, values: object) -> None:
     before = work.left
     work.walk(values)
     cost = before - work.left
-    for width, precision in _PRINTF.findall(text):
-        if "*" in (width, precision):
-            raise SecurityError("a width of '*' is not allowed in a format")
-        for digits in (width, precision):
+    position = text.find("%")
+    while position >= 0:
+        start = _after_key(text, position + 1)
+        sizes = _PRINTF_SIZES.match(text, start)
+        assert sizes is not None  # it matches nothing, too
+        chars = 0
+        for digits in sizes.groups():
+            if digits == "*":
+                raise SecurityError("a width of '*' is not allowed in a format")
             if digits:
-                _check_width(int(digits.lstrip("0")[:9] or 0))
-        work.spend(cost + (int(width or 0) + int(precision or 0)) // CHARS_PER_UNIT)
+                size = int(digits.lstrip("0")[:9] or 0)
+                _check_width(size)
+                chars += size
+        work.spend(cost + chars // CHARS_PER_UNIT)
+        # Past the kind of the conversion, so that the second half of `%%` does not begin another.
+        position = text.find("%", sizes.end() + 1)
+
+
+def _after_key(text: str, start: int) -> int:
+    """Where the `(key)` of a conversion ends; parentheses nest in it, as in Python."""
+    if not text.startswith("(", start):
+        return start
+    depth = 0
+    for match in _PARENTHESES.finditer(text, start):
+        depth += 1 if match.group() == "(" else -1
+        if depth == 0:
+            return match.end()
+    return len(text)  # Python refuses it
 
 
 def _tojson(
@@ -237,7 +303,7 @@ class _Formatter(SandboxedFormatter):
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         work = _work.get()
-        work.walk(value)
+        work.walk(value, format_spec)
         for digits in _DIGITS.findall(format_spec):
             _check_width(int(digits.lstrip("0")[:9] or 0))
         return work.received(super().format_field(value, format_spec))
@@ -287,6 +353,36 @@ def _touch(_context: Context, value: Any) -> Any:
 
 
 @pass_context
+def _spread(_context: Context, value: Any) -> Any:
+    """What follows a `*` of a call becomes a tuple before the call is made."""
+    value = _no_generator(value)
+    _work.get().spend(len(value) if hasattr(value, "__len__") else 1)
+    return value
+
+
+@pass_context
+def _haystack(_context: Context, value: Any) -> Any:
+    work = _work.get()
+    if isinstance(value, str):
+        work.spend(len(value) // CHARS_PER_UNIT * (FORWARD_SEARCH // CHARS_PER_UNIT))
+    work.walk(value)
+    return value
+
+
+@pass_context
+def _contains(_context: Context, container: Any, value: Any) -> bool:
+    work = _work.get()
+    if isinstance(container, str):
+        work.search(container, value)
+    else:
+        container = _no_generator(container)
+        # Most often constants are looked for: they differ from what is nested at its top.
+        (work.touch if isinstance(value, (str, int, float)) else work.walk)(container)
+    work.walk(value)
+    return value in container
+
+
+@pass_context
 def _concat(_context: Context, values: list[Any]) -> str:
     work = _work.get()
     work.walk(values)
@@ -298,22 +394,36 @@ def _call(node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
 
 
 class _Charges(NodeTransformer):
-    """Writes charges into a template's tree; `size` of a body is what one pass over it may cost."""
+    """Writes charges into a template's tree. What one pass over a body may cost is its number of nodes."""
 
-    @staticmethod
-    def _charge(body: list[nodes.Node], lineno: int) -> nodes.Node:
-        size = 1 + sum(1 + sum(1 for _ in node.find_all(nodes.Node)) for node in body)
-        charge = _call(nodes.Const(None, lineno=lineno), "_spend", nodes.Const(size, lineno=lineno))
-        return nodes.ExprStmt(charge, lineno=lineno)
+    def __init__(self) -> None:
+        self._sizes: dict[nodes.Node, int] = {}
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        if not self._sizes:
+            self._measure(node)
+        return super().visit(node, *args, **kwargs)
+
+    def _measure(self, node: nodes.Node) -> int:
+        """Nodes below this one, and it."""
+        self._sizes[node] = size = 1 + sum(map(self._measure, node.iter_child_nodes()))
+        return size
+
+    def _charge(self, node: Any) -> nodes.Node:
+        size = 1 + sum(self._sizes[child] for child in node.body)
+        # Jinja looks through the body of everything that has one, so compiling nested bodies is quadratic.
+        _work.get().spend(size)
+        charge = _call(nodes.Const(None, lineno=node.lineno), "_spend", nodes.Const(size, lineno=node.lineno))
+        return nodes.ExprStmt(charge, lineno=node.lineno)
 
     def _visit_body(self, node: Any) -> Any:
-        charge = self._charge(node.body, node.lineno)
+        charge = self._charge(node)
         self.generic_visit(node)
         node.body = [charge, *node.body]
         return node
 
     def visit_For(self, node: nodes.For) -> Any:
-        test_size = 1 + (sum(1 for _ in node.test.find_all(nodes.Node)) if node.test else 0)
+        test_size = 1 + (self._sizes[node.test] if node.test else 0)
         self._visit_body(node)
         if node.test is not None:  # turns that the condition skips never reach the body
             node.test = _call(
@@ -322,6 +432,21 @@ class _Charges(NodeTransformer):
         return node
 
     visit_Macro = visit_CallBlock = visit_Block = _visit_body
+
+    def visit_Const(self, node: nodes.Const) -> nodes.Node:
+        if isinstance(node.value, int):
+            _check_int(node.value)
+        if isinstance(node.value, float) and not math.isfinite(node.value):
+            raise TemplateFailed("a number is too large", node.lineno)
+        return node
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:
+        self.generic_visit(node)
+        if node.dyn_args is not None:
+            node.dyn_args = _call(node.dyn_args, "_spread")
+        return node
+
+    visit_Filter = visit_Test = visit_Call
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
@@ -341,14 +466,15 @@ class _Charges(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
         constant = any(isinstance(side, nodes.Const) for side in (node.expr, *(op.expr for op in node.ops)))
+        if len(node.ops) == 1 and node.ops[0].op in ("in", "notin"):
+            found = _call(node.ops[0].expr, "_contains", node.expr)
+            return found if node.ops[0].op == "in" else nodes.Not(found, lineno=node.lineno)
         if len(node.ops) == 1 and constant:
-            # Against a constant only `in` has to look through the other side, and not below its top level.
-            if node.ops[0].op in ("in", "notin"):
-                node.ops[0].expr = _call(node.ops[0].expr, "_touch")
             return node
         node.expr = _call(node.expr, "_walk")
         for operand in node.ops:
-            operand.expr = _call(operand.expr, "_walk")
+            charge = "_haystack" if operand.op in ("in", "notin") else "_walk"
+            operand.expr = _call(operand.expr, charge)
         return node
 
 
@@ -365,8 +491,8 @@ def _guarded(
     @pass_context
     def paying(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         work = _work.get()
-        if isinstance(value, Iterator):
-            value = list(value)
+        value, args = _no_generator(value), tuple(map(_no_generator, args))
+        kwargs = {name: _no_generator(arg) for name, arg in kwargs.items()}
         for operand in (value, *args, *kwargs.values()):
             pay(work, operand)
         for arg in (*args, *kwargs.values()):
@@ -402,9 +528,21 @@ def _charge_format(value: str, *args: object, **kwargs: object) -> None:
     _charge_printf(str(value), kwargs or args)
 
 
+def _charge_int(value: object, default: object = 0, base: int = 10) -> None:
+    if isinstance(value, str) and len(value) > MAX_DIGITS:
+        raise SecurityError(f"a number of {len(value)} digits")
+
+
+def _charge_in(value: object, container: object) -> None:
+    if isinstance(container, str):
+        _work.get().search(container, value)
+
+
 _FILTER_CHARGES: dict[str, Callable[..., None]] = {
+    "float": _charge_int,
     "format": _charge_format,
     "indent": _charge_indent,
+    "int": _charge_int,
     "join": _charge_join,
     "replace": lambda s, old, new, count=None: _charge_replace(str(s), str(old), str(new), count),
     "sum": _charge_sum,
@@ -414,6 +552,7 @@ _FILTER_CHARGES: dict[str, Callable[..., None]] = {
 
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+    intercepted_unops = frozenset(ImmutableSandboxedEnvironment.default_unop_table)
 
     def __init__(self, undefined: type[Undefined]) -> None:
         super().__init__(
@@ -426,8 +565,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters = {name: _guarded(name, FILTERS[name], _FILTER_CHARGES.get(name)) for name in _FILTERS}
         self.filters["tojson"] = _guarded("tojson", _tojson)
         self.filters.update(_spend=_spend, _walk=_walk, _touch=_touch, _concat=_concat)
+        self.filters.update(_spread=_spread, _haystack=_haystack, _contains=_contains)
         self.tests = {
-            name: test if name in _CONSTANT_TIME_TESTS else _guarded(name, cast(Callable[..., Any], test))
+            name: test
+            if name in _CONSTANT_TIME_TESTS
+            else _guarded(name, cast(Callable[..., Any], test), _charge_in if name == "in" else None)
             for name, test in TESTS.items()
         }
         self.globals["namespace"] = _Namespace
@@ -453,6 +595,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         if value.__name__ == "format_map":
             raise SecurityError("format_map() is not allowed")
         text = str(value.__self__)
+        _work.get().spend(text.count("{") + text.count("}"))  # each is a step of the parser
 
         def formatted(*args: Any, **kwargs: Any) -> str:
             return _Formatter(self).vformat(text, args, kwargs)
@@ -482,12 +625,19 @@ class _Environment(ImmutableSandboxedEnvironment):
             work.touch(right)
         return super().call_binop(context, operator, left, right)
 
+    def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
+        _work.get().touch(arg)
+        return super().call_unop(context, operator, arg)
+
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         work = _work.get()
         owner: Any = getattr(__obj, "__self__", None)
         method = isinstance(owner, tuple(_METHODS))
         # Inside loops and blocks Jinja passes their local names along.
         named = {key: value for key, value in kwargs.items() if key not in ("_loop_vars", "_block_vars")}
+        if not isinstance(__obj, Macro):  # a macro's body pays for what it does with them
+            args = tuple(map(_no_generator, args))
+            kwargs = {key: _no_generator(value) for key, value in kwargs.items()}
         pay = work.touch if isinstance(__obj, (Macro, LoopContext)) else work.walk
         for arg in (*args, *named.values()):
             pay(arg)
@@ -502,9 +652,10 @@ class _Environment(ImmutableSandboxedEnvironment):
                 _charge_replace(owner, *args, **named)
             elif name.endswith("strip"):
                 _charge_strip(owner, *args)
-            elif name == "join" and args:
-                args = (list(args[0]),)
+            elif name == "join" and args and hasattr(args[0], "__len__"):
                 work.spend(len(args[0]) * (1 + len(owner)) // CHARS_PER_UNIT)
+            elif name in _SEARCHES and args:
+                work.search(owner, args[0], len(owner) if name.startswith("r") else FORWARD_SEARCH)
         return work.received(super().call(__context, __obj, *args, **kwargs))
 
 
@@ -532,53 +683,54 @@ class BoundedTemplate:
             raise TemplateFailed(f"it is {len(source)} characters long (most: {MAX_SOURCE_CHARS})")
         environment = _Environment(undefined)
         environment.globals.update(functions or {})
-        token = _work.set(_Work(BASE_ALLOWANCE))
-        try:
+        with _spending(BASE_ALLOWANCE):
             tree = environment.parse(source)
             code = environment.compile(_Charges().visit(tree), filename=_FILENAME)
             self._template = Template.from_code(environment, code, environment.globals)
-        except TemplateSyntaxError as error:
-            raise TemplateFailed(error.message or "syntax error", error.lineno) from error
-        except (SyntaxError, ValueError, TypeError, OverflowError) as error:  # of the generated Python
-            raise TemplateFailed(f"it does not compile: {error}") from error
-        except (RecursionError, MemoryError) as error:
-            raise TemplateFailed("it is nested too deeply") from error
-        except _TooMuchWork as error:
-            raise TemplateFailed("it does too much work") from error
-        finally:
-            _work.reset(token)
 
     def render(self, variables: Mapping[str, object]) -> str:
         """Raises TemplateFailed, or TemplateRaised where the template itself raised an exception."""
-        units = allowance(variables)
-        token = _work.set(_Work(units))
-        try:
-            return self._template.render(variables)
-        except TemplateRaised:
-            raise
-        except _TooMuchWork as error:
+        size = size_of(variables)
+        with _spending(size.allowance):
+            text = self._template.render(variables)
+        if len(text) > size.most_output:
             raise TemplateFailed(
-                f"it does too much work (over {units} steps for this input)", _line_of(error)
-            ) from error
-        except RecursionError as error:
-            raise TemplateFailed("it is nested too deeply or calls itself without end") from error
-        except (TemplateError, ArithmeticError, AssertionError, AttributeError) as error:
-            raise TemplateFailed(str(error) or type(error).__name__, _line_of(error)) from error
-        except (LookupError, TypeError, ValueError, RuntimeError, MemoryError) as error:
-            raise TemplateFailed(f"{type(error).__name__}: {error}", _line_of(error)) from error
-        finally:
-            _work.reset(token)
+                f"it writes {len(text)} characters (most for this input: {size.most_output})"
+            )
+        return text
+
+
+@contextmanager
+def _spending(units: int) -> Iterator[None]:
+    """An allowance of work, and what goes wrong as TemplateFailed."""
+    token = _work.set(_Work(units))
+    try:
+        yield
+    except (TemplateFailed, TemplateRaised):
+        raise
+    except _TooMuchWork as error:
+        raise TemplateFailed(
+            f"it does too much work (over {units} steps for this input)", _line_of(error)
+        ) from error
+    except RecursionError as error:
+        raise TemplateFailed("it is nested too deeply or calls itself without end") from error
+    except MemoryError as error:
+        raise TemplateFailed("it needs too much memory", _line_of(error)) from error
+    except TemplateSyntaxError as error:
+        raise TemplateFailed(error.message or "syntax error", error.lineno) from error
+    except (TemplateError, ArithmeticError, AssertionError, AttributeError) as error:
+        raise TemplateFailed(str(error) or type(error).__name__, _line_of(error)) from error
+    except Exception as error:  # a template can provoke any, in Python that is generated from it
+        raise TemplateFailed(f"{type(error).__name__}: {error}", _line_of(error)) from error
+    finally:
+        _work.reset(token)
 
 
 def free_variables(source: str) -> frozenset[str]:
     """Names that a template expects to be given. Raises TemplateFailed where it does not parse."""
     environment = _Environment(Undefined)
-    try:
+    with _spending(BASE_ALLOWANCE):
         return frozenset(find_undeclared_variables(environment.parse(source)) - environment.globals.keys())
-    except TemplateSyntaxError as error:
-        raise TemplateFailed(error.message or "syntax error", error.lineno) from error
-    except RecursionError as error:
-        raise TemplateFailed("it is nested too deeply") from error
 
 
 def _line_of(error: BaseException) -> int | None:

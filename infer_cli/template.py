@@ -1,51 +1,73 @@
 """Chat templates: from messages to the text a model was trained on.
 
-A template comes with a GGUF file and is untrusted; `infer_cli.sandbox` bounds it. It sees what
-transformers shows it: `messages`, `tools`, `add_generation_prompt`, `bos_token`, `eos_token`,
+A template comes with a GGUF file and is untrusted: `infer_cli.renderer` renders it, within bounds. It sees
+what transformers shows it: `messages`, `tools`, `add_generation_prompt`, `bos_token`, `eos_token`,
 `raise_exception`, `strftime_now`, `tojson`, loop controls and `{% generation %}`. It knows no tokens.
 """
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.sandbox import BoundedTemplate, TemplateFailed, TemplateRaised
+from infer_cli.errors import DeadlineExceeded, InferError, ModelInvalid, UsageError
+from infer_cli.renderer import CeilingReached, Renderer, TemplateSource, shared
 from infer_cli.sha256 import sha256_hex
+from infer_cli.template_errors import TemplateFailed, TemplateRaised
 from infer_cli.types import Message
 
 # What a template raises is shown on one line of a terminal.
 MAX_RAISED_CHARS = 300
-# Longer date formats have no use, and strftime's cost is the platform's own business.
-MAX_DATE_FORMAT_CHARS = 200
+# A deadline is for replies. One that is shorter than this is left to the engine, which ends a reply cleanly.
+LEAST_SECONDS = 1.0
 _SYSTEM_ROLES = ("system", "developer")
 
 
+class GivenTemplateInvalid(UsageError):
+    """A template that the user gave fails, where a model's own would be a ModelInvalid."""
+
+
 class ChatTemplate:
-    """A compiled chat template. Safe to render from several threads.
+    """A chat template that compiles. Safe to render from several threads.
 
     `bos` and `eos` are the texts of these tokens. `now` is the only clock a template sees: with the same
-    `now` the same messages give the same text.
+    `now` the same messages give the same text. `file` is where the user has it from, None for a model's own:
+    what goes wrong with it is a GivenTemplateInvalid then, and a ModelInvalid otherwise.
 
-    Raises ModelInvalid where the source does not compile.
+    Raises either where the source does not compile.
     """
 
-    def __init__(self, source: str, *, bos: str, eos: str, now: datetime) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos: str,
+        eos: str,
+        now: datetime,
+        file: str | None = None,
+        renderer: Renderer | None = None,
+    ) -> None:
         self.source = source
         self._bos = bos
         self._eos = eos
-
-        def strftime_now(date_format: str) -> str:
-            if len(date_format) > MAX_DATE_FORMAT_CHARS:
-                raise ValueError(f"a date format of {len(date_format)} characters")
-            return now.strftime(date_format)
-
+        self._file = file
+        self._end = float("inf")
+        self._template = TemplateSource(source, now=now)
+        self._renderer = shared() if renderer is None else renderer
         try:
-            self._template = BoundedTemplate(source, functions={"strftime_now": strftime_now})
+            self._renderer.compile(self._template)
         except TemplateFailed as error:
-            raise _invalid(error) from error
+            raise self._invalid(error) from error
+
+    def within(self, seconds: float | None) -> ChatTemplate:
+        """The same template, whose renderings must be done so many seconds from now, all together, but never
+        in less than `LEAST_SECONDS`. What is late is a DeadlineExceeded. None: there is no such limit."""
+        limited = copy.copy(self)
+        limited._end = float("inf") if seconds is None else time.monotonic() + max(seconds, LEAST_SECONDS)
+        return limited
 
     @property
     def sha256(self) -> str:
@@ -142,8 +164,17 @@ class ChatTemplate:
         variables: Mapping[str, object] | None,
     ) -> str:
         shown = [{**message.extra, "role": message.role, "content": message.content} for message in messages]
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise _late()
         try:
-            return self._template.render({**(variables or {}), **standard, "messages": shown})
+            return self._renderer.render(
+                self._template, {**(variables or {}), **standard, "messages": shown}, seconds=left
+            )
+        except CeilingReached as error:
+            if error.of_time and self._end <= time.monotonic():
+                raise _late() from error
+            raise self._invalid(error) from error
         except TemplateRaised as error:
             said = " ".join(str(error).split())[:MAX_RAISED_CHARS]
             raise UsageError(
@@ -151,7 +182,7 @@ class ChatTemplate:
                 "Change the messages, or give another template with --chat-template.",
             ) from error
         except TemplateFailed as error:
-            raise _invalid(error) from error
+            raise self._invalid(error) from error
 
     def _check_system(
         self,
@@ -218,10 +249,18 @@ class ChatTemplate:
                     " --chat-template.",
                 )
 
+    def _invalid(self, error: TemplateFailed) -> InferError:
+        where = f" in line {error.line}" if error.line is not None else ""
+        reason = " ".join(error.reason.split())[:MAX_RAISED_CHARS]
+        if self._file is not None:
+            return GivenTemplateInvalid(
+                f"the chat template {self._file} fails{where}: {reason}", "Correct the file, or use --raw."
+            )
+        return ModelInvalid(
+            f"the model's chat template fails{where}: {reason}",
+            "Give another template with --chat-template, or use --raw.",
+        )
 
-def _invalid(error: TemplateFailed) -> ModelInvalid:
-    where = f" in line {error.line}" if error.line is not None else ""
-    return ModelInvalid(
-        f"the model's chat template fails{where}: {' '.join(error.reason.split())[:MAX_RAISED_CHARS]}",
-        "Give another template with --chat-template, or use --raw.",
-    )
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline came while the chat template was rendered")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from infer_cli.errors import InferError, ModelInvalid, UsageError
 from infer_cli.reasoning import pairs_of
+from infer_cli.template import GivenTemplateInvalid
 from infer_cli.types import Message
 
 if TYPE_CHECKING:
@@ -140,10 +141,10 @@ def _outcome(template: ChatTemplate, conversation: Conversation, messages: Seque
                 tools=conversation.tools,
             )
             text = rendered
+    except (ModelInvalid, GivenTemplateInvalid) as error:
+        return Outcome(conversation.name, "failed", _reason(error), text)
     except UsageError as error:
         return Outcome(conversation.name, "refused", _reason(error), text)
-    except ModelInvalid as error:
-        return Outcome(conversation.name, "failed", _reason(error), text)
     return Outcome(conversation.name, "ok", "", text)
 
 

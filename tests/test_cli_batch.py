@@ -16,6 +16,7 @@ import pytest
 from infer_cli.batch.runner import neighbours_together
 from tests.batch_helpers import batch, by_unit, digests, lines, prompts, write_rows
 from tests.cli_helpers import INFER, REPO, Outcome, infer, one_error_line, script
+from tests.hanging import HANG
 
 
 @pytest.fixture
@@ -353,6 +354,32 @@ def test_one_process_at_a_time(rows: Path, out: Path, tmp_path: Path) -> None:
     _, err = first.communicate()
     assert first.returncode == 0, err
     assert len(by_unit(out)) == 20
+
+
+HANGS_AT_Y = (
+    "{% if 'y' in messages[0].content %}" + HANG + "{% endif %}"
+    "<|im_start|>user\n{{ messages[-1].content }}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def test_a_row_whose_rendering_hangs_is_an_error_row(tmp_path: Path, out: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", "one", {"prompt": "y", "deadline": "1s"}, "two")
+    assert batch(rows, "-o", out, model=script(tmp_path, template=HANGS_AT_Y)).code == 8
+    found = by_unit(out)
+    assert {row: line["error"] and line["error"]["code"] for (row, _), line in found.items()} == {
+        0: None, 1: 7, 2: None,
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_ends_a_rendering_that_hangs(tmp_path: Path, out: Path) -> None:
+    slow = script(tmp_path, step_s=0.02, template=HANGS_AT_Y)
+    process = start(write_rows(tmp_path / "in.jsonl", *(["one"] * 40), "y"), "-o", out, model=slow)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

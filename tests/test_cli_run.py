@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_helpers import INFER, REPO, infer, lines_of, one_error_line, script
+from tests.hanging import HANG
 from tests.terminal import Terminal
 
 
@@ -305,10 +306,13 @@ def test_templates_that_raise_loop_or_explode_are_one_line(tmp_path: Path) -> No
         ("{% for i in range(10**9) %}x{% endfor %}", 4),
         ("{{ 'x' * 10**9 }}", 4),
         ("{% if %}", 4),
+        ("{{ 1e999 }}", 4),
     ):
         path = tmp_path / "template.jinja"
         path.write_text(source)
-        one_error_line(infer("run", "-m", "fake", "hi", "--chat-template", path), code)
+        one_error_line(infer("run", "-m", script(tmp_path, template=source), "hi"), code)
+        # What the user gave is the user's to correct.
+        one_error_line(infer("run", "-m", "fake", "hi", "--chat-template", path), 2)
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
@@ -353,6 +357,28 @@ def test_an_interrupt_ends_quietly_and_soon(tmp_path: Path, phase: str) -> None:
     assert process.returncode == 130
     assert err == b""
     assert time.monotonic() - before < 1.0  # 0.2 s on an idle machine; see benchmarks
+
+
+def test_a_template_answers_to_the_deadline(tmp_path: Path) -> None:
+    hanging = script(tmp_path, template=HANG)
+    one_error_line(infer("run", "-m", hanging, "hi", "--deadline", "1s"), 7, "while the chat template")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_template_answers_to_ctrl_c(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*INFER, "run", "-m", script(tmp_path, template=HANG), "hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=REPO,
+    )
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    before = time.monotonic()
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (130, b"", b"")
+    assert time.monotonic() - before < 1.5
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")

@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "infer_cli"
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [
     {"infer_cli", "errors", "types", "paths", "private_files", "sha256", "ids", "alike", "child_process",
-     "starter", "backend.spec", "backend.base"},
+     "starter", "template_errors", "backend.spec", "backend.base"},
     {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
-     "settings", "sizes", "files", "toml_file", "userconfig", "sandbox", "gguf", "sources", "digests",
+     "settings", "sizes", "files", "toml_file", "userconfig", "sandbox", "renderer", "renderer_link",
+     "renderer_process", "gguf", "sources", "digests",
      "streams", "json_text", "gguf_check", "seams",
       "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget",
      "sanitize", "filtered"},
@@ -34,10 +35,10 @@ ROOMS = [
 # Who may import a library. None: anyone, inside functions only.
 ONLY_IN = {
     "llama_cpp": {"backend.native"},
-    "ctypes": {"backend"},
+    "ctypes": {"backend", "renderer_process"},
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
-    "jinja2": {"sandbox", "promptlib"},
+    "jinja2": {"sandbox", "renderer_process"},
     "tiktoken": {"tokenizer"},
     "platformdirs": {"paths"},
     "huggingface_hub": {"fetch"},

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from infer_cli import sandbox
-from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.sandbox import BoundedTemplate, TemplateFailed, TemplateRaised
-from infer_cli.template import ChatTemplate
+from infer_cli.errors import DeadlineExceeded, ModelInvalid, UsageError
+from infer_cli.renderer import Renderer
+from infer_cli.template import LEAST_SECONDS, ChatTemplate
 from infer_cli.types import Message
+from tests.hanging import HANG
 
 NOW = datetime(2026, 7, 26, 12, 30, tzinfo=timezone.utc)
 HI = [Message("user", "hi")]
@@ -107,6 +107,11 @@ def test_tojson_is_transformers() -> None:
 
 def test_the_clock_is_the_given_one() -> None:
     assert _template("{{ strftime_now('%d %b %Y') }}").render(HI) == "26 Jul 2026"
+    zoned = datetime(2026, 7, 26, 12, 30, 5, tzinfo=timezone(timedelta(hours=2), "CEST"))
+    template = ChatTemplate("{{ strftime_now('%H:%M:%S %z %Z é') }}", bos="", eos="", now=zoned)
+    assert template.render(HI) == "12:30:05 +0200 CEST é"
+    with pytest.raises(ModelInvalid, match="a date format of 200000 characters"):
+        _template("{{ strftime_now('%Y' * 100000) }}").render(HI)
 
 
 def test_extensions() -> None:
@@ -175,124 +180,6 @@ def test_source_facts() -> None:
     assert template.sha256 == hashlib.sha256("<think>é".encode()).hexdigest()
 
 
-DOUBLE = "{% set ns = namespace(x=START, y=START) %}{% for i in range(60) %}BODY{% endfor %}END"
-
-
-def _doubling(start: str, body: str, end: str) -> str:
-    return DOUBLE.replace("START", start).replace("BODY", body).replace("END", end)
-
-
-_NESTED = "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}"
-_TUPLES = "{% set ns.x = (ns.x, ns.x) %}"
-_LOOPS = "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"
-HOSTILE = {
-    "work given back": "{{ messages|map('_spend', -10**9)|list|length }}" + _LOOPS,
-    "work of NaN": "{% set x = 'a'|indent('nan'|float) %}" + _LOOPS,
-    "work below NaN": "{{ messages|map('_spend', 'nan'|float)|list|length }}" + _LOOPS,
-    "negative indent": "{% set x = ('a\n' * 99999)|indent(-9999) %}" + _LOOPS,
-    "string times": "{{ 'x' * 10**9 }}",
-    "list times": "{{ ([0] * 10**9)|length }}",
-    "power": "{{ 10**(10**8) }}",
-    "squares": _doubling("3", "{% set ns.x = ns.x * ns.x %}", ""),
-    "long integer": "{{ ('f'*1000000)|int(base=16) % 7 }}",
-    "range": "{% for i in range(10**9) %}x{% endfor %}",
-    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "skipping loops": "{% for i in range(9999) %}{% for j in range(9999) if false %}{% endfor %}{% endfor %}",
-    "long body": "{% for i in range(99999) %}" + "{% set x = i %}" * 2000 + "{% endfor %}",
-    "generators": "{% for i in range(99999) %}{{ range(99999)|map('abs')|select|list|length }}{% endfor %}",
-    "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-    "fan-out": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
-    "recursive loop": "{% for x in [messages] recursive %}{{ loop([messages]) }}{% endfor %}",
-    "recursive block": "{% block a %}{{ self.a() }}{% endblock %}",
-    "concatenation": _doubling("'xx'", "{% set ns.x = ns.x ~ ns.x %}", ""),
-    "addition": _doubling("'xx'", "{% set ns.x = ns.x + ns.x %}", ""),
-    "list addition": _doubling("[0]", "{% set ns.x = ns.x + ns.x %}", ""),
-    "set block": "{% set x %}aa{% endset %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60,
-    "nested output": _doubling("[0]", _NESTED, "{{ ns.x }}"),
-    "nested string": _doubling("[0]", _NESTED, "{{ ns.x|string|length }}"),
-    "nested join": _doubling("[0]", _NESTED, "{{ ns.x|join }}"),
-    "nested concatenation": _doubling("[0]", _NESTED, "{% set z = '' ~ ns.x %}"),
-    "nested format": _doubling("[0]", _NESTED, "{{ '%s' % ns.x }}"),
-    "nested str.format": _doubling("[0]", _NESTED, "{% set z = '{}'.format(ns.x) %}"),
-    "nested str.format!r": _doubling("[0]", _NESTED, "{% set z = '{0!r:.3}'.format(ns.x) %}"),
-    "nested tojson": _doubling("[0]", _NESTED, "{{ ns.x|tojson }}"),
-    "nested equality": _doubling("[0]", _NESTED, "{{ ns.x == ns.y }}"),
-    "nested eq test": _doubling("[0]", _NESTED, "{{ ns.x is eq ns.y }}"),
-    "nested in": _doubling("[0]", _NESTED, "{{ ns.x in [ns.y] }}"),
-    "nested index": _doubling("[0]", _NESTED, "{{ [ns.x].index(ns.y) }}"),
-    "nested unique": _doubling("(0,)", _TUPLES, "{{ [ns.x]|unique|list|length }}"),
-    "nested key": _doubling("(0,)", _TUPLES, "{{ {ns.x: 1}|length }}"),
-    "nested look-up": _doubling("(0,)", _TUPLES, "{{ messages[0][ns.x] }}"),
-    "nested get": _doubling("(0,)", _TUPLES, "{{ messages[0].get(ns.x) }}"),
-    "nested in keys": _doubling("(0,)", _TUPLES, "{{ ns.x in messages[0] }}"),
-    "nested change": _doubling(
-        "[0]", _NESTED, "{% for x in [ns.x, ns.y] %}{{ loop.changed(x) }}{% endfor %}"
-    ),
-    "nested dict": _doubling("[0]", "{% set ns.x = dict(a=ns.x, b=ns.x) %}", "{{ ns.x }}"),
-    "varargs": "{% macro m(n) %}{% if n %}{{ m(n-1, varargs, varargs) }}{% else %}{{ varargs }}{% endif %}"
-    "{% endmacro %}{{ m(60, 1, 1) }}",
-    "center": "{{ 'x'|center(10**9) }}",
-    "constant center": "{{ 'x'|center(1000000000) }}",
-    "ljust": "{{ 'x'.ljust(10**9) }}",
-    "indent": "{{ ('x\n' * 100000)|indent(9999) }}",
-    "printf": "{{ '%1000000000d' % 1 }}",
-    "printf filter": "{{ '%.1000000000d'|format(1) }}",
-    "printf star": "{{ '%*d' % (10**9, 1) }}",
-    "printf many": "{{ ('%(a)s' * 100000) % {'a': 'x' * 100000} }}",
-    "format": "{{ '{:1000000000}'.format(1) }}",
-    "format width": "{{ '{:{w}}'.format(1, w=10**9) }}",
-    "format many": "{{ ('{0}' * 100000).format('x' * 100000) }}",
-    "format zeros": "{{ '{:000000000999999999}'.format(1) }}",
-    "printf zeros": "{{ '%.000000000999999999d' % 1 }}",
-    "replace": "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}",
-    "replace empty": "{{ ('a' * 100000).replace('', 'b' * 100000) }}",
-    "join": "{{ range(99999)|join('x' * 100000) }}",
-    "str.join": "{{ ('x' * 100000).join(['a'] * 100000) }}",
-    "strip": "{{ ('ab' * 1000000).strip('cdefgh' * 1000000) }}",
-    "batch": "{{ [1]|batch(10**9, 'x')|list|length }}",
-    "slice": "{{ [1]|slice(10**9)|list|length }}",
-    "round": "{{ 1.5|round(10**8) }}",
-    "sum of lists": "{{ ([[1]] * 10000)|sum(start=[])|length }}",
-    "json indent": "{{ [[1]]|tojson(indent=10**9) }}",
-    "json long indent": "{{ ([[[[[1]]]]] * 100)|tojson(indent='x' * 100000) }}",
-    "slices": "{% set x = 'x' * 1000000 %}{% for i in range(99999) %}{% set y = x[1:] %}{% endfor %}",
-    "searches": "{% set x = 'x' * 1000000 %}{% for i in range(99999) %}{% set y = 'y' in x %}{% endfor %}",
-    "long literal": "{% macro m() %}"
-    + "x" * 100000
-    + "{% endmacro %}{% for i in range(99999) %}{{ m() }}{% endfor %}",
-    "date": "{{ strftime_now('%Y' * 100000) }}",
-    "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
-    "ifs": "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
-    "fors": "{% for i in [1] %}" * 30 + "{% endfor %}" * 30,
-    "long source": " " * 300_000,
-    "python": "{{ ''.__class__.__mro__ }}",
-    "python by format": "{{ '{0.__class__}'.format('') }}{{ ''|attr('__class__') }}",
-    "python by format_map": "{{ '{a}'.format_map({'a': 1}) }}",
-    "include": "{% include 'x' %}",
-    "random": "{{ lipsum() }}",
-    "random choice": "{{ [1, 2]|random }}",
-    "mutation": "{{ messages.append(1) }}",
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_template_ends_in_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "BASE_ALLOWANCE", 200_000)
-    started = time.monotonic()
-    with pytest.raises(ModelInvalid):
-        _template(HOSTILE[name]).render(HI)
-    assert time.monotonic() - started < 20  # a tenth of a second on an idle machine; unbounded ones never end
-
-
-def test_the_bound_is_a_count() -> None:
-    """The same template fails at the same place, however fast the machine."""
-    template = BoundedTemplate("{% for i in range(n) %}{% for j in range(1000) %}{% endfor %}{% endfor %}")
-    fits = sandbox.BASE_ALLOWANCE // 1000 // 4
-    assert template.render({"n": fits}) == ""
-    with pytest.raises(TemplateFailed, match="too much work"):
-        template.render({"n": fits * 4})
-
-
 def test_long_conversations_fit() -> None:
     messages = [Message("user" if i % 2 == 0 else "assistant", "word " * 20) for i in range(3000)]
     assert _template(ALTERNATING).render(messages).count("<end_of_turn>") == 3000
@@ -300,9 +187,31 @@ def test_long_conversations_fit() -> None:
     assert len(text) > 10_000_000
 
 
-def test_the_templates_own_exceptions_are_told_apart() -> None:
-    with pytest.raises(TemplateRaised, match="no"):
-        BoundedTemplate("{{ raise_exception('no') }}").render({})
+def test_a_template_at_its_ceiling_is_its_owners_fault() -> None:
+    renderer = Renderer(seconds=1.5)
+    renderer.begin()
+
+    def template(file: str | None = None) -> ChatTemplate:
+        return ChatTemplate(HANG, bos="", eos="", now=NOW, renderer=renderer, file=file)
+
+    try:
+        with pytest.raises(ModelInvalid, match=r"the model's chat template fails: it was not done in 1\.5 s"):
+            template().render(HI)
+        with pytest.raises(UsageError, match=r"the chat template mine\.jinja fails: it was not done"):
+            template("mine.jinja").render(HI)
+    finally:
+        renderer.close()
+
+
+def test_a_deadline_holds_for_all_renderings_together() -> None:
+    template = _template(HANG)
+    began = time.monotonic()
+    limited = template.within(0.1)
+    for _ in range(2):
+        with pytest.raises(DeadlineExceeded, match="while the chat template was rendered"):
+            limited.render(HI)
+    assert LEAST_SECONDS <= time.monotonic() - began < 8
+    assert _template(CHATML).within(0.0001).render(HI)
 
 
 TOKENS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from infer_cli import prompt
@@ -233,13 +233,15 @@ class Preparer:
         template are what its files are.
         """
         before = [] if self.is_raw(asked) else self._before(asked)
+        deadline_s = _deadline(asked.values.get("deadline"), self._defaults.deadline_s)
+        limited = cache(lambda: self.template.within(deadline_s))
         fields = [Attachment(*item) for item in asked.fields.items()]
         if self.is_raw(asked) and asked.values.get("system") is not None:
             raise UsageError("system has no place in a prompt that is completed as it is")
         encoded, fitted = fit_encoded(
             before,
             fields,
-            partial(self._encode, asked),
+            partial(self._encode, asked, limited),
             window=self._window,
             reserve=min(max_tokens, FIT_RESERVE),
             policy=policy,
@@ -259,7 +261,13 @@ class Preparer:
         has_system = history[0].role in ("system", "developer")
         return prompt.build_messages(None if has_system and own is None else system, history=history)
 
-    def _encode(self, asked: Asked, before: Sequence[Message], fields: Sequence[Attachment]) -> EncodedPrompt:
+    def _encode(
+        self,
+        asked: Asked,
+        template: Callable[[], ChatTemplate],
+        before: Sequence[Message],
+        fields: Sequence[Attachment],
+    ) -> EncodedPrompt:
         """The whole prompt, of messages and fields as they are or as they were cut."""
         messages = list(before)
         if asked.messages is None:
@@ -271,7 +279,7 @@ class Preparer:
             if not text.strip():
                 raise UsageError("the prompt is empty")
             messages = prompt.build_messages(None, args=[text], history=before)
-        return prompt.encode_prompt(self.template, messages, self.vocab, variables=self._defaults.variables)
+        return prompt.encode_prompt(template(), messages, self.vocab, variables=self._defaults.variables)
 
 
 def _text(value: object, name: str) -> str:

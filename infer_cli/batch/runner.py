@@ -141,6 +141,8 @@ class Runner:
             try:
                 asked = self._preparer.prepare(row)
             except InferError as e:
+                if self.stopped is not None:  # and the rendering of the row with it
+                    return
                 if todo := self._todo(row, 1):
                     self._fail(row, todo, e.exit_status, f"{e.message}; {e.hint}" if e.hint else e.message)
                 continue

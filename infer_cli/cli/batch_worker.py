@@ -53,6 +53,7 @@ from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.ids import new_id
+from infer_cli.renderer import closed_at_end, shared
 from infer_cli.seeds import draw_seed
 from infer_cli.sha256 import sha256_hex
 
@@ -67,7 +68,7 @@ def answer_all(options: BatchOptions, worker: Worker) -> int:
     """Answer one command line; returns the exit code. Raises InferError."""
     notices = Notices(quiet=options.quiet, stats=not options.quiet)
     try:
-        with explained(worker):
+        with explained(worker), closed_at_end():
             return _Batch(options, worker, notices).run()
     finally:
         notices.clear()
@@ -476,7 +477,12 @@ class _Batch:
             None if options.max_errors is None else options.max_errors.of(scanned.n_replies),
             display.update,
         )
-        on_interrupt(lambda _signal_name: runner.stop("interrupted"))
+
+        def interrupt(_signal_name: str) -> None:
+            runner.stop("interrupted")
+            shared().cancel()
+
+        on_interrupt(interrupt)
         began = time.perf_counter()
         try:
             if flight is not None and flight.crashes:

@@ -15,6 +15,7 @@ from infer_cli.errors import ExitStatus, UnexpectedFailure, UsageError
 from infer_cli.given import Given
 from infer_cli.prefix_cache import Kept, reason
 from infer_cli.prefix_store import store_dir
+from infer_cli.renderer import closed_at_end
 from infer_cli.reply import failure
 from infer_cli.settings import MIN_PREFIX
 from infer_cli.types import Finished, Prefilled, Request, SamplingParams
@@ -33,7 +34,7 @@ def warm(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=False)
     try:
-        with explained(worker):
+        with explained(worker), closed_at_end():
             return _Warm(replace(options, max_tokens=1), worker, notices).answer()
     finally:
         notices.clear()

@@ -44,6 +44,7 @@ from infer_cli.loading import FAKE
 from infer_cli.oneshot import Job, OneShot
 from infer_cli.prompt import decode_input
 from infer_cli.records.thread import Told
+from infer_cli.renderer import closed_at_end, shared
 from infer_cli.reply import failure_of
 from infer_cli.report import report, single_line
 from infer_cli.seeds import draw_seed
@@ -74,7 +75,8 @@ def talk(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
-        with explained(worker), keys_wait() if _has_editor_line() else contextlib.nullcontext():
+        keys = keys_wait() if _has_editor_line() else contextlib.nullcontext()
+        with explained(worker), closed_at_end(), keys:
             return Chat(options, worker, notices).run()
     finally:
         notices.clear()
@@ -105,7 +107,9 @@ class Chat:
         self._load(options.model)
         template, vocab, window, chunk = self._for_talk
         variables = template_variables(options.variables)
-        self.talk = Conversation(template, vocab, window, chunk, options.system, variables, options.overflow)
+        self.talk = Conversation(
+            template, vocab, window, chunk, options.system, variables, options.overflow, options.deadline_s
+        )
         self.ledger = Ledger(notices.warn, off=options.no_record)
         if options.private and not options.no_record:
             notices.note("private: the records hold hashes only, so they can't be replayed or continued")
@@ -126,6 +130,7 @@ class Chat:
     def _load(self, name: str | None) -> None:
         options = self._options
         model = find_model(name, offline=options.offline, quiet=options.quiet)
+        shared().begin()
         loading = begin_loading(model, name, options.engine, 1, self._worker)
         description = Description(model, name, lambda: running.facts())
         wait_for(loading, self._notices)

@@ -116,7 +116,8 @@ def compiled_template(own: str | None, vocab: Vocab, source: str | None) -> Chat
     def token(token_id: int | None) -> str:
         return "" if token_id is None else vocab.token_text(token_id).decode("utf-8", "replace")
 
-    return ChatTemplate(text, bos=token(vocab.bos), eos=token(vocab.eos), now=datetime.now().astimezone())
+    now = datetime.now().astimezone()
+    return ChatTemplate(text, bos=token(vocab.bos), eos=token(vocab.eos), now=now, file=source)
 
 
 def read_bytes(name: str) -> bytes:

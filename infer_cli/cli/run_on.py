@@ -20,6 +20,7 @@ from infer_cli.overflow import Fitted
 from infer_cli.prompt import EncodedPrompt
 from infer_cli.records.store import keep_turn
 from infer_cli.records.thread import Thread
+from infer_cli.renderer import closed_at_end
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -39,7 +40,7 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
-        with explained(worker):
+        with explained(worker), closed_at_end():
             continued = resumed.conversation(None, notices.warn)
             return _RunOn(resumed.as_before(options, continued), continued, worker, notices).answer()
     finally:
@@ -87,7 +88,7 @@ class _RunOn(Run):
         variables = {} if options.prompt_template else template_variables(options.variables)
         window, chunk = talk_shape(loading, options.engine.ctx)
         talk = self._talk = Conversation(
-            template, vocab, window, chunk, options.system, variables, options.overflow
+            template, vocab, window, chunk, options.system, variables, options.overflow, options.deadline_s
         )
         continuing.restore(
             talk, self._continued, lambda record: resumed.is_by(record, self._model, options.model)

@@ -34,6 +34,7 @@ from infer_cli.filtered import styled
 from infer_cli.given import Given
 from infer_cli.ids import new_id
 from infer_cli.loading import FAKE, FakeLoading, Loading
+from infer_cli.renderer import closed_at_end, shared
 from infer_cli.reply import failure_of
 from infer_cli.seeds import draw_seed
 from infer_cli.settings import FIT_RESERVE, MIN_PREFIX, Setting, effective_params, resolve_sampling
@@ -61,7 +62,7 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     options = check({name: Given(*value) for name, value in values.items()})
     notices = Notices(quiet=options.quiet, stats=options.stats)
     try:
-        with explained(worker):
+        with explained(worker), closed_at_end():
             return Run(options, worker, notices).answer()
     finally:
         notices.clear()
@@ -81,6 +82,8 @@ class Run:
         """Load the model, and read and encode the prompt meanwhile. Raises InferError."""
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
+        if not options.raw:
+            shared().begin()
         loading = begin_loading(model, options.model, options.engine, options.n_samples, self._worker)
         # While the model loads:
         given = self._input()
@@ -150,7 +153,9 @@ class Run:
         from infer_cli import prompt
 
         options = self._options
-        template = None if given.raw else chat_template(loading, vocab, options.chat_template)
+        template = None
+        if not given.raw:
+            template = chat_template(loading, vocab, options.chat_template).within(options.deadline_s)
         variables = {} if options.prompt_template else template_variables(options.variables)
 
         def encode(messages: Sequence[Message], attachments: Sequence[Attachment]) -> EncodedPrompt:

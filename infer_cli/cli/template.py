@@ -227,10 +227,11 @@ def _with_template(
         from infer_cli.cli.explain import explained
         from infer_cli.cli.loaded import compiled_template
         from infer_cli.cli.terminal import Notices
+        from infer_cli.renderer import closed_at_end
 
         notices = Notices(quiet=quiet, stats=stats)
         try:
-            with explained(worker):
+            with explained(worker), closed_at_end():
                 found = _find(model, offline=offline, quiet=quiet)
                 vocab = found.vocab(worker)
                 template = compiled_template(found.templates.get(DEFAULT), vocab, source)

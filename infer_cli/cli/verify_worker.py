@@ -36,6 +36,7 @@ from infer_cli.cli.terminal import Notices
 from infer_cli.cli.verify_options import VerifyOptions
 from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
 from infer_cli.given import Given
+from infer_cli.renderer import closed_at_end
 from infer_cli.report import single_line
 from infer_cli.settings import MAX_TOKENS
 from infer_cli.types import SamplingParams
@@ -51,7 +52,7 @@ def verify_results(options: VerifyOptions, worker: Worker) -> int:
     """Verify one results file; returns the exit code. Raises InferError."""
     notices = Notices(quiet=options.quiet, stats=False)
     try:
-        with explained(worker):
+        with explained(worker), closed_at_end():
             return _Verification(options, worker, notices).run()
     except NoTemplate as e:
         raise e.error from None
