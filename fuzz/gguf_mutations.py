@@ -499,11 +499,13 @@ def change_vocabulary(parts: Parts, rng: random.Random) -> None:
         parts.put("tokenizer.ggml.model", Value(_STRING, kind.encode()))
         return
     key, value = parts.entries[types if which != 1 else tokens]
-    items = list(value.value)
+    items = list(value.value) if isinstance(value.value, list) else []
     if not items:
         return
     if which == 1:
-        items = [b"[gone %d]" % i if rng.random() < 0.5 and len(t) <= 6 else t for i, t in enumerate(items)]
+        for i, token in enumerate(items):
+            if isinstance(token, bytes) and len(token) <= 6 and rng.random() < 0.5:
+                items[i] = b"[gone %d]" % i
         parts.entries[tokens] = (key, replace(value, value=items))
         return
     for _ in range(rng.choice((1, 5, len(items)))):
