@@ -277,15 +277,6 @@ def test_a_character_split_over_tokens_arrives_whole() -> None:
     assert ends["a"].text.decode() == "You said: 🙂 مرحبا 你好"
 
 
-def test_what_cannot_run_is_refused_at_submission() -> None:
-    engine, _, _, _ = fake_engine(n_ctx_seq=32)
-    with pytest.raises(ValueError, match="do not fit"):
-        engine.submit(request("a", "x" * 100), 0.0)
-    engine.submit(request("b", ""), 0.0)
-    with pytest.raises(ValueError, match="in use"):
-        engine.submit(request("b", ""), 0.0)
-
-
 def parcels(seconds_a_look: float) -> list[list[Event]]:
     """What a service hands over, parcel by parcel, for one reply of 6 tokens."""
     policy = choose("fast", 1, ModelTraits())

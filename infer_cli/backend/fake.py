@@ -22,7 +22,7 @@ import numpy as np
 
 from infer_cli.backend.base import DecodeStatus
 from infer_cli.errors import ModelInvalid, ModelNotFound
-from infer_cli.types import SamplingParams
+from infer_cli.types import MAX_SEED, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Buffer, Flags, Floats, Ints
@@ -237,6 +237,8 @@ class FakeBackend:
         return self.last_logits
 
     def new_sampler(self, params: SamplingParams, seed: int) -> FakeSampler:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed {seed} is outside 0..{MAX_SEED}")
         self.open_samplers += 1
         return FakeSampler(self, params, seed)
 
