@@ -59,12 +59,14 @@ class EngineOptions:
     loras: tuple[LoraSpec, ...] = ()
     speculate: bool = True  # where the mode allows it
     expand: bool = False  # weights as F16 in memory, in `fast` on the CPU: see `expansion`
+    exact_width: bool = False  # W as it is given, even where it keeps no promise
 
     @classmethod
     def of_facts(
         cls, facts: Mapping[str, object], *, threads: int, ctx: int | None, loras: tuple[LoraSpec, ...]
     ) -> EngineOptions:
-        """The engine that `fingerprint.engine_facts` were taken of, but for what these leave out."""
+        """The engine that `fingerprint.engine_facts` were taken of, but for what these leave out; at the
+        width that it had."""
         mode = cast(Mode, facts["mode"])
         own = mode == "invariant" and "width" not in facts  # the mode set its types itself
         return cls(
@@ -78,6 +80,7 @@ class EngineOptions:
             flash_attn=None if own else cast('Literal["auto", "on", "off"]', facts.get("flash_attn")),
             loras=loras,
             expand=facts.get("weights") == "f16",
+            exact_width=True,
         )
 
     def check(self) -> None:
@@ -263,6 +266,7 @@ class Loading:
             flash_attn=options.flash_attn,
             speculate=options.speculate,
             kv_unified=kv_unified,
+            exact_width=options.exact_width,
         )
 
     def _device_names(self) -> tuple[str, ...]:
@@ -516,6 +520,7 @@ class FakeLoading:
             type_v=options.type_v,
             speculate=options.speculate,
             kv_unified=kv_unified,
+            exact_width=options.exact_width,
         )
 
     def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:

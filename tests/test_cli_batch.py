@@ -59,7 +59,7 @@ def test_a_reply_is_that_of_run(rows: Path, out: Path) -> None:
 
 
 def test_width_is_16_unless_told(rows: Path, tmp_path: Path) -> None:
-    for arguments, width in (((), 16), (("--parallel", 5), 5)):
+    for arguments, width in (((), 16), (("--parallel", 3), 3), (("--parallel", 256), 256)):
         assert batch(rows, "-o", tmp_path / f"{width}", *arguments).code == 0
         assert lines(tmp_path / f"{width}")[0]["engine"]["facts"]["width"] == width
 

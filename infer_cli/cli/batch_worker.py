@@ -226,6 +226,9 @@ class _Batch:
         lets them be."""
         planned = self._loading.policy
         if planned.mode == "canonical":
+            asked = self._options.parallel
+            if asked not in (None, planned.width):
+                self._notices.note(f"{planned.width} replies side by side: canonical has no width of {asked}")
             return planned
         policy = self._loading.choose_policy(self._width(scanned), kv_unified=self._kv_unified(scanned))
         if policy.kv_unified and not self._loading.fits(policy, _window(scanned)):
