@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from infer_cli.backend.spec import KV_TYPES, ContextSpec, Device, LoraSpec, ModelSpec
-from infer_cli.engine.policy import FREE_CHUNK, ModelTraits, Policy, choose
+from infer_cli.engine.policy import FREE_CHUNK, OF_TALKS, ModelTraits, Policy, choose
 from infer_cli.errors import ModelInvalid, ModelNotFound, OutOfMemory, UsageError
 from infer_cli.types import Mode
 
@@ -47,7 +47,8 @@ class EngineOptions:
     """What the user may say about the engine. None leaves the choice to the mode or the machine."""
 
     threads: int
-    mode: Mode = "canonical"
+    mode: Mode = OF_TALKS.mode
+    fallback: Mode | None = None  # where the model can't keep its promise; None: the mode was asked for
     ctx: int | None = None
     gpu_layers: str = "auto"  # auto, all or a number
     devices: tuple[str, ...] = ()
@@ -247,8 +248,8 @@ class Loading:
             spec = self._spec._replace(path=path, use_mmap=False)
             self._model = LlamaModel(spec, self._on_progress)
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
-        """The policy of the mode for this model at a width. Needs the offload plan."""
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
+        """The policy of the mode, or of another one, for this model at a width. Needs the offload plan."""
         options, header = self._options, self.header
         traits = ModelTraits(
             pairs_rows=header.pairs_rows,
@@ -258,7 +259,7 @@ class Loading:
             on_gpu=self._spec.gpu_layers > 0,
         )
         return choose(
-            options.mode,
+            mode or options.mode,
             width,
             traits,
             type_k=options.type_k,
@@ -267,6 +268,7 @@ class Loading:
             speculate=options.speculate,
             kv_unified=kv_unified,
             exact_width=options.exact_width,
+            fallback=options.fallback if mode is None else None,
         )
 
     def _device_names(self) -> tuple[str, ...]:
@@ -410,7 +412,7 @@ class Loading:
         from infer_cli.expansion import expanded_bytes, has_disk_room, may_gain
 
         self.wait()
-        if self._options.mode != "fast" or self._spec.gpu_layers > 0 or not may_gain(self.header):
+        if self.policy.mode != "fast" or self._spec.gpu_layers > 0 or not may_gain(self.header):
             return False
         available = memory.available_memory()
         # Twice: where the temporary folder is in memory, the copy is there while it is read.
@@ -510,10 +512,10 @@ class FakeLoading:
 
         return FakeVocab()
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
         options = self._options
         return choose(
-            options.mode,
+            mode or options.mode,
             width,
             ModelTraits(),
             type_k=options.type_k,
@@ -521,6 +523,7 @@ class FakeLoading:
             speculate=options.speculate,
             kv_unified=kv_unified,
             exact_width=options.exact_width,
+            fallback=options.fallback if mode is None else None,
         )
 
     def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:

@@ -110,16 +110,20 @@ def test_at_an_odd_width_it_would(width: int) -> None:
 # --- the commands ---------------------------------------------------------------------------------
 
 
+def named(n: int) -> list[dict[str, object] | str]:
+    return [{"prompt": text, "custom_id": text} for text in prompts(n)]
+
+
 def test_shards_lone_rows_and_samples_at_an_odd_width(grouped: str, tmp_path: Path) -> None:
     flags = ("--parallel", 7, "-n", 12, "-t", 2, "--seed", 3, "--quiet")
-    rows = write_rows(tmp_path / "in.jsonl", *({"prompt": p, "custom_id": p} for p in prompts(14)))
+    rows = write_rows(tmp_path / "in.jsonl", *named(14))
     assert batch(rows, "-o", tmp_path / "whole", *flags, model=grouped).code == 0
     whole = digests(tmp_path / "whole")
     for i in (1, 2, 3):
         shard = ("--shard", f"{i}/3", "-o", tmp_path / f"shard{i}")
         assert batch(rows, *shard, *flags, model=grouped).code == 0
         assert digests(tmp_path / f"shard{i}").items() <= whole.items()
-    alone = write_rows(tmp_path / "alone.jsonl", {"prompt": prompts(14)[6], "custom_id": prompts(14)[6]})
+    alone = write_rows(tmp_path / "alone.jsonl", named(14)[6])
     assert batch(alone, "-o", tmp_path / "alone", *flags, model=grouped).code == 0
     assert digests(tmp_path / "alone")[0, 0] == whole[6, 0]
     assert by_unit(tmp_path / "whole")[6, 0]["engine"]["facts"]["width"] == 8

@@ -26,6 +26,18 @@ JOINED_CHUNK = 256
 ROW_GROUP = 4
 
 
+class DefaultMode(NamedTuple):
+    """The mode where none is asked for, and the one instead where the model can't keep its promise."""
+
+    mode: Mode
+    fallback: Mode | None = None
+
+
+OF_TALKS = DefaultMode("canonical")
+# What is cited must not depend on what was computed beside it, nor on how much of that there was.
+OF_JOBS = DefaultMode("invariant", "canonical")
+
+
 class ModelTraits(NamedTuple):
     """What a model's header says that decides a promise."""
 
@@ -54,6 +66,7 @@ class Policy(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()  # for llama.cpp, before the first decode
     speculates: bool = False  # rows of guessed tokens may join a decode call
     kv_unified: bool = False  # one memory for all slots: what prompts begin with alike is held once
+    passed_over: str = ""  # why it is not the mode that this one is the fallback of, or empty
 
     @property
     def interruptible(self) -> bool:
@@ -96,8 +109,11 @@ def choose(
     speculate: bool = True,
     kv_unified: bool = False,
     exact_width: bool = False,
+    fallback: Mode | None = None,
 ) -> Policy:
-    """The policy of a mode for a model. None leaves a setting to the mode. Canonical shapes never speculate.
+    """The policy of a mode for a model; of `fallback` where the model can't keep the promise of `mode`.
+
+    None leaves a setting to the mode. Canonical shapes never speculate.
 
     Canonical takes the next width that keeps its promise, unless `exact_width`: to compute again what was
     computed at another one.
@@ -108,6 +124,19 @@ def choose(
     Where the model or device cannot keep the mode's promise the policy says so and promises the seed only.
     """
     weaker = _weaker_because(mode, traits, type_k, type_v, flash_attn)
+    if weaker and fallback is not None:
+        other = choose(
+            fallback,
+            width,
+            traits,
+            type_k=type_k,
+            type_v=type_v,
+            flash_attn=flash_attn,
+            speculate=speculate,
+            kv_unified=kv_unified,
+            exact_width=exact_width,
+        )
+        return other._replace(passed_over=weaker)
     if exact_width:
         weaker = weaker or why_width_breaks(mode, width)
     elif mode == "canonical":
