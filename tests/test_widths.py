@@ -115,7 +115,7 @@ def named(n: int) -> list[dict[str, object] | str]:
 
 
 def test_shards_lone_rows_and_samples_at_an_odd_width(grouped: str, tmp_path: Path) -> None:
-    flags = ("--parallel", 7, "-n", 12, "-t", 2, "--seed", 3, "--quiet")
+    flags = ("--canonical", "--parallel", 7, "-n", 12, "-t", 2, "--seed", 3, "--quiet")
     rows = write_rows(tmp_path / "in.jsonl", *named(14))
     assert batch(rows, "-o", tmp_path / "whole", *flags, model=grouped).code == 0
     whole = digests(tmp_path / "whole")
@@ -126,6 +126,11 @@ def test_shards_lone_rows_and_samples_at_an_odd_width(grouped: str, tmp_path: Pa
     alone = write_rows(tmp_path / "alone.jsonl", named(14)[6])
     assert batch(alone, "-o", tmp_path / "alone", *flags, model=grouped).code == 0
     assert digests(tmp_path / "alone")[0, 0] == whole[6, 0]
+    resumed = tmp_path / "resumed.jsonl"
+    for n in (3, 14):  # the second time others lie in the first slots
+        write_rows(resumed, *named(n))
+        assert batch(resumed, "-o", tmp_path / "resumed", *flags, model=grouped).code == 0
+    assert digests(tmp_path / "resumed") == whole
     assert by_unit(tmp_path / "whole")[6, 0]["engine"]["facts"]["width"] == 8
 
     run = ("run", "-m", grouped, "hello", "-t", 1, "--seed", 1, "-n", 9, "--json", "--samples")
@@ -135,9 +140,11 @@ def test_shards_lone_rows_and_samples_at_an_odd_width(grouped: str, tmp_path: Pa
 
 def test_the_width_that_is_taken_is_told(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", "one")
-    done = batch(rows, "-o", tmp_path / "out", "--parallel", 5)
+    done = batch(rows, "-o", tmp_path / "out", "--canonical", "--parallel", 5)
     assert "8 replies side by side: canonical has no width of 5" in done.err
-    assert "canonical has no width" not in batch(rows, "-o", tmp_path / "out8", "--parallel", 8).err
+    for flags in (("--canonical", "--parallel", 8), ("--invariant", "--parallel", 5)):
+        done = batch(rows, "-o", tmp_path / str(flags[-1]), *flags)
+        assert (done.code, "canonical has no width" in done.err) == (0, False)
 
 
 def written_at(width: int, out: Path) -> None:
@@ -156,7 +163,7 @@ def written_at(width: int, out: Path) -> None:
 def test_a_job_of_a_width_that_is_now_another_is_refused_by_name(tmp_path: Path) -> None:
     rows, out = write_rows(tmp_path / "in.jsonl", *prompts(6)), tmp_path / "out"
     arguments = (rows, "-o", out, "-n", 5)
-    assert batch(*arguments, "--parallel", 5).code == 0
+    assert batch(*arguments, "--canonical", "--parallel", 5).code == 0
     written_at(5, out)
     for flags in ((), ("--parallel", 5)):
         done = batch(*arguments, *flags)
@@ -167,15 +174,16 @@ def test_a_job_of_a_width_that_is_now_another_is_refused_by_name(tmp_path: Path)
 
 
 def test_verify_computes_at_the_stored_width_and_says_what_it_is_worth(grouped: str, tmp_path: Path) -> None:
+    flags = ("-n", 5, "--canonical", "--parallel", 8, "--quiet")
     rows, out = write_rows(tmp_path / "in.jsonl", *prompts(3)), tmp_path / "out"
-    assert batch(rows, "-o", out, "-n", 5, "--parallel", 8, "--quiet", model=grouped).code == 0
+    assert batch(rows, "-o", out, *flags, model=grouped).code == 0
     written_at(5, out)
     done = infer("verify", out, "--fraction", 1)
     assert (done.code, done.text) == (0, "holds: 3 of 3 replies\n"), "3 rows of 5 lie in the first four"
     assert "warning: not canonical, only the seed is kept: a width of 5 keeps no promise" in done.err
 
     rows = write_rows(rows, *prompts(6))
-    assert batch(rows, "-o", out, "-n", 5, "--parallel", 8, "--quiet", "--redo", model=grouped).code == 0
+    assert batch(rows, "-o", out, *flags, "--redo", model=grouped).code == 0
     written_at(5, out)
     done = infer("verify", out, "--fraction", 1)
     assert done.code == 9

@@ -98,10 +98,12 @@ class _Batch:
         self._expand(model, scanned)
         policy = self._policy(scanned)
         if self._options.dry_run:
+            self._tell_mode()
             return self._tell(scanned, self._in_use(policy, scanned))
         running = self._loading.start(_window(scanned), self._in_use(policy, scanned))
         self._description = Description(model, self._options.model, running.facts)
         job = self._job(preparer, running, scanned, policy.width)
+        self._tell_mode()
         return self._answer(job, preparer, running, scanned, model)
 
     # --- the output ----------------------------------------------------------------------------
@@ -185,7 +187,6 @@ class _Batch:
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
         self._loading = self._begin_loading(model, expand=self._had("weights"))
         wait_for(self._loading, self._notices)
-        self._tell_mode()
         self._entry, self._recommended = recommended_sampling(model, self._loading)
         return model
 
