@@ -55,12 +55,17 @@ def benchmark() -> str:
                 _measure(name, gemma, given, threads, report, env)
                 continue
             model = Path(folder) / f"{name}.gguf"
-            common.run([sys.executable, "-c", _QUANTIZE, source, str(model), str(FTYPES[name])], env)
+            quantize(source, model, name, env)
             _measure(name, str(model), given, threads, report, env)
             model.unlink()
     settings = {"threads": threads, "requests": given.requests, "max_tokens": given.max_tokens}
     settings["types"] = given.types
     return report.line(common.machine_facts(infer=version), settings)
+
+
+def quantize(source: str, target: Path, name: str, env: dict[str, str]) -> None:
+    """Write a model as one of `FTYPES`."""
+    common.run([sys.executable, "-c", _QUANTIZE, source, str(target), str(FTYPES[name])], env)
 
 
 def _measure(

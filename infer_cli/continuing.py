@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.conversation import MAIN_BRANCH, Conversation, Plan, Turn
@@ -38,7 +38,7 @@ from infer_cli.records.thread import Thread
 from infer_cli.replaying import engine_options
 from infer_cli.settings import Setting
 from infer_cli.shortening import CutTurn, Shown, Summary
-from infer_cli.types import Message, Reply, SamplingParams, Segment
+from infer_cli.types import Message, Mode, Reply, SamplingParams, Segment
 
 if TYPE_CHECKING:
     from infer_cli.records.store import Store
@@ -287,8 +287,9 @@ def engine_as_before(record: Record, now: EngineOptions, flags: frozenset[str]) 
         gpu_layers=str(said.get("gpu_layers", "auto")),
         use_mmap=now.use_mmap,
         use_mlock=now.use_mlock,
+        exact_width=now.exact_width,
     )
-    if flags & {"fast", "invariant"} and now.mode != before.mode:  # it chooses its own cache types
+    if flags & set(get_args(Mode)) and now.mode != before.mode:  # it chooses its own cache types
         before = replace(before, mode=now.mode, type_k=None, type_v=None, flash_attn=None)
     given = {name: getattr(now, name) for flag, name in _ENGINE_FLAGS.items() if flag in flags}
     options = replace(before, **given)

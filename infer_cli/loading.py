@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from infer_cli.backend.spec import KV_TYPES, ContextSpec, Device, LoraSpec, ModelSpec
-from infer_cli.engine.policy import FREE_CHUNK, ModelTraits, Policy, choose
+from infer_cli.engine.policy import FREE_CHUNK, OF_TALKS, ModelTraits, Policy, choose
 from infer_cli.errors import ModelInvalid, ModelNotFound, OutOfMemory, UsageError
 from infer_cli.files import not_a_file
 from infer_cli.types import Mode
@@ -48,7 +48,8 @@ class EngineOptions:
     """What the user may say about the engine. None leaves the choice to the mode or the machine."""
 
     threads: int
-    mode: Mode = "canonical"
+    mode: Mode = OF_TALKS.mode
+    fallback: Mode | None = None  # where the model can't keep its promise; None: the mode was asked for
     ctx: int | None = None
     gpu_layers: str = "auto"  # auto, all or a number
     devices: tuple[str, ...] = ()
@@ -60,12 +61,14 @@ class EngineOptions:
     loras: tuple[LoraSpec, ...] = ()
     speculate: bool = True  # where the mode allows it
     expand: bool = False  # weights as F16 in memory, in `fast` on the CPU: see `expansion`
+    exact_width: bool = False  # W as it is given, even where it keeps no promise
 
     @classmethod
     def of_facts(
         cls, facts: Mapping[str, object], *, threads: int, ctx: int | None, loras: tuple[LoraSpec, ...]
     ) -> EngineOptions:
-        """The engine that `fingerprint.engine_facts` were taken of, but for what these leave out."""
+        """The engine that `fingerprint.engine_facts` were taken of, but for what these leave out; at the
+        width that it had."""
         mode = cast(Mode, facts["mode"])
         own = mode == "invariant" and "width" not in facts  # the mode set its types itself
         return cls(
@@ -79,6 +82,7 @@ class EngineOptions:
             flash_attn=None if own else cast('Literal["auto", "on", "off"]', facts.get("flash_attn")),
             loras=loras,
             expand=facts.get("weights") == "f16",
+            exact_width=True,
         )
 
     def check(self) -> None:
@@ -247,8 +251,8 @@ class Loading:
             spec = self._spec._replace(path=path, use_mmap=False)
             self._model = LlamaModel(spec, self._on_progress)
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
-        """The policy of the mode for this model at a width. Needs the offload plan."""
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
+        """The policy of the mode, or of another one, for this model at a width. Needs the offload plan."""
         options, header = self._options, self.header
         traits = ModelTraits(
             pairs_rows=header.pairs_rows,
@@ -258,7 +262,7 @@ class Loading:
             on_gpu=self._spec.gpu_layers > 0,
         )
         return choose(
-            options.mode,
+            mode or options.mode,
             width,
             traits,
             type_k=options.type_k,
@@ -266,6 +270,8 @@ class Loading:
             flash_attn=options.flash_attn,
             speculate=options.speculate,
             kv_unified=kv_unified,
+            exact_width=options.exact_width,
+            fallback=options.fallback if mode is None else None,
         )
 
     def _device_names(self) -> tuple[str, ...]:
@@ -409,7 +415,7 @@ class Loading:
         from infer_cli.expansion import expanded_bytes, has_disk_room, may_gain
 
         self.wait()
-        if self._options.mode != "fast" or self._spec.gpu_layers > 0 or not may_gain(self.header):
+        if self.policy.mode != "fast" or self._spec.gpu_layers > 0 or not may_gain(self.header):
             return False
         available = memory.available_memory()
         # Twice: where the temporary folder is in memory, the copy is there while it is read.
@@ -509,16 +515,18 @@ class FakeLoading:
 
         return FakeVocab()
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
         options = self._options
         return choose(
-            options.mode,
+            mode or options.mode,
             width,
             ModelTraits(),
             type_k=options.type_k,
             type_v=options.type_v,
             speculate=options.speculate,
             kv_unified=kv_unified,
+            exact_width=options.exact_width,
+            fallback=options.fallback if mode is None else None,
         )
 
     def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:

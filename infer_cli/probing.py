@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infer_cli.loading import Loading
 
 WIDTH = 16  # of a job; also the most at once
+ODD = 7  # replies side by side that are no whole groups of rows
 WINDOW = 512
 SAMPLED = SamplingParams(temperature=0.8)  # every other request; the rest is greedy
 PRICE_PROMPT = 256  # tokens
@@ -50,18 +51,20 @@ _TEXTS = (
 
 
 class Way(NamedTuple):
-    """How the requests are answered. `live`: at once; `chunk`: another than the policy's; `guesses`:
-    where the policy speculates."""
+    """How the requests are answered. `width`: as it would be asked for; `live`: at once; `chunk`: another
+    than the policy's; `guesses`: where the policy speculates."""
 
     name: str
     width: int
     live: int
+    against: str = ""  # the way whose replies it is held to; empty: the first
     shuffled: bool = False
     twice: bool = False  # the second time, prompts begin with what is in memory
     chunk: int | None = None
     guesses: bool = True
     threads: int | None = None
     cut: int = 0  # the requests from this one on first, then, in a new context, those before it
+    shards: int = 1  # each n-th request in a context of its own
 
 
 RESUMED = Way("after resume", WIDTH, WIDTH, cut=5)  # of a process that has answered nothing before
@@ -73,7 +76,7 @@ class Answer(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Replies that are equal to the first way's."""
+    """Replies that are equal to those of the way that this one is held to."""
 
     way: str
     n: int
@@ -89,8 +92,10 @@ def ways_of(policy: Policy, threads: int) -> list[Way]:
     """The ways in which a mode's replies have to be the same; the first is what the others are held to.
 
     Canonical shapes have a fixed width and thread count; invariant ones are free in both, and in the chunks.
+    The last canonical ways are of another width and held to each other: requests come to lie in other slots.
     """
     if policy.mode == "canonical":
+        odd = f"{ODD} wide"
         return [
             Way("16 at once", WIDTH, WIDTH),
             Way("alone", WIDTH, 1),
@@ -98,6 +103,9 @@ def ways_of(policy: Policy, threads: int) -> list[Way]:
             Way("7 at once", WIDTH, 7),
             Way("shuffled", WIDTH, WIDTH, shuffled=True),
             Way("from cache", WIDTH, WIDTH, twice=True),
+            Way(odd, ODD, ODD, against=odd),
+            Way(f"{odd}, alone", ODD, 1, against=odd),
+            Way(f"{odd}, shards", ODD, ODD, against=odd, shards=3),
         ]
     other = 1 if threads > 1 else 2
     return [
@@ -139,10 +147,15 @@ class Probe:
         first, *rest = ways_of(policy, self._threads)
         on_way(first.name)
         reference = self.answers(first)
+        references = {"": reference}
         tallies = []
         for way in rest:
             on_way(way.name)
-            tallies.append(compare(way.name, reference, self.answers(way)))
+            answers = self.answers(way)
+            if way.against == way.name:
+                references[way.name] = answers
+            else:
+                tallies.append(compare(way.name, references[way.against], answers))
         facts = self._loading.facts(policy, self._loading.context(policy, WINDOW))
         found: dict[str, object] = {
             "mode": policy.mode,
@@ -178,7 +191,8 @@ class Probe:
         if way.shuffled:
             random.Random(1).shuffle(order)
         found: dict[int, Answer] = {}
-        for part in filter(None, (order[way.cut :], order[: way.cut])):
+        shards = [order[i :: way.shards] for i in range(way.shards)]
+        for part in filter(None, (part for s in shards for part in (s[way.cut :], s[: way.cut]))):
             backend = self._loading.open(self._alter(context))
             try:
                 engine = _HashingEngine(backend, policy, time.perf_counter, WINDOW)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from infer_cli.backend.spec import LoraSpec
+from infer_cli.engine.policy import why_width_breaks
 from infer_cli.errors import UsageError
 from infer_cli.loading import EngineOptions
 from infer_cli.machine import MAX_THREADS
@@ -104,6 +105,8 @@ def reasons(record: Record, comparison: Comparison) -> list[str]:
     """What may explain a difference, the likeliest first."""
     wanted = [d for d in comparison.differences if d.what == "model_sha256" or d.what.startswith("engine.")]
     found = [f"{d.what.removeprefix('engine.')} was {d.a}, is {d.b}" for d in wanted]
+    if record.mode is not None and (why := why_width_breaks(record.mode, record.width or 1)):
+        found.append(why)
     if record.promise == "seed-only":
         found.append("only the seed was promised")
     return found

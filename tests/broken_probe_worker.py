@@ -15,13 +15,14 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.policy import Policy
 from infer_cli.loading import EngineOptions, Loading
 from infer_cli.probing import RESUMED, WIDTH, Probe, compare, ways_of
+from infer_cli.types import Mode
 
 
 class HoledLoading(Loading):
     """Leaves the rows of idle slots out."""
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False) -> Policy:
-        return super().choose_policy(width, kv_unified=kv_unified)._replace(fill_holes=False)
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
+        return super().choose_policy(width, kv_unified=kv_unified, mode=mode)._replace(fill_holes=False)
 
 
 def unified(context: ContextSpec) -> ContextSpec:

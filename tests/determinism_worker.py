@@ -94,12 +94,13 @@ def main() -> None:
         width, _, rest = way.partition(":")
         policy = choose(chosen, int(width), traits)
         threads = 1 if "1thread" in rest else 2
-        if "alone" in rest:
-            # Width as named, one request at a time: the other rows are dummies.
+        if "alone" in rest or "shards" in rest:
+            # Width as named, one request at a time, or each third one: the other rows are dummies.
             replies: dict[int, tuple[list[int], str]] = {}
             n_cached = 0
-            for i in everyone:
-                replies |= answer(model, policy, threads, [i])[0]
+            n_parts = len(everyone) if "alone" in rest else 3
+            for i in range(n_parts):
+                replies |= answer(model, policy, threads, everyone[i::n_parts])[0]
         else:
             order = everyone[::-1] if "reversed" in rest else everyone
             replies, n_cached = answer(model, policy, threads, order)

@@ -52,7 +52,7 @@ def test_a_line_a_row(rows: Path, out: Path) -> None:
 
 
 def test_a_reply_is_that_of_run(rows: Path, out: Path) -> None:
-    assert batch(rows, "-o", out, "-n", 9, "--parallel", 1).code == 0
+    assert batch(rows, "-o", out, "-n", 9, "--parallel", 1, "--canonical").code == 0
     alone = infer("run", "-m", "fake", "question number 4", "-n", 9, "--json").json
     line = by_unit(out)[4, 0]
     assert (line["digest"], line["tokens"]) == (alone["digest"], alone["tokens"])
@@ -60,8 +60,8 @@ def test_a_reply_is_that_of_run(rows: Path, out: Path) -> None:
 
 
 def test_width_is_16_unless_told(rows: Path, tmp_path: Path) -> None:
-    for arguments, width in (((), 16), (("--parallel", 5), 5)):
-        assert batch(rows, "-o", tmp_path / f"{width}", *arguments).code == 0
+    for arguments, width in (((), 16), (("--parallel", 3), 3), (("--parallel", 256), 256)):
+        assert batch(rows, "-o", tmp_path / f"{width}", "--canonical", *arguments).code == 0
         assert lines(tmp_path / f"{width}")[0]["engine"]["facts"]["width"] == width
 
 
@@ -78,7 +78,7 @@ def test_a_sampled_reply_depends_on_seed_row_and_sample_alone(rows: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("arguments", "share"),
-    [(["--parallel", 4], 0.75), (["--parallel", 1], 0), (["--parallel", 4, "--fast"], 0)],
+    [(["--parallel", 4, "--canonical"], 0.75), (["--parallel", 1], 0), (["--parallel", 4, "--fast"], 0)],
 )
 def test_padding_is_counted(tmp_path: Path, out: Path, arguments: list[object], share: float) -> None:
     rows = write_rows(tmp_path / "in.jsonl", "alone")
@@ -175,7 +175,7 @@ def test_tables_and_plain_lines(tmp_path: Path) -> None:
 
 
 def test_the_summary(rows: Path, out: Path, tmp_path: Path) -> None:
-    done = batch(rows, "-o", out, "--summary", tmp_path / "summary.json", "--quiet")
+    done = batch(rows, "-o", out, "--canonical", "--summary", tmp_path / "summary.json", "--quiet")
     assert (done.code, done.err) == (0, "")
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["rows"], summary["done"], summary["failed"]) == (20, 20, 0)
@@ -254,8 +254,7 @@ def test_more_rows_may_come(rows: Path, out: Path) -> None:
         (("-t", 1), "temperature was 0.0, is 1.0"),
         (("--stop", "x"), "stop was"),
         (("--system", "x"), "system was null"),
-        (("--parallel", 4), "width was 16, is 4"),
-        (("--invariant",), "mode was"),
+        (("--fast",), "mode was"),
         (("--ctx", 1024), "window was"),
         (("--ordered",), "ordered was false, is true"),
         (("--shard", "1/2"), "shard was 1/1, is 1/2"),
@@ -267,6 +266,11 @@ def test_another_job_is_refused(rows: Path, out: Path, arguments: tuple[object, 
     before = out.read_bytes()
     one_error_line(batch(rows, "-o", out, *arguments), 2, words, "--redo")
     assert out.read_bytes() == before
+
+
+def test_a_canonical_width_is_the_jobs(rows: Path, out: Path) -> None:
+    assert batch(rows, "-o", out, "--canonical").code == 0
+    one_error_line(batch(rows, "-o", out, "--parallel", 4), 2, "width was 16, is 4", "--redo")
 
 
 def test_another_model_is_refused_or_redone(rows: Path, out: Path, tmp_path: Path) -> None:
@@ -348,7 +352,7 @@ def wait_for_lines(path: Path, n: int) -> None:
 
 def test_one_process_at_a_time(rows: Path, out: Path, tmp_path: Path) -> None:
     slow = script(tmp_path, step_s=0.02)
-    first = start(rows, "-o", out, model=slow)
+    first = start(rows, "-o", out, "--parallel", 2, model=slow)
     wait_for_lines(out, 1)
     one_error_line(batch(rows, "-o", out, model=slow), 2, "another process")
     _, err = first.communicate()
@@ -386,7 +390,7 @@ def test_an_interrupt_ends_a_rendering_that_hangs(tmp_path: Path, out: Path) -> 
 def test_an_interrupt_keeps_what_is_finished(
     rows: Path, out: Path, tmp_path: Path, signum: signal.Signals
 ) -> None:
-    slow = script(tmp_path, step_s=0.01)
+    slow = script(tmp_path, step_s=0.02)
     process = start(rows, "-o", out, "--parallel", 4, model=slow)
     wait_for_lines(out, 3)
     process.send_signal(signum)
@@ -527,10 +531,12 @@ def test_nan_is_an_error_row_that_blames_the_model(rows: Path, out: Path, tmp_pa
 def test_a_crash_that_no_row_caused_ends_the_job(rows: Path, out: Path, tmp_path: Path) -> None:
     """It comes and goes: every row is answered in the end, each worker a few."""
     flaky = script(tmp_path, crash_signal="SIGSEGV", crash_after=60)
-    done = batch(rows, "-o", out, model=flaky, timeout=110)
+    done = batch(rows, "-o", out, "--parallel", 16, model=flaky, timeout=110)
     assert done.code in (0, 8)
     assert len(by_unit(out)) == 20
-    assert batch(rows, "-o", "-", model=flaky).code == 11  # nothing to find the rows again by
+    assert (
+        batch(rows, "-o", "-", "--parallel", 16, model=flaky).code == 11
+    )  # nothing to find the rows again by
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -612,7 +618,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, out: Path) -> None:
     assert found == {
         "rows": "3", "replies": "3", "prompt_tokens": str(2 * n + 70),
         "distinct_prompt_tokens": str(2 * n + 70 - 128), "window": str(n + 120), "failing": "1",
-        "does_not_fit": "1", "truncated": "0", "reply_tokens": "100", "width": "16",
+        "does_not_fit": "1", "truncated": "0", "reply_tokens": "100", "width": "2",
     }  # fmt: skip
     assert "row 2" in done.err
     assert not out.exists()
@@ -627,7 +633,7 @@ def test_a_dry_run_says_how_long_it_will_take(tmp_path: Path) -> None:
     model = script(tmp_path, step_s=0.01)
     rows = write_rows(tmp_path / "in.jsonl", *prompts(39), {"prompt": "long", "max_tokens": 100})
     summary = tmp_path / "summary.json"
-    done = batch(rows, "--dry-run", "-n", 20, "--summary", summary, model=model)
+    done = batch(rows, "--dry-run", "-n", 20, "--summary", summary, "--parallel", 16, model=model)
     assert done.code == 0
     found = dry_run_values(done)
     assert found["reply_tokens"] == str(39 * 20 + 100)
@@ -679,7 +685,7 @@ def test_a_free_width_is_the_best_on_this_machine_and_stays(tmp_path: Path, out:
 @pytest.mark.parametrize(
     ("n_rows", "arguments", "width"),
     [
-        (40, (), 16),  # canonical: it is part of the promise
+        (40, ("--canonical",), 16),  # it is part of the promise
         (7, ("--fast",), 16),
         (10, ("--fast",), 16),
         (40, ("--fast", "--parallel", 5), 5),

@@ -198,7 +198,7 @@ def test_a_job_keeps_its_weights(tiny: Path, tmp_path: Path, weights: str | None
     *_, again = lines(out)
     assert again["row"] == json.loads(last)["row"]
     assert again["engine"]["facts"].get("weights") == weights
-    refused = batch(rows, "-o", out, *FLAGS[1:], model=str(tiny))
+    refused = batch(rows, "-o", out, *FLAGS[1:], "--canonical", model=str(tiny))
     one_error_line(refused, 2, "mode was", *(["weights was"] if weights else []))
 
 

@@ -22,7 +22,7 @@ ROOMS = [
     {"installed", "memory", "expansion", "records", "tokenizer", "tiktoken_file", "neighbours", "template",
      "template_check", "promptlib", "prompt", "supervisor", "catalogue", "prefix_store", "backend.native",
      "backend.llama_model", "backend.fake", "engine.history", "engine.scheduler", "engine.policy",
-     "engine.drafting", "fetch"},
+     "engine.drafting", "engine.admission", "fetch"},
     {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
     {"engine.service"},
     {"loading"},

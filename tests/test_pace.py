@@ -128,7 +128,7 @@ def test_through_llama_cpp(tmp_path: Path, mode: Mode) -> None:
     """F16 weights: in invariant mode a lone row has a dummy beside it."""
     path = write_tiny_gguf(tmp_path / "tiny.gguf")
     rows = write_rows(tmp_path / "in.jsonl", *prompts(10))
-    flags = [] if mode == "canonical" else [f"--{mode}"]
+    flags = [f"--{mode}"]
     dry = batch(rows, "--dry-run", "--raw", "-n", 4, *flags, model=str(path))
     assert dry.code == 0, dry.err
     found = dict(line.split("\t") for line in dry.text.splitlines())

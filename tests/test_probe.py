@@ -46,7 +46,7 @@ def test_the_table_and_the_verdict(tiny: Path, own_home: Path) -> None:
     assert len(list((own_home / "data" / "probes").iterdir())) == 2
 
     text = infer("probe", *few).text
-    assert "canonical: holds (6 of 6 ways the same to the byte)\n" in text
+    assert "canonical: holds (8 of 8 ways the same to the byte)\n" in text
     assert "invariant: holds (10 of 10 ways the same to the byte)\n" in text
     assert "fast: promises nothing but the seed" in text
 

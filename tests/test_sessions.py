@@ -158,10 +158,13 @@ def test_a_request_that_needs_the_slot_gets_it() -> None:
 def test_one_request_a_session_at_a_time() -> None:
     engine, _, _, _ = fake_engine(width=2)
     engine.submit(Request("a", (65,), SamplingParams(), 5, session="talk"), 0.0)
-    with pytest.raises(ValueError, match="in use"):
-        engine.submit(Request("b", (65,), SamplingParams(), 5, session="talk"), 0.0)
-    with pytest.raises(ValueError, match="empty"):
-        engine.submit(Request("c", (), SamplingParams(), 5, history=(Segment("prompt", (65,)),)), 0.0)
+    engine.submit(Request("b", (65,), SamplingParams(), 5, session="talk"), 0.0)
+    engine.submit(Request("c", (), SamplingParams(), 5, history=(Segment("prompt", (65,)),)), 0.0)
+    ends = [event for event in engine.step() if isinstance(event, Finished)]
+    assert [(end.request_id, end.error) for end in ends] == [
+        ("b", "session 'talk' is in use"),
+        ("c", "the prompt is empty"),
+    ]
 
 
 _segments = st.lists(

@@ -23,7 +23,7 @@ import numpy as np
 from infer_cli.backend.base import DecodeStatus
 from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.files import MOST_INPUT, read_regular
-from infer_cli.types import SamplingParams
+from infer_cli.types import MAX_SEED, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Buffer, Flags, Floats, Ints
@@ -35,6 +35,7 @@ CHAT_TEMPLATE = (
 )
 _SPECIALS = [b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>"]
 _EOS, _IM_START, _IM_END = 256, 257, 258
+_LEFT_OVER = ord("~")
 _RAW_TEXT = b" the quick brown fox jumps over the lazy dog and"
 
 
@@ -53,6 +54,7 @@ class FakeScript:
     crash_after: int = 0  # decode calls before it
     crash_on: str | None = None  # only while a sequence holds this text
     nan_after: int | None = None  # decode calls before all logits are NaN
+    row_group: int = 1  # rows of a larger call that make no whole group get other logits, as ggml's may
 
     @classmethod
     def read(cls, path: Path) -> FakeScript:
@@ -204,7 +206,10 @@ class FakeBackend:
         self.row_counts.append(n)
         self._fail_as_scripted()
         rows = []
-        for token, position, seq, wanted in zip(tokens, positions, seqs, outputs, strict=True):
+        n_grouped = n - n % self.script.row_group if n >= self.script.row_group else n
+        for row, (token, position, seq, wanted) in enumerate(
+            zip(tokens, positions, seqs, outputs, strict=True)
+        ):
             held = self._held[seq]
             if position != len(held):
                 raise ValueError(f"position {position} on slot {seq}, which holds {len(held)} tokens")
@@ -212,7 +217,7 @@ class FakeBackend:
                 return DecodeStatus.NO_KV_SLOT
             held.append(int(token))
             if wanted:
-                rows.append(self._logits_of(held))
+                rows.append(self._logits_of(held, left_over=row >= n_grouped))
         self.last_logits = np.array(rows, np.float32).reshape(len(rows), self.vocab.n_tokens)
         return DecodeStatus.OK
 
@@ -225,13 +230,15 @@ class FakeBackend:
             os.kill(os.getpid(), getattr(signal, script.crash_signal))
             time.sleep(60)  # the signal ends the process meanwhile
 
-    def _logits_of(self, held: list[int]) -> Floats:
+    def _logits_of(self, held: list[int], *, left_over: bool) -> Floats:
         script = self.script
         if script.nan_after is not None and self.n_decodes > script.nan_after:
             return np.full(self.vocab.n_tokens, np.nan, np.float32)
         rng = np.random.default_rng(zlib.crc32(bytes(t & 0xFF for t in held)))
         row = rng.standard_normal(self.vocab.n_tokens, np.float32)
         row[self._next(held)] += 8.0
+        if left_over:
+            row[_LEFT_OVER] += 16.0
         return row
 
     def _next(self, held: list[int]) -> int:
@@ -260,6 +267,8 @@ class FakeBackend:
         return self.last_logits
 
     def new_sampler(self, params: SamplingParams, seed: int) -> FakeSampler:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed {seed} is outside 0..{MAX_SEED}")
         self.open_samplers += 1
         return FakeSampler(self, params, seed)
 

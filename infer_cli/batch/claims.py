@@ -57,6 +57,10 @@ class EngineClaim(NamedTuple):
     only_seed: bool  # no more was promised
     width: int
 
+    @property
+    def mode(self) -> Mode:
+        return cast(Mode, self.facts["mode"])
+
 
 def claims_of(line: Line, job: JobFile | None) -> list[Claim]:
     """The replies of a line that can be given again: not those to rows that failed.

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from infer_cli.batch.output import write_atomically
 from infer_cli.errors import UsageError
 from infer_cli.files import read_regular
+from infer_cli.types import Mode
 
 OutputFormat = Literal["infer", "openai"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("infer", "openai")
@@ -64,6 +65,14 @@ class JobFile:
     n_rows: int
     rows_sha256: str
     shard: Shard = field(default_factory=Shard)
+
+    @property
+    def mode(self) -> Mode:
+        """Raises UsageError for a file that names none."""
+        mode = self.engine.get("mode")
+        if mode not in get_args(Mode):
+            raise UsageError(f"the job's file names no mode of the engine: {_shown(mode)}")
+        return cast(Mode, mode)
 
     def write(self, path: Path) -> None:
         value = {"version": _VERSION, **asdict(self)}

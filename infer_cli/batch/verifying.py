@@ -19,6 +19,7 @@ from infer_cli.batch.job import JobFile
 from infer_cli.batch.preparing import Defaults, Prepared, Preparer, request_of, requests_ahead
 from infer_cli.batch.replies import Origin, reply_of
 from infer_cli.batch.rows import Row
+from infer_cli.engine.policy import why_width_breaks
 from infer_cli.errors import InferError, UsageError
 from infer_cli.files import open_regular
 from infer_cli.given import Given
@@ -250,6 +251,8 @@ def reasons(
         changed = _unequal(engine.facts, facts)
         what = "; ".join(f"{name} was {engine.facts.get(name)}, is {facts.get(name)}" for name in changed)
         found.append(f"the engine's fingerprint was {engine.fingerprint}, is {fingerprint}: {what}")
+    if why := why_width_breaks(engine.mode, engine.width):
+        found.append(why)
     if engine.only_seed:
         found.append("only the seed was promised")
     return found

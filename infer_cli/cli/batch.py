@@ -126,6 +126,7 @@ def batch(
     verbose: o.Verbose = False,
     no_record: o.NoRecord = False,
     fast: o.Fast = False,
+    canonical: o.Canonical = False,
     invariant: o.Invariant = False,
     no_speculation: o.NoSpeculation = False,
     parallel: o.Parallel = None,

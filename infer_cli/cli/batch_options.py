@@ -14,6 +14,7 @@ from infer_cli.batch.template import RowTemplate
 from infer_cli.cli.engine_options import engine_options
 from infer_cli.cli.run_options import overflow_of, sampling_of, seed_of, variables_of
 from infer_cli.cli.values import Values
+from infer_cli.engine.policy import OF_JOBS
 from infer_cli.errors import UsageError
 from infer_cli.files import not_a_file
 from infer_cli.given import Given
@@ -88,7 +89,7 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
     if n_samples > 1 and "temperature" not in given:
         raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
     overflow: Policy = overflow_of(given, POLICIES) if "overflow" in given else "error"
-    engine, engine_settings = engine_options(given)
+    engine, engine_settings = engine_options(given, OF_JOBS)
     max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
     row_template = text("row_template")
     name = str(value("input"))

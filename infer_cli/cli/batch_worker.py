@@ -51,6 +51,7 @@ from infer_cli.cli.loaded import (
 )
 from infer_cli.cli.run_worker import Description
 from infer_cli.cli.terminal import Notices
+from infer_cli.engine.policy import canonical_width
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.ids import new_id
 from infer_cli.renderer import closed_at_end, shared
@@ -60,7 +61,8 @@ from infer_cli.sha256 import sha256_hex
 if TYPE_CHECKING:
     from infer_cli.engine.policy import Policy
     from infer_cli.installed import InstalledModel
-    from infer_cli.loading import FakeLoading, Loading, Running
+    from infer_cli.loading import EngineOptions, FakeLoading, Loading, Running
+    from infer_cli.settings import Setting
     from infer_cli.supervisor import Worker
 
 
@@ -97,10 +99,12 @@ class _Batch:
         self._expand(model, scanned)
         policy = self._policy(scanned)
         if self._options.dry_run:
-            return self._tell(scanned, policy)
-        running = self._loading.start(_window(scanned), policy)
+            self._tell_mode()
+            return self._tell(scanned, self._in_use(policy, scanned))
+        running = self._loading.start(_window(scanned), self._in_use(policy, scanned))
         self._description = Description(model, self._options.model, running.facts)
-        job = self._job(preparer, running, scanned)
+        job = self._job(preparer, running, scanned, policy.width)
+        self._tell_mode()
         return self._answer(job, preparer, running, scanned, model)
 
     # --- the output ----------------------------------------------------------------------------
@@ -190,8 +194,38 @@ class _Batch:
     def _begin_loading(self, model: InstalledModel | None, *, expand: bool) -> Loading | FakeLoading:
         options = self._options
         width = options.parallel or (self._old.width if self._old is not None else DEFAULT_WIDTH)
-        engine = dataclasses.replace(options.engine, expand=expand)
+        engine = dataclasses.replace(self._engine, expand=expand)
         return begin_loading(model, options.model, engine, width, self._worker)
+
+    @property
+    def _engine(self) -> EngineOptions:
+        """The engine that is asked for. A job that goes on keeps its mode, unless one is asked for."""
+        engine = self._options.engine
+        if self._old is None or engine.fallback is None:
+            return engine
+        return dataclasses.replace(engine, mode=self._old.mode, fallback=None)
+
+    @property
+    def _mode_setting(self) -> Setting:
+        """The mode in use, and where it came from."""
+        asked = next(setting for setting in self._options.settings if setting.name == "mode")
+        goes_on = self._old is not None and self._options.engine.fallback is not None
+        return asked._replace(
+            value=self._loading.policy.mode, origin="the job's beginning" if goes_on else asked.origin
+        )
+
+    def _tell_mode(self) -> None:
+        """Say which mode it is where none was asked for."""
+        policy = self._loading.policy
+        if self._options.engine.fallback is None:
+            return
+        if self._old is not None:
+            why = ", as the job was begun"
+        elif policy.passed_over:
+            why = f", not {self._options.engine.mode}: {policy.passed_over}"
+        else:
+            why = ", the default: what stands beside a reply does not change it"
+        self._notices.note(f"mode {policy.mode}{why}")
 
     def _had(self, fact: str) -> bool:
         """Whether the engine that the output was begun with has this fact, which others have not."""
@@ -227,11 +261,19 @@ class _Batch:
         lets them be."""
         planned = self._loading.policy
         if planned.mode == "canonical":
+            asked = self._options.parallel
+            if asked not in (None, planned.width):
+                self._notices.note(f"{planned.width} replies side by side: canonical has no width of {asked}")
             return planned
         policy = self._loading.choose_policy(self._width(scanned), kv_unified=self._kv_unified(scanned))
         if policy.kv_unified and not self._loading.fits(policy, _window(scanned)):
             return self._loading.choose_policy(policy.width)
         return policy
+
+    def _in_use(self, policy: Policy, scanned: Scan) -> Policy:
+        """With no more slots than replies, where their number means nothing to the promise."""
+        n_slots = min(policy.width, max(1, scanned.n_to_answer))
+        return policy if policy.promise != "invariant" else self._loading.choose_policy(n_slots)
 
     def _width(self, scanned: Scan) -> int:
         options, planned = self._options, self._loading.policy
@@ -311,7 +353,7 @@ class _Batch:
                 options.n_samples,
                 tell,
                 failing,
-                count_distinct=options.dry_run or options.engine.mode == "fast",
+                count_distinct=options.dry_run or self._loading.policy.mode == "fast",
             )
         except NoTemplate as e:
             raise e.error from None
@@ -387,8 +429,9 @@ class _Batch:
 
     # --- the job -------------------------------------------------------------------------------
 
-    def _job(self, preparer: Preparer, running: Running, scanned: Scan) -> JobFile:
-        """The job as it is now; compared with what the output was begun with, and written down."""
+    def _job(self, preparer: Preparer, running: Running, scanned: Scan, width: int) -> JobFile:
+        """The job as it is now, planned with this width; compared with what the output was begun with, and
+        written down."""
         options = self._options
         model, engine, _ = self._description.get()
         facts = engine["facts"]
@@ -399,7 +442,7 @@ class _Batch:
             model=model,
             fingerprint=str(engine["fingerprint"]),
             engine=facts,
-            width=running.policy.width,
+            width=width,
             window=self._loading.window,
             run_seed=self._run_seed if scanned.sampled or self._had_seed else None,
             params=self._params(preparer),
@@ -494,7 +537,7 @@ class _Batch:
             output.close()
         wall_s = time.perf_counter() - began
         tally.n_decode_rows, tally.n_dummy_rows = running.service.decode_rows
-        self._report(tally, wall_s, job)
+        self._report(tally, wall_s, job, self._quicker(scanned))
         if runner.stopped != "interrupted":
             self._record(tally, wall_s, job, preparer, model)
         if runner.stopped is None and flight is not None:
@@ -524,10 +567,28 @@ class _Batch:
         for path in (flight_path(self._options.output), journal_path(self._options.output)):
             path.unlink(missing_ok=True)
 
-    def _report(self, tally: Tally, wall_s: float, job: JobFile) -> None:
-        options = self._options
+    def _quicker(self, scanned: Scan) -> list[str]:
+        """Flags with which a small canonical job would take less time."""
+        policy, n = self._loading.policy, scanned.n_to_answer
+        if policy.mode != "canonical" or not policy.fixed_width or self._old is not None:
+            return []
+        if not 0 < canonical_width(n) < policy.width:
+            return []
+        free = self._loading.choose_policy(policy.width, mode="invariant").promise == "invariant"
+        return [*(["--invariant"] if free else []), f"--parallel {canonical_width(n)}"]
+
+    def _report(self, tally: Tally, wall_s: float, job: JobFile, quicker: list[str]) -> None:
+        options, policy = self._options, self._loading.policy
         for line in tally.in_words(wall_s):
             self._notices.note(line)
+        self._notices.note(
+            f"mode {policy.mode}" + ("" if policy.promise == policy.mode else f", promise {policy.promise}")
+        )
+        if quicker:
+            self._notices.note(
+                f"each step had {policy.width} rows, however few the replies: quicker would be"
+                f" {' or '.join(quicker)}"
+            )
         if job.run_seed is not None:
             self._notices.note(f"seed {job.run_seed}")
         if truncated := tally.truncated():
@@ -538,6 +599,9 @@ class _Batch:
                 "output": None if options.output is None else str(options.output),
                 "model": job.model,
                 "fingerprint": job.fingerprint,
+                "mode": policy.mode,
+                "promise": policy.promise,
+                "quicker": quicker,
                 "run_seed": job.run_seed,
                 **tally.as_json(wall_s),
             }
@@ -574,7 +638,10 @@ class _Batch:
                 width=job.width,
                 n_ctx=job.window,
                 params=preparer.params,
-                settings=(*options.settings, *preparer.settings),
+                settings=(
+                    *(self._mode_setting if s.name == "mode" else s for s in options.settings),
+                    *preparer.settings,
+                ),
                 run_seed=job.run_seed,
                 usage={
                     "prompt_tokens": tally.n_prompt,

@@ -72,6 +72,7 @@ def warm(
     verbose: o.Verbose = False,
     cache_size: o.CacheSize = None,
     fast: o.Fast = False,
+    canonical: o.Canonical = False,
     invariant: o.Invariant = False,
     ctx: o.Ctx = None,
     threads: o.Threads = None,

@@ -62,6 +62,7 @@ def chat(
     cache_size: o.CacheSize = None,
     verbose: o.Verbose = False,
     fast: o.Fast = False,
+    canonical: o.Canonical = False,
     invariant: o.Invariant = False,
     no_speculation: o.NoSpeculation = False,
     deadline: o.Deadline = None,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.cli.values import Values
+from infer_cli.engine.policy import OF_TALKS, DefaultMode
 from infer_cli.errors import UsageError
 from infer_cli.given import Given
 from infer_cli.loading import EngineOptions
@@ -16,13 +17,16 @@ from infer_cli.settings import Setting
 from infer_cli.types import Mode
 
 
-def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Setting]]:
-    """Raises UsageError naming the flag, variable or setting that is wrong."""
+def engine_options(
+    given: Mapping[str, Given], default: DefaultMode = OF_TALKS
+) -> tuple[EngineOptions, list[Setting]]:
+    """`default`: the command's mode where none is given. Raises UsageError naming the flag, variable or
+    setting that is wrong."""
 
     values = Values(given)
     value, origin = values.get, values.origin
 
-    mode = _mode(given)
+    mode, mode_origin = _mode(given) or (None, "default")
     threads = given.get("threads")
     n_threads = default_threads() if threads is None else int(str(threads.value))
     if not 1 <= n_threads <= MAX_THREADS:
@@ -32,7 +36,8 @@ def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Sett
         raise UsageError(f"{origin('flash_attn')} {flash_attn!r} is not auto, on or off")
     options = EngineOptions(
         threads=n_threads,
-        mode=mode,
+        mode=mode or default.mode,
+        fallback=default.fallback if mode is None else None,
         ctx=_ctx(given),
         gpu_layers=str(value("gpu_layers") or "auto"),
         devices=tuple(_texts(value("device"))),
@@ -45,9 +50,8 @@ def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Sett
         speculate=not value("no_speculation"),
     )
     options.check()
-    mode_origin = origin(mode) if mode != "canonical" else "default"
     settings = [
-        Setting("mode", mode, mode_origin),
+        Setting("mode", options.mode, mode_origin),
         Setting("ctx", options.ctx or "auto", origin("ctx")),
         Setting("threads", n_threads, origin("threads", "physical cores")),
         Setting("gpu_layers", options.gpu_layers, origin("gpu_layers")),
@@ -55,14 +59,14 @@ def engine_options(given: Mapping[str, Given]) -> tuple[EngineOptions, list[Sett
     return options, settings
 
 
-def _mode(given: Mapping[str, Given]) -> Mode:
-    wanted = [given[name] for name in ("fast", "invariant") if name in given and given[name].value]
-    flags = [g for g in wanted if g.by_flag] or wanted  # a flag outdoes a variable that asks for the other
+def _mode(given: Mapping[str, Given]) -> tuple[Mode, str] | None:
+    """The mode that is asked for, and by what; None where none is."""
+    modes: tuple[Mode, ...] = get_args(Mode)
+    wanted = [(mode, given[mode]) for mode in modes if mode in given and given[mode].value]
+    flags = [w for w in wanted if w[1].by_flag] or wanted  # a flag outdoes a variable that asks for another
     if len(flags) > 1:
-        raise UsageError(f"{flags[0].origin} and {flags[1].origin} exclude each other")
-    if not flags:
-        return "canonical"
-    return "fast" if given.get("fast") is flags[0] else "invariant"
+        raise UsageError(f"{flags[0][1].origin} and {flags[1][1].origin} exclude each other")
+    return (flags[0][0], flags[0][1].origin) if flags else None
 
 
 def _ctx(given: Mapping[str, Given]) -> int | None:

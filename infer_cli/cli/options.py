@@ -257,13 +257,22 @@ CacheSize = Annotated[
 Fast = Annotated[
     bool, _option("--fast", env="FAST", panel=_ENGINE, help="Quickest settings; only the seed is kept.")
 ]
+Canonical = Annotated[
+    bool,
+    _option(
+        "--canonical",
+        env="CANONICAL",
+        panel=_ENGINE,
+        help="The same bytes for as many replies side by side (run, chat: the default).",
+    ),
+]
 Invariant = Annotated[
     bool,
     _option(
         "--invariant",
         env="INVARIANT",
         panel=_ENGINE,
-        help="The same bytes whatever the batch, the chunking or the thread count.",
+        help="The same bytes whatever the batch, the chunking or the threads (batch: the default).",
     ),
 ]
 Ctx = Annotated[
@@ -283,7 +292,7 @@ Parallel = Annotated[
         env="PARALLEL",
         panel=_ENGINE,
         metavar="N",
-        help="Replies computed side by side (16; --fast, --invariant: the best here).",
+        help="Replies computed side by side (--canonical: 16, else the best here).",
     ),
 ]
 Threads = Annotated[

@@ -37,8 +37,7 @@ def probe(order: dict[str, Any], on_way: Any) -> dict[str, object]:
     from infer_cli.probing import WIDTH, Probe
 
     given = {name: Given(*value) for name, value in order["given"].items()}
-    if order["mode"] != "canonical":
-        given[order["mode"]] = Given(True, f"--{order['mode']}")
+    given[order["mode"]] = Given(True, f"--{order['mode']}")
     options, _ = engine_options(given)
     null = os.open(os.devnull, os.O_WRONLY)
     loading = Loading(Path(order["path"]), options, WIDTH, null)

@@ -53,6 +53,7 @@ def run(
     private: o.Private = False,
     no_record: o.NoRecord = False,
     fast: o.Fast = False,
+    canonical: o.Canonical = False,
     invariant: o.Invariant = False,
     no_speculation: o.NoSpeculation = False,
     no_cache: o.NoCache = False,

@@ -14,10 +14,11 @@ import numpy as np
 
 from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
 from infer_cli.engine import history
+from infer_cli.engine.admission import why_not
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.policy import Policy
 from infer_cli.engine.scheduler import DecodeCall, PrefillPart, Scheduler, Sequence, Span, prompt_span
-from infer_cli.errors import ExitStatus
+from infer_cli.errors import ExitStatus, InferError
 from infer_cli.textstream import StopMatcher
 from infer_cli.types import (
     Event,
@@ -108,6 +109,7 @@ class Engine:
             joins_prompts=policy.kv_unified,
         )
         self._sequences: dict[str, Sequence[Running]] = {}
+        self._refused: dict[str, Finished] = {}  # requests that can't run, until the next step says so
         # What the slots hold that no begun sequence advances: replies that have ended.
         self._residents: dict[int, tuple[Segment, ...]] = {}
         self._min_copied = MIN_COPIED if policy.kv_unified else max(MIN_COPIED, backend.n_ctx_seq // 128)
@@ -119,7 +121,7 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        return not self._sequences
+        return not self._sequences and not self._refused
 
     @property
     def prefilling(self) -> bool:
@@ -127,26 +129,45 @@ class Engine:
         return self._scheduler.prefilling
 
     def submit(self, request: Request, submitted: float) -> None:
-        """Queue a request that came at clock time `submitted`.
+        """Queue a request that came at clock time `submitted`. One that can't run ends with the next step,
+        alone, with reason "error".
 
-        Raises ValueError where its id or its session is in use or its prompt cannot be run.
+        Raises ValueError where its id is in use: its end could not be told from the other's.
         """
-        if request.id in self._sequences:
+        if request.id in self._sequences or request.id in self._refused:
             raise ValueError(f"request id {request.id!r} is in use")
-        if request.session is not None and any(
-            request.session == seq.session for seq in self._sequences.values()
-        ):
-            raise ValueError(f"session {request.session!r} is in use")
         wanted = history.normalized((*request.history, Segment("prompt", request.prompt_ids)))
-        if not wanted or (not request.prompt_ids and wanted[-1].kind == "prompt"):
-            raise ValueError("an empty prompt")
+        error = why_not(request, wanted, self._window, self._backend.vocab.n_tokens)
+        if error is None and self._is_in_use(request.session):
+            error = f"session {request.session!r} is in use"
+        if error is not None:
+            self._refused[request.id] = self._refusal(request, history.length(wanted), submitted, error)
+            return
         ids = history.flat(wanted)
-        if len(ids) >= self._window:
-            raise ValueError(f"{len(ids)} prompt tokens do not fit {self._window}")
         running = Running(request, wanted, ids, submitted, StopMatcher(request.stop))
         sequence = Sequence(running, self._spans(wanted), request.session)
         self._sequences[request.id] = sequence
         self._scheduler.submit(sequence)
+
+    def _is_in_use(self, session: str | None) -> bool:
+        return session is not None and any(session == seq.session for seq in self._sequences.values())
+
+    def _refusal(self, request: Request, n_prompt: int, submitted: float, error: str) -> Finished:
+        """The end of a request that never took part."""
+        waited = self._clock() - submitted
+        return Finished(
+            request.id,
+            "error",
+            b"",
+            (),
+            b"",
+            None if request.n_logprobs is None else (),
+            Usage(n_prompt, 0, 0),
+            Timings(
+                self._load_s, queue_s=waited, ttft_s=None, total_s=waited, prefill_tps=None, decode_tps=None
+            ),
+            error,
+        )
 
     def _spans(self, wanted: tuple[Segment, ...]) -> tuple[Span, ...]:
         if not self._policy.fixed_width:  # no shape to keep: all of it in large chunks
@@ -164,8 +185,10 @@ class Engine:
 
     def step(self) -> list[Event]:
         """Advance everything by one prefill chunk and one token each."""
-        events = self._end_expired()
-        self._admit()
+        events: list[Event] = [*self._refused.values()]
+        self._refused.clear()
+        events += self._end_expired()
+        events += self._admit()
         self._begin()
         self._close_holes()
         plan = self._scheduler.plan()
@@ -229,19 +252,25 @@ class Engine:
         self._cancelled.clear()
         return events
 
-    def _admit(self) -> None:
+    def _admit(self) -> list[Event]:
         now = self._clock()
+        events: list[Event] = []
         for seq in self._scheduler.admit():
             running = seq.owner
             running.admitted = now
             params = running.request.sampling
             if not params.greedy or params.penalized:
-                running.sampler = self._backend.new_sampler(params, running.request.seed or 0)
+                try:
+                    running.sampler = self._backend.new_sampler(params, running.request.seed or 0)
+                except (InferError, ValueError) as e:  # this request's alone
+                    events.append(self._finish(seq, "error", str(e)))
+                    continue
                 if params.penalized:
                     for token in running.ids:
                         running.sampler.accept(token)
             if self._policy.speculates:
                 running.lookup = PromptLookup(running.ids, self._acceptance)
+        return events
 
     def _begin(self) -> None:
         """Let the prompts whose turn has come begin with what is in memory by now."""

@@ -20,6 +20,22 @@ FREE_CHUNK = 512  # llama.cpp's n_ubatch: large enough for full prefill speed, s
 # For short prompts behind one beginning: each call passes over all that the others hold alone by then. The
 # prefill of 48 GSM8K questions behind six examples took 0.95 of its time with 512.
 JOINED_CHUNK = 256
+# Rows that ggml's kernels for repacked weights take together. More than 3 rows go through gemm as far as they
+# make whole groups, the others one by one through gemv, which adds in another order
+# (`forward_mul_mat_one_chunk` in ggml-cpu/repack.cpp): a reply would depend on its slot.
+ROW_GROUP = 4
+
+
+class DefaultMode(NamedTuple):
+    """The mode where none is asked for, and the one instead where the model can't keep its promise."""
+
+    mode: Mode
+    fallback: Mode | None = None
+
+
+OF_TALKS = DefaultMode("canonical")
+# What is cited must not depend on what was computed beside it, nor on how much of that there was.
+OF_JOBS = DefaultMode("invariant", "canonical")
 
 
 class ModelTraits(NamedTuple):
@@ -50,6 +66,7 @@ class Policy(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()  # for llama.cpp, before the first decode
     speculates: bool = False  # rows of guessed tokens may join a decode call
     kv_unified: bool = False  # one memory for all slots: what prompts begin with alike is held once
+    passed_over: str = ""  # why it is not the mode that this one is the fallback of, or empty
 
     @property
     def interruptible(self) -> bool:
@@ -69,6 +86,18 @@ class Policy(NamedTuple):
         return max(self.n_seq_max, self.min_rows, MAX_ROWS if self.speculates else 0)
 
 
+def canonical_width(width: int) -> int:
+    """The least W, `width` or more, whose rows all take the same kernels."""
+    return width if width < ROW_GROUP else -(-width // ROW_GROUP) * ROW_GROUP
+
+
+def why_width_breaks(mode: Mode, width: int) -> str:
+    """Why a mode's promise does not hold at a width, as older versions took them; or empty."""
+    if mode != "canonical" or width == canonical_width(width):
+        return ""
+    return f"a width of {width} keeps no promise, its last rows take other kernels than the first"
+
+
 def choose(
     mode: Mode,
     width: int,
@@ -79,8 +108,15 @@ def choose(
     flash_attn: Literal["auto", "on", "off"] | None = None,
     speculate: bool = True,
     kv_unified: bool = False,
+    exact_width: bool = False,
+    fallback: Mode | None = None,
 ) -> Policy:
-    """The policy of a mode for a model. None leaves a setting to the mode. Canonical shapes never speculate.
+    """The policy of a mode for a model; of `fallback` where the model can't keep the promise of `mode`.
+
+    None leaves a setting to the mode. Canonical shapes never speculate.
+
+    Canonical takes the next width that keeps its promise, unless `exact_width`: to compute again what was
+    computed at another one.
 
     `kv_unified` is for `fast` alone: where a token lies in shared memory depends on the neighbours, and so do
     the last digits of what is computed from it.
@@ -88,6 +124,23 @@ def choose(
     Where the model or device cannot keep the mode's promise the policy says so and promises the seed only.
     """
     weaker = _weaker_because(mode, traits, type_k, type_v, flash_attn)
+    if weaker and fallback is not None:
+        other = choose(
+            fallback,
+            width,
+            traits,
+            type_k=type_k,
+            type_v=type_v,
+            flash_attn=flash_attn,
+            speculate=speculate,
+            kv_unified=kv_unified,
+            exact_width=exact_width,
+        )
+        return other._replace(passed_over=weaker)
+    if exact_width:
+        weaker = weaker or why_width_breaks(mode, width)
+    elif mode == "canonical":
+        width = canonical_width(width)
     promise: Promise = "seed-only" if mode == "fast" or weaker else mode
     if mode == "invariant" and not weaker:
         return Policy(

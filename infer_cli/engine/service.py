@@ -100,6 +100,8 @@ class Service:
         self._wake = threading.Event()
         self._closed = False
         self._mailboxes: dict[str, SimpleQueue[list[Event] | BaseException]] = {}
+        self._submitting = threading.Lock()  # ids are looked up, then taken
+        self._failure: BaseException | None = None  # what ended the thread
         self._held: list[Event] = []
         self._handed_over = float("-inf")
         self._timers: dict[str, threading.Timer] = {}
@@ -108,21 +110,33 @@ class Service:
 
     def submit(self, requests: Iterable[Request], into: Stream | None = None) -> Stream:
         """Queue requests. Their events come through one stream, in the order they happen: a new one, or
-        `into`, which may be in the middle of being read."""
+        `into`, which may be in the middle of being read. A request that can't run ends alone, with reason
+        "error".
+
+        Raises ValueError, and queues none, where an id is in use: events are told apart by it. An id is free
+        again when its `Finished` is read.
+        """
         requests = list(requests)
         stream = Stream(self, ()) if into is None else into
+        with self._submitting:
+            self._check_ids([request.id for request in requests])
+            self._mailboxes.update((request.id, stream.mailbox) for request in requests)
         stream.add(request.id for request in requests)
         now = self._clock()
         for request in requests:
-            self._mailboxes[request.id] = stream.mailbox
-            self._post(lambda request=request: self._engine.submit(request, now))  # type: ignore[misc]
-            if request.deadline_s is not None:
-                timer = self._timers[request.id] = threading.Timer(
-                    min(request.deadline_s, threading.TIMEOUT_MAX), self._abort
-                )
+            if request.deadline_s is not None and 0 <= request.deadline_s <= threading.TIMEOUT_MAX:
+                timer = self._timers[request.id] = threading.Timer(request.deadline_s, self._abort)
                 timer.daemon = True
                 timer.start()
+            self._post(lambda request=request: self._engine.submit(request, now))  # type: ignore[misc]
+        if self._failure is not None:  # nobody is left to answer
+            stream.mailbox.put(self._failure)
         return stream
+
+    def _check_ids(self, ids: list[str]) -> None:
+        wrong = next((i for n, i in enumerate(ids) if i in self._mailboxes or i in ids[:n]), None)
+        if wrong is not None:
+            raise ValueError(f"request id {wrong!r} is in use")
 
     def cancel(self, request_ids: Iterable[str]) -> None:
         ids = tuple(request_ids)
@@ -197,8 +211,11 @@ class Service:
                 self._held += events
                 if self._is_due(events):
                     self._hand_over()
-        except BaseException as e:  # handed to every waiting stream
-            for mailbox in set(self._mailboxes.values()):
+        except BaseException as e:  # handed to every waiting stream, and to those that come
+            self._failure = e
+            with self._submitting:
+                mailboxes = set(self._mailboxes.values())
+            for mailbox in mailboxes:
                 mailbox.put(e)
 
     def _is_due(self, events: list[Event]) -> bool:

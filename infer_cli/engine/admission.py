@@ -1,0 +1,47 @@
+"""Can a request run at all? Looked at before it takes part, so that one that can't fails alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from infer_cli.engine import history
+from infer_cli.errors import UsageError
+from infer_cli.settings import checked
+from infer_cli.types import MAX_SEED, Request, SamplingParams, Segment
+
+_SAMPLING = tuple(field.name for field in fields(SamplingParams))
+
+
+def why_not(request: Request, wanted: Sequence[Segment], window: int, n_vocab: int) -> str | None:
+    """Why an engine can't answer a request; None where it can.
+
+    `wanted` is all that is to be evaluated before the reply, normalized; `window` and `n_vocab` in tokens.
+    """
+    if not wanted or (not request.prompt_ids and wanted[-1].kind == "prompt"):
+        return "the prompt is empty"
+    n = history.length(wanted)
+    if n >= window:
+        return f"{n} prompt tokens do not fit the window of {window}"
+    ids = history.flat(wanted)
+    if not all(hasattr(kind, "__index__") for kind in set(map(type, ids))):
+        return "a token of the prompt is not a whole number"
+    if min(ids) < 0 or max(ids) >= n_vocab:
+        wrong = next(token for token in ids if not 0 <= token < n_vocab)
+        return f"token {wrong} of the prompt is outside the vocabulary of {n_vocab}"
+    if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
+        return f"seed {request.seed} is outside 0..{MAX_SEED}"
+    if request.max_tokens < 1:
+        return f"a reply of {request.max_tokens} tokens is asked for"
+    if request.n_logprobs is not None and request.n_logprobs < 0:
+        return f"the log-probabilities of {request.n_logprobs} tokens are asked for"
+    if request.deadline_s is not None and not request.deadline_s >= 0:
+        return f"a deadline of {request.deadline_s} s is asked for"
+    if not all(request.stop):
+        return "a stop string is empty"
+    try:
+        for name in _SAMPLING:
+            checked(name, getattr(request.sampling, name), "sampling")
+    except UsageError as e:
+        return e.message
+    return None
