@@ -702,6 +702,14 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert len(by_unit(tmp_path / "all")) == 10
 
 
+def test_redo_answers_what_needs_more_room(rows: Path, tmp_path: Path) -> None:
+    """All rows are answered, so none of them says what the window must be."""
+    out = tmp_path / "out"
+    assert batch(rows, "-o", out, "-n", 4).code == 0
+    assert batch(rows, "-o", out, "-n", 900, "--redo").code == 0
+    assert {line["finish_reason"] for line in lines(out)} == {"stop"}
+
+
 def test_shards_of_inputs_that_differ_are_not_merged(rows: Path, tmp_path: Path) -> None:
     """Each row is in one shard only: no other could tell that it was another row there."""
     a, b = tmp_path / "a", tmp_path / "b"

@@ -301,17 +301,24 @@ class _Batch:
                 self._notices.warn(f"row {index}: {error.message}")
 
         options = self._options
-        try:
+
+        def scanned(held: Held) -> Scan:
             return scan(
                 options.input.rows(),
                 options.shard,
                 preparer,
-                self._held,
+                held,
                 options.n_samples,
                 tell,
                 failing,
                 count_distinct=options.dry_run or options.engine.mode == "fast",
             )
+
+        try:
+            found = scanned(self._held)
+            if options.redo and self._held.rows:  # all of them may go
+                found.n_window = scanned(Held()).n_window
+            return found
         except NoTemplate as e:
             raise e.error from None
         finally:
@@ -408,6 +415,8 @@ class _Batch:
             n_rows=scanned.n_rows,
             rows_sha256=scanned.rows_sha256,
             shard=options.shard,
+            given={name: given.value for name, given in options.sampling.items()},
+            deadline_s=self._longest_deadline(),
         )
         output = options.output
         if output is None or not self._resumes:
@@ -429,6 +438,11 @@ class _Batch:
             self._begin_anew()
         job.write(job_path(output))
         return job
+
+    def _longest_deadline(self) -> float | None:
+        """Of this run and those before it."""
+        before = None if self._old is None else self._old.deadline_s
+        return max((s for s in (before, self._options.deadline_s) if s is not None), default=None)
 
     def _params(self, preparer: Preparer) -> dict[str, object]:
         options = self._options

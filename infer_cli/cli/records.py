@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -158,8 +159,8 @@ def _moment(text: str, flag: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     try:
         if text.endswith("d"):
-            return time.time() - 24 * parse_duration(text[:-1] + "h", flag)
-        return time.time() - parse_duration(text, flag)
+            return time.time() - 24 * parse_duration(text[:-1] + "h", flag, math.inf)
+        return time.time() - parse_duration(text, flag, math.inf)
     except UsageError:
         raise UsageError(
             f"{flag} {text!r} is neither an age nor a date", "write 12h, 30d or 2026-01-31"
