@@ -107,7 +107,8 @@ def test_what_a_sample_finds() -> None:
     assert chance_of_finding(20, 1, 1) == pytest.approx(0.05)
     assert chance_of_finding(20, 6, 2) == pytest.approx(1 - 14 / 20 * 13 / 19)
     n, chance = forged_rows_found(20, 1)
-    assert (n, chance) == (19, pytest.approx(0.95))
+    assert n == 19
+    assert chance == pytest.approx(0.95)
     assert forged_rows_found(1000, 50)[0] == 57
     assert forged_rows_found(2, 1) == (2, 1.0)
 
@@ -531,7 +532,8 @@ def test_a_failure_of_the_engine_is_asked_again(rows: Path, out: Path, tmp_path:
 
 @pytest.mark.parametrize("form", ["infer", "openai"])
 def test_rows_are_swapped_doubled_or_taken_out(rows: Path, out: Path, form: str) -> None:
-    write_rows(rows, *({"prompt": f"question {i}", "custom_id": f"id{i}"} for i in range(5)))
+    ids: list[dict[str, object]] = [{"prompt": f"question {i}", "custom_id": f"id{i}"} for i in range(5)]
+    write_rows(rows, *ids)
     assert batch(rows, "-o", out, "-t", 1, "--seed", 4, "--samples", 2, "--output-format", form).code == 0
     honest = lines(out)
 

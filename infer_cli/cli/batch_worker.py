@@ -21,6 +21,7 @@ from infer_cli.batch.job import (
     DEFAULT_WIDTH,
     LEAST_WINDOW,
     JobFile,
+    check_beside,
     counted_rows,
     flight_path,
     job_dir,
@@ -118,6 +119,7 @@ class _Batch:
             job_dir(output).mkdir(exist_ok=True)
         except OSError as e:
             raise UsageError(f"{job_dir(output)} can't be made: {e.strerror}") from None
+        check_beside(output)
         self._lock = lock(lock_path(output), output)
         self._retries = self._options.retry_errors and not after_crash(flight_path(output))
         self._old = read_job(output)
