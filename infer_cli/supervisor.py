@@ -176,12 +176,12 @@ def supervise(
     work: Callable[[Worker], int],
     *,
     verbose: bool,
-    on_crash: Callable[[NativeCrash], bool] | None = None,
+    on_crash: Callable[[NativeCrash | OutOfMemory], bool] | None = None,
 ) -> int:
     """Run `work` in a worker process and return its exit code.
 
-    `on_crash` is told of a crash of native code first; where it says True the crash is dealt with and not
-    reported, and `supervise` may be called again.
+    `on_crash` is told first of a crash of native code, and of a SIGKILL that was not sent here; where it says
+    True that is dealt with and not reported, and `supervise` may be called again.
     Call it otherwise once, with the command line parsed, stdin unread, one thread and nothing heavy
     imported, and leave the process with what it returns. After `begin_ahead`, `work` is a `Task`. Where
     forking is not safe the worker is the same command line run again; in that process the call does not
@@ -219,7 +219,7 @@ def supervise(
         # The worker may have left a hidden cursor, marks around what is pasted, and an unfinished line.
         with contextlib.suppress(OSError):
             styled(sys.stderr).write("\x1b[?25h\x1b[?2004l\n")
-    if isinstance(error, NativeCrash) and on_crash is not None and on_crash(error):
+    if isinstance(error, (NativeCrash, OutOfMemory)) and on_crash is not None and on_crash(error):
         return error.exit_status
     report(error, sys.stderr, [] if capture is None else capture_tail(capture, LOG_TAIL_LINES))
     return error.exit_status

@@ -14,8 +14,8 @@ import pytest
 from infer_cli.batch import resume
 from infer_cli.batch.flight import Flight, after_crash, note_crash
 from infer_cli.batch.held import Held, read_output
-from infer_cli.batch.job import Shard
-from infer_cli.batch.ordered import Ordered
+from infer_cli.batch.job import Shard, job_dir, job_path, read_job
+from infer_cli.batch.ordered import Ordered, journal_entry, read_journal
 from infer_cli.batch.output import Appended, Unit, lock, write_atomically
 from infer_cli.errors import UsageError
 
@@ -254,6 +254,161 @@ def test_a_kill_is_no_crash(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"+2")  # torn
     assert Flight(path).crashes == {}
     assert note_crash(path) == ([], [])
+
+
+def test_a_kill_by_the_system_is_told_from_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "flight"
+    for n, killed in enumerate((True, False, True), 1):
+        flight = Flight(path)
+        flight.begin(4)
+        flight.close()
+        note_crash(path, killed=killed)
+        again = Flight(path)
+        assert again.crashes == {4: n}
+        assert again.killed == ({4} if killed else set())
+        again.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["+" + "9" * 5000, "=1 " + "9" * 5000, "=" + "\u0663" * 3, "+-1", "=1 x", "+1 2 3", "\0" * 99]
+)
+def test_strange_lines_of_a_flight_say_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "flight"
+    path.write_bytes(f"{text}\n!\n".encode())
+    assert Flight(path).crashes == {}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'{"row": 1, "sample": 0, "size": %d}' % 10**30,
+        b'{"row": 1, "sample": 0, "size": -1}',
+        b'{"row": 1.5, "sample": 0, "size": 9}',
+        b"[" * 100_000,
+        b'{"row": 2, "sample": 0, "size": %d}' % len(line(1)),  # not the row of the line
+        b"",
+    ],
+)
+def test_a_strange_journal_ends_where_it_is_strange(tmp_path: Path, head: bytes) -> None:
+    journal = tmp_path / "waiting"
+    journal.write_bytes(journal_entry(Unit(3, 0), line(3)) + head + b"\n" + line(1))
+    assert [unit for unit, _, _ in read_journal(journal)] == [Unit(3, 0)]
+
+
+# --- the job's file -------------------------------------------------------------------------------
+
+JOB: dict[str, object] = {
+    "version": 1, "id": "ab", "created_at": "2026-01-01T00:00:00+00:00",
+    "model": {"name": "fake", "sha256": None}, "fingerprint": "0" * 16,
+    "engine": {"mode": "canonical", "width": 16}, "width": 16, "window": 4096, "run_seed": None,
+    "params": {"temperature": 0.0, "max_tokens": 9, "stop": [], "samples": 1}, "output_format": "infer",
+    "ordered": False, "input": "in.jsonl", "n_rows": 3, "rows_sha256": "0", "shard": {"part": 1, "of": 1},
+    "given": {"temperature": "0"}, "deadline_s": 3.5,
+}  # fmt: skip
+
+
+def write_job(output: Path, value: object) -> None:
+    job_dir(output).mkdir(exist_ok=True)
+    job_path(output).write_text(json.dumps(value))
+
+
+def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_job(tmp_path / "out", JOB)
+    job = read_job(tmp_path / "out")
+    assert job is not None
+    job_dir(tmp_path / "other").mkdir()
+    job.write(job_path(tmp_path / "other"))
+    assert read_job(tmp_path / "other") == job
+    write_job(tmp_path / "out", {name: JOB[name] for name in JOB if name not in ("given", "deadline_s")})
+    assert read_job(tmp_path / "out") is not None  # of an older version
+
+
+@pytest.mark.parametrize("name", [name for name in JOB if name != "version"])
+def test_a_wrong_type_in_a_job_is_named(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    for bad in (10**30, -1, 0.5, True, None, "x", ["x"], {"x": 1}, {"part": 0, "of": 10**30}, 1e300):
+        write_job(out, {**JOB, name: bad})
+        try:
+            job = read_job(out)
+        except UsageError as e:
+            assert f"job.json is not a batch's job file: {name} is " in e.message
+        else:
+            assert type(bad) is type(JOB[name]) or (name, bad) in OTHERS_THAT_ARE_FINE, (bad, job)
+    if name not in ("shard", "given", "deadline_s"):
+        write_job(out, {other: JOB[other] for other in JOB if other != name})
+        with pytest.raises(UsageError, match=f"it has no {name}"):
+            read_job(out)
+
+
+OTHERS_THAT_ARE_FINE: list[tuple[str, object]] = [
+    ("run_seed", None), ("given", None), ("deadline_s", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("width", 10**30), ("width", 0), ("window", 2**31), ("n_rows", -1), ("run_seed", 2**32),
+        ("surprise", 1), ("shard", {"part": 3, "of": 2}), ("engine", {"mode": "x"}), ("deadline_s", 1e300),
+        ("engine", {"mode": "fast", "width": 10**30}), ("model", {"name": 5, "sha256": None}),
+        ("given", {"x": 1}), ("given", {"top_k": []}), ("output_format", "x"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_in_a_job_is_named(tmp_path: Path, name: str, bad: object) -> None:
+    write_job(tmp_path / "out", {**JOB, name: bad})
+    with pytest.raises(UsageError, match=f"{name} is "):
+        read_job(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("temperature", "x"), ("temperature", -1), ("temperature", 10**400), ("top_k", 1.5),
+        ("max_tokens", 0), ("stop", "x"), ("stop", [""]), ("stop", [1]), ("system", 5),
+        ("samples", 10**30), ("logprobs", -1),
+        ("raw", "yes"), ("format", "xml"), ("row_template", 1), ("chat_template", []),
+        ("variables", {"a": 1}), ("variables", []), ("overflow", "x"),
+    ],
+)  # fmt: skip
+def test_a_wrong_parameter_of_a_job_is_named(tmp_path: Path, name: str, bad: object) -> None:
+    params = JOB["params"]
+    assert isinstance(params, dict)
+    write_job(tmp_path / "out", {**JOB, "params": {**params, name: bad}})
+    with pytest.raises(UsageError, match=rf"params\.{name} is "):
+        read_job(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "can't be read"), ("[" * 100_000, "nested too deeply"), ("[]", "not a batch's job file"),
+        ('{"version": NaN}', "NaN is not a JSON number"), ('{"version": 2}', "another version"),
+        ('{"version": 1, "width": ' + "9" * 5000 + "}", "can't be read"), ("{}", "not a batch's job file"),
+    ],
+)  # fmt: skip
+def test_what_is_no_job_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    job_dir(tmp_path / "out").mkdir()
+    job_path(tmp_path / "out").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        read_job(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["job.json", "flight", "waiting", "lock"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "broken link", "directory"])
+def test_what_is_no_file_beside_an_output_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    out = tmp_path / "out"
+    job_dir(out).mkdir()
+    path, target = job_dir(out) / name, tmp_path / "precious"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(target)
+        if kind == "link":
+            target.write_text("precious")
+    with pytest.raises(UsageError, match=f"{name} is not a file"):
+        read_job(out)
 
 
 # --- shards ---------------------------------------------------------------------------------------

@@ -489,17 +489,20 @@ def test_an_error_too_many_in_the_last_row_stops_nothing(tmp_path: Path, out: Pa
     assert batch(rows, "-o", out, "--fail-fast").code == 8
 
 
-def test_a_crash_costs_the_row_that_caused_it(rows: Path, out: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signal_name", "code"), [("SIGSEGV", 11), ("SIGKILL", 6)])
+def test_a_crash_costs_the_row_that_caused_it(
+    rows: Path, out: Path, tmp_path: Path, signal_name: str, code: int
+) -> None:
     reference = tmp_path / "reference"
     assert batch(rows, "-o", reference).code == 0
-    crashing = script(tmp_path, crash_signal="SIGSEGV", crash_on="number 7")
+    crashing = script(tmp_path, crash_signal=signal_name, crash_on="number 7")
     done = batch(rows, "-o", out, model=crashing)
     assert done.code == 8, done.err
     assert "error:" not in done.err
     assert "given up: row 7" in done.err
     found = by_unit(out)
     assert {row for (row, _), line in found.items() if line["error"]} == {7}
-    assert found[7, 0]["error"]["code"] == 11
+    assert found[7, 0]["error"]["code"] == code
     wanted = {unit: digest for unit, digest in digests(reference).items() if unit != (7, 0)}
     assert wanted.items() <= digests(out).items()
     assert len(found) == 20
@@ -740,6 +743,36 @@ def test_what_a_merge_refuses(rows: Path, tmp_path: Path) -> None:
     assert done.code == 8
     assert "10 of 20 rows are missing: rows 1, 3" in done.err
     assert len(by_unit(tmp_path / "all")) == 10
+
+
+def test_redo_answers_what_needs_more_room(rows: Path, tmp_path: Path) -> None:
+    """All rows are answered, so none of them says what the window must be."""
+    out = tmp_path / "out"
+    assert batch(rows, "-o", out, "-n", 4).code == 0
+    assert batch(rows, "-o", out, "-n", 900, "--redo").code == 0
+    assert {line["finish_reason"] for line in lines(out)} == {"stop"}
+
+
+def test_a_jobs_file_with_a_wrong_value_is_refused_by_name(rows: Path, out: Path) -> None:
+    assert batch(rows, "-o", out).code == 0
+    job = Path(f"{out}.job") / "job.json"
+    job.write_text(json.dumps({**json.loads(job.read_text()), "width": 10**30}))
+    for arguments in (
+        ("batch", "-m", "fake", rows, "-o", out),
+        ("batch", "-m", "fake", rows, "-o", out, "--shard", "1/2"),
+        ("merge", out, "-o", "-"),
+        ("verify", out),
+    ):
+        one_error_line(infer(*arguments), 2, "job.json", "width is 1000", "hint: ")
+
+
+def test_a_merge_of_an_endless_job_ends(rows: Path, out: Path) -> None:
+    assert batch(rows, "-o", out).code == 0
+    job = Path(f"{out}.job") / "job.json"
+    job.write_text(json.dumps({**json.loads(job.read_text()), "n_rows": 10**18}))
+    done = infer("merge", out, "-o", "-")
+    assert done.code == 8
+    assert "999999999999999980 of 1000000000000000000 rows are missing: rows 20, 21" in done.err
 
 
 def test_shards_of_inputs_that_differ_are_not_merged(rows: Path, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from infer_cli.backend.spec import LoraSpec
 from infer_cli.batch.held import Line
 from infer_cli.batch.job import DEFAULT_WIDTH, MAX_WIDTH, JobFile
 from infer_cli.errors import UsageError
+from infer_cli.fingerprint import fingerprint
 from infer_cli.loading import EngineOptions
 from infer_cli.machine import MAX_THREADS, default_threads
 from infer_cli.overflow import POLICIES, Policy
+from infer_cli.settings import MAX_LOGPROBS
 from infer_cli.types import MAX_SEED, FinishReason, Mode
 
 _MAX_TOKENS = 2**31 - 1
@@ -20,7 +22,8 @@ T = TypeVar("T")
 
 
 class Claim(NamedTuple):
-    """One reply as a line has it. `tokens` and `params` None: OpenAI's form does not have them."""
+    """One reply as a line has it. `tokens` and `params` None: OpenAI's form does not have them, and a row
+    that failed has no parameters. `error_code`: it failed."""
 
     row: int
     row_sha256: str
@@ -33,8 +36,10 @@ class Claim(NamedTuple):
     seed: int | None
     run_seed: int | None
     params: Mapping[str, object] | None
-    n_prompt: int  # tokens
+    n_prompt: int | None  # tokens; None in OpenAI's form where a row failed
     truncation: Mapping[str, object] | None
+    n_logprobs: int | None  # of each token, as `Request` has it
+    error_code: int | None
 
     @property
     def overflow(self) -> Policy:
@@ -61,19 +66,43 @@ class EngineClaim(NamedTuple):
     def mode(self) -> Mode:
         return cast(Mode, self.facts["mode"])
 
+    def is_as(self, other: EngineClaim) -> bool:
+        """Whether replies come from the same: a model's file may have several names."""
+        mine, others = (
+            (c.model_sha256 or c.model, c.fingerprint, c.width, fingerprint(c.facts)) for c in (self, other)
+        )
+        return mine == others
+
+    @property
+    def model_as_json(self) -> dict[str, object]:
+        """The `model` of a reply."""
+        return {"name": self.model, "sha256": self.model_sha256}
+
+    @property
+    def as_json(self) -> dict[str, object]:
+        """The `engine` of a reply."""
+        named = {name: self.facts.get(name) for name in ("infer", "llama_cpp")}
+        return {**named, "fingerprint": fingerprint(self.facts), "facts": self.facts}
+
 
 def claims_of(line: Line, job: JobFile | None) -> list[Claim]:
-    """The replies of a line that can be given again: not those to rows that failed.
+    """The replies of a line. Raises UsageError for a line that is not as it should be."""
+    if isinstance(line.value.get("infer"), dict):
+        return _openai_claims(line, job)
+    return [_own_claim(line)]
 
-    Raises UsageError for a line that is not as it should be.
-    """
-    value = line.value
-    if not isinstance(value.get("infer"), dict):
-        if line.failed and value.get("finish_reason") != "deadline":
-            return []
-        claim = _own_claim(line)
-        return [claim] if claim.tokens else []
-    return [] if line.failed else _openai_claims(line, job)
+
+def engine_of_job(job: JobFile) -> EngineClaim:
+    """Where a job's replies come from."""
+    name, sha256 = job.model["name"], job.model["sha256"]
+    return EngineClaim(
+        None if name is None else str(name),
+        None if sha256 is None else str(sha256),
+        job.fingerprint,
+        job.engine,
+        job.engine.get("mode") == "fast",
+        _width(job.engine, job),
+    )
 
 
 def engine_claim(line: Line, job: JobFile | None) -> EngineClaim:
@@ -82,27 +111,40 @@ def engine_claim(line: Line, job: JobFile | None) -> EngineClaim:
     if isinstance(value.get("infer"), dict):
         if job is None:
             raise UsageError(_NO_JOB, "put the directory that ends in .job beside it")
-        fingerprint = _of(line, _of(line, value, "infer", dict), "fingerprint", str)
-        model, facts = job.model, job.engine
-        if not isinstance(model, dict) or not isinstance(facts, dict):
-            raise UsageError("the job's file is not as it should be")
-    else:
-        model = _of(line, value, "model", dict)
-        engine = _of(line, value, "engine", dict)
-        fingerprint, facts = _of(line, engine, "fingerprint", str), _of(line, engine, "facts", dict)
+        ours = _of(line, value, "infer", dict)
+        return engine_of_job(job)._replace(fingerprint=_of(line, ours, "fingerprint", str))
+    model = _of(line, value, "model", dict)
+    engine = _of(line, value, "engine", dict)
+    facts = _of(line, engine, "facts", dict)
     name, sha256 = model.get("name"), model.get("sha256")
     if facts.get("mode") not in get_args(Mode):
         raise UsageError(f"row {line.row}: the engine's mode {facts.get('mode')!r} is unknown")
-    width = facts.get("width", DEFAULT_WIDTH if job is None else job.width)
     return EngineClaim(
         None if name is None else str(name),
         None if sha256 is None else str(sha256),
-        fingerprint,
+        _of(line, engine, "fingerprint", str),
         facts,
-        # Only a mode that keeps its promise at any width leaves it out of the facts.
         facts["mode"] == "fast" or value.get("promise") == "seed-only",
-        _whole(line, "width", width, 1, MAX_WIDTH),
+        _whole(line, "width", _width(facts, job), 1, MAX_WIDTH),
     )
+
+
+def model_name(line: Line) -> str | None:
+    """What a line calls its model; None where it does not say. Raises UsageError."""
+    value = line.value
+    if not isinstance(value.get("infer"), dict):
+        name = _of(line, value, "model", dict).get("name")
+    else:
+        response = value.get("response")
+        body = response.get("body") if isinstance(response, dict) else None
+        name = body.get("model") if isinstance(body, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _width(facts: Mapping[str, object], job: JobFile | None) -> int:
+    # Only a mode that keeps its promise at any width leaves it out of the facts.
+    width = facts.get("width", DEFAULT_WIDTH if job is None else job.width)
+    return cast(int, width)  # checked by the job's reader, or by who called
 
 
 def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec, ...]) -> EngineOptions:
@@ -147,7 +189,10 @@ _NO_JOB = "OpenAI's form leaves out what replies were made with, and the job's f
 def _own_claim(line: Line) -> Claim:
     value = line.value
     usage, params = _of(line, value, "usage", dict), _of(line, value, "params", dict)
-    _whole(line, "max_tokens", params.get("max_tokens"), 1, _MAX_TOKENS)
+    error_code = _error_code(line)
+    was_computed = error_code is None or bool(params)
+    if was_computed:
+        _whole(line, "max_tokens", params.get("max_tokens"), 1, _MAX_TOKENS)
     tokens = _of(line, value, "tokens", list)
     for token in tokens:
         _whole(line, "tokens", token, 0, _MAX_TOKENS)
@@ -165,40 +210,73 @@ def _own_claim(line: Line) -> Claim:
         params,
         _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
         _truncation(line, value),
+        _n_logprobs(line),
+        error_code,
     )
+
+
+def _n_logprobs(line: Line) -> int | None:
+    """How many alternatives the tokens of a line have, at most."""
+    logprobs = line.value.get("logprobs")
+    if logprobs is None:
+        return None
+    items = _of(line, line.value, "logprobs", list)
+    tops = [item.get("top_logprobs", ()) for item in items if isinstance(item, dict)]
+    return min(max((len(top) for top in tops if isinstance(top, (list, tuple))), default=0), MAX_LOGPROBS)
 
 
 def _openai_claims(line: Line, job: JobFile | None) -> list[Claim]:
     ours = _of(line, line.value, "infer", dict)
-    body = _of(line, _of(line, line.value, "response", dict), "body", dict)
-    usage = _of(line, body, "usage", dict)
-    choices = _of(line, body, "choices", list)
+    error_code = _error_code(line)
     kept = [_of(line, ours, name, list) for name in ("finish_reasons", "digests", "seeds")]
-    if len({len(choices), *map(len, kept)}) > 1:
+    choices: list[object] = [None] * len(kept[0])
+    n_prompt: int | None = None
+    if error_code is None:
+        body = _of(line, _of(line, line.value, "response", dict), "body", dict)
+        usage = _of(line, body, "usage", dict)
+        choices = _of(line, body, "choices", list)
+        n_prompt = _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS)
+    if not choices or len({len(choices), *map(len, kept)}) > 1:
         raise UsageError(f"row {line.row}: its choices are not as many as its digests")
     found = []
     for sample, (choice, reason, digest, seed) in enumerate(zip(choices, *kept, strict=True)):
-        if not isinstance(choice, dict):
-            raise UsageError(f"row {line.row}: choices is not as it should be")
-        text = choice["text"] if "text" in choice else _of(line, choice, "message", dict).get("content")
         found.append(
             Claim(
                 line.row,
                 line.row_sha256,
                 _custom_id(line),
                 sample,
-                _text_or_none(line, "content", text),
+                None if error_code is not None else _text_of(line, choice),
                 None,
                 _reason(line, reason),
                 str(digest),
                 _seed(line, seed),
-                None if job is None else _seed(line, job.run_seed),
+                None if job is None else job.run_seed,
                 None,
-                _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
+                n_prompt,
                 _truncation(line, ours),
+                None,
+                error_code,
             )
         )
     return found
+
+
+def _text_of(line: Line, choice: object) -> str | None:
+    if not isinstance(choice, dict):
+        raise UsageError(f"row {line.row}: choices is not as it should be")
+    text = choice["text"] if "text" in choice else _of(line, choice, "message", dict).get("content")
+    return _text_or_none(line, "content", text)
+
+
+def _error_code(line: Line) -> int | None:
+    """The exit code that a row failed with, a text in OpenAI's form."""
+    if line.value.get("error") is None:
+        return None
+    code = _of(line, line.value, "error", dict).get("code")
+    if isinstance(code, str) and code.isdecimal() and len(code) <= 3:
+        code = int(code)
+    return _whole(line, "error", code, 0, 255)
 
 
 def _of(line: Line, value: Mapping[str, Any], name: str, kind: type[T]) -> T:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from infer_cli.errors import UsageError
 from infer_cli.files import open_regular
+
+MAX_ROW = 10**18
 
 
 class Line(NamedTuple):
@@ -69,7 +71,8 @@ def finish_reasons(value: Mapping[str, object]) -> list[str]:
     """Of each reply in an output line."""
     ours = value.get("infer")
     if isinstance(ours, dict):
-        return [str(reason) for reason in ours.get("finish_reasons", ())]
+        found = ours.get("finish_reasons")
+        return [str(reason) for reason in found] if isinstance(found, list) else []
     return [str(value.get("finish_reason"))]
 
 
@@ -126,10 +129,14 @@ def parse_line(data: bytes, start: int, end: int) -> Line | None:
     keys = ours if isinstance(ours, dict) else value
     row, row_sha256 = keys.get("row"), keys.get("row_sha256")
     sample = value.get("sample")
-    if not isinstance(row, int) or row < 0 or not isinstance(row_sha256, str):
+    if not _is_index(row, MAX_ROW) or not isinstance(row_sha256, str):
         return None
-    samples = -1 if keys is ours else 1 << sample if isinstance(sample, int) and 0 <= sample < 256 else 0
+    samples = -1 if keys is ours else 1 << sample if _is_index(sample, 255) else 0
     return Line(row, row_sha256, samples, value.get("error") is not None, start, end, value)
+
+
+def _is_index(value: object, most: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _may_be_ours(path: Path) -> bool:

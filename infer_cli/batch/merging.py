@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from infer_cli.batch.held import Held, lines_of
-from infer_cli.batch.job import JobFile, Shard, job_dir, job_path, journal_path, read_job
+from infer_cli.batch.job import N_SHOWN, JobFile, Shard, job_dir, job_path, journal_path, read_job
 from infer_cli.batch.ordered import read_journal
 from infer_cli.batch.output import write_atomically
 from infer_cli.errors import UsageError
@@ -32,7 +33,8 @@ class Merge:
     job: JobFile
     places: list[Place]
     n_failed: int
-    missing: list[int]  # rows
+    n_missing: int  # rows
+    missing: list[int]  # the first of them
     outputs: tuple[Path, ...]
 
     def lines(self) -> Iterator[bytes]:
@@ -77,11 +79,14 @@ def merge(outputs: Sequence[Path]) -> Merge:
                 raise UsageError(f"{path}: {e.message} in these files", "name each output once") from None
             places.append(Place(line.row, line.sample, i, line.start, line.end - line.start))
     run_seed = next((job.run_seed for job in jobs if job.run_seed is not None), None)
+    deadline_s = max((job.deadline_s for job in jobs if job.deadline_s is not None), default=None)
+    n_rows = jobs[0].n_rows
     return Merge(
-        dataclasses.replace(jobs[0], run_seed=run_seed),
+        dataclasses.replace(jobs[0], run_seed=run_seed, deadline_s=deadline_s),
         sorted(places),
         sum(row.failed for row in held.rows.values()),
-        [row for row in range(jobs[0].n_rows) if row not in held.rows],
+        n_rows - sum(row < n_rows for row in held.rows),
+        list(islice((row for row in range(n_rows) if row not in held.rows), N_SHOWN + 1)),
         tuple(outputs),
     )
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from infer_cli.batch.held import parse_line
 from infer_cli.batch.output import Output, Unit, write_all
 from infer_cli.errors import naming
 from infer_cli.files import open_regular
+
+_MOST_HEAD = 128  # bytes
+_HEAD = re.compile(
+    rb'\{"row": (?P<row>[0-9]{1,18}), "sample": (?P<sample>[0-9]{1,3}), "size": (?P<size>[0-9]{1,18})\}\n'
+)
 
 
 class Place(NamedTuple):
@@ -81,20 +88,23 @@ def journal_entry(unit: Unit, line: bytes) -> bytes:
 
 
 def read_journal(path: Path) -> Iterator[tuple[Unit, Place, bytes]]:
-    """The lines that wait, up to one that was not written whole. Nothing where there is no journal."""
+    """The lines that wait, up to what is none of ours. Nothing where there is no journal."""
     if not path.exists():
         return
     position = 0
     with open_regular(path) as file:
-        while head := file.readline():
+        left = os.fstat(file.fileno()).st_size
+        while head := file.readline(_MOST_HEAD):
             position += len(head)
-            try:
-                value = json.loads(head)
-                unit, size = Unit(int(value["row"]), int(value["sample"])), int(value["size"])
-            except (ValueError, KeyError, TypeError):
+            entry = _HEAD.fullmatch(head)
+            if entry is None:
+                return
+            unit, size = Unit(int(entry["row"]), int(entry["sample"])), int(entry["size"])
+            if size > left - position:
                 return
             line = file.read(size)
-            if len(line) < size or not line.endswith(b"\n"):
+            held = parse_line(line, 0, size)  # None for one that was not written whole
+            if held is None or Unit(held.row, held.sample) != unit:
                 return
             yield unit, Place(position, size), line
             position += size

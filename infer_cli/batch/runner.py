@@ -22,6 +22,8 @@ from infer_cli.types import Finished, Prefilled, Reply, Token
 T = TypeVar("T")
 
 Stop = Literal["interrupted", "errors"]
+_CRASHED = "llama.cpp crashed on this row, alone too"
+_KILLED = "the system killed the process on this row, alone too: most often memory ran out"
 LOOK_AHEAD = 256  # rows that are put into another order for the sake of what their prompts share
 
 
@@ -150,7 +152,9 @@ class Runner:
             if not todo:
                 continue
             if self._flight is not None and self._flight.crashes.get(row.index, 0) >= CRASHES_TO_GIVE_UP:
-                self._fail(row, todo, ExitStatus.NATIVE_CRASH, "llama.cpp crashed on this row, alone too")
+                was_killed = row.index in self._flight.killed
+                code = ExitStatus.OUT_OF_MEMORY if was_killed else ExitStatus.NATIVE_CRASH
+                self._fail(row, todo, code, _KILLED if was_killed else _CRASHED)
                 continue
             if asked.n_window > self._n_window:
                 message = f"{asked.n_window} tokens do not fit the {self._n_window} that were planned"

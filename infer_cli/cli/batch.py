@@ -12,7 +12,7 @@ import typer
 from infer_cli.cli import options as o
 
 if TYPE_CHECKING:
-    from infer_cli.errors import NativeCrash
+    from infer_cli.errors import InferError, NativeCrash, OutOfMemory
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -149,14 +149,14 @@ def batch(
     checked = check(o.given_values(context))
     if checked.input.name == "-":
         _make_stdin_a_file(checked.output)
-    crash: list[NativeCrash] = []
+    crash: list[InferError] = []
 
     def work(worker: Worker) -> int:
         from infer_cli.cli.batch_worker import answer_all
 
         return answer_all(checked, worker)
 
-    def on_crash(error: NativeCrash) -> bool:
+    def on_crash(error: NativeCrash | OutOfMemory) -> bool:
         if checked.output is None or not _noted(error, checked.output, quiet=checked.quiet):
             return False
         crash.append(error)
@@ -169,13 +169,14 @@ def batch(
             return status
 
 
-def _noted(error: NativeCrash, output: Path, *, quiet: bool) -> bool:
+def _noted(error: NativeCrash | OutOfMemory, output: Path, *, quiet: bool) -> bool:
     """Write down which rows were under way, for the next worker; False where there were none."""
     from infer_cli.batch.flight import note_crash
     from infer_cli.batch.job import counted_rows, flight_path
+    from infer_cli.errors import OutOfMemory
     from infer_cli.report import single_line
 
-    suspects = note_crash(flight_path(output))
+    suspects = note_crash(flight_path(output), killed=isinstance(error, OutOfMemory))
     if not suspects.to_try and not suspects.given_up:
         return False
     parts = [f"warning: {single_line(error.message)}"]

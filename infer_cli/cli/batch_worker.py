@@ -21,6 +21,7 @@ from infer_cli.batch.job import (
     DEFAULT_WIDTH,
     LEAST_WINDOW,
     JobFile,
+    check_beside,
     counted_rows,
     flight_path,
     job_dir,
@@ -123,6 +124,7 @@ class _Batch:
             job_dir(output).mkdir(exist_ok=True)
         except OSError as e:
             raise UsageError(f"{job_dir(output)} can't be made: {e.strerror}") from None
+        check_beside(output)
         self._lock = lock(lock_path(output), output)
         self._retries = self._options.retry_errors and not after_crash(flight_path(output))
         self._old = read_job(output)
@@ -344,17 +346,24 @@ class _Batch:
                 self._notices.warn(f"row {index}: {error.message}")
 
         options = self._options
-        try:
+
+        def scanned(held: Held) -> Scan:
             return scan(
                 options.input.rows(),
                 options.shard,
                 preparer,
-                self._held,
+                held,
                 options.n_samples,
                 tell,
                 failing,
                 count_distinct=options.dry_run or self._loading.policy.mode == "fast",
             )
+
+        try:
+            found = scanned(self._held)
+            if options.redo and self._held.rows:  # all of them may go
+                found.n_window = scanned(Held()).n_window
+            return found
         except NoTemplate as e:
             raise e.error from None
         finally:
@@ -452,6 +461,8 @@ class _Batch:
             n_rows=scanned.n_rows,
             rows_sha256=scanned.rows_sha256,
             shard=options.shard,
+            given={name: given.value for name, given in options.sampling.items()},
+            deadline_s=self._longest_deadline(),
         )
         output = options.output
         if output is None or not self._resumes:
@@ -473,6 +484,11 @@ class _Batch:
             self._begin_anew()
         job.write(job_path(output))
         return job
+
+    def _longest_deadline(self) -> float | None:
+        """Of this run and those before it."""
+        before = None if self._old is None else self._old.deadline_s
+        return max((s for s in (before, self._options.deadline_s) if s is not None), default=None)
 
     def _params(self, preparer: Preparer) -> dict[str, object]:
         options = self._options

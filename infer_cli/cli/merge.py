@@ -39,7 +39,7 @@ def merge(
     notices = Notices(quiet=quiet, stats=not quiet)
     if merged.missing:
         rows = counted_rows(merged.missing)
-        notices.warn(f"{len(merged.missing)} of {merged.job.n_rows} rows are missing: {rows}")
+        notices.warn(f"{merged.n_missing} of {merged.job.n_rows} rows are missing: {rows}")
     failed = f", {merged.n_failed} rows failed" if merged.n_failed else ""
     notices.note(f"{len(merged.places)} replies to {merged.job.n_rows} rows{failed}")
     return ExitStatus.SOME_ROWS_FAILED if merged.missing or merged.n_failed else ExitStatus.OK

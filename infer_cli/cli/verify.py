@@ -25,6 +25,10 @@ def verify(
         Optional[float],
         typer.Option("--fraction", metavar="F", help="The share of the rows that is answered again (0.05)."),
     ] = None,
+    challenge: Annotated[
+        Optional[str],
+        typer.Option("--challenge", metavar="TEXT", help="What the rows are drawn by (random)."),
+    ] = None,
     model: Annotated[
         Optional[str], typer.Option("-m", "--model", help="The model (the one that the results name).")
     ] = None,
@@ -50,6 +54,12 @@ def verify(
         Optional[list[str]],
         typer.Option(
             "--var", metavar="KEY=VALUE", help="A variable of the chat template.", rich_help_panel=_ROWS
+        ),
+    ] = None,
+    deadline: Annotated[
+        Optional[str],
+        typer.Option(
+            "--deadline", metavar="TIME", help="The deadline that the batch had.", rich_help_panel=_ROWS
         ),
     ] = None,
     lora: o.Lora = None,

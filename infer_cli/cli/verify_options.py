@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infer_cli.backend.spec import LoraSpec
-from infer_cli.batch.job import JobFile, job_path, read_job
+from infer_cli.batch.job import JobFile, read_job
 from infer_cli.batch.rows import STDIN, Input, input_format
 from infer_cli.batch.template import RowTemplate
 from infer_cli.cli.engine_options import lora_of
 from infer_cli.cli.loaded import read_bytes
 from infer_cli.cli.run_options import variables_of
+from infer_cli.durations import parse_duration
 from infer_cli.errors import UsageError
 from infer_cli.files import not_a_file
 from infer_cli.given import Given
@@ -24,17 +25,20 @@ FRACTION = 0.05  # of the rows
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """`model` None: the one that the results name. `job` None: the results came alone."""
+    """`model` None: the one that the results name. `job` None: the results came alone. `challenge` decides
+    which rows are asked again. `deadline_s`: that of a batch whose results came alone."""
 
     results: Path
     job: JobFile | None
     input: Input
     fraction: float
+    challenge: str
     model: str | None
     system: str | None
     raw: bool
     variables: Mapping[str, str]
     chat_template: str | None
+    deadline_s: float | None
     loras: tuple[LoraSpec, ...]
     json: bool
     quiet: bool
@@ -57,8 +61,8 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
         raise UsageError(not_a_file(results))
     job = read_job(results)
     params = {} if job is None else job.params
-    if not isinstance(params, dict) or not isinstance(params.get("variables", {}), dict):
-        raise UsageError(f"{job_path(results)} is not a batch's job file")
+    told = params.get("variables", {})
+    assert isinstance(told, dict)
 
     def flag(name: str) -> object:
         return given[name].value if name in given and given[name].by_flag else None
@@ -70,6 +74,10 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
     fraction = FRACTION if flag("fraction") is None else float(str(flag("fraction")))
     if not 0 < fraction <= 1:
         raise UsageError(f"--fraction {fraction:g} is not above 0 and at most 1")
+    challenge = flag("challenge")
+    if challenge is not None and fraction == 1:
+        raise UsageError("--challenge has no meaning where all rows are answered again", "leave it out")
+    deadline = flag("deadline")
     name = flag("input")
     if name is None:
         name = None if job is None else job.input
@@ -90,15 +98,18 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
             None if row_template is None else RowTemplate(row_template),
         ),
         fraction=fraction,
+        # Whoever wrote the file must not have known it.
+        challenge=os.urandom(8).hex() if challenge is None else str(challenge),
         model=None if flag("model") is None else str(flag("model")),
         system=text("system", "system"),
         raw=bool(flag("raw") or params.get("raw")),
         variables=(
             variables_of(tuple(variables))
             if isinstance(variables, (list, tuple))
-            else {str(name): str(value) for name, value in params.get("variables", {}).items()}
+            else {str(name): str(value) for name, value in told.items()}
         ),
         chat_template=chat_template,
+        deadline_s=None if deadline is None else parse_duration(str(deadline), "--deadline"),
         loras=tuple(lora_of(str(text)) for text in _listed(flag("lora"))),
         json=bool(flag("json")),
         quiet="quiet" in given and bool(given["quiet"].value),

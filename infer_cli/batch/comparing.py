@@ -1,0 +1,82 @@
+"""Two lines of an output, field by field: the one that is there, and the one that should be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from infer_cli.batch.job import OutputFormat
+
+# What no one can compute again, or what says nothing of the reply, and all below it. The rest is compared.
+NOT_CHECKED: Mapping[OutputFormat, frozenset[str]] = {
+    "infer": frozenset(
+        {"id", "timings", "usage.cached_tokens", "probed", "model.name", "error.message"},
+    ),
+    "openai": frozenset(
+        {
+            "id",
+            "error.message",
+            "response.request_id",
+            "response.body.id",
+            "response.body.created",
+            "response.body.model",
+            "response.body.usage.prompt_tokens_details.cached_tokens",
+        }
+    ),
+}
+# Natural logarithms, where the engine does not promise the same bits: between batches of other shapes they
+# differ by some hundredths.
+LOGPROB_TOLERANCE = 0.1
+
+
+class Field(NamedTuple):
+    """A field that differs. `path` is as in `usage.prompt_tokens`, `choices[0].index`."""
+
+    path: str
+    was: object
+    now: object
+
+
+def differing_fields(
+    was: Mapping[str, object], now: Mapping[str, object], form: OutputFormat, *, exact: bool
+) -> Iterator[Field]:
+    """Fields of a line that are not those of another. A field that is missing is null.
+
+    Without `exact` log-probabilities may differ by `LOGPROB_TOLERANCE`, and which tokens were the likeliest
+    beside the chosen one is not compared.
+    """
+    yield from _Comparison(NOT_CHECKED[form], exact).run(was, now, ())
+
+
+class _Comparison:
+    def __init__(self, not_checked: frozenset[str], exact: bool) -> None:
+        self._not_checked = {tuple(path.split(".")) for path in not_checked}
+        self._exact = exact
+
+    def run(self, was: object, now: object, path: tuple[str, ...]) -> Iterator[Field]:
+        if path in self._not_checked or self._is_near(was, now, path):
+            return
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            for key in {**now, **was}:
+                yield from self.run(was.get(key), now.get(key), (*path, key))
+        elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+            for i, pair in enumerate(zip(was, now, strict=True)):
+                yield from self.run(*pair, (*path, f"[{i}]"))
+        elif not is_same(was, now):
+            yield Field(".".join(path).replace(".[", "["), was, now)
+
+    def _is_near(self, was: object, now: object, path: tuple[str, ...]) -> bool:
+        if self._exact or not any("logprobs" in key for key in path):
+            return False
+        if path[-1] == "top_logprobs":
+            return type(was) is type(now)
+        return isinstance(was, float) and isinstance(now, float) and abs(was - now) <= LOGPROB_TOLERANCE
+
+
+def is_same(was: object, now: object) -> bool:
+    """Whether two JSON values are the same: 1, 1.0 and true are three."""
+    try:
+        return json.dumps(was, sort_keys=True) == json.dumps(now, sort_keys=True)
+    except RecursionError:
+        return False
