@@ -12,10 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fuzz.child import Supply
 from fuzz.judge import judged
 from fuzz.runner import environment, memory_folder, run
-from fuzz.target import TARGETS, target_class
+from fuzz.target import TARGETS, input_of, target_class
 
 
 def main() -> int:
@@ -45,7 +44,7 @@ def again(name: str, which: str, keep: Path | None) -> int:
     with tempfile.TemporaryDirectory(prefix="infer-fuzz-", dir=memory_folder()) as scratch:
         os.environ.update(environment(scratch))
         target = target_class(TARGETS[name])(Path(scratch))
-        given = Supply(target, 0).input(which)
+        given = input_of(target, which)
         if keep is not None:
             keep.write_bytes(given.data)
         print(f"{len(given.data)} bytes of kind {given.kind!r}: {ascii(given.data[:300])}", file=sys.stderr)

@@ -10,7 +10,6 @@ import faulthandler
 import json
 import mmap
 import os
-import random
 import signal
 import struct
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzz.judge import Fault, judged
-from fuzz.target import Input, Target, target_class
+from fuzz.target import input_name, input_of, target_class
 
 MOST_ADDRESS_SPACE = 6 * 2**30
 BLOATED = 75  # exit code: an input took too much memory; the parent begins another child
@@ -40,46 +39,20 @@ class Work(NamedTuple):
     scratch: str
 
 
-class Supply:
-    """The inputs of a target by number, and their names."""
-
-    def __init__(self, target: Target, seed: int) -> None:
-        self._target = target
-        self._seed = seed
-        self._corpus = target.corpus()
-        self._names = list(self._corpus)
-
-    @property
-    def n_named(self) -> int:
-        return len(self._names)
-
-    def name(self, number: int) -> str:
-        """`corpus/NAME`, or seed and number of a generated input."""
-        if number < self.n_named:
-            return f"corpus/{self._names[number]}"
-        return f"{self._seed}:{number - self.n_named}"
-
-    def input(self, name: str) -> Input:
-        kind, _, rest = name.partition("/")
-        if kind == "corpus":
-            return self._corpus[rest]()
-        return self._target.generate(random.Random(f"{self._target.name}:{name}"))
-
-
 def main() -> int:
     work = Work(**json.loads(sys.argv[1]))
     target = target_class(work.place)(Path(work.scratch))
-    supply = Supply(target, work.seed)
+    names = list(target.corpus())
     _limit()
     end = None if work.seconds is None else time.monotonic() + work.seconds
     with open(work.counter, "r+b") as file, mmap.mmap(file.fileno(), COUNTER.size) as counter:
         number = work.first
         while work.last is None or number < work.last:
-            if end is not None and number >= supply.n_named and time.monotonic() >= end:
+            if end is not None and number >= len(names) and time.monotonic() >= end:
                 break
             COUNTER.pack_into(counter, 0, number)
-            name = supply.name(number)
-            given = supply.input(name)
+            name = input_name(names, work.seed, number)
+            given = input_of(target, name)
             before = _memory()
             _start_clock(target.most_seconds)
             fault = judged(target, given)

@@ -13,8 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzz.child import BLOATED, COUNTER, DONE, Supply, Work
-from fuzz.target import target_class
+from fuzz.child import BLOATED, COUNTER, DONE, Work
+from fuzz.target import input_name, target_class
 
 REPO = Path(__file__).parents[1]
 SLOWNESS = 8  # how many times longer than its processor time an input may take
@@ -59,8 +59,8 @@ def run(
     kind = target_class(place)
     with tempfile.TemporaryDirectory(prefix="infer-fuzz-", dir=memory_folder()) as folder:
         root = Path(folder)
-        supply = Supply(kind(_empty(root / "names")), seed)
-        last = None if runs is None else supply.n_named + runs
+        names = list(kind.corpus())
+        last = None if runs is None else len(names) + runs
         counter = root / "counter"
         number, deaths = 0, 0
         while True:
@@ -76,10 +76,10 @@ def run(
                 break
             deaths += 1
             if status != BLOATED:
-                outcome.add({"input": supply.name(number), **_death(status, words)})
+                outcome.add({"input": input_name(names, seed, number), **_death(status, words)})
                 number += 1
             if deaths >= MOST_DEATHS:
-                outcome.add({"input": supply.name(number), "kind": "given up", "what": f"{deaths} children died"})
+                outcome.add({"input": input_name(names, seed, number), "kind": "given up", "what": f"{deaths} children died"})
                 break
     outcome.runs = number
     outcome.seconds = time.monotonic() - began

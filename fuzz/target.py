@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -65,21 +65,39 @@ class Target(ABC):
     def check(self, given: Input) -> None:
         """Raises Broken where an invariant does not hold."""
 
-    def big_inputs(self) -> Mapping[str, Callable[[], Input]]:
+    @classmethod
+    def big_inputs(cls) -> Mapping[str, Callable[[], Input]]:
         """Inputs of the corpus that are too large to be kept as files, by name."""
         return {}
 
-    def corpus(self) -> dict[str, Callable[[], Input]]:
+    @classmethod
+    def corpus(cls) -> dict[str, Callable[[], Input]]:
         """All named inputs. A file NAME.KIND gives its content as an input of that kind."""
         found: dict[str, Callable[[], Input]] = {}
-        for path in sorted((CORPUS / self.name).glob("*")):
+        for path in sorted((CORPUS / cls.name).glob("*")):
             kind = path.name.partition(".")[2]
             found[path.name] = lambda path=path, kind=kind: Input(kind, path.read_bytes())  # type: ignore[misc]
-        return found | self.big_inputs()
+        return found | cls.big_inputs()
 
-    def seed_inputs(self) -> list[Input]:
-        """The files of the corpus, to be mutated."""
-        return [make() for name, make in self.corpus().items() if name not in self.big_inputs()]
+    @classmethod
+    def seed_inputs(cls) -> list[Input]:
+        """The files of the corpus that are sound, to be changed: all but those named `hostile-…`."""
+        big = cls.big_inputs()
+        names = [name for name in cls.corpus() if name not in big and not name.startswith("hostile-")]
+        return [cls.corpus()[name]() for name in names]
+
+
+def input_name(names: Sequence[str], seed: int, number: int) -> str:
+    """`corpus/NAME` for the first inputs of a run, then seed and number of a generated one."""
+    return f"corpus/{names[number]}" if number < len(names) else f"{seed}:{number - len(names)}"
+
+
+def input_of(target: Target, name: str) -> Input:
+    """The input that `input_name` named."""
+    kind, _, rest = name.partition("/")
+    if kind == "corpus":
+        return target.corpus()[rest]()
+    return target.generate(random.Random(f"{target.name}:{name}"))
 
 
 def target_class(place: str) -> type[Target]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -54,6 +55,22 @@ class TemplatesTarget(Target):
     name = "templates"
     statuses = frozenset({ExitStatus.MODEL_INVALID, ExitStatus.USAGE})
 
+    most_memory = 512 * 2**20
+
+    @classmethod
+    def big_inputs(cls) -> Mapping[str, Callable[[], Input]]:
+        def jinja(source: str) -> Callable[[], Input]:
+            return lambda: Input("jinja", source.encode())
+
+        body = "{{ x.y[0] ~ 1 }}" * 10_000
+        return {
+            "many-loops": jinja("{% for a in [1] %}" * 120 + body + "{% endfor %}" * 120),
+            "many-blocks": jinja("{% if 1 %}" * 15 + "{% for a in [1] %}" * 15 + body + "{% endfor %}" * 15 + "{% endif %}" * 15),
+            "long-source": jinja("{{ 1 }}" * 37_000),
+            "too-long-source": jinja("x" * 300_000),
+            "long-expression": jinja("{{ 1" + " + 1" * 60_000 + " }}"),
+        }
+
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)
         sources = [given.data.decode() for given in self.seed_inputs() if given.kind == "jinja"]
@@ -61,10 +78,12 @@ class TemplatesTarget(Target):
             folder = Path(sdist) / "vendor" / "llama.cpp" / "models" / "templates"
             sources += [path.read_text("utf-8") for path in sorted(folder.glob("*.jinja"))]
         self._tokens = [_TOKEN.findall(source) for source in sources]
+        attacks = [make() for name, make in self.corpus().items() if name.startswith("hostile-")]
+        self._attacks = [_TOKEN.findall(given.data.decode("utf-8", "replace")) for given in attacks]
 
     def generate(self, rng: random.Random) -> Input:
         kind = "prompt" if rng.random() < 0.1 else "jinja"
-        tokens = list(rng.choice(self._tokens))
+        tokens = list(rng.choice(self._tokens if rng.random() < 0.98 else self._attacks))
         if len(tokens) > 400 and rng.random() < 0.5:
             start = rng.randrange(len(tokens) - 300)
             tokens = tokens[start : start + rng.randrange(20, 300)]
