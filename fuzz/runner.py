@@ -74,6 +74,8 @@ def run(
             (number,) = COUNTER.unpack(counter.read_bytes())
             if status == DONE:
                 break
+            if status > 0 and status != BLOATED:
+                raise RuntimeError(f"the target {name} itself fails: {words}")
             deaths += 1
             if status != BLOATED:
                 outcome.add({"input": input_name(names, seed, number), **_death(status, words)})
@@ -139,8 +141,6 @@ def _child(work: Work, most_wall: float) -> tuple[int, list[dict[str, str]], str
 
 
 def _death(status: int, words: str) -> dict[str, str]:
-    if status >= 0:
-        return {"kind": f"the child ended with {status}", "what": ascii(words)}
     name = signal.Signals(-status).name
     why = {"SIGPROF": "hang", "SIGABRT": "hang or abort", "SIGKILL": "killed (memory?)"}.get(name, f"crash ({name})")
     return {"kind": f"{why} in {_place(words)}", "what": ascii(words)}

@@ -55,7 +55,8 @@ class TemplatesTarget(Target):
     name = "templates"
     statuses = frozenset({ExitStatus.MODEL_INVALID, ExitStatus.USAGE})
 
-    most_memory = 512 * 2**20
+    most_seconds = 10.0
+    most_memory = 1100 * 2**20  # a little above the ceiling of what renders them
 
     @classmethod
     def big_inputs(cls) -> Mapping[str, Callable[[], Input]]:
