@@ -14,6 +14,7 @@ from typing import NamedTuple
 from infer_cli.errors import naming
 
 CRASHES_TO_GIVE_UP = 2
+_MAX_DIGITS = 18  # of a number in the file
 
 
 class Flight:
@@ -95,13 +96,13 @@ def _read(path: Path) -> _State:
             under_way.clear()
         elif kind == "x":
             n_failed += 1
-        elif row.isdecimal():
+        elif row.isdecimal() and len(row) <= _MAX_DIGITS:
             number = int(row)
             if kind == "+":
                 under_way.add(number)
             elif kind == "-":
                 under_way.discard(number)
                 crashes.pop(number, None)
-            elif n.isdecimal():
+            elif n.isdecimal() and len(n) <= _MAX_DIGITS:
                 crashes[number] = int(n)
     return _State(crashes, under_way, n_failed, crashed)
