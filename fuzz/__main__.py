@@ -21,7 +21,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description="Attack one target, or all of them.")
     parser.add_argument("target", choices=[*TARGETS, "all"])
     parser.add_argument("--runs", type=int, help="generated inputs, after those of the corpus")
-    parser.add_argument("--seconds", type=float, help="stop after so long (10, where --runs says nothing either)")
+    parser.add_argument(
+        "--seconds", type=float, help="stop after so long (10, where --runs says nothing either)"
+    )
     parser.add_argument("--seconds-each", type=float, default=60.0, help="of each target of `all` (60)")
     parser.add_argument("--seed", type=int, default=0, help="another number, other inputs")
     parser.add_argument("--again", metavar="INPUT", help="check one input of an earlier run, in this process")
@@ -47,7 +49,7 @@ def again(name: str, which: str, keep: Path | None) -> int:
         given = input_of(target, which)
         if keep is not None:
             keep.write_bytes(given.data)
-        print(f"{len(given.data)} bytes of kind {given.kind!r}: {ascii(given.data[:300])}", file=sys.stderr)
+        print(f"{len(given.data)} bytes of kind {given.kind!r}: {given.data[:300]!a}", file=sys.stderr)
         fault = judged(target, given)
     print(json.dumps({"input": which, "fault": None if fault is None else fault._asdict()}))
     return int(fault is not None)

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from fuzz.mutate import TEXTS
@@ -18,9 +19,12 @@ from infer_cli.sources import parse_source
 
 _NAMES = ("name", "sources", "aliases", "sha256", "size", "licence", "context", "notes", "sampling")
 _SOURCES = (
-    "hf:a/b/c.gguf", "hf:a/b/c.gguf@main", "hf:a/b:Q4_K_M", "pypi:a==1#b/c.gguf", "pypi:a==1#b.part1,c==2#d.gguf",
-    "https://h/x.gguf", "http://127.0.0.1:1/x.gguf", "http://h/x.gguf", "ollama:a:b", "lmstudio:a/b/c.gguf", "x.gguf",
-    "~/x.gguf", "~nouser/x.gguf", "https://h:99999/x", "https://[::1", "https://u:p@h/x", "hf:a/b/../c.gguf", "a\\0b",
+    "hf:a/b/c.gguf", "hf:a/b/c.gguf@main", "hf:a/b:Q4_K_M", "pypi:a==1#b/c.gguf",
+    "pypi:a==1#b.part1,c==2#d.gguf",
+    "https://h/x.gguf", "http://127.0.0.1:1/x.gguf", "http://h/x.gguf", "ollama:a:b",
+    "lmstudio:a/b/c.gguf", "x.gguf",
+    "~/x.gguf", "~nouser/x.gguf", "https://h:99999/x", "https://[::1", "https://u:p@h/x",
+    "hf:a/b/../c.gguf", "a\\0b",
     "https://h/%2e%2e%2fx.gguf", "pypi:a==1#../x.gguf", "zz:x", "\\u001b[31m", "hf:a/b/x-00001-of-99999.gguf",
 )  # fmt: skip
 
@@ -32,8 +36,10 @@ class CatalogueTarget(Target):
     @classmethod
     def big_inputs(cls) -> Mapping[str, Callable[[], Input]]:
         texts = {**deep(100_000), "deep-arrays-few": deep(600)["deep-arrays"]}
-        texts["many-models"] = b"".join(b'[[model]]\nname = "m%d"\nsources = ["x.gguf"]\n' % i for i in range(3000))
-        return {f"{name}.toml": (lambda text=text: Input("toml", text)) for name, text in texts.items()}
+        texts["many-models"] = b"".join(
+            b'[[model]]\nname = "m%d"\nsources = ["x.gguf"]\n' % i for i in range(3000)
+        )
+        return {f"{name}.toml": partial(Input, "toml", text) for name, text in texts.items()}
 
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)
@@ -48,7 +54,9 @@ class CatalogueTarget(Target):
             sources = ", ".join(f'"{rng.choice(_SOURCES)}"' for _ in range(rng.randrange(3)))
             lines += ["[[model]]\n", f'name = "m{i}"\n', f"sources = [{sources}]\n"]
             for _ in range(rng.randrange(3)):
-                lines.append(setting(rng, (*_NAMES[2:], "sampling.temperature", "sampling.top_k", "sampling")))
+                lines.append(
+                    setting(rng, (*_NAMES[2:], "sampling.temperature", "sampling.top_k", "sampling"))
+                )
         return Input("toml", "".join(lines).encode("utf-8", "surrogatepass"))
 
     def check(self, given: Input) -> None:

@@ -1,7 +1,8 @@
-"""The process that checks inputs one after another. It may hang, run out of memory or crash: its parent watches.
+"""The process that checks inputs one after another. It may hang, run out of memory or crash: its parent
+watches.
 
-Inputs are numbered: first those of the corpus by name, then generated ones. The number of the input in work is
-in a small file that the parent maps too. Findings go to stdout, a JSON line each.
+Inputs are numbered: first those of the corpus by name, then generated ones. The number of the input in
+work is in a small file that the parent maps too. Findings go to stdout, a JSON line each.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ else:
 
     def _memory() -> int:
         """Bytes that this process, or one that it has waited for, had at its largest."""
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        peak = max(
+            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
         return peak if sys.platform == "darwin" else peak * 1024
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from infer_cli.errors import ExitStatus, InferError
 from infer_cli.userconfig import config_path
 
 _NAMES = (
-    "model", "temperature", "max-tokens", "max_tokens", "stop", "seed", "ctx", "threads", "deadline", "samples", "json",
-    "quiet", "system", "top-k", "set", "cache-size", "parallel", "format", "device", "gpu-layers", "overflow", "var",
-    "reasoning", "lora", "offline", "help", "version", "all", "no_such_flag", "run.stop", "batch.parallel", "cache.x",
+    "model", "temperature", "max-tokens", "max_tokens", "stop", "seed", "ctx", "threads", "deadline",
+    "samples", "json",
+    "quiet", "system", "top-k", "set", "cache-size", "parallel", "format", "device", "gpu-layers",
+    "overflow", "var",
+    "reasoning", "lora", "offline", "help", "version", "all", "no_such_flag", "run.stop",
+    "batch.parallel", "cache.x",
 )  # fmt: skip
 _TABLES = ("run", "chat", "batch", "tokens", "models", "records", "cache", "model", "no-command", '"a b"')
 
@@ -31,7 +35,7 @@ class ConfigTarget(Target):
     @classmethod
     def big_inputs(cls) -> Mapping[str, Callable[[], Input]]:
         texts = deep(100_000) | {f"{name}-few": text for name, text in deep(600).items()}
-        return {f"{name}.toml": (lambda text=text: Input("toml", text)) for name, text in texts.items()}
+        return {f"{name}.toml": partial(Input, "toml", text) for name, text in texts.items()}
 
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)

@@ -36,7 +36,8 @@ _NAMES = (
     "llama.full_attention_interval", "llama.attention.recurrent_layers", "", "\0", "a" * 70, "\x1b[31m", "é",
 )  # fmt: skip
 _TEXTS = (
-    b"", b"llama", b"gemma3", b"qwen3next", b"mamba", b"jamba", b"gpt2", b"none", b"no_vocab", b"x" * 65, b"\xff\xfe",
+    b"", b"llama", b"gemma3", b"qwen3next", b"mamba", b"jamba", b"gpt2", b"none", b"no_vocab", b"x" * 65,
+    b"\xff\xfe",
     b"\x1b]0;t\x07", b"a\nb", b"\0", b"{{ 1 }}", b"{%", b"linear", "é".encode() * 40,
 )  # fmt: skip
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 3e38, float("inf"), float("-inf"), float("nan"), 0.31)
@@ -220,7 +221,8 @@ def _any_scalar(rng: random.Random, kind: int) -> bytes:
     if kind == 12:
         return struct.pack("<d", rng.choice(_FLOATS))
     size = _SIZES.get(kind, 4)
-    return (rng.choice(INTEGERS) % 2 ** (8 * size)).to_bytes(size, "little")
+    value: int = rng.choice(INTEGERS) % 2 ** (8 * size)
+    return value.to_bytes(size, "little")
 
 
 def _change_tensors(rng: random.Random, tensors: list[bytes]) -> None:

@@ -1,8 +1,9 @@
 """What lies beside a batch: job.json, the output, the journal of rows in work, the lines that wait.
 
-A sound job is made with the fake model; an input takes the place of one of its files, by kind: `job`, `output`,
-`openai` (an output in OpenAI's form), `flight`, `waiting`. `job.patch`, `output.patch` and `openai.patch` are a JSON object
-of places (`engine.width`) and the values that are put there: in the job, or in each line of the output.
+A sound job is made with the fake model; an input takes the place of one of its files, by kind: `job`,
+`output`, `openai` (an output in OpenAI's form), `flight`, `waiting`. `job.patch`, `output.patch` and
+`openai.patch` are a JSON object of places (`engine.width`) and the values that are put there: in the job,
+or in each line of the output.
 
 Everything that reads the files is asked: to go on with the job, to merge it, to verify it.
 """
@@ -16,6 +17,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,8 @@ class JobTarget(Target):
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)
         (scratch / "in.jsonl").write_text(
-            '{"prompt": "Why?"}\n{"prompt": "Why not?", "custom_id": "a", "temperature": 0.7}\n{"prompt": "x"}\n'
+            '{"prompt": "Why?"}\n{"prompt": "x"}\n'
+            '{"prompt": "Why not?", "custom_id": "a", "temperature": 0.7}\n'
         )
         (scratch / "chat.jsonl").write_text(
             '{"custom_id": "r", "url": "/v1/chat/completions",'
@@ -77,7 +80,9 @@ class JobTarget(Target):
             return Input(kind, b"\n".join(lines) + b"\n")
         if rng.random() < 0.3:
             return Input(kind, changed_lines(rng, data))
-        return Input(kind, changed_bytes(rng, data, (b"+1\n", b"!\n", b'"size": 99999999999', b"null", b"{}\n")))
+        return Input(
+            kind, changed_bytes(rng, data, (b"+1\n", b"!\n", b'"size": 99999999999', b"null", b"{}\n"))
+        )
 
     def check(self, given: Input) -> None:
         shutil.rmtree(self._run, ignore_errors=True)
@@ -92,13 +97,16 @@ class JobTarget(Target):
         rows = f"../{'chat' if kind == 'openai' else 'in'}.jsonl"
         out = Path("out.jsonl")
         failure: InferError | None = None
-        for work in (
+        works: tuple[Callable[[], None], ...] = (
             lambda: _check_flight(Path(_FILES["flight"])),
             lambda: _check_job(out),
             lambda: _ended("merge", "out.jsonl", "-o", "all.jsonl", "--quiet"),
-            lambda: _ended("verify", "out.jsonl", "--input", rows, "--fraction", "1", "--quiet", "-m", "fake"),
+            lambda: _ended(
+                "verify", "out.jsonl", "--input", rows, "--fraction", "1", "--quiet", "-m", "fake"
+            ),
             lambda: _ended("batch", "-m", "fake", rows, "-o", "out.jsonl", "-n", "4", "--quiet"),
-        ):
+        )
+        for work in works:
             try:
                 work()
             except InferError as error:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 INTEGERS = (
-    0, 1, -1, 2, 3, 7, 15, 16, 17, 63, 64, 127, 128, 255, 256, 257, 1023, 65535, 65536, 2**24, 2**31 - 1, 2**31,
+    0, 1, -1, 2, 3, 7, 15, 16, 17, 63, 64, 127, 128, 255, 256, 257, 1023, 65535, 65536, 2**24, 2**31 - 1,
+    2**31,
     2**32 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30, -(2**31), -(2**63), 10**400,
 )  # fmt: skip
 TEXTS = (
-    "", " ", "\n", "a", "é", "\u202e", "\x1b]0;t\x07", "\x9b31m", "\0", "\ud800", "日本語", "🙂", "x" * 300, "NaN",
-    "../../x", "/dev/zero", "{}", "[[", "<|im_end|>", "%s%n", "-1", "1e999", "true", "\ufeff", "a\r\nb", "\u2028",
+    "", " ", "\n", "a", "é", "\u202e", "\x1b]0;t\x07", "\x9b31m", "\0", "\ud800", "日本語", "🙂", "x" * 300,
+    "NaN",
+    "../../x", "/dev/zero", "{}", "[[", "<|im_end|>", "%s%n", "-1", "1e999", "true", "\ufeff", "a\r\nb",
+    "\u2028",
 )  # fmt: skip
 _FLOATS = (0.0, -0.0, 0.5, -1.5, 1e-320, 1e308, float("inf"), float("-inf"), float("nan"))
 
@@ -83,7 +86,9 @@ def any_value(rng: random.Random, depth: int = 3) -> Any:
     if choice == 4:
         return rng.random() < 0.5
     if choice == 5:
-        return "".join(chr(rng.choice((rng.randrange(128), rng.randrange(0x3000)))) for _ in range(rng.randrange(9)))
+        return "".join(
+            chr(rng.choice((rng.randrange(128), rng.randrange(0x3000)))) for _ in range(rng.randrange(9))
+        )
     if choice == 6:
         return [any_value(rng, depth - 1) for _ in range(rng.randrange(4))]
     return {rng.choice(TEXTS): any_value(rng, depth - 1) for _ in range(rng.randrange(4))}

@@ -1,7 +1,7 @@
 """The record store: its file with bytes changed, and sound files whose rows say what they should not.
 
-`sqlite` is a whole file. `rows` is a JSON list of edits, [column, value] or [column, value, table]: each is made
-in one row of a sound store, so all other rows must still be there.
+`sqlite` is a whole file. `rows` is a JSON list of edits, [column, value] or [column, value, table]: each
+is made in one row of a sound store, so all other rows must still be there.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from fuzz.mutate import any_value, changed_bytes, changed_value, json_bytes
 from fuzz.target import Broken, Input, Target
 from infer_cli.errors import ExitStatus, UsageError
+from infer_cli.reasoning import TagPair
 from infer_cli.records.record import Adapter, Evaluated, ModelFile, Record, as_json
 from infer_cli.records.store import Store
 from infer_cli.records.thread import Thread
-from infer_cli.reasoning import TagPair
 from infer_cli.settings import Setting
 from infer_cli.types import Message
 
@@ -130,12 +130,15 @@ def _column_value(rng: random.Random) -> Any:
 
 def _record(i: int) -> Record:
     return Record(
-        f"id{i}", "chat", time.time(), thread="talk", parent=f"id{i - 1}" if i else None, turn=i + 1, custom_id="c",
-        model="m", model_sha256="ab", model_files=(ModelFile("/m.gguf", 1, 2),), adapters=(Adapter("/a", 0.5),),
+        f"id{i}", "chat", time.time(),
+        thread="talk", parent=f"id{i - 1}" if i else None, turn=i + 1, custom_id="c",
+        model="m", model_sha256="ab", model_files=(ModelFile("/m.gguf", 1, 2),),
+        adapters=(Adapter("/a", 0.5),),
         fingerprint="f", engine={"infer": "1"}, mode="canonical", promise="canonical", width=1, n_ctx=512,
         params={"temperature": 0.0}, settings=(Setting("temperature", 0.0, "default"),), prompt=f"prompt {i}",
         messages=(Message("user", "Why?"),), prompt_ids=(1, 2, 3), history=(Evaluated("prefill", 3),),
-        reasoning_pairs=(TagPair("<think>", "</think>"),), text=f"text {i}", tokens=(4, 5), finish_reason="stop",
+        reasoning_pairs=(TagPair("<think>", "</think>"),), text=f"text {i}",
+        tokens=(4, 5), finish_reason="stop",
         usage={"prompt_tokens": 3, "cached_tokens": 0, "completion_tokens": 2}, timings={}, digest="sha256:0",
     )  # fmt: skip
 

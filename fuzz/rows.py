@@ -1,7 +1,7 @@
 """Rows of a batch: files in every format, read and made into requests.
 
-The kind of an input is the format (`jsonl`, `csv`, `tsv`, `lines`), with `filled.` before it where a row template
-makes the prompts. A row that is wrong fails alone; a file that is wrong is refused in one line.
+The kind of an input is the format (`jsonl`, `csv`, `tsv`, `lines`), with `filled.` before it where a row
+template makes the prompts. A row that is wrong fails alone; a file that is wrong is refused in one line.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from infer_cli.template import ChatTemplate
 _NOW = datetime(2026, 7, 26, 12, 30, tzinfo=timezone.utc)
 _OF_A_ROW = {ExitStatus.USAGE, ExitStatus.DOES_NOT_FIT, ExitStatus.MODEL_INVALID}
 _KEYS = (
-    "prompt", "messages", "custom_id", "system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline",
-    "overflow", "temperature", "top_k", "top_p", "repeat_penalty", "mirostat", "body", "url", "method", "model",
+    "prompt", "messages", "custom_id", "system", "seed", "max_tokens", "stop", "samples", "logprobs",
+    "deadline",
+    "overflow", "temperature", "top_k", "top_p", "repeat_penalty", "mirostat", "body", "url", "method",
+    "model",
     "text", "role", "content", "tool_calls", "n", "max_completion_tokens", "tools", "response_format", "line",
 )  # fmt: skip
 _ROWS: tuple[dict[str, Any], ...] = (
     {"prompt": "Why?"},
     {"prompt": "Why?", "custom_id": "a", "temperature": 0.7, "seed": 3, "samples": 2, "max_tokens": 5},
-    {"prompt": "Why?", "system": "Be brief.", "stop": ["\n"], "logprobs": 2, "deadline": "3s", "overflow": "middle"},
+    {"prompt": "Why?", "system": "Be brief.", "stop": ["\n"], "logprobs": 2, "deadline": "3s",
+     "overflow": "middle"},
     {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "Why?"}], "top_k": 5},
     {"messages": [
         {"role": "user", "content": "Why?"},
@@ -46,7 +49,21 @@ _ROWS: tuple[dict[str, Any], ...] = (
     {"custom_id": 7, "url": "/v1/completions", "body": {"prompt": "Why?", "stop": "x", "logit_bias": {}}},
     {"text": "Ann", "n": 3},
 )  # fmt: skip
-_MARKS = (b'"', b'""', b",", b"\t", b"\r\n", b"\n", b"\r", b"\xef\xbb\xbf", b"\0", b"'", b"\xff", b"\xc2\x85", b"=1+1")
+_MARKS = (
+    b'"',
+    b'""',
+    b",",
+    b"\t",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\xef\xbb\xbf",
+    b"\0",
+    b"'",
+    b"\xff",
+    b"\xc2\x85",
+    b"=1+1",
+)
 
 
 class RowsTarget(Target):
@@ -57,7 +74,9 @@ class RowsTarget(Target):
     def big_inputs(cls) -> Mapping[str, Callable[[], Input]]:
         columns = b",".join(b"c%d" % i for i in range(80_000))
         return {
-            "row-of-100-mb.jsonl": lambda: Input("jsonl", b'{"prompt": "' + b"a" * 10**8 + b'"}\n{"prompt": "b"}\n'),
+            "row-of-100-mb.jsonl": lambda: Input(
+                "jsonl", b'{"prompt": "' + b"a" * 10**8 + b'"}\n{"prompt": "b"}\n'
+            ),
             "line-of-100-mb.lines": lambda: Input("lines", b"a" * 10**8 + b"\nb\n"),
             "field-of-100-mb.csv": lambda: Input("csv", b'prompt\n"' + b"a" * 10**8 + b'"\nb\n'),
             "row-of-many-values.jsonl": lambda: Input("jsonl", b'{"prompt": [' + b"1," * 10**7 + b"1]}\n"),
@@ -88,11 +107,17 @@ class RowsTarget(Target):
         filled = "filled." if rng.random() < 0.1 else ""
         kind = rng.choice(("jsonl", "jsonl", "jsonl", "csv", "tsv", "lines"))
         if kind == "jsonl":
-            lines = [json_bytes(rng, changed_value(rng, rng.choice(_ROWS), _KEYS)) for _ in range(rng.randrange(1, 6))]
+            lines = [
+                json_bytes(rng, changed_value(rng, rng.choice(_ROWS), _KEYS))
+                for _ in range(rng.randrange(1, 6))
+            ]
             data = b"\n".join(lines)
             return Input(filled + kind, changed_bytes(rng, data, _MARKS) if rng.random() < 0.1 else data)
         names = [rng.choice((*_KEYS[:6], "text", *TEXTS)) for _ in range(rng.randrange(1, 5))]
-        table = [[*names, "prompt"], *([str(any_value(rng, 1)) for _ in range(len(names) + 1)] for _ in range(4))]
+        table = [
+            [*names, "prompt"],
+            *([str(any_value(rng, 1)) for _ in range(len(names) + 1)] for _ in range(4)),
+        ]
         mark = "\t" if kind == "tsv" else ","
         text = "\n".join(mark.join(row) for row in table)
         return Input(filled + kind, changed_bytes(rng, text.encode("utf-8", "surrogatepass"), _MARKS))
@@ -113,7 +138,9 @@ class RowsTarget(Target):
                 prepared = self._preparer.prepare(row)
             except InferError as error:
                 if error.exit_status not in _OF_A_ROW:
-                    raise Broken(f"a row fails with {error.exit_status.name}: {error.message[:100]}") from error
+                    raise Broken(
+                        f"a row fails with {error.exit_status.name}: {error.message[:100]}"
+                    ) from error
                 json.dumps({"error": {"message": error.message}})
                 continue
             if row.custom_id in seen:

@@ -81,7 +81,13 @@ def run(
                 outcome.add({"input": input_name(names, seed, number), **_death(status, words)})
                 number += 1
             if deaths >= MOST_DEATHS:
-                outcome.add({"input": input_name(names, seed, number), "kind": "given up", "what": f"{deaths} children died"})
+                outcome.add(
+                    {
+                        "input": input_name(names, seed, number),
+                        "kind": "given up",
+                        "what": f"{deaths} children died",
+                    }
+                )
                 break
     outcome.runs = number
     outcome.seconds = time.monotonic() - began
@@ -103,7 +109,13 @@ def environment(scratch: str) -> dict[str, str]:
     outside = ("INFER_", "HF_", "OLLAMA_", "http_", "https_", "HTTP_", "HTTPS_", "ALL_PROXY", "all_proxy")
     mine = {k: v for k, v in os.environ.items() if not k.startswith(outside) or k.startswith("INFER_TEST_")}
     home = str(Path(scratch) / "home")
-    extra = {"INFER_HOME": home, "HOME": scratch, "USERPROFILE": scratch, "PYTHONHASHSEED": "0", "COLUMNS": "80"}
+    extra = {
+        "INFER_HOME": home,
+        "HOME": scratch,
+        "USERPROFILE": scratch,
+        "PYTHONHASHSEED": "0",
+        "COLUMNS": "80",
+    }
     return {**mine, **extra, "PYTHONPATH": str(REPO), "TMPDIR": scratch}
 
 
@@ -142,7 +154,9 @@ def _child(work: Work, most_wall: float) -> tuple[int, list[dict[str, str]], str
 
 def _death(status: int, words: str) -> dict[str, str]:
     name = signal.Signals(-status).name
-    why = {"SIGPROF": "hang", "SIGABRT": "hang or abort", "SIGKILL": "killed (memory?)"}.get(name, f"crash ({name})")
+    why = {"SIGPROF": "hang", "SIGABRT": "hang or abort", "SIGKILL": "killed (memory?)"}.get(
+        name, f"crash ({name})"
+    )
     return {"kind": f"{why} in {_place(words)}", "what": ascii(words)}
 
 

@@ -24,14 +24,19 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
 # Ours: styles, and what paints the open block anew.
 _OURS = re.compile(r"\x1b\[[\d;]*m|(?:\x1b\[\d+A)?\r\x1b\[J")
 _PIECES = (
-    "\x1b", "\x1b[", "\x1b]", "\x1b]8;;http://x\x1b\\", "\x1b]0;t\x07", "\x1bP", "\x1b_", "\x1b^", "\x1bX", "\x1bc",
-    "\x1b[31m", "\x1b[2J", "\x1b[?1049h", "\x9b", "\x9b31m", "\x9d", "\x90", "\x9c", "\x85", "\x07", "\r", "\n", "\t",
-    "\0", "\x08", "\x0c", "\x0e", "\x18", "\x1a", "\x7f", "\u202e", "\u202d", "\u2066", "\u2028", "\ufeff", "\\", ";",
+    "\x1b", "\x1b[", "\x1b]", "\x1b]8;;http://x\x1b\\", "\x1b]0;t\x07", "\x1bP", "\x1b_", "\x1b^",
+    "\x1bX", "\x1bc",
+    "\x1b[31m", "\x1b[2J", "\x1b[?1049h", "\x9b", "\x9b31m", "\x9d", "\x90", "\x9c", "\x85", "\x07",
+    "\r", "\n", "\t",
+    "\0", "\x08", "\x0c", "\x0e", "\x18", "\x1a", "\x7f", "\u202e", "\u202d", "\u2066", "\u2028",
+    "\ufeff", "\\", ";",
     "0", "31", "m", "a", " ", "é", "日本", "👩\u200d🚀", "e\u0301", "\U000e0041",
 )  # fmt: skip
 _MARKUP = (
-    "# ", "**", "`", "```\n", "```python\n", "- ", "1. ", "> ", "| a | b |\n|---|---|\n", "|", "[x](", "![", "<b>",
-    "http://e.x/", "&#27;", "&#x1b;[31m", "&#155;", "&ZeroWidthSpace;", "\\", "~~", "---\n", "[ref]: /x\n", "\n\n",
+    "# ", "**", "`", "```\n", "```python\n", "- ", "1. ", "> ", "| a | b |\n|---|---|\n", "|", "[x](",
+    "![", "<b>",
+    "http://e.x/", "&#27;", "&#x1b;[31m", "&#155;", "&ZeroWidthSpace;", "\\", "~~", "---\n",
+    "[ref]: /x\n", "\n\n",
     "[x]: <", "'", '"', "    ", "&#x202e;", "&#7;", "<!--", "$$", "* * *",
 )  # fmt: skip
 
@@ -43,7 +48,9 @@ class SanitizeTarget(Target):
 
     def generate(self, rng: random.Random) -> Input:
         if rng.random() < 0.05:
-            pieces = [rng.choice(_PIECES if rng.random() < 0.3 else _MARKUP) for _ in range(rng.randrange(1, 40))]
+            pieces = [
+                rng.choice(_PIECES if rng.random() < 0.3 else _MARKUP) for _ in range(rng.randrange(1, 40))
+            ]
             return Input("md", "".join(pieces).encode())
         pieces = [rng.choice(_PIECES) for _ in range(rng.randrange(1, 20))]
         if rng.random() < 0.1:

@@ -77,7 +77,7 @@ class Target(ABC):
         for path in sorted((CORPUS / cls.name).glob("*")):
             kind = path.name.partition(".")[2]
             found[path.name] = lambda path=path, kind=kind: Input(kind, path.read_bytes())  # type: ignore[misc]
-        return found | cls.big_inputs()
+        return {**found, **cls.big_inputs()}
 
     @classmethod
     def seed_inputs(cls) -> list[Input]:

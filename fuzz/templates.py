@@ -25,7 +25,8 @@ _NOW = datetime(2026, 7, 26, 12, 30, tzinfo=timezone.utc)
 _TOKEN = re.compile(r"\{%-?|-?%\}|\{\{-?|-?\}\}|\{#|#\}|'[^'\n]*'|\"[^\"\n]*\"|\w+|\s+|[^\w\s]|.", re.DOTALL)
 _HOSTILE = (
     "'x' * 10**9", "10**10**8", "range(10**9)", "(m ~ m)", "m.rfind(m)", "m.rsplit(m)", "m.rpartition('a')",
-    "m.replace('', m)", "('9' * 5000) | int", "('9' * 5000) | int(base=36)", "'%099999d' % 1", "'%*d' % (9, 9)",
+    "m.replace('', m)", "('9' * 5000) | int", "('9' * 5000) | int(base=36)", "'%099999d' % 1",
+    "'%*d' % (9, 9)",
     "'{:>99999}'.format(1)", "messages | map('string') | join(m)", "[m] * 10**6", "cycler(*range(10**6))",
     "joiner(m)", "namespace(a=m)", "messages | tojson(indent=9999)", "m | center(10**9)", "m | indent(10**9)",
     "m | wordwrap(1)", "m | batch(10**9) | list", "m | slice(10**9) | list", "messages | sum(start=[])",
@@ -33,14 +34,19 @@ _HOSTILE = (
     "messages.__class__", "self", "caller()", "varargs", "loop", "m | attr('__class__')", "m.format_map({})",
     "raise_exception(m)", "strftime_now('%' * 199)", "strftime_now('%99999d')", "'a' < 1", "{} | dictsort",
     "{m: m}", "m in m", "messages | groupby('role')", "messages | selectattr('role', 'in', m) | list",
-    "undefined_name", "undefined_name.x", "none.x", "m | truncate(10**9)", "m | escape | e | safe", "m | xmlattr",
+    "undefined_name", "undefined_name.x", "none.x", "m | truncate(10**9)", "m | escape | e | safe",
+    "m | xmlattr",
     "m.encode()", "m.zfill(10**9)", "m.expandtabs(10**9)", "m.translate({})", "m.split('') ",
 )  # fmt: skip
 _STATEMENTS = (
-    "{% for i in range(1000) %}", "{% for m in messages recursive %}", "{% endfor %}", "{% if m %}", "{% endif %}",
-    "{% macro f(a) %}{{ f(a) }}{% endmacro %}{{ f(1) }}", "{% set x = m ~ m %}", "{% set ns.x = m %}", "{% endset %}",
-    "{% call f() %}", "{% endcall %}", "{% filter upper %}", "{% endfilter %}", "{% block b %}", "{% endblock %}",
-    "{% include 'x' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{% raw %}", "{% endraw %}", "{% break %}",
+    "{% for i in range(1000) %}", "{% for m in messages recursive %}", "{% endfor %}", "{% if m %}",
+    "{% endif %}",
+    "{% macro f(a) %}{{ f(a) }}{% endmacro %}{{ f(1) }}", "{% set x = m ~ m %}", "{% set ns.x = m %}",
+    "{% endset %}",
+    "{% call f() %}", "{% endcall %}", "{% filter upper %}", "{% endfilter %}", "{% block b %}",
+    "{% endblock %}",
+    "{% include 'x' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{% raw %}", "{% endraw %}",
+    "{% break %}",
     "{% continue %}", "{% generation %}", "{% endgeneration %}", "{% autoescape true %}", "{% with a = m %}",
     "{% set x %}", "{% else %}", "{% elif m %}", "{% do m %}", "{#", "#}", "{{ m }}", "{{ loop(m) }}",
 )  # fmt: skip
@@ -66,7 +72,13 @@ class TemplatesTarget(Target):
         body = "{{ x.y[0] ~ 1 }}" * 10_000
         return {
             "many-loops": jinja("{% for a in [1] %}" * 120 + body + "{% endfor %}" * 120),
-            "many-blocks": jinja("{% if 1 %}" * 15 + "{% for a in [1] %}" * 15 + body + "{% endfor %}" * 15 + "{% endif %}" * 15),
+            "many-blocks": jinja(
+                "{% if 1 %}" * 15
+                + "{% for a in [1] %}" * 15
+                + body
+                + "{% endfor %}" * 15
+                + "{% endif %}" * 15
+            ),
             "long-source": jinja("{{ 1 }}" * 37_000),
             "too-long-source": jinja("x" * 300_000),
             "long-expression": jinja("{{ 1" + " + 1" * 60_000 + " }}"),
@@ -102,9 +114,7 @@ class TemplatesTarget(Target):
         failure: InferError | None = None
         for talk in _TALKS:
             try:
-                chat.render(
-                    talk.messages, tools=talk.tools, add_generation_prompt=talk.add_generation_prompt
-                )
+                chat.render(talk.messages, tools=talk.tools, add_generation_prompt=talk.add_generation_prompt)
             except InferError as error:
                 failure = failure or error
         chat.text(_HOSTILE_TALK)
@@ -135,5 +145,7 @@ def _change(rng: random.Random, tokens: list[str], others: list[str]) -> None:
 
 
 def _expression(rng: random.Random) -> str:
-    m = rng.choice(("messages[0].content", "'ab' * 900", "messages", "m", "range(99)", "'é%d' ", "tools", "x"))
+    m = rng.choice(
+        ("messages[0].content", "'ab' * 900", "messages", "m", "range(99)", "'é%d' ", "tools", "x")
+    )
     return re.sub(r"\bm\b", m, rng.choice(_HOSTILE))

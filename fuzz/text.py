@@ -14,8 +14,10 @@ from infer_cli.reasoning import KNOWN_PAIRS, ReasoningSplitter, TagPair
 from infer_cli.textstream import StopMatcher, Utf8Stream
 
 _PIECES = (
-    b"a", b"b", b"ab", b"aba", b"\n", b" ", b"\xc3\xa9", b"\xc3", b"\xa9", b"\xe6\x97\xa5", b"\xe6\x97", b"\xf0\x9f",
-    b"\xf0\x9f\x99\x82", b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\0", b"<think>", b"</think>",
+    b"a", b"b", b"ab", b"aba", b"\n", b" ", b"\xc3\xa9", b"\xc3", b"\xa9", b"\xe6\x97\xa5", b"\xe6\x97",
+    b"\xf0\x9f",
+    b"\xf0\x9f\x99\x82", b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\0", b"<think>",
+    b"</think>",
     b"<thi", b"</th", b"<thinking>", b"</thinking>", b"\xe2\x97\x81think\xe2\x96\xb7", b"stop", b"sto", b"p",
 )  # fmt: skip
 _STOPS = ((b"stop",), (b"aba", b"ab"), (b"a", b"aab"), (b"\n\n",), ("é".encode(),), (b"\xf0\x9f", b"b"), ())
