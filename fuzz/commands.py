@@ -1,0 +1,39 @@
+"""Whole commands in this process: what a supervised worker would do is done here, on captured streams."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from infer_cli import supervisor
+from infer_cli.cli.app import call
+
+
+def run_in_process() -> None:
+    """From now on work that would have a process of its own is done in this one."""
+    supervisor.supervise = _work_here
+
+
+def infer(*arguments: str) -> tuple[int, bytes]:
+    """The exit code and standard output of a command. Raises what the command raises, InferError included."""
+    with _captured() as out:
+        status = call(list(arguments))
+        sys.stdout.flush()
+        return status, out.getvalue()
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[io.BytesIO]:
+    out = io.BytesIO()
+    stdout, stderr = io.TextIOWrapper(out, "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        yield out
+    stdout.detach()
+
+
+def _work_here(work: Callable[[supervisor.Worker], int], **how: Any) -> int:
+    with supervisor.in_process_worker() as worker:
+        return work(worker)
