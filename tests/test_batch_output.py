@@ -364,7 +364,8 @@ def test_a_wrong_value_in_a_job_is_named(tmp_path: Path, name: str, bad: object)
     ("name", "bad"),
     [
         ("temperature", "x"), ("temperature", -1), ("temperature", 10**400), ("top_k", 1.5),
-        ("max_tokens", 0), ("stop", "x"), ("stop", [""]), ("stop", [1]), ("system", 5), ("samples", 10**30), ("logprobs", -1),
+        ("max_tokens", 0), ("stop", "x"), ("stop", [""]), ("stop", [1]), ("system", 5),
+        ("samples", 10**30), ("logprobs", -1),
         ("raw", "yes"), ("format", "xml"), ("row_template", 1), ("chat_template", []),
         ("variables", {"a": 1}), ("variables", []), ("overflow", "x"),
     ],
