@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
 from infer_cli.batch.preparing import Defaults, NoTemplate, Prepared, Preparer
-from infer_cli.batch.rows import Input, Row, input_format
+from infer_cli.batch.rows import MAX_ROW_BYTES, Format, Input, Row, input_format
 from infer_cli.batch.template import RowTemplate
 from infer_cli.errors import InferError, UsageError
 from infer_cli.given import Given
@@ -206,6 +208,85 @@ def test_a_quote_that_is_not_closed_does_not_swallow_rows_unsaid(tmp_path: Path)
     assert "from line 2 on" in rows[0].error
     assert rows[1].asked is not None
     assert rows[1].asked.prompt == 'It is "x"'
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "lines", "csv"])
+def test_a_row_that_is_too_long_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: Format
+) -> None:
+    monkeypatch.setattr("infer_cli.batch.rows.MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr("infer_cli.batch.rows._PIECE", 64)
+    long = {
+        "jsonl": ['{"prompt": "%s"}' % ("x" * 3000), "[" * 3000, '{"prompt": "%s"}' % ("x" * 984 + "yz")],
+        "lines": ["x" * 3000, "y" * 1000],
+        "csv": ["x" * 3000, '"%s"' % ("words\n" * 500), '"%s"' % ('""\n' * 500), "y" * 1000],
+    }[format_]
+    good = {"jsonl": '{"prompt": "good"}', "lines": "good", "csv": "good"}[format_]
+    path = tmp_path / f"in.{format_}"
+    text = "".join(f"{row}\n{good}\n" for row in long)
+    path.write_text(("prompt\n" if format_ == "csv" else "") + text)
+    rows = list(Input(str(path), format_).rows())
+    assert [row.asked is not None and row.asked.prompt == "good" for row in rows] == [False, True] * len(long)
+    assert all("more than" in row.error for row in rows[::2])
+    assert len({row.sha256 for row in rows[::2]}) == len(long)
+
+
+def test_the_longest_row_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infer_cli.batch.rows.MAX_ROW_BYTES", 1000)
+    path = tmp_path / "in.txt"
+    path.write_text("x" * 999 + "\n" + "y" * 999)
+    assert [row.error for row in Input(str(path), "lines").rows()] == ["", ""]
+
+
+def test_a_row_of_100_mb_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    with open(path, "wb") as file:
+        file.write(b'{"prompt": "')
+        for _ in range(100):
+            file.write(b"x" * 1_000_000)
+        file.write(b'"}\n{"prompt": "good"}\n')
+    tracemalloc.start()
+    rows = list(Input(str(path), "jsonl").rows())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [row.error for row in rows] == ["the row has more than 8 MiB", ""]
+    assert peak < 4 * MAX_ROW_BYTES
+
+
+def test_a_table_of_80_000_columns_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    names = [f"c{i}" for i in range(80_000)]
+    path.write_text(",".join(["prompt", *names]) + "\n" + ",".join(["hi"] * 80_001) + "\n")
+    began = time.process_time()
+    (row,) = Input(str(path), "csv").rows()
+    assert time.process_time() - began < 5
+    assert row.asked is not None
+    path.write_text(",".join(names) + "\nx\n")
+    with pytest.raises(UsageError, match=r"has no column 'prompt'; its first line names 'c0', .*, …$") as e:
+        list(Input(str(path), "csv").rows())
+    assert len(e.value.message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ('{"prompt": "a", "prompt": "b"}', "the key 'prompt' is there twice"),
+        (
+            '{"messages": [{"role": "user", "role": "system", "content": "x"}]}',
+            "the key 'role' is there twice",
+        ),
+        ('{"prompt": "a", "temperature": 1e999}', "the number 1e999 is out of range"),
+        ('{"prompt": "a", "metadata": [-1e999]}', "the number -1e999 is out of range"),
+        ('{"prompt": "a", "seed": 1%s}' % ("0" * 5000), "more than 4300 digits"),
+        ('{"prompt": %s}' % ("[" * 200_000), "nested too deeply"),
+    ],
+)
+def test_json_that_readers_take_differently_is_an_error(tmp_path: Path, row: str, why: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(row + '\n{"prompt": "good"}\n')
+    bad, good = Input(str(path), "jsonl").rows()
+    assert why in bad.error
+    assert good.error == ""
 
 
 def test_plain_lines_and_objects_fill_a_template(tmp_path: Path) -> None:

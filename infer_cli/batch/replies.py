@@ -15,6 +15,7 @@ from infer_cli.reasoning import ReasoningSplitter, TagPair
 from infer_cli.types import Finished, Mode, Promise, Provenance, Reply, Timings, Usage
 
 _NOTHING = Finished("", "error", b"", (), b"", None, Usage(0, 0, 0), Timings(0.0, 0.0, None, 0.0, None, None))
+_MAX_MESSAGE = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs:
 
 
 def failure(origin: Origin, row: Row, sample: int, code: int, message: str) -> Reply:
-    """An error row: nothing was computed for it."""
+    """An error row: nothing was computed for it. What a message quotes of the row may be long: it is cut."""
+    if len(message) > _MAX_MESSAGE:
+        message = message[: _MAX_MESSAGE - 1] + "…"
     return reply.reply_of(
         _NOTHING,
         origin.came_from,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ STDIN = "-"
 _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "lines",
 }  # fmt: skip
-_MAX_FIELD = 1 << 26  # characters of a CSV field
+MAX_ROW_BYTES = 8 << 20  # far beyond any window; reading a row takes some 20 times as much memory
+_PIECE = 1 << 20  # bytes
+_N_NAMED = 20  # columns in a message
 
 T = TypeVar("T")
 
@@ -91,13 +94,25 @@ class Input:
         file.seek(0)
         return file
 
-    def _asked(self, file: Iterable[bytes]) -> Iterator[tuple[bytes, _Read]]:
-        lines = _without_mark(file)
-        if self.format in ("csv", "tsv"):
-            return self._records(lines)
+    def _asked(self, file: BinaryIO) -> Iterator[tuple[bytes, _Read]]:
+        is_table = self.format in ("csv", "tsv")
+        lines = _Lines(file, quoted=is_table)
+        if is_table:
+            yield from self._records(lines)
+            return
         read = self._line if self.format == "lines" else self._object
-        ended = (line.rstrip(b"\r\n") for line in lines if line.strip())
-        return ((line, _guarded(read, line)) for line in ended)
+        while True:
+            lines.begin_row()
+            try:
+                line = next(lines, None)
+            except _TooLong as e:
+                yield e.content, _Read(None, e)
+                continue
+            if line is None:
+                return
+            if line.strip():
+                line = line.rstrip(b"\r\n")
+                yield line, _guarded(read, line)
 
     def _line(self, line: bytes) -> _Read:
         text = _decoded(line)
@@ -105,7 +120,7 @@ class Input:
 
     def _object(self, line: bytes) -> _Read:
         try:
-            value = json.loads(_decoded(line), parse_constant=_refuse_constant)
+            value = _DECODER.decode(_decoded(line))
         except RecursionError:
             raise UsageError("the line is JSON nested too deeply") from None
         except ValueError as e:
@@ -136,25 +151,27 @@ class Input:
         }
         return Asked(prompt, messages, values=values)
 
-    def _records(self, lines: Iterator[bytes]) -> Iterator[tuple[bytes, _Read]]:
-        csv.field_size_limit(_MAX_FIELD)
+    def _records(self, lines: _Lines) -> Iterator[tuple[bytes, _Read]]:
+        csv.field_size_limit(MAX_ROW_BYTES)
         # A byte that is not UTF-8 becomes half a surrogate pair, which its row is refused for.
-        texts = (line.decode("utf-8", "surrogateescape") for line in lines)
+        texts = map(partial(str, encoding="utf-8", errors="surrogateescape"), lines)
         # Strict: a quote that is not closed would swallow all rows behind it.
         reader = csv.reader(texts, "excel-tab" if self.format == "tsv" else "excel", strict=True)
         try:
             names = next(reader, None)
-        except csv.Error as e:
+        except (csv.Error, _TooLong) as e:
             raise UsageError(f"{self.name}: {e}") from None
         if names is None:
             return
         self._check_header(names)
         while True:
-            first = reader.line_num + 1
+            first = lines.n_read + 1
+            lines.begin_row()
             try:
                 fields = next(reader, None)
-            except csv.Error as e:
-                yield b"", _Read(None, UsageError(f"the record from line {first} on: {e}"))
+            except (csv.Error, _TooLong) as e:
+                content = e.content if isinstance(e, _TooLong) else b""
+                yield content, _Read(None, UsageError(f"the record from line {first} on: {e}"))
                 continue
             if fields is None:
                 return
@@ -164,15 +181,16 @@ class Input:
 
     def _check_header(self, names: Sequence[str]) -> None:
         """Raises UsageError for column names that no row could be answered with."""
-        twice = [name for n, name in enumerate(names) if name in names[:n]]
-        if twice:
-            raise UsageError(f"{self.name} has the column {twice[0]!r} twice")
+        known: set[str] = set()
+        for name in names:
+            if name in known:
+                raise UsageError(f"{self.name} has the column {name!r:.60} twice")
+            known.add(name)
         needed = ("prompt",) if self.template is None else self.template.names
-        missing = [name for name in needed if name not in names]
+        missing = [name for name in needed if name not in known]
         if missing:
-            known = ", ".join(map(repr, names))
             raise UsageError(
-                f"{self.name} has no column {missing[0]!r}; its first line names {known}",
+                f"{self.name} has no column {missing[0]!r}; its first line names {_named(names)}",
                 "--row-template 'Summarise: {text}' makes a prompt of the columns that there are",
             )
 
@@ -228,10 +246,56 @@ def _hash(value: object) -> str:
     return sha256_hex(text.encode("ascii"))[:16]
 
 
-def _without_mark(file: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, the first without a byte order mark."""
-    for n, line in enumerate(file):
-        yield line.removeprefix(b"\xef\xbb\xbf") if n == 0 else line
+class _TooLong(UsageError):
+    """Of a row that is not kept in memory. `content` stands for it."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(f"the row has more than {MAX_ROW_BYTES >> 20} MiB")
+        self.content = content
+
+
+class _Lines:
+    """Lines of a file, the first without a byte order mark; each row's together at most `MAX_ROW_BYTES`.
+
+    `next` raises _TooLong where they are more, and goes on behind the row: with `quoted`, that is the line
+    in which the last quote is closed. `n_read` counts lines.
+    """
+
+    def __init__(self, file: BinaryIO, *, quoted: bool) -> None:
+        self._file, self._quoted = file, quoted
+        self._left = MAX_ROW_BYTES
+        self._n_quotes = 0  # of this row
+        self.n_read = 0
+
+    def begin_row(self) -> None:
+        self._left, self._n_quotes = MAX_ROW_BYTES, 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self._file.readline(self._left + 1)
+        if not line:
+            raise StopIteration
+        if self.n_read == 0:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        self.n_read += 1
+        self._left -= len(line)
+        self._n_quotes += line.count(b'"')
+        if self._left < 0:
+            raise _TooLong(self._digest_of_rest(line).encode())
+        return line
+
+    def _digest_of_rest(self, piece: bytes) -> str:
+        digest = sha256_hex(piece)
+        while not piece.endswith(b"\n") or (self._quoted and self._n_quotes % 2):
+            self.n_read += piece.endswith(b"\n")
+            piece = self._file.readline(_PIECE)
+            if not piece:
+                break
+            self._n_quotes += piece.count(b'"')
+            digest = sha256_hex(digest.encode() + piece)
+        return digest
 
 
 def _guarded(read: Callable[[T], _Read], source: T) -> _Read:
@@ -277,3 +341,31 @@ def _custom_id(value: object) -> str | None:
 
 def _refuse_constant(name: str) -> object:
     raise UsageError(f"the line is not JSON: {name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise UsageError(f"the number {text:.60} is out of range")
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys are there once: of two, other readers take another one."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise UsageError(f"the key {twice!r:.60} is there twice")
+    return value
+
+
+def _named(names: Sequence[str]) -> str:
+    """Column names, or the first few of many."""
+    shown = ", ".join(f"{name!r:.60}" for name in names[:_N_NAMED])
+    return shown + (", …" if len(names) > _N_NAMED else "")
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_doubles
+)

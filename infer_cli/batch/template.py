@@ -8,6 +8,7 @@ from string import Formatter
 
 from infer_cli.errors import UsageError
 
+_N_NAMED = 20  # fields in a message
 _HINT = "write a field as {name}, a brace as {{ or }}"
 
 
@@ -40,6 +41,6 @@ class RowTemplate:
     def _text(self, fields: Mapping[str, object], name: str) -> str:
         value = fields.get(name)
         if value is None:
-            known = ", ".join(map(str, fields)) or "none"
+            known = ", ".join(f"{field:.60}" for field in list(fields)[:_N_NAMED]) or "none"
             raise UsageError(f"the row has no field {name!r} for the row template (it has: {known})")
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
