@@ -17,6 +17,7 @@ import random
 import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 import zipfile
@@ -177,7 +178,7 @@ def _give_wheel(path: Path, data: bytes) -> None:
     """Have pip deliver these bytes, without running pip."""
     path.write_bytes(data)
     pypi._pip_command = list
-    pypi._timeout_options = lambda pip: []
+    pypi._run = lambda command: subprocess.CompletedProcess(command, 0, "", "")
     pypi._fetch_wheel = lambda *told: path
 
 

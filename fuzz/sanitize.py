@@ -11,11 +11,10 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from infer_cli.sinks.sanitize import Sanitizer, sanitize
-
 from fuzz.target import Broken, Input, Target
 from infer_cli.fetch.base import plain
 from infer_cli.report import single_line
+from infer_cli.sanitize import Sanitizer, sanitize
 from infer_cli.sinks.markdown import MarkdownSink
 from infer_cli.sinks.plain import PlainSink
 from infer_cli.types import Delta
