@@ -39,7 +39,7 @@ PAGES = [
 ]
 WAYS = ("console", "console weights")
 # Variables that set no flag.
-OTHER_VARIABLES = {"INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL"}
+OTHER_VARIABLES = {"INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_SDIST"}
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
