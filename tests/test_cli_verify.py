@@ -637,6 +637,6 @@ def test_log_probabilities_are_near_where_no_bits_are_promised(rows: Path, out: 
 def test_a_batch_of_the_real_model_holds_in_another_process(smollm2: Path, tmp_path: Path, out: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", "Name a colour.", "What is rain?", "Tell a joke.", "2+2?")
     for sampled in ((), ("-t", 1, "--seed", 3)):
-        arguments = ("-n", 12, "--parallel", 3, "--redo", *sampled)
+        arguments = ("-n", 12, "--parallel", 3, "--redo", "--logprobs", 3, *sampled)
         assert batch(rows, "-o", out, *arguments, model=str(smollm2)).code == 0
         assert verify(out, "-m", smollm2).text == "holds: 4 of 4 replies\n"
