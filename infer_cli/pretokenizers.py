@@ -190,3 +190,22 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     for pattern, ignore_merges, names in _GROUPS
     for name in names.split()
 }
+
+# Split by hand-written code in llama.cpp (`unicode_regex_split_custom`), or in single characters.
+_BY_HAND = frozenset({_GPT2, _DIGITS_GPT2, _LLAMA3, _QWEN2, _QWEN35, _LAGUNA})
+_SPLIT_BY_HAND = frozenset(
+    {name for pattern, _, names in _GROUPS if pattern in _BY_HAND for name in names.split()}
+    | {"kimi-k2", "gemma4", "sarvam-moe"}
+)
+
+
+def recurses(name: str) -> bool:
+    """Whether llama.cpp's pre-tokenizer of this name (`tokenizer.ggml.pre`) is `std::regex`, which calls
+    itself for every character of a match: a long one overflows the stack."""
+    return name not in _SPLIT_BY_HAND
+
+
+def splits_words(name: str) -> bool:
+    """`PreTokenizer.splits_words`, for those too that have no pattern here."""
+    known = PRE_TOKENIZERS.get(name)
+    return known is None or known.splits_words

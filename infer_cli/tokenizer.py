@@ -277,6 +277,14 @@ class _Held:
         return text
 
 
+def longest_stretch(text: bytes, *, split_words: bool) -> int:
+    """Bytes between two places at which a pre-tokenizer cuts for certain: no piece is longer."""
+    longest = start = 0
+    for match in (_CUT if split_words else _LINE_CUT).finditer(text):
+        longest, start = max(longest, match.end() - start), match.end()
+    return max(longest, len(text) - start)
+
+
 def joined(blocks: Iterable[bytes]) -> bytes:
     """A text that llama.cpp has to tokenize at once. Raises NotText, TooLongAtOnce."""
     held = _Held()

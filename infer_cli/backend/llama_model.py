@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,19 @@ from typing import Any
 
 from infer_cli.backend import native
 from infer_cli.backend.spec import ModelSpec
-from infer_cli.errors import ModelInvalid, UnexpectedFailure
+from infer_cli.errors import ModelInvalid, OutOfMemory, UnexpectedFailure
+from infer_cli.memory import available_memory
 
 # Progress of a smaller file is not worth a call into Python for each tensor: each would have to wait
 # for whatever else Python is doing meanwhile.
 PROGRESS_MIN_BYTES = 2**30
+
+# std::regex, where a pre-tokenizer is made of it, needs up to 419 bytes of stack for a character of a match
+# (libstdc++, x86-64). Every thread's stack is enough for this many characters ...
+_SHALLOW_CHARS = 1000
+# ... and more of them are given a stack of their own.
+_STACK_A_CHAR = 1024
+_STACK_BASE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,14 @@ class LlamaControlToken:
 
 
 class LlamaVocab:
-    """`backend.base.Vocab` on a llama_vocab. Holds the model alive only by its owner's promise."""
+    """`backend.base.Vocab` on a llama_vocab. Holds the model alive only by its owner's promise.
 
-    def __init__(self, vocab: Any) -> None:
+    `pre`: the name of its pre-tokenizer; None for a vocabulary that has none.
+    """
+
+    def __init__(self, vocab: Any, pre: str | None) -> None:
         self._L = native.bindings()
-        self._vocab = vocab
+        self._vocab, self._pre = vocab, pre
         L = self._L
 
         def token_or_none(token: int) -> int | None:
@@ -59,6 +71,23 @@ class LlamaVocab:
             return []
         if len(text) > 2**31 - 1 - 2:
             raise UnexpectedFailure("more than 2 GiB of text in one piece", "split the input")
+        n_deep = self._longest_match(text)
+        if n_deep > _SHALLOW_CHARS:
+            return _on_deep_stack(lambda: self._ids(text, parse_special), n_deep)
+        return self._ids(text, parse_special)
+
+    def _longest_match(self, text: bytes) -> int:
+        """Characters of a match that llama.cpp may recurse over, at most."""
+        if len(text) <= _SHALLOW_CHARS or self._pre is None:
+            return 0
+        from infer_cli.pretokenizers import recurses, splits_words
+        from infer_cli.tokenizer import longest_stretch
+
+        if not recurses(self._pre):
+            return 0
+        return longest_stretch(text, split_words=splits_words(self._pre))
+
+    def _ids(self, text: bytes, parse_special: bool) -> list[int]:
         room = len(text) // 2 + 16
         while True:
             buffer = (ctypes.c_int32 * room)()
@@ -120,6 +149,46 @@ class LlamaVocab:
         return self._control
 
 
+def _on_deep_stack(work: Callable[[], list[int]], n_chars: int) -> list[int]:
+    """The result of `work`, on a thread whose stack is enough for a match of so many characters.
+
+    Raises OutOfMemory where there is no room for it.
+    """
+    size = _STACK_BASE + n_chars * _STACK_A_CHAR
+    done: list[list[int] | BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # it is raised where it was asked for
+            done.append(error)
+
+    available = available_memory()
+    try:
+        if size >= 2**31 or (available is not None and size > available):
+            raise MemoryError
+        with _stack_size_lock:
+            before = threading.stack_size(size)
+            try:
+                thread = threading.Thread(target=run, name="infer-tokenize-deep")
+                thread.start()
+            finally:
+                threading.stack_size(before)
+    except (MemoryError, ValueError, RuntimeError):
+        raise OutOfMemory(
+            f"{n_chars} bytes of text without a place to cut them are too many for this model's tokenizer",
+            "see whether it is a text: texts are cut between words and lines",
+        ) from None
+    thread.join()
+    (result,) = done
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+_stack_size_lock = threading.Lock()  # the size is the process's
+
+
 def write_f16(source: Path, target: Path, n_threads: int) -> bool:
     """Write a model with its matrices as F16 (`llama_model_quantize`); whether llama.cpp could."""
     L = native.bindings()
@@ -163,7 +232,16 @@ class LlamaModel:
         self.handle = L.llama_model_load_from_file(os.fsencode(spec.path), params)
         if not self.handle:
             raise ModelInvalid(f"llama.cpp could not load {spec.path}", native=True)
-        self.vocab = LlamaVocab(L.llama_model_get_vocab(self.handle))
+        self.vocab = LlamaVocab(L.llama_model_get_vocab(self.handle), self._pre_tokenizer())
+
+    def _pre_tokenizer(self) -> str | None:
+        """The name in the file, `default` for none; None where the vocabulary is split in no pieces."""
+        L = self._L
+        if L.llama_vocab_type(L.llama_model_get_vocab(self.handle)) != L.LLAMA_VOCAB_TYPE_BPE:
+            return None
+        name = ctypes.create_string_buffer(64)
+        n = L.llama_model_meta_val_str(self.handle, b"tokenizer.ggml.pre", name, len(name))
+        return name.value.decode("utf-8", "replace") if n > 0 else "default"
 
     def _progress_callback(self, spec: ModelSpec, on_progress: Callable[[float], None] | None) -> Any:
         prototype = self._L.llama_progress_callback
