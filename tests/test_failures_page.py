@@ -1,4 +1,4 @@
-"""docs/failures.md: every failure has a test that is there, an exit code that is one, and words that are said."""
+"""docs/failures.md: every failure has a test that is there, an exit code that is one, and words."""
 
 from __future__ import annotations
 
