@@ -137,7 +137,7 @@ class JobTarget(Target):
 
 
 def _timeless(data: bytes) -> bytes:
-    """A job or an output without what clock and chance put into it: a seed gives the same inputs each time."""
+    """A job or an output without what clock and chance put in: a seed gives the same inputs each time."""
     for pattern, text in _OF_CHANCE:
         data = re.sub(pattern, text, data)
     return b"".join(sorted(data.splitlines(keepends=True))) if data.startswith(b'{"id"') else data
