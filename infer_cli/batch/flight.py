@@ -14,7 +14,6 @@ from typing import NamedTuple
 from infer_cli.errors import naming
 
 CRASHES_TO_GIVE_UP = 2
-_MAX_DIGITS = 18  # of a number in the file
 
 
 class Flight:
@@ -96,13 +95,13 @@ def _read(path: Path) -> _State:
             under_way.clear()
         elif kind == "x":
             n_failed += 1
-        elif row.isdecimal() and len(row) <= _MAX_DIGITS:
+        elif row.isdecimal():
             number = int(row)
             if kind == "+":
                 under_way.add(number)
             elif kind == "-":
                 under_way.discard(number)
                 crashes.pop(number, None)
-            elif n.isdecimal() and len(n) <= _MAX_DIGITS:
+            elif n.isdecimal():
                 crashes[number] = int(n)
     return _State(crashes, under_way, n_failed, crashed)

@@ -68,8 +68,7 @@ def finish_reasons(value: Mapping[str, object]) -> list[str]:
     """Of each reply in an output line."""
     ours = value.get("infer")
     if isinstance(ours, dict):
-        reasons = ours.get("finish_reasons")
-        return [str(reason) for reason in reasons] if isinstance(reasons, list) else []
+        return [str(reason) for reason in ours.get("finish_reasons", ())]
     return [str(value.get("finish_reason"))]
 
 
