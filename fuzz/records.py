@@ -11,7 +11,6 @@ import json
 import random
 import shutil
 import sqlite3
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ def _column_value(rng: random.Random) -> Any:
 
 def _record(i: int) -> Record:
     return Record(
-        f"id{i}", "chat", time.time(),
+        f"id{i}", "chat", 1.7e9 + i,
         thread="talk", parent=f"id{i - 1}" if i else None, turn=i + 1, custom_id="c",
         model="m", model_sha256="ab", model_files=(ModelFile("/m.gguf", 1, 2),),
         adapters=(Adapter("/a", 0.5),),

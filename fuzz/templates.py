@@ -1,18 +1,22 @@
 """Chat templates and prompt templates: what nobody vouches for, compiled and rendered.
 
 `jinja`: a model's own, with conversations of several kinds. `prompt`: a user's, with variables and an input.
-Real templates are taken apart into pieces of expressions and put together otherwise; with INFER_TEST_SDIST
-(the unpacked sdist of llama-cpp-python) those that llama.cpp ships are among them.
+Half of the generated ones are programs of `fuzz.template_grammar`. The others are real templates, taken apart
+into pieces of expressions and put together otherwise; with INFER_TEST_SDIST (the unpacked sdist of
+llama-cpp-python) those that llama.cpp ships are among them.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import random
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from fuzz.target import Input, Target
 from infer_cli.errors import ExitStatus, InferError
@@ -90,11 +94,15 @@ class TemplatesTarget(Target):
         if sdist := os.environ.get("INFER_TEST_SDIST"):
             folder = Path(sdist) / "vendor" / "llama.cpp" / "models" / "templates"
             sources += [path.read_text("utf-8") for path in sorted(folder.glob("*.jinja"))]
+        is_there = importlib.util.find_spec("fuzz.template_grammar") is not None
+        self._grammar: Any = importlib.import_module("fuzz.template_grammar") if is_there else None
         self._tokens = [_TOKEN.findall(source) for source in sources]
         attacks = [make() for name, make in self.corpus().items() if name.startswith("hostile-")]
         self._attacks = [_TOKEN.findall(given.data.decode("utf-8", "replace")) for given in attacks]
 
     def generate(self, rng: random.Random) -> Input:
+        if self._grammar is not None and rng.random() < 0.5:
+            return Input("jinja", self._grammar.template(rng).encode())
         kind = "prompt" if rng.random() < 0.1 else "jinja"
         tokens = list(rng.choice(self._tokens if rng.random() < 0.98 else self._attacks))
         if len(tokens) > 400 and rng.random() < 0.5:

@@ -1,4 +1,4 @@
-"""docs/failures.md: every failure has a test that is there, an exit code that is one, and words."""
+"""docs/failures.md: every failure has a test, an exit code of the program, and words that it says."""
 
 from __future__ import annotations
 
@@ -59,5 +59,4 @@ def test_what_is_shown_is_said() -> None:
 def test_every_failure_is_there_once() -> None:
     names = [row.failure for row in _rows()]
     assert len(names) >= 30
-    # Ctrl-C is told of for a batch too.
     assert len(set(names)) == len(names)
