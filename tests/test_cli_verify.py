@@ -260,7 +260,7 @@ def test_a_reply_that_a_deadline_cut_is_compared_as_a_prefix(rows: Path, out: Pa
 def test_what_is_no_results_file(rows: Path, out: Path, tmp_path: Path) -> None:
     one_error_line(verify(tmp_path / "none"), 2, "none")
     one_error_line(verify(rows, "--input", rows), 2, "line 1")
-    assert batch(rows, "-o", out).code == 0
+    assert batch(rows, "-o", out, "--canonical").code == 0
     for fraction in ("0", "1.5", "-1", "nan"):
         one_error_line(infer("verify", out, "--fraction", fraction), 2, "--fraction")
     whole = out.read_bytes()
