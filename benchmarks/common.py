@@ -386,7 +386,7 @@ def peers_of(given: argparse.Namespace) -> Peers:
 
 
 def threads_of(given: argparse.Namespace) -> int:
-    from infer_cli.machine import default_threads
+    from infer_cli.system.processors import default_threads
 
     return default_threads() if given.threads is None else int(given.threads)
 

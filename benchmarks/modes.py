@@ -105,7 +105,8 @@ def answer_all() -> None:
     import time
 
     from infer_cli.engine.engine import Engine
-    from infer_cli.loading import EngineOptions, Loading
+    from infer_cli.runtime.loading import Loading
+    from infer_cli.runtime.options import EngineOptions
     from infer_cli.types import Finished, Request, SamplingParams
 
     order = json.loads(sys.argv[1])

@@ -92,8 +92,8 @@ def _measure(
 
 def _probed(mode: Mode, model: str, threads: int, n_requests: int, n_tokens: int) -> tuple[int, float]:
     """How many ways `infer probe` has answered in, and the share of equal replies in the worst of them."""
-    from infer_cli.cli.probe_worker import probe_one
-    from infer_cli.cli.terminal import Notices
+    from infer_cli.checking.probe_process import probe_one
+    from infer_cli.cli.screen.terminal import Notices
     from infer_cli.errors import InferError
 
     order = {

@@ -12,10 +12,10 @@ from pathlib import Path
 from fuzz.mutate import TEXTS
 from fuzz.target import Broken, Input, Target
 from fuzz.toml_text import changed_toml, deep, setting
-from infer_cli.catalogue import load_catalogue, user_path
-from infer_cli.catalogue_edit import add_entry, remove_entry, set_default
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.sources import parse_source
+from infer_cli.models.catalogue import load_catalogue, user_path
+from infer_cli.models.catalogue_edit import add_entry, remove_entry, set_default
+from infer_cli.models.sources import parse_source
 
 _NAMES = ("name", "sources", "aliases", "sha256", "size", "licence", "context", "notes", "sampling")
 _SOURCES = (

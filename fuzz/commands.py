@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from infer_cli import supervisor
 from infer_cli.cli.app import call
+from infer_cli.process import supervisor
 
 
 def run_in_process() -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from fuzz.target import Input, Target
 from fuzz.toml_text import changed_toml, deep, setting
-from infer_cli import supervisor
 from infer_cli.cli.app import call
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.userconfig import config_path
+from infer_cli.process import supervisor
+from infer_cli.settings.config_file import config_path
 
 _NAMES = (
     "model", "temperature", "max-tokens", "max_tokens", "stop", "seed", "ctx", "threads", "deadline",

@@ -84,14 +84,15 @@ class _Quiet:
 
 
 def _load(mode: Mode, path: Path) -> None:
-    from infer_cli.cli.vocabulary import load_vocab
+    from infer_cli.answering.reply import failure
     from infer_cli.errors import ExitStatus
-    from infer_cli.gguf import read_model_header
-    from infer_cli.json_text import json_text
-    from infer_cli.loading import EngineOptions, Loading
-    from infer_cli.model_facts import facts_of_model
-    from infer_cli.reply import failure
+    from infer_cli.models.facts import facts_of_model
+    from infer_cli.models.gguf.reading import read_model_header
+    from infer_cli.runtime.loading import Loading
+    from infer_cli.runtime.options import EngineOptions
+    from infer_cli.text.json_text import json_text
     from infer_cli.types import Finished, Request, SamplingParams
+    from infer_cli.vocab.loading import load_vocab
 
     load_vocab(read_model_header(path), _Quiet())  # type: ignore[arg-type]  # all that it uses of a worker
     json_text([fact.value for fact in facts_of_model(path, None, None, None)])

@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 from fuzz.mutate import INTEGERS, changed_bytes
 from fuzz.target import Input, Target
+from infer_cli.backend.ggml_types import GGML_TYPES
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.gguf import GGML_TYPES, Header, read_header
+from infer_cli.models.gguf.header import Header
+from infer_cli.models.gguf.reading import read_header
 
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY = 8, 9

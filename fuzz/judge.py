@@ -10,7 +10,7 @@ from typing import NamedTuple
 import infer_cli
 from fuzz.target import Broken, Input, Target
 from infer_cli.errors import InferError
-from infer_cli.report import report
+from infer_cli.process.report import report
 
 MOST_MESSAGE = 4000  # characters of what a user sees of one failure
 _PACKAGE = Path(infer_cli.__file__).parent

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from fuzz.mutate import changed_bytes, changed_value, json_bytes
 from fuzz.target import Broken, Input, Target
-from infer_cli.digests import cached_sha256, file_sha256
-from infer_cli.paths import cache_dir
-from infer_cli.prefix_store import GRID, Owner, PrefixStore
+from infer_cli.models.hashes import cached_sha256, file_sha256
+from infer_cli.prefix_cache.store import GRID, Owner, PrefixStore
+from infer_cli.system.paths import cache_dir
 
 _FIXED = struct.Struct("<8sII")
 _OWNER = Owner("m", "ab" * 32, "engine")

@@ -18,11 +18,11 @@ from typing import Any
 from fuzz.mutate import any_value, changed_bytes, changed_value, json_bytes
 from fuzz.target import Broken, Input, Target
 from infer_cli.errors import ExitStatus, UsageError
-from infer_cli.reasoning import TagPair
 from infer_cli.records.record import Adapter, Evaluated, ModelFile, Record, as_json
 from infer_cli.records.store import Store
 from infer_cli.records.thread import Thread
-from infer_cli.settings import Setting
+from infer_cli.settings.origins import Setting
+from infer_cli.text.reasoning import TagPair
 from infer_cli.types import Message
 
 _N = 6  # records of the sound store

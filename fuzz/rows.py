@@ -17,11 +17,11 @@ from fuzz.mutate import TEXTS, any_value, changed_bytes, changed_lines, changed_
 from fuzz.target import Broken, Input, Target
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
 from infer_cli.batch.preparing import Defaults, Preparer
+from infer_cli.batch.row_template import RowTemplate
 from infer_cli.batch.rows import Format
 from infer_cli.batch.rows import Input as Rows
-from infer_cli.batch.template import RowTemplate
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.template import ChatTemplate
+from infer_cli.prompt.template import ChatTemplate
 
 _NOW = datetime(2026, 7, 26, 12, 30, tzinfo=timezone.utc)
 _OF_A_ROW = {ExitStatus.USAGE, ExitStatus.DOES_NOT_FIT, ExitStatus.MODEL_INVALID}

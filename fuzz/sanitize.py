@@ -12,11 +12,10 @@ import zlib
 from collections.abc import Iterator
 
 from fuzz.target import Broken, Input, Target
-from infer_cli.fetch.base import plain
-from infer_cli.report import single_line
-from infer_cli.sanitize import Sanitizer, sanitize
+from infer_cli.models.fetch.base import plain
 from infer_cli.sinks.markdown import MarkdownSink
 from infer_cli.sinks.plain import PlainSink
+from infer_cli.text.sanitize import Sanitizer, sanitize, single_line
 from infer_cli.types import Delta
 
 # What a terminal obeys: C0 but TAB and LF, DEL, C1, bidirectional overrides.

@@ -20,9 +20,9 @@ from typing import Any
 
 from fuzz.target import Input, Target
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.promptlib import PromptTemplate
-from infer_cli.template import ChatTemplate
-from infer_cli.template_check import STANDARD
+from infer_cli.prompt.stored import PromptTemplate
+from infer_cli.prompt.template import ChatTemplate
+from infer_cli.prompt.template_check import STANDARD
 from infer_cli.types import Message
 
 _NOW = datetime(2026, 7, 26, 12, 30, tzinfo=timezone.utc)

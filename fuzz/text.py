@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 from fuzz.target import Broken, Input, Target
-from infer_cli.reasoning import KNOWN_PAIRS, ReasoningSplitter, TagPair
-from infer_cli.textstream import StopMatcher, Utf8Stream
+from infer_cli.text.reasoning import KNOWN_PAIRS, ReasoningSplitter, TagPair
+from infer_cli.text.stream import StopMatcher, Utf8Stream
 
 _PIECES = (
     b"a", b"b", b"ab", b"aba", b"\n", b" ", b"\xc3\xa9", b"\xc3", b"\xa9", b"\xe6\x97\xa5", b"\xe6\x97",

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from fuzz.mutate import TEXTS, changed_bytes, changed_lines
-from infer_cli.userconfig import toml_text
+from infer_cli.settings.config_file import toml_text
 
 VALUES = (
     "0", "1", "-1", "2**63", "9223372036854775807", "9223372036854775808", "1e999", "inf", "-inf", "nan",

@@ -11,7 +11,7 @@ def main() -> None:
     status = 130
     try:
         sys.unraisablehook = _leave_if_interrupted
-        from infer_cli.child_process import leave_working_directory
+        from infer_cli.process.child_process import leave_working_directory
 
         leave_working_directory()  # before anything else is imported
         status = _run(sys.argv[1:])
@@ -27,16 +27,16 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from infer_cli.report import run_guarded
+    from infer_cli.process.report import run_guarded
 
     def work() -> int:
-        from infer_cli.streams import open_standard_fds
+        from infer_cli.process.streams import open_standard_fds
 
         open_standard_fds()
-        from infer_cli.filtered import filter_streams
+        from infer_cli.process.stream_filter import filter_streams
 
         filter_streams()
-        from infer_cli.cli.ahead import begin
+        from infer_cli.cli.preload import begin
 
         begin(arguments)
 

@@ -17,10 +17,7 @@ An error is one line: what was wrong; `hint` says what to do next.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from enum import IntEnum
-from pathlib import Path
 
 
 class ExitStatus(IntEnum):
@@ -96,13 +93,3 @@ class SourceUnreachable(InferError):
 
 class NativeCrash(InferError):
     exit_status = ExitStatus.NATIVE_CRASH
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an OSError of an open file say which file it is."""
-    try:
-        yield
-    except OSError as e:
-        e.filename = str(path)
-        raise

@@ -208,7 +208,7 @@ class Provenance(NamedTuple):
 
 @dataclass(frozen=True)
 class Reply:
-    """One finished reply. `as_json()` in `infer_cli.reply` gives its public form."""
+    """One finished reply. `as_json()` in `infer_cli.answering.reply` gives its public form."""
 
     id: str
     custom_id: str | None

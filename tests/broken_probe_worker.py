@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 from infer_cli.backend.spec import ContextSpec
+from infer_cli.checking.probe import RESUMED, WIDTH, Probe, compare, ways_of
 from infer_cli.engine.policy import Policy
-from infer_cli.loading import EngineOptions, Loading
-from infer_cli.probing import RESUMED, WIDTH, Probe, compare, ways_of
+from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Mode
 
 

@@ -24,7 +24,7 @@ from infer_cli.backend.spec import ContextSpec, ModelSpec
 from infer_cli.engine import engine as engine_module
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, Policy, choose
-from infer_cli.gguf import read_header
+from infer_cli.models.gguf.reading import read_header
 from infer_cli.types import Finished, Mode, Request, SamplingParams
 
 N_TOKENS = 12

@@ -22,7 +22,7 @@ import numpy as np
 
 from infer_cli.backend.base import DecodeStatus
 from infer_cli.errors import ModelInvalid, ModelNotFound
-from infer_cli.files import MOST_INPUT, read_regular
+from infer_cli.system.files import MOST_INPUT, read_regular
 from infer_cli.types import MAX_SEED, SamplingParams
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import numpy as np
 
 from infer_cli.backend import native
 from infer_cli.backend.base import DecodeStatus
-from infer_cli.backend.spec import KV_TYPES, ContextSpec
+from infer_cli.backend.ggml_types import KV_TYPES
+from infer_cli.backend.spec import ContextSpec
 from infer_cli.errors import ModelInvalid, OutOfMemory, UnexpectedFailure
 from infer_cli.types import MAX_SEED, SamplingParams
 

@@ -14,7 +14,7 @@ from typing import Any
 from infer_cli.backend import native
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import ModelInvalid, OutOfMemory, UnexpectedFailure
-from infer_cli.memory import available_memory
+from infer_cli.system.memory import available_memory
 
 # Progress of a smaller file is not worth a call into Python for each tensor: each would have to wait
 # for whatever else Python is doing meanwhile.
@@ -80,8 +80,8 @@ class LlamaVocab:
         """Characters of a match that llama.cpp may recurse over, at most."""
         if len(text) <= _SHALLOW_CHARS or self._pre is None:
             return 0
-        from infer_cli.pretokenizers import recurses, splits_words
-        from infer_cli.tokenizer import longest_stretch
+        from infer_cli.vocab.exact import longest_stretch
+        from infer_cli.vocab.pretokenizers import recurses, splits_words
 
         if not recurses(self._pre):
             return 0

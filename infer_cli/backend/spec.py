@@ -5,18 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-KV_TYPES: dict[str, int] = {  # ggml_type ids that llama.cpp takes for a KV cache
-    "f32": 0,
-    "f16": 1,
-    "bf16": 30,
-    "q8_0": 8,
-    "q4_0": 2,
-    "q4_1": 3,
-    "iq4_nl": 20,
-    "q5_0": 6,
-    "q5_1": 7,
-}
-
 
 class LoraSpec(NamedTuple):
     """A LoRA adapter file and the factor it is applied with."""
@@ -61,3 +49,6 @@ class Device(NamedTuple):
     kind: Literal["cpu", "gpu", "igpu", "accel", "meta"]
     free: int
     total: int
+
+
+FREE_CHUNK = 512  # llama.cpp's n_ubatch: large enough for full prefill speed, small enough to interrupt

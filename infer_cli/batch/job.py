@@ -9,13 +9,13 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from infer_cli.batch.output import write_atomically
 from infer_cli.batch.rows import FORMATS
-from infer_cli.durations import MOST_SECONDS
 from infer_cli.errors import UsageError
-from infer_cli.files import read_regular
-from infer_cli.overflow import POLICIES
-from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, checked
+from infer_cli.prompt.fitting import POLICIES
+from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES
+from infer_cli.settings.quantities import MOST_SECONDS
+from infer_cli.settings.sampling import checked
+from infer_cli.system.files import read_regular, write_atomically
 from infer_cli.types import MAX_SEED, Mode, SamplingParams
 
 OutputFormat = Literal["infer", "openai"]

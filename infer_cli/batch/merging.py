@@ -8,12 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from infer_cli.batch.held import Held, lines_of
 from infer_cli.batch.job import N_SHOWN, JobFile, Shard, job_dir, job_path, journal_path, read_job
 from infer_cli.batch.ordered import read_journal
-from infer_cli.batch.output import write_atomically
+from infer_cli.batch.output_index import Held, lines_of
 from infer_cli.errors import UsageError
-from infer_cli.files import not_a_file, open_regular
+from infer_cli.system.files import not_a_file, open_regular, write_atomically
 
 
 class Place(NamedTuple):

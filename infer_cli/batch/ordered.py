@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from infer_cli.batch.held import parse_line
-from infer_cli.batch.output import Output, Unit, write_all
-from infer_cli.errors import naming
-from infer_cli.files import open_regular
+from infer_cli.batch.output import Output, Unit
+from infer_cli.batch.output_index import parse_line
+from infer_cli.system.files import naming, open_regular, write_all
 
 _MOST_HEAD = 128  # bytes
 _HEAD = re.compile(

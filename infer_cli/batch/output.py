@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
-from infer_cli.errors import UsageError, naming
+from infer_cli.system.files import naming, write_all
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    pass
 
 SYNC_INTERVAL_S = 1.0
 
@@ -90,44 +89,3 @@ class Piped:
 
     def close(self) -> None:
         pass
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Raises OSError, as `os.write`, which may write less."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def lock(path: Path, what: Path) -> BaseFileLock:
-    """Hold the lock file `path` until this process ends. Raises UsageError where another holds it."""
-    from filelock import FileLock, Timeout
-
-    held = FileLock(path)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(
-            f"another process is writing {what}", "wait for it, or name another file with -o"
-        ) from None
-    return held
-
-
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """A new content for a file: all of it or none, also after a power cut.
-
-    A pipe or a device is written to as it is.
-    """
-    if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):
-        with open(path, "ab", buffering=0) as file:
-            for piece in pieces:
-                write_all(file.fileno(), piece)
-        return
-    path = path.resolve()  # a link stays one
-    beside = path.with_name(f".{path.name}.new")
-    with open(beside, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

@@ -7,30 +7,23 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from infer_cli import prompt
-from infer_cli.attachments import Attachment
 from infer_cli.batch.rows import Asked, Row
-from infer_cli.durations import parse_duration
 from infer_cli.errors import InferError, UsageError
-from infer_cli.given import Given
-from infer_cli.oneshot import needed_window
-from infer_cli.overflow import POLICIES, Policy, fit_encoded, policy_named
-from infer_cli.prompt import EncodedPrompt
-from infer_cli.reasoning import TagPair, pairs_of, tag_tokens
-from infer_cli.seeds import check_seed, row_seed, sample_seed
-from infer_cli.settings import (
-    FIT_RESERVE,
-    MAX_LOGPROBS,
-    MAX_SAMPLES,
-    Setting,
-    effective_params,
-    resolve_sampling,
-)
+from infer_cli.prompt import encode as prompt
+from infer_cli.prompt.attachments import Attachment
+from infer_cli.prompt.encode import EncodedPrompt, tag_tokens
+from infer_cli.prompt.fitting import POLICIES, Policy, fit_encoded, needed_window, policy_named
+from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES
+from infer_cli.settings.origins import Given, Setting
+from infer_cli.settings.quantities import parse_duration
+from infer_cli.settings.sampling import effective_params, resolve_sampling
+from infer_cli.settings.seeds import check_seed, row_seed, sample_seed
+from infer_cli.text.reasoning import TagPair, pairs_of
 from infer_cli.types import Message, Request, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.template import ChatTemplate
+    from infer_cli.prompt.template import ChatTemplate
 
 _SAMPLING = frozenset(f.name for f in fields(SamplingParams))
 _OTHERS = frozenset({"system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline", "overflow"})
@@ -82,12 +75,6 @@ class Prepared:
         if self.own_seed:
             return sample_seed(self.run_seed, sample)
         return row_seed(self.run_seed, self.row.key, sample)
-
-
-def requests_ahead(width: int) -> int:
-    """How many requests an engine of `width` slots is given at once: a slot that becomes free finds its next
-    row waiting."""
-    return width + max(1, width // 4)
 
 
 def request_of(asked: Prepared, sample: int, shown_tokens: Mapping[int, bytes]) -> Request:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from infer_cli import reply
-from infer_cli.batch import openai_form
+from infer_cli.answering import openai_form, reply
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.preparing import Prepared
 from infer_cli.batch.rows import Row
 from infer_cli.errors import ExitStatus
-from infer_cli.reasoning import ReasoningSplitter, TagPair
+from infer_cli.text.reasoning import ReasoningSplitter, TagPair
 from infer_cli.types import Finished, Mode, Promise, Provenance, Reply, Timings, Usage
 
 _NOTHING = Finished("", "error", b"", (), b"", None, Usage(0, 0, 0), Timings(0.0, 0.0, None, 0.0, None, None))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from infer_cli.batch.held import Held, Line, lines_of, parse_line, read_output
 from infer_cli.batch.ordered import journal_entry, read_journal
-from infer_cli.batch.output import Unit, write_atomically
-from infer_cli.files import open_regular
+from infer_cli.batch.output import Unit
+from infer_cli.batch.output_index import Held, Line, lines_of, parse_line, read_output
+from infer_cli.system.files import open_regular, write_atomically
 
 
 class Found(NamedTuple):

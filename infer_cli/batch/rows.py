@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
-from infer_cli.batch import openai_form
-from infer_cli.batch.template import RowTemplate
+from infer_cli.answering import openai_form
+from infer_cli.batch.row_template import RowTemplate
 from infer_cli.errors import UsageError
-from infer_cli.files import open_regular
-from infer_cli.sha256 import sha256_hex
+from infer_cli.system.files import open_regular
+from infer_cli.system.hashing import sha256_hex
 
 Format = Literal["jsonl", "csv", "tsv", "lines"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "tsv", "lines")

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, NamedTuple, TypeVar
 
-from infer_cli.batch.flight import CRASHES_TO_GIVE_UP, Flight
+from infer_cli.answering.feed import requests_ahead
+from infer_cli.batch.in_flight import CRASHES_TO_GIVE_UP, Flight
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.output import Output, Unit
-from infer_cli.batch.preparing import Prepared, Preparer, request_of, requests_ahead
+from infer_cli.batch.preparing import Prepared, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
 from infer_cli.engine.service import Stream
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.loading import Running
+from infer_cli.runtime.running import Running
 from infer_cli.types import Finished, Prefilled, Reply, Token
 
 T = TypeVar("T")

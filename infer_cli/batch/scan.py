@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from infer_cli.batch.held import Held
 from infer_cli.batch.job import Shard
+from infer_cli.batch.output_index import Held
 from infer_cli.batch.preparing import Preparer
 from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError
-from infer_cli.sha256 import sha256_hex
+from infer_cli.system.hashing import sha256_hex
 
 _PIECE = 64  # tokens
 _SHARE = 4

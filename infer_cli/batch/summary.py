@@ -7,8 +7,8 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from infer_cli.batch.held import Held
-from infer_cli.memory import human_bytes
+from infer_cli.batch.output_index import Held
+from infer_cli.settings.quantities import human_bytes
 from infer_cli.types import Reply
 
 QUANTILES = (50, 90, 95, 99)

@@ -11,7 +11,7 @@ import typer
 
 from infer_cli import __version__
 from infer_cli.errors import ExitStatus, UsageError
-from infer_cli.userconfig import config_path, read_config, toml_text
+from infer_cli.settings.config_file import config_path, read_config, toml_text
 
 # Name -> module of `infer_cli.cli` and what is in it: a function, or a Typer app of several commands.
 _COMMANDS = {

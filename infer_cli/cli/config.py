@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from infer_cli.userconfig import config_path, read_config, toml_key, toml_text
+from infer_cli.settings.config_file import config_path, read_config, toml_key, toml_text
 
 app = typer.Typer(help="Show the configuration file.")
 

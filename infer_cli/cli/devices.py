@@ -14,11 +14,12 @@ def devices(
 ) -> int:
     """List the devices that this build can use: name, kind, free and total memory."""
 
-    from infer_cli.supervisor import Worker, supervise
+    from infer_cli.process.supervisor import supervise
+    from infer_cli.process.worker import Worker
 
     def work(worker: Worker) -> int:
         from infer_cli.backend import native
-        from infer_cli.memory import human_bytes
+        from infer_cli.settings.quantities import human_bytes
 
         native.log_to(worker.native_fd)
         for device in native.devices():

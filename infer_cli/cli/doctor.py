@@ -30,7 +30,8 @@ def doctor(
 ) -> int:
     """Check the installation. Exit code 1 where something does not work."""
 
-    from infer_cli.supervisor import Worker, supervise
+    from infer_cli.process.supervisor import supervise
+    from infer_cli.process.worker import Worker
 
     def work(worker: Worker) -> int:
         from infer_cli.backend import native
@@ -49,10 +50,12 @@ def doctor(
 
 
 def _findings() -> Iterator[Finding]:
-    from infer_cli import __version__, paths
+    from infer_cli import __version__
     from infer_cli.backend import native
-    from infer_cli.machine import default_threads
-    from infer_cli.memory import available_memory, human_bytes
+    from infer_cli.settings.quantities import human_bytes
+    from infer_cli.system import paths
+    from infer_cli.system.memory import available_memory
+    from infer_cli.system.processors import default_threads
 
     yield Finding(True, f"infer {__version__}, Python {platform.python_version()}, {platform.platform()}")
     versions = native.versions()
@@ -91,7 +94,7 @@ def _directory(name: str, path: str) -> Finding:
 
 def _default_model() -> Finding:
     """Whether the default model is here and computes: a wrong CPU build fails at the first product."""
-    from infer_cli.shelf import resolve
+    from infer_cli.models.shelf import resolve
 
     try:
         model = resolve(None, offline=True)
@@ -109,9 +112,9 @@ def _decodes(name: str, path: str) -> Finding:
     from infer_cli.backend.llama import LlamaBackend
     from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.backend.spec import ContextSpec, ModelSpec
-    from infer_cli.gguf import read_model_header
-    from infer_cli.gguf_check import check_model
-    from infer_cli.machine import default_threads
+    from infer_cli.models.gguf.check import check_model
+    from infer_cli.models.gguf.reading import read_model_header
+    from infer_cli.system.processors import default_threads
 
     try:
         check_model(read_model_header(Path(path)))

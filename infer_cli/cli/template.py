@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from infer_cli.cli import options as o
+from infer_cli.cli.flags import options as o
 from infer_cli.errors import CheckFailed, UsageError
-from infer_cli.report import single_line
+from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.cli.terminal import Notices
-    from infer_cli.supervisor import Worker
-    from infer_cli.template import ChatTemplate
-    from infer_cli.template_check import Report
+    from infer_cli.cli.screen.terminal import Notices
+    from infer_cli.process.worker import Worker
+    from infer_cli.prompt.template import ChatTemplate
+    from infer_cli.prompt.template_check import Report
 
 # Typer reads the signatures at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -46,8 +46,8 @@ def show(
     offline: o.Offline = False,
 ) -> None:
     """Print a model's chat template. Reads the header only."""
-    from infer_cli.cli.terminal import Notices
-    from infer_cli.sha256 import sha256_hex
+    from infer_cli.cli.screen.terminal import Notices
+    from infer_cli.system.hashing import sha256_hex
 
     if sum((name is not None, list_names, as_json)) > 1:
         raise UsageError("NAME, --list and --json exclude each other")
@@ -92,9 +92,10 @@ def render(
     """Print a conversation as the model's own text, as `infer run` would give it to the model."""
 
     def work(opened: _Opened, notices: Notices) -> int:
-        from infer_cli import prompt as prompts
-        from infer_cli.cli.loaded import read_bytes, template_variables
-        from infer_cli.cli.run_options import variables_of
+        from infer_cli.cli.flags.shared import variables_of
+        from infer_cli.prompt import encode as prompts
+        from infer_cli.prompt.template import template_variables
+        from infer_cli.system.files import read_bytes
 
         history = [] if messages is None else prompts.parse_messages(read_bytes(messages))
         encoded = prompts.encode_prompt(
@@ -134,7 +135,7 @@ def check(
     """Render a standard set of conversations and say what the template can't do. Exit code 9 if one fails."""
 
     def work(opened: _Opened, notices: Notices) -> int:
-        from infer_cli.template_check import check
+        from infer_cli.prompt.template_check import check
 
         report = check(opened.template, opened.vocab)
         if as_json:
@@ -194,7 +195,7 @@ class _Opened:
 
 
 def _find(model: str | None, *, offline: bool, quiet: bool) -> _Found:
-    from infer_cli.cli.loaded import find_model
+    from infer_cli.cli.screen.pull_progress import find_model
 
     found = find_model(model, offline=offline, quiet=quiet)
     if found is None:
@@ -204,8 +205,8 @@ def _find(model: str | None, *, offline: bool, quiet: bool) -> _Found:
         script = model.partition(":")[2]
         source = (FakeScript.read(Path(script)) if script else FakeScript()).template
         return _Found(model, {DEFAULT: source}, lambda worker: FakeVocab())
-    from infer_cli.cli.vocabulary import load_vocab
-    from infer_cli.gguf import read_header
+    from infer_cli.models.gguf.reading import read_header
+    from infer_cli.vocab.loading import load_vocab
 
     header = read_header(found.path)
     return _Found(found.name, header.chat_templates, lambda worker: load_vocab(header, worker))
@@ -221,13 +222,13 @@ def _with_template(
     offline: bool,
 ) -> int:
     """Do `work` in a worker process, which reads the vocabulary."""
-    from infer_cli.supervisor import supervise
+    from infer_cli.process.supervisor import supervise
 
     def supervised(worker: Worker) -> int:
-        from infer_cli.cli.explain import explained
-        from infer_cli.cli.loaded import compiled_template
-        from infer_cli.cli.terminal import Notices
-        from infer_cli.renderer import closed_at_end
+        from infer_cli.cli.screen.terminal import Notices
+        from infer_cli.process.explain import explained
+        from infer_cli.prompt.renderer import closed_at_end
+        from infer_cli.prompt.template import compiled_template
 
         notices = Notices(quiet=quiet, stats=stats)
         try:
@@ -248,7 +249,7 @@ def _with_template(
 def _write(text: str) -> None:
     """Text as it is; on a terminal without control sequences."""
     if sys.stdout.isatty():
-        from infer_cli.sanitize import Sanitizer
+        from infer_cli.text.sanitize import Sanitizer
 
         text = Sanitizer().feed(text)
         text = text if text.endswith("\n") else text + "\n"
@@ -257,6 +258,6 @@ def _write(text: str) -> None:
 
 
 def _write_json(value: dict[str, object]) -> None:
-    from infer_cli.reply import json_line
+    from infer_cli.answering.reply import json_line
 
     sys.stdout.buffer.write(json_line(value))

@@ -6,24 +6,22 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, Optional
 
 import typer
 
-from infer_cli.cli import options as o
-from infer_cli.cli.terminal import console
+from infer_cli.cli.flags import options as o
+from infer_cli.cli.screen.terminal import console
 from infer_cli.errors import UsageError
-from infer_cli.files import open_regular
+from infer_cli.system.files import open_regular
+from infer_cli.vocab.counting import _Counter, _Input, _once, _Source
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.cli.terminal import Notices
-    from infer_cli.gguf import Header
-    from infer_cli.supervisor import Worker
-    from infer_cli.tokenizer import TiktokenTokenizer
+    from infer_cli.cli.screen.terminal import Notices
+    from infer_cli.process.worker import Worker
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -62,7 +60,7 @@ def tokens(
     offline: o.Offline = False,
 ) -> int:
     """Count tokens of a text, of files or of stdin, as a model would. Loads no weights."""
-    from infer_cli.supervisor import supervise
+    from infer_cli.process.supervisor import supervise
 
     if ids + pieces + as_json > 1:
         raise UsageError("--ids, --pieces and --json exclude each other")
@@ -72,8 +70,8 @@ def tokens(
         raise UsageError("there is no text to count", "give it as an argument, with -f FILE, or on stdin")
 
     def work(worker: Worker) -> int:
-        from infer_cli.cli.explain import explained
-        from infer_cli.cli.terminal import Notices
+        from infer_cli.cli.screen.terminal import Notices
+        from infer_cli.process.explain import explained
 
         notices = Notices(quiet=quiet, stats=False)
         try:
@@ -91,14 +89,6 @@ def tokens(
 # --- what is counted ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Input:
-    """A text to be read once. `name` is None for the arguments and for a lone stdin."""
-
-    name: str | None
-    blocks: Callable[[], Iterator[bytes]]
-
-
 def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[_Input]:
     if names.count("-") > 1:
         raise UsageError("-f - is given twice: stdin can be read once")
@@ -112,7 +102,7 @@ def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[_Input]:
 
 def _reader(name: str) -> Callable[[], Iterator[bytes]]:
     def blocks() -> Iterator[bytes]:
-        from infer_cli.tokenizer import BLOCK_BYTES
+        from infer_cli.vocab.exact import BLOCK_BYTES
 
         try:
             with contextlib.nullcontext(_stdin()) if name == "-" else open_regular(name) as file:
@@ -133,33 +123,21 @@ def _stdin() -> BinaryIO:
 # --- what counts ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A model's vocabulary. `vocab` loads llama.cpp's; `exact` does without it where it can."""
-
-    name: str
-    window: int | None
-    vocab: Callable[[], Vocab]
-    exact: TiktokenTokenizer | None
-    without_exact: Literal["llama.cpp", "fake"]
-    header: Header | None
-
-
 def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worker: Worker) -> _Source:
-    from infer_cli.loading import is_fake
+    from infer_cli.runtime.options import is_fake
 
     if is_fake(model):
         assert model is not None
         return _fake(model)
-    from infer_cli.tiktoken_file import SUFFIX
+    from infer_cli.vocab.tiktoken_file import SUFFIX
 
     if model is not None and model.endswith(SUFFIX):
         return _encoding(Path(model))
-    from infer_cli.cli.pull_progress import PullProgress
-    from infer_cli.cli.vocabulary import load_vocab
-    from infer_cli.gguf import read_header
-    from infer_cli.shelf import resolve
-    from infer_cli.tokenizer import exact_tokenizer
+    from infer_cli.cli.screen.pull_progress import PullProgress
+    from infer_cli.models.gguf.reading import read_header
+    from infer_cli.models.shelf import resolve
+    from infer_cli.vocab.loading import load_vocab
+    from infer_cli.vocab.proof import exact_tokenizer
 
     with PullProgress(quiet) as progress:
         found = resolve(model, offline=offline, on_fetch=progress.notice, on_event=progress.event)
@@ -179,7 +157,7 @@ def _fake(model: str) -> _Source:
 
 
 def _encoding(path: Path) -> _Source:
-    from infer_cli.tiktoken_file import read_encoding
+    from infer_cli.vocab.tiktoken_file import read_encoding
 
     def no_vocab() -> Vocab:
         raise UsageError(
@@ -188,70 +166,6 @@ def _encoding(path: Path) -> _Source:
 
     name, exact = read_encoding(path)
     return _Source(name, None, no_vocab, exact, "llama.cpp", None)
-
-
-def _once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
-    import threading
-
-    lock = threading.Lock()
-    loaded: list[Vocab] = []
-
-    def get() -> Vocab:
-        with lock:
-            if not loaded:
-                loaded.append(load())
-            return loaded[0]
-
-    return get
-
-
-class _Counter:
-    """Tokenizes inputs; `method` says by what, once they are read."""
-
-    def __init__(self, source: _Source, *, add_special: bool, parse_special: bool) -> None:
-        self.source = source
-        self._exact = None if parse_special else source.exact
-        self._parse_special = parse_special
-        self._before, self._after = self._frame() if add_special else ([], [])
-
-    def _frame(self) -> tuple[list[int], list[int]]:
-        from infer_cli.tokenizer import frame
-
-        return frame(self.source.header, self.source.vocab())
-
-    @property
-    def method(self) -> str:
-        if self._exact is None or self._exact.n_by_llama_cpp:
-            return self.source.without_exact
-        return "tiktoken"
-
-    def ids(self, item: _Input) -> Iterator[list[int]]:
-        """The ids of an input, a stretch at a time."""
-        yield self._before
-        if self._exact is not None:
-            from infer_cli.machine import default_threads
-
-            yield from self._exact.tokenize_blocks(item.blocks(), default_threads())
-        else:
-            from infer_cli.tokenizer import joined
-
-            text = joined(item.blocks())
-            vocab = self.source.vocab()
-            yield vocab.tokenize_special(text) if self._parse_special else vocab.tokenize(text)
-        yield self._after
-
-    def count(self, item: _Input) -> int:
-        if self._exact is None:
-            return sum(map(len, self.ids(item)))
-        from infer_cli.machine import default_threads
-
-        n = self._exact.count_blocks(item.blocks(), default_threads())
-        return len(self._before) + n + len(self._after)
-
-    def piece(self, token: int) -> bytes:
-        if self._exact is not None and token not in (*self._before, *self._after):
-            return self._exact.piece(token)
-        return self.source.vocab().token_text(token)
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -263,7 +177,7 @@ class _Report:
         self._out: BinaryIO = sys.stdout.buffer
 
     def of(self, inputs: list[_Input]) -> None:
-        from infer_cli.tokenizer import NotText, TooLongAtOnce
+        from infer_cli.vocab.exact import NotText, TooLongAtOnce
 
         counts = []
         for item in inputs:

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from infer_cli.engine import history
 from infer_cli.errors import UsageError
-from infer_cli.settings import checked
+from infer_cli.settings.sampling import checked
 from infer_cli.types import MAX_SEED, Request, SamplingParams, Segment
 
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from infer_cli.backend.base import Backend, DecodeStatus, SamplerHandle
+from infer_cli.backend.base import Backend, DecodeStatus
 from infer_cli.engine import history
 from infer_cli.engine.admission import why_not
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
+from infer_cli.engine.logprobs import token_logprobs
 from infer_cli.engine.policy import Policy
+from infer_cli.engine.running import Running
 from infer_cli.engine.scheduler import DecodeCall, PrefillPart, Scheduler, Sequence, Span, prompt_span
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.textstream import StopMatcher
+from infer_cli.text.stream import StopMatcher
 from infer_cli.types import (
     Event,
     Finished,
@@ -29,7 +28,6 @@ from infer_cli.types import (
     Segment,
     Timings,
     Token,
-    TokenLogprobs,
     Usage,
 )
 
@@ -40,41 +38,6 @@ DUMMY_TOKEN = 0
 MIN_COPIED = 16  # tokens; 1/128 of the window where a copy moves a whole slot's memory, as much as they cost
 
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class Running:
-    """A request with everything that changes while it runs."""
-
-    request: Request
-    wanted: tuple[Segment, ...]  # all that is to be evaluated before the reply
-    ids: tuple[int, ...]  # the same, flat
-    submitted: float
-    stops: StopMatcher
-    sampler: SamplerHandle | None = None  # None: plain argmax
-    admitted: float | None = None
-    first_token: float | None = None
-    last_token: float | None = None
-    n_cached: int = 0
-    lookup: PromptLookup | None = None  # where speculation is allowed
-    tokens: list[int] = field(default_factory=list)
-    text: bytearray = field(default_factory=bytearray)
-    logprobs: list[TokenLogprobs] = field(default_factory=list)
-
-    @property
-    def n_total(self) -> int:
-        return len(self.ids) + len(self.tokens)
-
-    def id_at(self, position: int) -> int:
-        return self.ids[position] if position < len(self.ids) else self.tokens[position - len(self.ids)]
-
-    def evaluated(self, n: int) -> tuple[Segment, ...]:
-        """The first n tokens of all, as they were evaluated."""
-        return history.first(history.normalized((*self.wanted, Segment("decoded", tuple(self.tokens)))), n)
-
-    def expired(self, now: float) -> bool:
-        limit = self.request.deadline_s
-        return limit is not None and now - self.submitted >= limit
 
 
 class Engine:
@@ -589,17 +552,3 @@ class Engine:
 
 def _joined(rows: list[T], dummies: list[T], above: bool) -> list[T]:
     return [*rows, *dummies] if above else [*dummies, *rows]
-
-
-def token_logprobs(logits: Floats, token: int, n_top: int) -> TokenLogprobs:
-    """Log-softmax of one row, in float64: the chosen token's value and the `n_top` likeliest."""
-    wide = logits.astype(np.float64)
-    peak = float(wide.max())
-    norm = peak + float(np.log(np.exp(wide - peak).sum()))
-    top: tuple[tuple[int, float], ...] = ()
-    if n_top:
-        n_top = min(n_top, len(wide))
-        ids = np.argpartition(-wide, n_top - 1)[:n_top]
-        order = np.lexsort((ids, -wide[ids]))
-        top = tuple((int(i), float(wide[i]) - norm) for i in ids[order])
-    return TokenLogprobs(token, float(wide[token]) - norm, top)

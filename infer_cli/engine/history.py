@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from infer_cli.alike import n_same
+from infer_cli.text.common_prefix import n_same
 from infer_cli.types import Segment
 
 

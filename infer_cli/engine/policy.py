@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from infer_cli.backend.spec import FREE_CHUNK
 from infer_cli.engine.drafting import MAX_ROWS
 from infer_cli.types import Mode, Promise
 
 CANONICAL_CHUNK = 64  # rows from which llama.cpp's tiled attention is used (GGML_FA_TILE_Q)
-FREE_CHUNK = 512  # llama.cpp's n_ubatch: large enough for full prefill speed, small enough to interrupt
 # For short prompts behind one beginning: each call passes over all that the others hold alone by then. The
 # prefill of 48 GSM8K questions behind six examples took 0.95 of its time with 512.
 JOINED_CHUNK = 256

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple, TypeVar, get_args
 
-from infer_cli.reasoning import TagPair
 from infer_cli.records.record import (
     Adapter,
     Evaluated,
@@ -23,7 +22,8 @@ from infer_cli.records.record import (
     unpack_ids,
 )
 from infer_cli.records.thread import Thread, Told
-from infer_cli.settings import Setting
+from infer_cli.settings.origins import Setting
+from infer_cli.text.reasoning import TagPair
 from infer_cli.types import FinishReason, Message, Mode, Promise, SamplingParams, Usage
 
 _LAST_MOMENT = 253402300799.0  # the end of the year 9999, which is as far as dates go

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from infer_cli.alike import n_same
 from infer_cli.records.record import Record
+from infer_cli.text.common_prefix import n_same
 
 _CONTEXT = 30  # characters shown before the first that differs
 _SHOWN = 80

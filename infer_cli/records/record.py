@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from infer_cli.answering.reply import as_json as reply_json
 from infer_cli.backend.spec import LoraSpec
-from infer_cli.digests import parts_of
 from infer_cli.errors import UsageError
-from infer_cli.reasoning import TagPair
-from infer_cli.reply import as_json as reply_json
-from infer_cli.settings import Setting
-from infer_cli.sha256 import sha256_hex
+from infer_cli.models.hashes import parts_of
+from infer_cli.settings.origins import Setting
+from infer_cli.system.hashing import sha256_hex
+from infer_cli.text.reasoning import TagPair
 from infer_cli.types import FinishReason, Message, Mode, Promise, Reply, Segment, Timings, Usage
 
 Kind = Literal["run", "chat", "batch", "eval"]

@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from infer_cli.errors import InferError, UnexpectedFailure, UsageError
-from infer_cli.files import check_regular
-from infer_cli.paths import data_dir
-from infer_cli.private_files import make_private_dir
 from infer_cli.records import salvage, search
 from infer_cli.records.columns import (
     NAMES,
@@ -29,6 +26,7 @@ from infer_cli.records.columns import (
     thread_of_row,
     thread_values,
 )
+from infer_cli.records.file import BUSY_TIMEOUT_S, _file_identity, _shows_damage
 from infer_cli.records.record import Record
 from infer_cli.records.schema import (
     FAILURES,
@@ -41,9 +39,11 @@ from infer_cli.records.schema import (
     user_version,
 )
 from infer_cli.records.thread import Thread, ThreadSummary
+from infer_cli.system.files import check_regular
+from infer_cli.system.paths import data_dir
+from infer_cli.system.private_files import make_private_dir
 
 MAX_BYTES = 512 * 2**20  # of the store; beyond it the oldest records go
-BUSY_TIMEOUT_S = 30.0  # for another process's transaction
 
 _PRUNE_STEP = 16  # records a transaction
 _REMOVE_STEP = 200
@@ -527,28 +527,6 @@ class Store:
 
         with FileLock(f"{self.path}.lock", timeout=BUSY_TIMEOUT_S, mode=0o600):
             yield
-
-
-def _file_identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_dev, stat.st_ino
-
-
-def _shows_damage(error: Exception) -> bool:
-    """Whether the file is no database (SQLITE_NOTADB), a broken one (SQLITE_CORRUPT), or one without what a
-    store of its version has.
-
-    The first two alone come as `DatabaseError` itself; Python 3.10 tells no error numbers.
-    """
-    return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError) or (
-        isinstance(error, sqlite3.OperationalError) and str(error).startswith(_OTHER_TABLES)
-    )
-
-
-_OTHER_TABLES = ("no such table", "no such column", "table ", "duplicate column", "index ", "trigger ")
 
 
 class _Size(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from infer_cli.settings import Setting
+from infer_cli.settings.origins import Setting
 
 
 class Told(NamedTuple):

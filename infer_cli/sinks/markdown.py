@@ -11,12 +11,12 @@ import threading
 import time
 from typing import TextIO
 
-from infer_cli.sanitize import Sanitizer
-from infer_cli.sinks.base import Grain
+from infer_cli.answering.sink import Grain
 from infer_cli.sinks.blocks import Block, BlockSplitter
 from infer_cli.sinks.order import ReasoningView, SampleOrder
 from infer_cli.sinks.painter import Painter, Row, Size, terminal_reflows, terminal_size
 from infer_cli.sinks.render import Renderer
+from infer_cli.text.sanitize import Sanitizer
 from infer_cli.types import Delta, Reply
 
 _INTERVAL_S = 0.05  # between two paints of the open block, at least

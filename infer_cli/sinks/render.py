@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from infer_cli.sanitize import sanitize
 from infer_cli.sinks.blocks import Block
 from infer_cli.sinks.painter import MIN_WIDTH, Row
+from infer_cli.text.sanitize import sanitize
 
 _MAX_CONTEXT = 1500  # characters of code before a line that its colours may depend on
 _MAX_NESTING = 20  # markdown-it leaves out what is nested deeper than this

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infer_cli.sinks.base import Grain
+from infer_cli.answering.sink import Grain
 from infer_cli.types import Delta, Reply
 
 

@@ -1,0 +1,38 @@
+"""TODO docstring"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from infer_cli.settings.seeds import sample_seed
+from infer_cli.text.reasoning import TagPair
+from infer_cli.types import (
+    SamplingParams,
+    Segment,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked: a prompt, how to answer it, how many times."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams
+    params: Mapping[str, object]
+    max_tokens: int
+    run_seed: int | None
+    n_samples: int = 1
+    stop: tuple[str, ...] = ()
+    n_logprobs: int | None = None
+    deadline_s: float | None = None
+    reasoning_pairs: tuple[TagPair, ...] = ()
+    open_reasoning: TagPair | None = None
+    tag_tokens: Mapping[int, bytes] = field(default_factory=dict)
+    history: tuple[Segment, ...] = ()
+    session: str | None = None
+    truncation: dict[str, object] | None = None  # what was cut from the prompt
+
+    def seed(self, sample: int) -> int | None:
+        return None if self.run_seed is None else sample_seed(self.run_seed, sample)

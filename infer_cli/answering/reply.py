@@ -1,0 +1,150 @@
+"""The public form of a reply: its JSON object and its digest. Knows no stream and no engine."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from infer_cli.errors import ExitStatus, InferError, ModelInvalid, UnexpectedFailure
+from infer_cli.system.hashing import sha256_hex
+from infer_cli.types import Finished, FinishReason, Mode, Promise, Provenance, Reply, TokenLogprobs
+
+# Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
+# obeyed by terminals, U+2028, U+2029 (and U+0085) end a line for some readers, U+202D and U+202E reorder it.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
+
+
+def digest(
+    tokens: Sequence[int],
+    text: str | None,
+    finish_reason: FinishReason,
+    seed: int | None,
+    params: Mapping[str, object],
+) -> str:
+    """`sha256:` and the hex hash over exactly these five values; equal digests mean the same reply.
+
+    Hashed is the JSON object `{"finish_reason", "params", "seed", "text", "tokens"}` in ASCII: keys
+    sorted at every level, no white space, characters above U+007E and controls as `\\uXXXX` (UTF-16
+    units, lower case; `\\b \\t \\n \\f \\r` by name), integers in decimal, floats as Python's `repr`
+    (the shortest that reads back the same; 1 and 1.0 differ). Raises ValueError on NaN and infinities.
+    """
+    value = {
+        "finish_reason": finish_reason,
+        "params": dict(params),
+        "seed": seed,
+        "text": text,
+        "tokens": list(tokens),
+    }
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return "sha256:" + sha256_hex(canonical.encode("ascii"))
+
+
+def reply_of(
+    end: Finished,
+    came_from: Provenance,
+    *,
+    reply_id: str,
+    custom_id: str | None = None,
+    sample: int,
+    text: str | None,
+    reasoning: str | None = None,
+    params: Mapping[str, object],
+    run_seed: int | None,
+    seed: int | None,
+    mode: Mode,
+    promise: Promise,
+    truncation: dict[str, object] | None = None,
+    error: dict[str, object] | None = None,
+) -> Reply:
+    """The reply of the engine's last word on a request, with its digest."""
+    return Reply(
+        id=reply_id,
+        custom_id=custom_id,
+        sample=sample,
+        text=text,
+        reasoning=reasoning,
+        tokens=end.tokens,
+        logprobs=end.logprobs,
+        finish_reason=end.reason,
+        digest=digest(end.tokens, text, end.reason, seed, params),
+        usage=end.usage,
+        timings=end.timings,
+        run_seed=run_seed,
+        seed=seed,
+        mode=mode,
+        promise=promise,
+        probed=came_from.probed,
+        params=dict(params),
+        model=came_from.model,
+        engine=came_from.engine,
+        truncation=truncation,
+        error=error,
+    )
+
+
+def as_json(reply: Reply) -> dict[str, object]:
+    """The object of `--json`, of a line of `batch` and of `samples.jsonl`, in its fixed key order.
+
+    `logprobs` is a list of `logprobs_json`, one per token. Seconds, rates and log-probabilities that are
+    not finite become null.
+    """
+    return {
+        "id": reply.id,
+        "custom_id": reply.custom_id,
+        "sample": reply.sample,
+        "text": reply.text,
+        "reasoning": reply.reasoning,
+        "tokens": list(reply.tokens),
+        "logprobs": None if reply.logprobs is None else [logprobs_json(item) for item in reply.logprobs],
+        "finish_reason": reply.finish_reason,
+        "digest": reply.digest,
+        "usage": reply.usage._asdict(),
+        "timings": {name: _finite(value) for name, value in reply.timings._asdict().items()},
+        "run_seed": reply.run_seed,
+        "seed": reply.seed,
+        "mode": reply.mode,
+        "promise": reply.promise,
+        "probed": reply.probed,
+        "params": reply.params,
+        "model": reply.model,
+        "engine": reply.engine,
+        "truncation": reply.truncation,
+        "error": reply.error,
+    }
+
+
+def failure_of(reply: Reply, model: str) -> InferError:
+    """Why there is no answer, to be raised: `reply.error` must be there. `model`: what the user calls it."""
+    assert reply.error is not None
+    return failure(str(reply.error["message"]), int(str(reply.error["code"])), model)
+
+
+def failure(message: str, status: int, model: str) -> InferError:
+    """What ended a reply, to be raised. One that is the model's fault names it."""
+    if status == ExitStatus.MODEL_INVALID:
+        return ModelInvalid(
+            f"{model}: {message}: its weights are damaged", "`infer models verify` reads all of its file"
+        )
+    return UnexpectedFailure(message)
+
+
+def logprobs_json(logprobs: TokenLogprobs) -> dict[str, object]:
+    """`{"token", "logprob"}`, and `"top_logprobs"` (likeliest first) where alternatives were asked for."""
+    value: dict[str, object] = {"token": logprobs.token, "logprob": _finite(logprobs.logprob)}
+    if logprobs.top:
+        value["top_logprobs"] = [
+            {"token": token, "logprob": _finite(logprob)} for token, logprob in logprobs.top
+        ]
+    return value
+
+
+def json_line(value: Mapping[str, object]) -> bytes:
+    """One line of JSON in UTF-8 with its newline: valid whatever the strings hold, and safe on a terminal."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8") + b"\n"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

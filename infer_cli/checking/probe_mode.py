@@ -1,0 +1,57 @@
+"""A process that probes one mode. An order as a JSON line on stdin; JSON lines on stdout: {"way": …} before
+each way, then {"result": …} or {"error": …}. Ends when its stdin does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from infer_cli.errors import InferError
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_leave_with_stdin, daemon=True).start()
+    out = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # native code may print
+
+    def say(line: dict[str, object]) -> None:
+        os.write(out, json.dumps(line).encode() + b"\n")
+
+    try:
+        say({"result": probe(order, lambda way: say({"way": way}))})
+    except InferError as e:
+        say({"error": {"message": e.message, "hint": e.hint, "code": int(e.exit_status)}})
+    os._exit(0)
+
+
+def probe(order: dict[str, Any], on_way: Any) -> dict[str, object]:
+    """Carry out an order. Raises InferError."""
+    from infer_cli.checking.probe import WIDTH, Probe
+    from infer_cli.cli.flags.engine import engine_options
+    from infer_cli.runtime.loading import Loading
+    from infer_cli.settings.origins import Given
+
+    given = {name: Given(*value) for name, value in order["given"].items()}
+    given[order["mode"]] = Given(True, f"--{order['mode']}")
+    options, _ = engine_options(given)
+    null = os.open(os.devnull, os.O_WRONLY)
+    loading = Loading(Path(order["path"]), options, WIDTH, null)
+    on_way("load")
+    probe = Probe(loading, options.threads, order["n_requests"], order["n_tokens"])
+    if order["resumes"]:
+        return {"replies": probe.resumed(on_way)}
+    return probe.run(on_way, priced=order["priced"])
+
+
+def _leave_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""The commands of a talk: `/name arguments`. Data and short handlers; the work is the chat's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from infer_cli.cli.flags.shared import check_max_tokens
+from infer_cli.cli.screen.terminal import settings_table
+from infer_cli.errors import UsageError
+from infer_cli.settings.origins import Given
+from infer_cli.settings.sampling import parse_set
+from infer_cli.settings.seeds import check_seed
+
+if TYPE_CHECKING:
+    from infer_cli.cli.chat.worker import Chat
+
+_COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?\s*", re.DOTALL)
+N_LISTED = 10  # conversations
+REASONING_VIEWS = ("show", "hide", "only")
+
+
+class Command(NamedTuple):
+    usage: str
+    help: str
+    run: Callable[[Chat, str], None]
+    complete: str = ""  # what its argument is: "path" or "model"
+
+
+def parse(line: str) -> tuple[str, str] | None:
+    """(name, argument) of a command; None for a message. `//` begins a message with a slash."""
+    match = _COMMAND.fullmatch(line)
+    return (match[1], (match[2] or "").strip()) if match else None
+
+
+def turns_of(n: int) -> str:
+    return "1 turn" if n == 1 else f"{n} turns"
+
+
+def find(name: str) -> Command:
+    """Raises UsageError for a name that no command has."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    close = get_close_matches(name, COMMANDS, n=1)
+    raise UsageError(
+        f"no command /{name}",
+        f"did you mean /{close[0]}?" if close else "/help lists them; // begins a message with a slash",
+    )
+
+
+def completions(line: str) -> Iterable[str]:
+    """What the last word of a line that begins with a slash can become."""
+    name, space, argument = line[1:].partition(" ")
+    if not space:
+        return [f"/{known}" for known in COMMANDS if known.startswith(name)]
+    kind = COMMANDS[name].complete if name in COMMANDS else ""
+    if kind == "path":
+        return _paths(argument)
+    if kind == "model":
+        from infer_cli.models.catalogue import load_catalogue
+
+        return [known for known in sorted(load_catalogue().names) if known.startswith(argument.lower())]
+    return []
+
+
+def _paths(begun: str) -> list[str]:
+    head, name = os.path.split(begun)
+    try:
+        entries = sorted(os.scandir(os.path.expanduser(head) or "."), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    return [
+        os.path.join(head, entry.name) + (os.sep if entry.is_dir() else "")
+        for entry in entries
+        if entry.name.startswith(name) and (name or not entry.name.startswith("."))
+    ]
+
+
+def _help(chat: Chat, argument: str) -> None:
+    width = max(len(command.usage) for command in COMMANDS.values())
+    chat.say("\n".join(f"{command.usage:<{width}}  {command.help}" for command in COMMANDS.values()))
+    chat.say("Enter sends, Alt-Enter begins a new line, Ctrl-X Ctrl-E opens the editor, Ctrl-D leaves.")
+
+
+def _exit(chat: Chat, argument: str) -> None:
+    raise EOFError
+
+
+def _clear(chat: Chat, argument: str) -> None:
+    chat.talk.clear()
+    chat.ledger.begin()
+    chat.say("a new talk")
+
+
+def _system(chat: Chat, argument: str) -> None:
+    if argument:
+        chat.talk.system = None if argument == "none" else argument
+        chat.moved()
+    chat.say(f"system prompt: {chat.talk.system or 'none'}")
+
+
+def _params(chat: Chat, argument: str) -> None:
+    chat.say(settings_table(chat.settings))
+
+
+def _set(chat: Chat, argument: str) -> None:
+    name, _, value = argument.replace("=", " ", 1).partition(" ")
+    name, value = name.strip().replace("-", "_"), value.strip()
+    if not name or not value:
+        raise UsageError("/set takes a name and a value", "e.g. /set temperature 0.7; /params lists them")
+    if name == "max_tokens":
+        chat.max_tokens = check_max_tokens(value, "max_tokens")
+    elif name == "reasoning":
+        if value not in REASONING_VIEWS:
+            raise UsageError(f"reasoning {value!r} is not show, hide or only")
+        chat.reasoning = value  # type: ignore[assignment]  # checked above
+    else:
+        chat.set_sampling(parse_set([f"{name}={value}"]))
+    chat.moved()
+    chat.say(f"{name} = {value}")
+
+
+def _seed(chat: Chat, argument: str) -> None:
+    if argument in ("new", "none"):
+        chat.seed = None
+    elif argument:
+        chat.seed = Given(_number(argument, "seed"), "/seed")
+    if argument:
+        chat.moved()
+    seed = chat.seed
+    chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
+
+
+def _number(text: str, what: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"{text!r} is no {what}", "it is a whole number")
+    return check_seed(int(text), what)
+
+
+def _model(chat: Chat, argument: str) -> None:
+    if argument:
+        chat.switch_model(argument)
+        chat.moved()
+    chat.say(f"model: {chat.name}")
+
+
+def _regen(chat: Chat, argument: str) -> None:
+    if argument == "same":
+        chat.regenerate(same=True)
+    else:
+        chat.regenerate(seed=_number(argument, "seed") if argument else None)
+
+
+def _undo(chat: Chat, argument: str) -> None:
+    turn = chat.talk.undo()
+    chat.moved()
+    chat.say(f"took back: {' '.join(turn.user.split())[:60]}")
+
+
+def _edit(chat: Chat, argument: str) -> None:
+    if not chat.talk.turns:
+        raise UsageError("there is no message yet")
+    before = chat.talk.turns[-1].user
+    text = argument or chat.edited(before)
+    if not text.strip() or text == before:
+        chat.say("the message is as it was")
+        return
+    chat.replace_last(text)
+
+
+def _continue(chat: Chat, argument: str) -> None:
+    chat.go_on()
+
+
+def _branch(chat: Chat, argument: str) -> None:
+    if not argument:
+        for name, n_turns in chat.talk.branches.items():
+            chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({turns_of(n_turns)})")
+        return
+    is_new = chat.talk.switch_branch(argument)
+    chat.moved()
+    chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({turns_of(len(chat.talk.turns))})")
+
+
+def _list(chat: Chat, argument: str) -> None:
+    found = chat.ledger.recent(N_LISTED)
+    for thread, last_at, n_turns, begins in found:
+        when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
+        turns = f"{turns_of(n_turns):<7}"
+        name = f"{thread.name}: " if thread.name is not None else ""
+        here = " (this one)" if thread.id == chat.ledger.thread_id else ""
+        chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
+    if not found:
+        chat.say("no conversation is kept")
+
+
+def _load(chat: Chat, argument: str) -> None:
+    if not argument:
+        raise UsageError("/load takes the id or the name of a conversation", "/list shows them")
+    chat.load_conversation(argument)
+
+
+def _rename(chat: Chat, argument: str) -> None:
+    if not argument:
+        raise UsageError("/rename takes a name")
+    chat.ledger.rename(argument)
+    chat.say(f"this conversation is {argument}")
+
+
+def _read(chat: Chat, argument: str) -> None:
+    chat.send("", chat.file(argument))
+
+
+def _attach(chat: Chat, argument: str) -> None:
+    if argument == "none":
+        chat.attached.clear()
+    elif argument:
+        chat.attached.append(chat.file(argument))
+    chat.say_attached()
+
+
+def _export(chat: Chat, argument: str) -> None:
+    path = Path(argument).expanduser()
+    if not argument or path.suffix not in (".md", ".json"):
+        raise UsageError("/export takes a file that ends in .md or .json")
+    if not chat.talk.turns:
+        raise UsageError("there is no turn yet")
+    if path.suffix == ".json":
+        # As `infer run --messages` reads it.
+        messages = [{"role": m.role, "content": m.content} for m in chat.talk.messages()]
+        text = json.dumps(messages, ensure_ascii=False, indent=1) + "\n"
+    else:
+        text = "\n".join(f"## {m.role.capitalize()}\n\n{m.text}\n" for m in chat.talk.messages())
+    try:
+        with path.open("x", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already", "choose another name") from None
+    except OSError as e:
+        raise UsageError(f"{path}: {e.strerror}") from None
+    chat.say(f"wrote {path}")
+
+
+def _context(chat: Chat, argument: str) -> None:
+    talk, shown = chat.talk, chat.talk.shown
+    summary = shown.summary
+    if talk.system:
+        chat.say(f"system: {' '.join(talk.system.split())[:60]}")
+    if summary is not None:
+        chat.say(f"summary: {' '.join(summary.text.split())[:60]}")
+    for i, turn in enumerate(talk.turns):
+        n = "text of another model" if turn.ids is None else f"{len(turn.ids)} tokens sampled"
+        if i in shown.gone:
+            n = "dropped" if summary is None or i not in summary.turns else "summarized"
+        elif i in shown.cuts:
+            n = "cut"
+        chat.say(f"{i + 1}  {' '.join(turn.user.split())[:60]}  ({n})")
+    chat.say(f"{talk.n_tokens} of {talk.window} tokens are in use")
+
+
+def _tokens(chat: Chat, argument: str) -> None:
+    if argument:
+        ids = chat.vocab.tokenize(argument.encode())
+    else:
+        last = chat.talk.turns[-1] if chat.talk.turns else None
+        if last is None or last.ids is None:
+            what = "there is no reply yet" if last is None else "another model wrote the last reply"
+            raise UsageError(what, "/tokens TEXT counts the tokens of a text")
+        ids = list(last.ids)
+    pieces = " ".join(f"{i}:{chat.vocab.token_text(i).decode('utf-8', 'replace')!r}" for i in ids)
+    chat.say(f"{len(ids)} tokens: {pieces}")
+
+
+def _stats(chat: Chat, argument: str) -> None:
+    if chat.talk.turns:
+        reply = chat.talk.turns[-1].reply
+        usage, timings = reply.usage, reply.timings
+        chat.say(
+            f"last reply: {usage.prompt_tokens - usage.cached_tokens} prompt tokens evaluated,"
+            f" {usage.cached_tokens} reused, {usage.completion_tokens} sampled, {timings.total_s:.2f} s,"
+            f" {reply.finish_reason}, {reply.digest}"
+        )
+    replies = "1 reply" if chat.n_replies == 1 else f"{chat.n_replies} replies"
+    chat.say(
+        f"so far: {replies}, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
+        f" {chat.n_sampled} sampled"
+    )
+
+
+def _copy(chat: Chat, argument: str) -> None:
+    if not chat.talk.turns:
+        raise UsageError("there is no reply yet")
+    chat.copy(chat.talk.turns[-1].text)
+
+
+COMMANDS: dict[str, Command] = {
+    "help": Command("/help", "These commands.", _help),
+    "exit": Command("/exit", "Leave.", _exit),
+    "clear": Command("/clear", "Begin anew; the system prompt stays.", _clear),
+    "system": Command("/system [TEXT|none]", "Show or change the system prompt.", _system),
+    "params": Command("/params", "The parameters and where each came from.", _params),
+    "set": Command("/set NAME VALUE", "Change one, also max_tokens and reasoning.", _set),
+    "seed": Command("/seed [N|new]", "One seed for all replies, or a new one for each.", _seed),
+    "model": Command("/model [NAME]", "Go on with another model.", _model, "model"),
+    "regen": Command("/regen [same|SEED]", "Another reply: new seed, the same, or this one.", _regen),
+    "undo": Command("/undo", "Take the last turn back.", _undo),
+    "edit": Command("/edit [TEXT]", "Change the last message, in the editor without TEXT.", _edit),
+    "continue": Command("/continue", "Let a cut reply go on.", _continue),
+    "branch": Command("/branch [NAME]", "List branches, go to one or begin one here.", _branch),
+    "list": Command("/list", "The last conversations.", _list),
+    "load": Command("/load ID|NAME", "Go on with another conversation.", _load),
+    "rename": Command("/rename NAME", "Name this conversation.", _rename),
+    "read": Command("/read FILE", "Send a file as a message.", _read, "path"),
+    "attach": Command("/attach [FILE|none]", "Put a file before the next message.", _attach, "path"),
+    "export": Command("/export FILE", "Write the talk as .md or .json.", _export, "path"),
+    "context": Command("/context", "What is in the window, and what was dropped.", _context),
+    "tokens": Command("/tokens [TEXT]", "Tokens of a text, or of the last reply.", _tokens),
+    "stats": Command("/stats", "Counts and times.", _stats),
+    "copy": Command("/copy", "The last reply to the clipboard (OSC 52).", _copy),
+}

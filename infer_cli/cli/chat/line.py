@@ -1,0 +1,219 @@
+"""Where the next line of a talk comes from: an editor line at a terminal, or plain lines.
+
+A message that begins with three double quotes goes on to the next three. Knows no model and no talk.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from infer_cli.cli.screen.keyboard import BRACKETED_PASTE, write_now
+from infer_cli.errors import UsageError
+from infer_cli.process.child_process import find_program
+from infer_cli.process.stream_filter import styled
+from infer_cli.prompt.messages import decode_input
+from infer_cli.system.paths import data_dir
+from infer_cli.system.private_files import make_private_dir, open_private
+
+if TYPE_CHECKING:
+    from prompt_toolkit.completion import Completion
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+QUOTES = '"""'
+PROMPT = "> "
+
+
+class LineSource(Protocol):
+    def read(self) -> str:
+        """The next message. Raises EOFError at the end, KeyboardInterrupt where the line is given up."""
+        ...
+
+
+def is_open(text: str) -> bool:
+    """Whether a quoted message still waits for its end."""
+    return text.startswith(QUOTES) and (len(text) < 2 * len(QUOTES) or not text.rstrip().endswith(QUOTES))
+
+
+def unquoted(text: str) -> str:
+    """A message without the quotes around it."""
+    if text.startswith(QUOTES):
+        return text.removeprefix(QUOTES).rstrip().removesuffix(QUOTES).strip("\n")
+    return text
+
+
+class PlainLines:
+    """Lines of stdin; `prompt` is written to stderr, for a terminal that can do no more."""
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+
+    def read(self) -> str:
+        text = self._line(self._prompt)
+        while is_open(text):
+            try:
+                text += "\n" + self._line("... " if self._prompt else "")
+            except EOFError:
+                break
+        return unquoted(text)
+
+    def _line(self, prompt: str) -> str:
+        if prompt:
+            sys.stderr.write(prompt)
+            sys.stderr.flush()
+        line = b""
+        try:
+            line = sys.stdin.buffer.readline() if sys.stdin is not None else b""
+        finally:
+            if prompt and not line:  # Ctrl-D or Ctrl-C: the prompt's line is not ended
+                sys.stderr.write("\n")
+        if not line:
+            raise EOFError
+        return decode_input(line, "stdin").rstrip("\r\n")
+
+
+class EditorLine:
+    """prompt_toolkit's line: history, several lines, completion, an external editor, a toolbar.
+
+    Enter sends, Alt-Enter begins a new line, pasted line ends are text; Ctrl-X Ctrl-E (vi: v) opens the
+    editor.
+    """
+
+    def __init__(
+        self,
+        *,
+        vi: bool,
+        private: bool,
+        toolbar: Callable[[], str],
+        complete: Callable[[str], Iterable[str]],
+    ) -> None:
+        """`complete` gives what the last word of a line that begins with a slash can become."""
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.filters import Condition
+        from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+        from prompt_toolkit.input import create_input
+        from prompt_toolkit.output import create_output
+        from prompt_toolkit.styles import Style
+
+        history: History = InMemoryHistory()
+        if not private and (path := _history_path()) is not None:
+            history = FileHistory(str(path))
+        self._session: PromptSession[str] = PromptSession(
+            PROMPT,
+            multiline=True,
+            prompt_continuation="  ",
+            vi_mode=vi,
+            history=history,
+            enable_history_search=False,
+            completer=_completer(complete),
+            complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
+            bottom_toolbar=toolbar,
+            key_bindings=self._bindings(),
+            style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
+            input=create_input(sys.stdin),
+            output=create_output(styled(sys.stdout)),
+        )
+
+    def read(self) -> str:
+        text = self._session.prompt()
+        write_now(BRACKETED_PASTE)  # which a prompt leaves off behind it
+        return unquoted(text)
+
+    def _bindings(self) -> KeyBindings:
+        from prompt_toolkit.filters import vi_navigation_mode
+        from prompt_toolkit.key_binding import KeyBindings
+
+        bindings = KeyBindings()
+
+        @bindings.add("enter")
+        def _send(event: KeyPressEvent) -> None:
+            buffer = event.current_buffer
+            if buffer.complete_state is not None and buffer.complete_state.current_completion is not None:
+                buffer.complete_state = None
+            elif is_open(buffer.text):
+                buffer.insert_text("\n")
+            else:
+                buffer.validate_and_handle()
+
+        @bindings.add("escape", "enter")
+        def _new_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @bindings.add("c-c")
+        def _give_up(event: KeyPressEvent) -> None:
+            event.current_buffer.reset()
+
+        @bindings.add("c-x", "c-e")
+        @bindings.add("v", filter=vi_navigation_mode)
+        def _edit(event: KeyPressEvent) -> None:
+            from prompt_toolkit.application import run_in_terminal
+
+            buffer = event.current_buffer
+
+            def edit() -> None:
+                buffer.text = edit_text(buffer.text)
+                buffer.cursor_position = len(buffer.text)
+
+            run_in_terminal(edit)
+
+        return bindings
+
+
+def edit_text(text: str) -> str:
+    """What the user's editor ($VISUAL, $EDITOR) makes of a text; the same text where it fails.
+
+    Raises UsageError where there is no editor.
+    """
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    command = command or ("notepad" if sys.platform == "win32" else "vi")
+    words = shlex.split(command, posix=sys.platform != "win32")
+    editor = find_program(words[0]) if words else None
+    if editor is None:
+        raise UsageError(f"no editor {command!r}", "set EDITOR to one that is installed")
+    handle, name = tempfile.mkstemp(prefix="infer-", suffix=".md")
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # Descriptors 1 and 2 belong to native code's log in this process; where the replies go to a file,
+        # the editor's screen does not.
+        screen = sys.stdout if sys.stdout.isatty() else sys.stderr
+        done = subprocess.run([editor, *words[1:], name], stdout=screen, stderr=sys.stderr, check=False)
+        if done.returncode != 0:
+            return text
+        return decode_input(path.read_bytes(), "the edited text").rstrip("\n")
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _history_path() -> Path | None:
+    """The file of earlier lines, the user's own to read; None where it can't be kept."""
+    path = data_dir() / "chat_history"
+    try:
+        make_private_dir(path.parent)
+        os.close(open_private(path, os.O_RDWR | os.O_CREAT))
+    except OSError:
+        return None
+    return path
+
+
+def _completer(complete: Callable[[str], Iterable[str]]):  # type: ignore[no-untyped-def]
+    from prompt_toolkit.completion import Completer, Completion
+
+    class Words(Completer):
+        def get_completions(self, document: Document, complete_event: object) -> Iterator[Completion]:
+            line = document.text_before_cursor
+            if not line.startswith("/") or "\n" in line:
+                return
+            word = line.rpartition(" ")[2]
+            for candidate in complete(line):
+                yield Completion(candidate, start_position=-len(word))
+
+    return Words()

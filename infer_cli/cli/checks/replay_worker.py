@@ -1,0 +1,145 @@
+"""What `infer replay` does in its worker process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from infer_cli.answering.oneshot import OneShot
+from infer_cli.checking.replay import is_same, logprobs_at, reasons
+from infer_cli.cli.screen.terminal import Notices
+from infer_cli.errors import ExitStatus, ModelNotFound
+from infer_cli.models.installed import InstalledModel
+from infer_cli.process.explain import explained
+from infer_cli.prompt.encode import tag_tokens
+from infer_cli.records.compare import compare
+from infer_cli.records.record import Record, record_of
+from infer_cli.records.request import engine_options, job_of
+from infer_cli.records.store import Store, store_path
+from infer_cli.records.thread import Thread
+from infer_cli.runtime.fake_loading import FakeLoading
+from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.options import EngineOptions, is_fake
+from infer_cli.runtime.provenance import Description
+from infer_cli.runtime.running import Running
+from infer_cli.runtime.session import begin_loading, unload
+from infer_cli.sinks.silent import SilentSink
+from infer_cli.text.sanitize import single_line
+from infer_cli.types import Mode, Reply
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.process.worker import Worker
+
+
+SESSION = "replay"  # turns find what the turn before has evaluated, as they did in the talk
+
+
+def answer_again(name: str, worker: Worker, *, quiet: bool) -> int:
+    """Replay one record, or a conversation turn by turn; returns the exit code. Raises InferError."""
+    notices = Notices(quiet=quiet, stats=False)
+    with Store.open(store_path(), notices.warn) as store:
+        found = store.find(name)
+        records = list(store.export(thread=found.id)) if isinstance(found, Thread) else [found]
+    replay = _Replay(worker)
+    all_same = True
+    with explained(worker):
+        for record in records:
+            is_same, lines = replay.verdict(record)
+            all_same = all_same and is_same
+            place = f"turn {record.turn}  {record.id}  " if isinstance(found, Thread) else ""
+            print(place + "\n".join(lines), flush=True)
+    return ExitStatus.OK if all_same else ExitStatus.CHECK_FAILED
+
+
+class _Engine(NamedTuple):
+    """A loaded model, and what of a record it was loaded for."""
+
+    wanted: tuple[object, ...]
+    mode: Mode
+    model: InstalledModel | None
+    loading: Loading | FakeLoading
+    running: Running
+    description: Description
+
+
+class _Replay:
+    """Answers records again, one after the other; on one engine as long as it is the recorded one."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._engine: _Engine | None = None
+
+    def verdict(self, record: Record) -> tuple[bool, list[str]]:
+        """Whether the reply is the same, and the lines that say so. Raises InferError."""
+        options = engine_options(record)
+        if self._engine is not None and "invariant" in {self._engine.mode, options.mode} != {options.mode}:
+            # What sets that mode apart is read by llama.cpp once in a process.
+            return False, [f"not compared: the mode was {options.mode} here: replay it by its own id"]
+        engine = self._engine_for(record, options)
+        vocab = engine.loading.vocab()
+        job = job_of(record, tag_tokens(vocab, record.reasoning_pairs), SESSION)
+        (reply,) = OneShot(job, engine.running, vocab, SilentSink(), engine.description.get).run()
+        if is_same(record, reply):
+            return True, ["identical"]
+        return False, _difference(record, reply, vocab, engine)
+
+    def _engine_for(self, record: Record, options: EngineOptions) -> _Engine:
+        width = record.width or 1
+        wanted = (record.model, record.model_files, options, width)
+        if self._engine is not None:
+            if self._engine.wanted == wanted:
+                return self._engine
+            unload(self._engine.loading, self._engine.running)
+            self._engine = None
+        model = None if is_fake(record.model) else _model(record)
+        loading = begin_loading(model, record.model, options, width, self._worker)
+        loading.wait()
+        running = loading.start(record.n_ctx or loading.window)
+        description = Description(model, record.model, running.facts)
+        self._engine = _Engine(wanted, options.mode, model, loading, running, description)
+        return self._engine
+
+
+def _difference(record: Record, reply: Reply, vocab: Vocab, engine: _Engine) -> list[str]:
+    """Where the reply parts from the recorded one, and what may be why."""
+    again = record_of(
+        reply,
+        prompt_ids=record.prompt_ids or (),
+        prompt_text=record.prompt or "",
+        messages=record.messages,
+        model_path=None if engine.model is None else engine.model.path,
+        template_sha256=record.template_sha256,
+        settings=record.settings,
+        width=record.width or 1,
+        n_ctx=record.n_ctx or engine.loading.window,
+    )
+    comparison = compare(record, again)
+    if comparison.reply is None:
+        lines = [f"differs: {record.finish_reason}, now {reply.finish_reason}"]
+    else:
+        index = comparison.reply.index
+        logprobs = logprobs_at(reply, index)
+        before = _candidate(vocab, comparison.reply.a, logprobs)
+        now = _candidate(vocab, comparison.reply.b, logprobs)
+        lines = [f"differs at token {index}: {before}, now {now}"]
+    return lines + [f"  {single_line(reason)}" for reason in reasons(record, comparison)]
+
+
+def _model(record: Record) -> InstalledModel:
+    """The record's model file, where it was."""
+    if not record.model_files or not Path(record.model_files[0].path).exists():
+        where = record.model_files[0].path if record.model_files else record.model
+        raise ModelNotFound(f"the model of record {record.id} is gone: {where}", "put the file back there")
+    path = Path(record.model_files[0].path)
+    from infer_cli.models.hashes import cached_sha256
+
+    return InstalledModel(record.model or path.stem, path, cached_sha256(path), None)
+
+
+def _candidate(vocab: Vocab, token: int | None, logprobs: dict[int, float]) -> str:
+    if token is None:
+        return "the end"
+    text = single_line(repr(vocab.token_text(token).decode("utf-8", "replace")))
+    likely = f"log-probability {logprobs[token]:.4f}" if token in logprobs else "not among the likeliest"
+    return f"{text} ({token}, {likely})"

@@ -1,0 +1,184 @@
+"""What `infer models` prints: rows of the list, facts of one model, the outcome of a check.
+
+Names and values may come from a model's file or another tool's: they are shown as single safe lines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from infer_cli.cli.screen.terminal import console
+from infer_cli.text.sanitize import single_line
+
+if TYPE_CHECKING:
+    from infer_cli.models.catalogue import ModelEntry
+    from infer_cli.models.facts import Fact
+    from infer_cli.models.installed import InstalledModel
+    from infer_cli.models.other_programs import FoundModel
+    from infer_cli.models.shelf import Verdict
+
+
+def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:
+    """Columns on a terminal, tabs in a pipe: name, value, origin."""
+    state = "yes" if installed else f"no: `infer models pull {name}` installs it"
+    rows = [("name", name, ""), ("installed", state, "")]
+    rows += [(fact.name, _shown(fact), fact.origin) for fact in facts]
+    lines = [tuple(single_line(cell) for cell in row) for row in rows]
+    if not sys.stdout.isatty():
+        for line in lines:
+            print("\t".join(line))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for style in ("bold", "", "dim"):
+        table.add_column(style=style, overflow="fold")
+    for line in lines:
+        table.add_row(*map(Text, line))
+    console(sys.stdout).print(table)
+
+
+def _shown(fact: Fact) -> str:
+    """A value in one line."""
+    from infer_cli.settings.quantities import human_bytes, human_size
+
+    value = fact.value
+    if fact.name == "quantization":
+        parts = (
+            f"{kind} {human_size(sums['bytes'])} ({sums['tensors']} tensors)" for kind, sums in value.items()
+        )
+        return ", ".join(parts)
+    if fact.name.startswith("memory"):
+        return human_bytes(value)
+    if fact.name == "size":
+        return f"{value} bytes ({human_size(value)})"
+    if fact.name == "parameters":
+        return f"{value} ({value / 1e9:.2f}B)"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Name, hash, outcome and path, separated by tabs."""
+    if verdict.expected is None:
+        state = "no hash is known"
+    elif verdict.holds:
+        state = f"ok, as {verdict.origin}"
+    else:
+        state = f"DIFFERS from {verdict.expected} ({verdict.origin})"
+    cells = (verdict.name, verdict.sha256, state, str(verdict.path))
+    return "\t".join(single_line(cell) for cell in cells)
+
+
+def list_rows() -> list[dict[str, Any]]:
+    """The catalogue, then what else is installed, then what other tools hold (`tool` names them)."""
+    from infer_cli.models.catalogue import load_catalogue
+    from infer_cli.models.other_programs import find_all
+    from infer_cli.models.shelf import list_here
+
+    catalogue = load_catalogue()
+    installed = {model.name: model for model in list_here()}
+    used = {model.path for model in installed.values()}
+    rows = [
+        _row(name, entry, installed.pop(name, None), name == catalogue.default)
+        for name, entry in catalogue.entries.items()
+    ]
+    rows += [_row(name, None, model, False) for name, model in installed.items()]
+    rows += [_found_row(found) for found in find_all() if found.files[0] not in used]
+    return rows
+
+
+def _found_row(found: FoundModel) -> dict[str, Any]:
+    """A model that another tool holds: `-m` takes its name, and it is used in place."""
+    name = str(found.source)
+    return {
+        "name": name,
+        "aliases": [],
+        "default": False,
+        "installed": False,
+        "tool": found.tool,
+        "path": str(found.files[0]),
+        "size": found.size,
+        "sha256": None,
+        "licence": None,
+        "context": None,
+        "sampling": None,
+        "notes": None,
+        "sources": [name],
+    }
+
+
+def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, default: bool) -> dict[str, Any]:
+    from infer_cli.models.hashes import parts_of
+
+    size = entry.size if entry else None
+    if model is not None:
+        size = sum(part.stat().st_size for part in parts_of(model.path))
+    return {
+        "name": name,
+        "aliases": list(entry.aliases) if entry else [],
+        "default": default,
+        "installed": model is not None,
+        "tool": None,
+        "path": str(model.path) if model else None,
+        "size": size,
+        "sha256": model.sha256 if model else entry.sha256 if entry else None,
+        "licence": entry.licence if entry else None,
+        "context": entry.context if entry else None,
+        "sampling": dict(entry.sampling) if entry and entry.sampling else None,
+        "notes": entry.notes if entry else None,
+        "sources": [str(source) for source in entry.sources] if entry else [],
+    }
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table on a terminal; in a pipe name, size, licence, context and path, separated by tabs."""
+    if sys.stdout.isatty():
+        _print_table(rows)
+        return
+    for row in rows:
+        fields = (row["name"], row["size"], row["licence"], row["context"], row["path"])
+        print("\t".join("-" if field is None else single_line(str(field)) for field in fields))
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from infer_cli.settings.quantities import human_size
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "size", "context", "licence", "here"):
+        table.add_column(
+            heading,
+            justify="right" if heading in ("size", "context") else "left",
+            no_wrap=heading == "model",  # a name that is cut could not be typed
+            overflow="fold",
+        )
+    for row in (row for row in rows if not row["tool"]):
+        cells = (
+            row["name"] + (" (default)" if row["default"] else ""),
+            human_size(row["size"]) if row["size"] else "",
+            str(row["context"] or ""),
+            row["licence"] or "",
+            "yes" if row["installed"] else "",
+        )
+        table.add_row(*(Text(single_line(cell)) for cell in cells))
+    console(sys.stdout).print(table)
+    elsewhere = [row for row in rows if row["tool"]]
+    if not elsewhere:
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("found elsewhere", "size", "tool"):
+        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
+    for row in elsewhere:
+        cells_of = (row["name"], human_size(row["size"]), row["tool"])
+        table.add_row(*(Text(single_line(cell)) for cell in cells_of))
+    console(sys.stdout).print()
+    console(sys.stdout).print(table)

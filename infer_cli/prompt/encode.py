@@ -1,0 +1,237 @@
+"""From messages to token ids: assembling prompts, reading messages, and encoding that can't be injected into.
+
+**Text never becomes a control token.** Rendering mixes the template's own control tokens (`<|im_end|>`) with
+text of users, files and models. So before rendering, every control token's text inside such text is broken up
+by a guard: a Unicode noncharacter that occurs nowhere in the input, put after its first character. After
+rendering, control tokens are cut out as llama.cpp does with `parse_special`, the guards are taken out of what
+is left, and that is tokenized as plain text. For text without control tokens the ids are llama.cpp's own.
+
+A template may also *make* a control token of harmless text (`|lower` of `<|IM_END|>`, two messages that
+touch, `<` + name + `>`). Therefore, where any text (contents, what stands beside them, tools, variables, keys
+too) holds a character at which input could begin or end in one of the control tokens found (`seams`), the
+conversation is rendered again with all these characters guarded, and both renderings must hold the same
+control tokens; a difference is an error, not a guess. Roles, of which templates make tokens, are restricted
+to `ROLES`.
+
+**A reply's tokens are never made anew of its text.** Where a message's sampled ids are known (`KeptReply`), a
+placeholder is rendered instead of its content, and the ids take its place in the result. A reasoning block
+has a placeholder of its own between its tags, so a template that drops it drops its ids.
+
+It reads no files and knows no command line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infer_cli.backend.base import Vocab
+from infer_cli.errors import ModelInvalid, UsageError
+from infer_cli.prompt.controls import _controls_of, _Guards
+from infer_cli.prompt.messages import ROLES, _check_message, _check_role, _check_unicode, _mapped, _strings
+from infer_cli.prompt.seams import Seams, seams_of
+from infer_cli.prompt.splice import KeptReply, _Splice
+from infer_cli.text.reasoning import TagPair, opened_pair, pairs_of
+from infer_cli.types import Message
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
+    from infer_cli.prompt.template import ChatTemplate
+
+
+# --- reading and assembling -----------------------------------------------------------------------
+
+
+def _scalars(value: object) -> Iterator[object]:
+    """Everything inside, keys included, that holds nothing itself."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _scalars(key)
+            yield from _scalars(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _scalars(item)
+    else:
+        yield value
+
+
+# --- encoding -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """`text` is the rendered prompt without an added BOS, `open_reasoning` the tag pair it leaves open."""
+
+    ids: tuple[int, ...]
+    text: str
+    open_reasoning: TagPair | None
+
+    @property
+    def opens_reasoning(self) -> bool:
+        return self.open_reasoning is not None
+
+
+def encode_prompt(
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    vocab: Vocab,
+    *,
+    kept: Mapping[int, KeptReply] | None = None,
+    add_generation_prompt: bool = True,
+    variables: Mapping[str, object] | None = None,
+    tools: Sequence[Mapping[str, object]] | None = None,
+) -> EncodedPrompt:
+    """Ids of a conversation. BOS is added where the vocabulary wants it and the template did not write it;
+    EOS never. `kept` has the ids of messages, by their index.
+
+    Raises UsageError for a role that is not in `ROLES`, text with lone surrogates, a conversation that the
+    template refuses, or one that it turns into control tokens; ModelInvalid for a template that fails.
+    """
+    for index, message in enumerate(messages):
+        _check_role(message.role, f"messages[{index}]")
+        _check_message(message, f"messages[{index}]")
+    for name, given in (("variables", variables), ("tools", tools)):
+        for text, path in _strings(given, name):
+            _check_unicode(text, path)
+
+    controls = _controls_of(vocab)
+    texts = [text for value in (*_values(messages), variables, tools) for text, _ in _strings(value, "")]
+    kept = kept or {}
+    guards = _Guards(controls, [*texts, template.source], n_spare=1 if kept else 0)
+    splice = _Splice(kept, "".join(guards.spare), vocab)
+
+    def render(change: Callable[[object], object]) -> str:
+        guarded = [
+            Message(
+                message.role,
+                splice.content(index) if index in kept else _changed_content(message, change),
+                _changed_mapping(message.extra, change),
+            )
+            for index, message in enumerate(messages)
+        ]
+        rendered = template.render(
+            guarded,
+            add_generation_prompt=add_generation_prompt,
+            variables=None if variables is None else _changed_mapping(variables, change),
+            tools=None if tools is None else [_changed_mapping(tool, change) for tool in tools],
+        )
+        _check_rendered(rendered)
+        return splice.joined(rendered)
+
+    rendered = render(guards.guard)
+    fragments = controls.partition(rendered)
+    found = [fragment for fragment in fragments if isinstance(fragment, int)]
+    seams = seams_of(template.source, frozenset(map(controls.text_of, found)), ROLES)
+    contents = [message.text for index, message in enumerate(messages) if index not in kept]
+    given_values = [*contents, *(message.extra for message in messages), variables, tools]
+    if found and any(_has_seam(scalar, seams) for scalar in _scalars(given_values)):
+
+        def guarded(has_seam: Callable[[object, Seams], bool]) -> list[str | int]:
+            return controls.partition(render(lambda value: guards.guard_seams(value, seams, has_seam)))
+
+        _check_same_controls(found, guarded)
+
+    ids: list[int] = []
+    for fragment in fragments:
+        if isinstance(fragment, int):
+            ids.append(fragment)
+        else:
+            for part in splice.parts(guards.remove(fragment)):
+                ids.extend(part if isinstance(part, tuple) else vocab.tokenize(part.encode()))
+    if vocab.add_bos and vocab.bos is not None and ids[:1] != [vocab.bos]:
+        ids.insert(0, vocab.bos)
+    text = splice.text(guards.remove(rendered))
+    return EncodedPrompt(tuple(ids), text, opened_pair(pairs_of(template.source), text))
+
+
+def encode_raw(text: str, vocab: Vocab, *, parse_special: bool = False) -> tuple[int, ...]:
+    """Ids of text as it is, with BOS and EOS as the vocabulary wants them (llama.cpp's `add_special`).
+
+    Control tokens are recognized with `parse_special` only; a BOS that the text then begins with is not
+    doubled.
+    """
+    _check_unicode(text, "the prompt")
+    data = text.encode()
+    ids = vocab.tokenize_special(data) if parse_special else vocab.tokenize(data)
+    if vocab.add_bos and vocab.bos is not None and ids[:1] != [vocab.bos]:
+        ids = [vocab.bos, *ids]
+    if vocab.add_eos and vocab.eos is not None:
+        ids = [*ids, vocab.eos]
+    return tuple(ids)
+
+
+def _values(messages: Sequence[Message]) -> Iterator[object]:
+    for message in messages:
+        yield message.content
+        yield message.extra
+
+
+def _changed_content(message: Message, change: Callable[[object], object]) -> str | None:
+    changed = None if message.content is None else change(message.content)
+    assert changed is None or isinstance(changed, str)
+    return changed
+
+
+def _changed_mapping(value: Mapping[str, object], change: Callable[[object], object]) -> dict[str, object]:
+    changed = _mapped(value, change)
+    assert isinstance(changed, dict)
+    return changed
+
+
+def _check_rendered(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ModelInvalid(
+            f"the model's chat template writes half a surrogate pair (U+{ord(text[error.start]):04X})",
+            "Give another template with --chat-template, or use --raw.",
+        ) from error
+
+
+def _check_same_controls(
+    found: Sequence[int], guarded: Callable[[Callable[[object, Seams], bool]], Sequence[str | int]]
+) -> None:
+    try:
+        try:
+            fragments = guarded(_has_seam)
+        except (UsageError, ModelInvalid):
+            # The template looks at what it is given (an id's length): leave alone what is no part of a token.
+            fragments = guarded(_may_be_part)
+    except (UsageError, ModelInvalid) as error:
+        raise _made_of_text() from error
+    if list(found) != [fragment for fragment in fragments if isinstance(fragment, int)]:
+        raise _made_of_text()
+
+
+def _has_seam(value: object, seams: Seams) -> bool:
+    return seams.are_in(value) if isinstance(value, str) else _may_be_part(value, seams)
+
+
+def _may_be_part(value: object, seams: Seams) -> bool:
+    if isinstance(value, str):
+        return seams.may_be_part(value)
+    return any(seams.may_be_part(text) for text in _written_forms(value))
+
+
+def _made_of_text() -> UsageError:
+    return UsageError(
+        "the model's chat template would make control tokens of the text that it is given",
+        "Take what looks like the model's markup out of messages, tools and variables (names too),"
+        " or give another --chat-template.",
+    )
+
+
+def _written_forms(scalar: object) -> tuple[str, ...]:
+    """How a template writes a number, a truth value or none."""
+    return (str(scalar), json.dumps(scalar))
+
+
+def tag_tokens(vocab: Vocab, pairs: Sequence[TagPair]) -> dict[int, bytes]:
+    """Control tokens that are tags, with their text.
+
+    A control token has no piece: feed the splitter this text instead.
+    """
+    tags = {tag.encode() for pair in pairs for tag in pair}
+    return {token.id: token.text for token in vocab.control_tokens() if token.text in tags}

@@ -1,0 +1,83 @@
+"""TODO docstring"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+from infer_cli.answering.job import Job
+from infer_cli.backend.spec import LoraSpec
+from infer_cli.errors import UsageError
+from infer_cli.records.record import Record, continues, making_sense, segments_of
+from infer_cli.runtime.options import EngineOptions
+from infer_cli.settings.sampling import checked
+from infer_cli.system.processors import MAX_THREADS
+from infer_cli.types import Mode, SamplingParams, Segment
+
+N_CANDIDATES = 20  # likeliest tokens kept at each step, to find the recorded one among
+
+
+def engine_options(record: Record) -> EngineOptions:
+    """The engine as the record has it. Raises UsageError for a record that holds too little."""
+    is_reply = record.kind in ("run", "chat")
+    if not is_reply or record.prompt_ids is None or record.tokens is None or record.mode is None:
+        reason = "it was kept private" if record.private else f"it is a {record.kind} without its tokens"
+        raise UsageError(f"record {record.id} can't be replayed: {reason}")
+    origins = {setting.name: setting.value for setting in record.settings}
+    facts = record.engine
+    with making_sense(record):
+        if facts["mode"] not in get_args(Mode):
+            raise ValueError(f"there is no mode {facts['mode']!r}")
+        threads = int(str(facts.get("threads") or origins["threads"]))
+        if not 1 <= threads <= MAX_THREADS:
+            raise ValueError(f"{threads} threads")
+        return EngineOptions.of_facts(
+            facts,
+            threads=threads,
+            ctx=record.n_ctx,  # a reply that filled it ends there again
+            loras=tuple(LoraSpec(Path(adapter.path), adapter.scale) for adapter in record.adapters),
+        )
+
+
+def job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None = None) -> Job:
+    """The record's request. Its reply seed stands for the run seed: one reply is asked for.
+
+    A reply that was cut from outside is asked for as far as it came. Raises UsageError for a record that
+    makes no sense.
+    """
+    with making_sense(record):
+        return _job_of(record, tag_tokens, session)
+
+
+def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None) -> Job:
+    past: tuple[Segment, ...] = segments_of(record)
+    prompt_ids: tuple[int, ...] = ()
+    if not continues(record):
+        past, prompt_ids = past[:-1], past[-1].ids
+    n_tokens = len(record.tokens or ())
+    max_tokens = n_tokens if n_tokens and was_cut(record) else int(str(record.params["max_tokens"]))
+    fields = {field.name for field in dataclasses.fields(SamplingParams)}
+    given = {k: checked(k, v, f"record {record.id}") for k, v in record.params.items() if k in fields}
+    sampling = SamplingParams(**given)  # type: ignore[arg-type]  # `checked` gives the fields' types
+    return Job(
+        id=record.id,
+        prompt_ids=prompt_ids,
+        sampling=sampling,
+        params=record.params,
+        max_tokens=max_tokens,
+        run_seed=record.seed,
+        stop=tuple(cast("Sequence[str]", record.params["stop"])),
+        n_logprobs=N_CANDIDATES,
+        reasoning_pairs=() if continues(record) else record.reasoning_pairs,
+        open_reasoning=record.open_reasoning,
+        tag_tokens=tag_tokens,
+        history=past,
+        session=session,
+    )
+
+
+def was_cut(record: Record) -> bool:
+    """Whether the reply was ended from outside, at a moment that no replay meets again."""
+    return record.finish_reason in ("deadline", "cancelled")

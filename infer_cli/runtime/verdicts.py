@@ -1,0 +1,37 @@
+"""What probes have found, by model hash and engine: one small file each, so that no process needs a lock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from infer_cli.runtime.fingerprint import fingerprint
+from infer_cli.system.files import read_regular, write_atomic
+from infer_cli.system.paths import data_dir
+
+# A probe runs at several widths and thread counts, and finds for all of them.
+_FREE = ("width", "chunk", "threads")
+
+
+def keep_verdict(model_sha256: str, facts: Mapping[str, object], verdict: Mapping[str, object]) -> Path:
+    """Write what a probe of a mode found; returns where. Raises OSError."""
+    path = _path(model_sha256, facts)
+    write_atomic(path, json.dumps(verdict, indent=1).encode())
+    return path
+
+
+def was_probed(model_sha256: str | None, facts: Mapping[str, object]) -> bool:
+    """Whether a probe has found that the mode keeps its promise with this model and engine."""
+    if model_sha256 is None:
+        return False
+    try:
+        verdict = json.loads(read_regular(_path(model_sha256, facts)))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(verdict, dict) and verdict.get("holds") is True
+
+
+def _path(model_sha256: str, facts: Mapping[str, object]) -> Path:
+    engine = {name: value for name, value in facts.items() if name not in _FREE}
+    return data_dir() / "probes" / f"{model_sha256[:16]}-{fingerprint(engine)}.json"

@@ -1,0 +1,16 @@
+"""TODO docstring"""
+
+from __future__ import annotations
+
+# Ours, where nothing else says otherwise.
+MAX_TOKENS = 1024
+
+MAX_SAMPLES = 256  # of one prompt: LLAMA_MAX_SEQ
+
+MAX_LOGPROBS = 1000  # likeliest tokens of a step
+
+FIT_RESERVE = 256  # a prompt fits if prompt + min(max_tokens, this) is within the window
+
+MIN_PREFIX = 256  # tokens of files: from here on a kept state is clearly quicker than reading them again
+
+SAMPLING_TEMPERATURE = 0.8  # of `-t model` where neither entry nor file recommends one; llama.cpp's

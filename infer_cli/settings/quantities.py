@@ -1,0 +1,57 @@
+"""Lengths of time as people type them: `3`, `3s`, `500ms`, `2m`, `1h`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from infer_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
+
+MOST_SECONDS = 100 * 365 * 86400  # beyond it the clocks and waits of some systems fail
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str, name: str) -> float:
+    """Seconds, above 0 and at most `MOST_SECONDS`. `name` is the flag that an error names."""
+    unit = next((u for u in ("ms", "s", "m", "h") if text.endswith(u)), "")
+    try:
+        seconds = float(text[: len(text) - len(unit)]) * _UNITS.get(unit, 1.0)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{name} {text[:40]!r} is not a length of time", "write 3s, 500ms, 2m or 1h")
+    if seconds > MOST_SECONDS:
+        raise UsageError(f"{name} {text[:40]!r} is more than 100 years", "write 3s, 500ms, 2m or 1h")
+    return seconds
+
+
+def duration(seconds: float) -> str:
+    """`42s`, `3m10s`, `2h05m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def human_size(n: int) -> str:
+    """Decimal units, as model pages give sizes: 98.4 MB."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= scale:
+            value = n / scale
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{n} bytes"
+
+
+def human_bytes(n_bytes: int) -> str:
+    """`1.5 GiB`: binary units, one decimal."""
+    value = float(n_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{n_bytes} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

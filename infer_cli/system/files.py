@@ -1,0 +1,222 @@
+"""Opens files to be read: regular ones, without ever waiting for whoever should write them.
+
+A FIFO, a device, a directory or a link to nothing in a file's place is an OSError whose `strerror` says so.
+What the shell opened already (`<(command)`, `/dev/stdin`) is read as the pipe that it is, and the null device
+is an empty file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from infer_cli.errors import UsageError
+from infer_cli.system.private_files import is_private, make_private_dir, open_private
+
+if TYPE_CHECKING:
+    pass
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+MOST_SETTINGS = 4 << 20  # bytes of a file of settings or notes: far more than anyone writes
+MOST_INPUT = 64 << 20  # bytes of a text: far beyond any window
+
+_OPEN_ALREADY = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+_KINDS = (
+    (stat.S_ISDIR, "it is a directory, not a file"),
+    (stat.S_ISFIFO, "it is a pipe (FIFO), not a file"),
+    (stat.S_ISSOCK, "it is a socket, not a file"),
+    (stat.S_ISCHR, "it is a device, not a file"),
+    (stat.S_ISBLK, "it is a device, not a file"),
+)
+_FLAGS = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
+    _FLAGS |= getattr(os, _flag, 0)
+
+
+class UnusableFile(OSError):
+    """Something is at a path, and it is no file that can be read. `strerror` is fit to be shown."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file, open to be read. Raises FileNotFoundError where there is nothing, OSError for all else."""
+    name = os.fspath(path)
+    if name.startswith(_OPEN_ALREADY):
+        return open(name, "rb")
+    check_regular(name)  # before it is opened: that alone does something to some devices
+    fd = os.open(name, _FLAGS)
+    try:
+        _check(name, os.fstat(fd))  # it may be another by now
+        return open(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise as `open_regular`, without opening anything."""
+    name = os.fspath(path)
+    try:
+        _check(name, os.stat(name))
+    except OSError as e:
+        if (link := _broken_link(Path(name), e)) is not None:
+            raise UnusableFile(errno.ENOENT, link, name) from None
+        raise
+    except ValueError as e:  # a null character
+        raise UnusableFile(errno.EINVAL, f"no file has such a name ({e})", name) from None
+
+
+def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_SETTINGS) -> bytes:
+    """All of a file. Raises as `open_regular`, and OSError for one of more than `most_bytes`."""
+    with open_regular(path) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise UnusableFile(errno.EINVAL, f"more than {most_bytes >> 20} MiB", os.fspath(path))
+    return data
+
+
+def not_a_file(path: str | os.PathLike[str]) -> str:
+    """What to say of a path at which no file was found: `no file X`, `X: it is a directory, not a file`."""
+    try:
+        check_regular(path)
+    except UnusableFile as e:
+        return f"{os.fspath(path)}: {e.strerror}"
+    except OSError:
+        pass
+    return f"no file {os.fspath(path)}"
+
+
+def _check(name: str, status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode) or _is_null(status):
+        return
+    kind = next((what for is_kind, what in _KINDS if is_kind(status.st_mode)), "it is not a file")
+    raise UnusableFile(errno.EINVAL, kind, name)
+
+
+def _is_null(status: os.stat_result) -> bool:
+    if not stat.S_ISCHR(status.st_mode):
+        return False
+    try:
+        return status.st_rdev == os.stat(os.devnull).st_rdev
+    except OSError:
+        return False
+
+
+def _broken_link(path: Path, error: OSError) -> str | None:
+    """What is wrong with `path`, or a directory above it, where that is a link that leads nowhere."""
+    if error.errno == errno.ELOOP:
+        return "it is an endless link"
+    if not isinstance(error, FileNotFoundError):
+        return None
+    link = next((part for part in (path, *path.parents) if part.is_symlink() and not part.exists()), None)
+    if link is None:
+        return None
+    return "it is a link to nothing" if link == path else f"{link} is a link to nothing"
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Raises OSError, as `os.write`, which may write less."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def lock(path: Path, what: Path) -> BaseFileLock:
+    """Hold the lock file `path` until this process ends. Raises UsageError where another holds it."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(path)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"another process is writing {what}", "wait for it, or name another file with -o"
+        ) from None
+    return held
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
+    """A new content for a file: all of it or none, also after a power cut.
+
+    A pipe or a device is written to as it is.
+    """
+    if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):
+        with open(path, "ab", buffering=0) as file:
+            for piece in pieces:
+                write_all(file.fileno(), piece)
+        return
+    path = path.resolve()  # a link stays one
+    beside = path.with_name(f".{path.name}.new")
+    with open(beside, "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def read_bytes(name: str) -> bytes:
+    """A file's bytes; `-` is stdin. Raises UsageError as `read_file`."""
+    return read_stdin() if name == "-" else read_file(Path(name), name)
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """All of a file that the user calls `name`. Raises UsageError where it can't be read, or is too long."""
+    try:
+        with open_regular(path) as file:
+            return _bounded(file, name)
+    except OSError as e:
+        raise UsageError(f"{name}: {e.strerror}", "name a text file that can be read") from None
+
+
+def read_stdin() -> bytes:
+    """All of standard input. Raises UsageError where it is closed, too long, or does not end."""
+    if sys.stdin is None:
+        raise UsageError("there is no stdin to read")
+    return _bounded(sys.stdin.buffer, "stdin")
+
+
+def _bounded(file: BinaryIO, name: str) -> bytes:
+    data = file.read(MOST_INPUT + 1)
+    if len(data) > MOST_INPUT:
+        raise UsageError(f"{name}: more than {MOST_INPUT >> 20} MiB of text", "give the part that matters")
+    return data
+
+
+def write_atomic(path: Path, *parts: bytes | bytearray) -> None:
+    """Create or replace a file in one step, for the user alone where its place is (`private_files`).
+
+    Raises OSError.
+    """
+    private = is_private(path)
+    if private:
+        make_private_dir(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile: all its files are private to the user, and a shelf may be shared.
+    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb", opener=open_private if private else None) as file:
+            for part in parts:
+                file.write(part)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError of an open file say which file it is."""
+    try:
+        yield
+    except OSError as e:
+        e.filename = str(path)
+        raise

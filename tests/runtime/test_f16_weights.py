@@ -1,0 +1,226 @@
+"""Weights as F16 in place of stored ones: when, with what room, what is said, and that it lasts for a job."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from infer_cli.backend.base import DecodeStatus
+from infer_cli.batch.job import job_path
+from infer_cli.batch.scan import Scan
+from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
+from infer_cli.models import footprint as memory
+from infer_cli.models.gguf.reading import read_model_header
+from infer_cli.runtime import f16_weights as expansion
+from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.options import EngineOptions
+from infer_cli.types import Mode
+from tests.batch_helpers import batch, lines, write_rows
+from tests.cli_helpers import INFER, REPO, infer, one_error_line
+from tests.tiny_gguf import write_tiny_gguf
+
+N_ROWS, N_TOKENS = 12, 400  # of text: a token a byte, more or less; together they are worth the look
+FLAGS = ("--fast", "--raw", "-n", 2, "--parallel", 2)
+
+Load = Callable[..., Loading]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return write_tiny_gguf(tmp_path / "tiny.gguf", weight_type="Q4_1", n_ctx_train=1024)
+
+
+@pytest.fixture
+def load(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    def load(path: Path = tiny, *, mode: Mode = "fast", expand: bool = False) -> Loading:
+        options = EngineOptions(threads=1, mode=mode, expand=expand)
+        loading = Loading(path, options, 1, os.open(os.devnull, os.O_WRONLY))
+        loading.wait()
+        assert not list(folder.iterdir())  # nothing is left
+        return loading
+
+    return load
+
+
+@pytest.mark.parametrize("descriptors", ["/proc/self/fd", "/nowhere"])
+def test_the_same_weights_in_another_type(
+    load: Load, monkeypatch: pytest.MonkeyPatch, descriptors: str
+) -> None:
+    monkeypatch.setattr(expansion, "_DESCRIPTORS", Path(descriptors))
+    facts, logits = [], []
+    for expand in (False, True):
+        loading = load(expand=expand)
+        context = loading.context(loading.policy, 256)
+        backend = loading.open(context)
+        ids = loading.vocab().tokenize(b"the word and the world")
+        n = len(ids)
+        assert backend.decode(ids, list(range(n)), [0] * n, [True] * n) is DecodeStatus.OK
+        logits.append(backend.logits(n).copy())
+        facts.append(loading.facts(loading.policy, context))
+        backend.close()
+        loading.close()
+    stored, expanded = logits
+    assert not np.array_equal(stored, expanded)
+    assert np.corrcoef(stored.ravel(), expanded.ravel())[0, 1] > 0.99
+    assert facts[1] == {**facts[0], "weights": "f16"}
+    options = EngineOptions.of_facts(facts[1], threads=1, ctx=None, loras=())
+    assert options.expand and not EngineOptions.of_facts(facts[0], threads=1, ctx=None, loras=()).expand
+
+
+@pytest.mark.parametrize("mode", ["canonical", "invariant"])
+def test_a_promise_keeps_the_stored_weights(load: Load, mode: Mode) -> None:
+    loading = load(mode=mode, expand=True)
+    assert "weights" not in loading.facts(loading.policy, loading.context(loading.policy, 256))
+    assert not loading.may_expand(256)
+    loading.close()
+
+
+def test_only_types_without_matrix_kernels_may_gain(load: Load, tmp_path: Path) -> None:
+    loading = load()
+    assert loading.may_expand(256)
+    loading.close()
+    for weight_type in ("F16", "Q8_0"):
+        loading = load(write_tiny_gguf(tmp_path / "other.gguf", weight_type=weight_type))
+        assert not loading.may_expand(256)
+        loading.close()
+
+
+def test_only_with_room_in_memory_and_on_disk(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = load()
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    assert not loading.may_expand(256)
+    with pytest.raises(OutOfMemory, match="1000 bytes"):
+        monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+        load(expand=True)
+    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    assert loading.may_expand(256)
+    full = SimpleNamespace(total=2**40, used=2**40 - 1000, free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: full)
+    assert not loading.may_expand(256)
+    loading.close()
+
+
+def test_what_cannot_be_written(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = read_model_header(tiny)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(UnexpectedFailure, match="nowhere"), expansion.expanded_copy(header, 1):
+        pass
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tiny.unlink()
+    with pytest.raises(UnexpectedFailure, match="could not write"), expansion.expanded_copy(header, 1):
+        pass
+
+
+def test_no_temporary_folder_at_all(load: Load, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose file system is read-only: the job does without."""
+    loading = load()
+
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert not loading.may_expand(256)
+    loading.close()
+    header = read_model_header(tiny)
+    with pytest.raises(UnexpectedFailure, match="No usable temporary"), expansion.expanded_copy(header, 1):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("n_prompt", "n_reply", "read"),
+    [(4096, 0, True), (4095, 0, False), (10_000, 5000, True), (10_000, 5001, False)],
+)
+def test_jobs_that_are_mostly_reading(n_prompt: int, n_reply: int, read: bool) -> None:
+    scanned = Scan(n_prompt_tokens=3 * n_prompt, n_distinct_tokens=n_prompt, n_reply_tokens=n_reply)
+    assert scanned.mostly_read == read
+
+
+# --- a batch ---------------------------------------------------------------------------------------
+
+
+def _rows(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    texts = ["".join(map(chr, rng.integers(97, 123, N_TOKENS))) for _ in range(N_ROWS)]
+    return write_rows(tmp_path / "in.jsonl", *texts)
+
+
+def _weights(out: Path) -> set[object]:
+    return {line["engine"]["facts"].get("weights") for line in lines(out)}
+
+
+def test_what_is_quicker_is_said_and_taken(tiny: Path, tmp_path: Path) -> None:
+    """Which one it is depends on the machine."""
+    rows, out = _rows(tmp_path), tmp_path / "out.jsonl"
+    done = batch(rows, "-o", out, *FLAGS, model=str(tiny))
+    assert done.code == 0, done.err
+    (note,) = [line for line in done.err.splitlines() if "as F16 prompts are read" in line]
+    taken = note.startswith("weights are F16 in memory")
+    assert _weights(out) == {"f16" if taken else None}
+    # Its engine has the same weights; without shared memory, digits still differ.
+    checked = infer("verify", out, "-m", tiny, "--fraction", 1)
+    assert checked.code in (ExitStatus.OK, ExitStatus.CHECK_FAILED), checked.err
+    assert "weights" not in checked.text
+
+
+@pytest.mark.parametrize("flags", [("--shard", "1/1"), ("--shard", "1/2"), ("-n", 512)])
+def test_where_it_is_tried(tiny: Path, tmp_path: Path, flags: tuple[object, ...]) -> None:
+    """A shard has the engine of the others; long replies leave reading too small a part."""
+    rows, out = _rows(tmp_path), tmp_path / "out.jsonl"
+    done = batch(rows, "-o", out, *FLAGS, *flags, model=str(tiny))
+    assert done.code == 0, done.err
+    tried = "as F16" in done.err
+    assert tried == (flags == ("--shard", "1/1"))
+
+
+@pytest.mark.parametrize("weights", ["f16", None])
+def test_a_job_keeps_its_weights(tiny: Path, tmp_path: Path, weights: str | None) -> None:
+    """Whatever would be quicker here, and though what is left alone would not call for it."""
+    rows, out = _rows(tmp_path), tmp_path / "out.jsonl"
+    assert batch(rows, "-o", out, *FLAGS, model=str(tiny)).code == 0
+    _as_if_begun_with(weights, out)
+    *kept, last = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(kept))
+    done = batch(rows, "-o", out, *FLAGS, model=str(tiny))
+    assert done.code == 0, done.err
+    assert "as F16" not in done.err
+    *_, again = lines(out)
+    assert again["row"] == json.loads(last)["row"]
+    assert again["engine"]["facts"].get("weights") == weights
+    refused = batch(rows, "-o", out, *FLAGS[1:], "--canonical", model=str(tiny))
+    one_error_line(refused, 2, "mode was", *(["weights was"] if weights else []))
+
+
+def _as_if_begun_with(weights: str | None, out: Path) -> None:
+    path = job_path(out)
+    job = json.loads(path.read_text())
+    job["engine"].pop("weights", None)
+    if weights is not None:
+        job["engine"]["weights"] = weights
+    path.write_text(json.dumps(job))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_copy_that_cannot_be_written_leaves_the_stored_weights(tiny: Path, tmp_path: Path) -> None:
+    rows, out = _rows(tmp_path), tmp_path / "out.jsonl"
+    command = [*INFER, "batch", "-m", tiny, rows, "-o", out, *FLAGS]
+    limited = ["bash", "-c", 'ulimit -f 256; exec "$@"', "-", *map(str, command)]  # KiB
+    done = subprocess.run(limited, capture_output=True, text=True, cwd=REPO)
+    assert done.returncode == 0, done.stderr
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert "weights are as they are stored: llama.cpp could not write" in warning
+    assert _weights(out) == {None}
+    assert "weights" not in json.loads(job_path(out).read_text())["engine"]
