@@ -10,6 +10,7 @@ from typing import Any
 
 from infer_cli.cli.app import call
 from infer_cli.process import supervisor
+from infer_cli.process.worker import Worker, in_process_worker
 
 
 def run_in_process() -> None:
@@ -34,6 +35,6 @@ def _captured() -> Iterator[io.BytesIO]:
     stdout.detach()
 
 
-def _work_here(work: Callable[[supervisor.Worker], int], **how: Any) -> int:
-    with supervisor.in_process_worker() as worker:
+def _work_here(work: Callable[[Worker], int], **how: Any) -> int:
+    with in_process_worker() as worker:
         return work(worker)

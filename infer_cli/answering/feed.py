@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Keeps the engine fed with requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""What is asked: a prompt as ids, how to answer it, how many times."""
 
 from __future__ import annotations
 

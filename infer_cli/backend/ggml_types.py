@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""ggml's tensor types: block sizes, bytes, which ones a KV cache may have."""
 
 from __future__ import annotations
 

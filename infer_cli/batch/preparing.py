@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from infer_cli.batch.rows import Asked, Row
 from infer_cli.errors import InferError, UsageError
-from infer_cli.prompt import encode as prompt
 from infer_cli.prompt.attachments import Attachment
-from infer_cli.prompt.encode import EncodedPrompt, tag_tokens
+from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
 from infer_cli.prompt.fitting import POLICIES, Policy, fit_encoded, needed_window, policy_named
+from infer_cli.prompt.messages import build_messages, messages_from
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.quantities import parse_duration
@@ -244,9 +244,9 @@ class Preparer:
         system = self._defaults.system if own is None else _text(own, "system")
         if asked.messages is None:
             return [] if system is None else [Message("system", system)]
-        history = prompt.messages_from(asked.messages)
+        history = messages_from(asked.messages)
         has_system = history[0].role in ("system", "developer")
-        return prompt.build_messages(None if has_system and own is None else system, history=history)
+        return build_messages(None if has_system and own is None else system, history=history)
 
     def _encode(
         self,
@@ -262,11 +262,11 @@ class Preparer:
             if asked.template is not None:
                 text = asked.template.fill({item.name: item.text for item in fields})
             if self.is_raw(asked):
-                return EncodedPrompt(prompt.encode_raw(text, self.vocab), text, None)
+                return EncodedPrompt(encode_raw(text, self.vocab), text, None)
             if not text.strip():
                 raise UsageError("the prompt is empty")
-            messages = prompt.build_messages(None, args=[text], history=before)
-        return prompt.encode_prompt(template(), messages, self.vocab, variables=self._defaults.variables)
+            messages = build_messages(None, args=[text], history=before)
+        return encode_prompt(template(), messages, self.vocab, variables=self._defaults.variables)
 
 
 def _text(value: object, name: str) -> str:

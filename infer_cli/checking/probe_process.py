@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Probes a mode in a process of its own: llama.cpp reads its kernel settings once."""
 
 from __future__ import annotations
 

@@ -26,8 +26,13 @@ def _modules(*names: str) -> list[Callable[[], object]]:
 
 
 # What a load needs. The rest (numpy foremost) is imported beside the load, and would only delay it here.
-_LOAD = [_bindings, *_modules("loading", "gguf", "backend.llama_model", "memory", "shelf")]
+_LOAD = [
+    _bindings,
+    *_modules(
+        "runtime.loading", "models.gguf.reading", "backend.llama_model", "models.footprint", "models.shelf"
+    ),
+]
 _STEPS: dict[str, list[Callable[[], object]]] = {
-    "run": [*_modules("cli.run_worker"), *_LOAD],
-    "chat": [*_LOAD, *_modules("cli.chat_worker")],
+    "run": [*_modules("cli.run.worker"), *_LOAD],
+    "chat": [*_LOAD, *_modules("cli.chat.worker")],
 }

@@ -93,17 +93,18 @@ def render(
 
     def work(opened: _Opened, notices: Notices) -> int:
         from infer_cli.cli.flags.shared import variables_of
-        from infer_cli.prompt import encode as prompts
+        from infer_cli.prompt.encode import encode_prompt
+        from infer_cli.prompt.messages import build_messages, parse_messages, parse_tools
         from infer_cli.prompt.template import template_variables
         from infer_cli.system.files import read_bytes
 
-        history = [] if messages is None else prompts.parse_messages(read_bytes(messages))
-        encoded = prompts.encode_prompt(
+        history = [] if messages is None else parse_messages(read_bytes(messages))
+        encoded = encode_prompt(
             opened.template,
-            prompts.build_messages(system, args=tuple(prompt or ()), history=history),
+            build_messages(system, args=tuple(prompt or ()), history=history),
             opened.vocab,
             variables=template_variables(variables_of(tuple(var or ()))),
-            tools=None if tools is None else prompts.parse_tools(read_bytes(tools)),
+            tools=None if tools is None else parse_tools(read_bytes(tools)),
         )
         if as_json:
             _write_json(

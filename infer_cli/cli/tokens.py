@@ -16,7 +16,7 @@ from infer_cli.cli.flags import options as o
 from infer_cli.cli.screen.terminal import console
 from infer_cli.errors import UsageError
 from infer_cli.system.files import open_regular
-from infer_cli.vocab.counting import _Counter, _Input, _once, _Source
+from infer_cli.vocab.counting import CountedInput, CountedText, TokenCounter, read_once
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -77,7 +77,7 @@ def tokens(
         try:
             with explained(worker):
                 source = _open(model, offline, quiet, notices, worker)
-                counter = _Counter(source, add_special=add_special, parse_special=parse_special)
+                counter = TokenCounter(source, add_special=add_special, parse_special=parse_special)
                 _Report(counter, shown).of(_inputs(words, names))
         finally:
             notices.clear()
@@ -89,15 +89,15 @@ def tokens(
 # --- what is counted ------------------------------------------------------------------------------
 
 
-def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[_Input]:
+def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput]:
     if names.count("-") > 1:
         raise UsageError("-f - is given twice: stdin can be read once")
     inputs = []
     if words:
         data = " ".join(words).encode("utf-8", "surrogateescape")
-        inputs.append(_Input(None, lambda: iter((data,))))
-    inputs += [_Input("stdin" if name == "-" else name, _reader(name)) for name in names]
-    return inputs or [_Input(None, _reader("-"))]
+        inputs.append(CountedInput(None, lambda: iter((data,))))
+    inputs += [CountedInput("stdin" if name == "-" else name, _reader(name)) for name in names]
+    return inputs or [CountedInput(None, _reader("-"))]
 
 
 def _reader(name: str) -> Callable[[], Iterator[bytes]]:
@@ -123,7 +123,7 @@ def _stdin() -> BinaryIO:
 # --- what counts ----------------------------------------------------------------------------------
 
 
-def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worker: Worker) -> _Source:
+def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worker: Worker) -> CountedText:
     from infer_cli.runtime.options import is_fake
 
     if is_fake(model):
@@ -142,21 +142,21 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     with PullProgress(quiet) as progress:
         found = resolve(model, offline=offline, on_fetch=progress.notice, on_event=progress.event)
     header = read_header(found.path)
-    vocab = _once(lambda: load_vocab(header, worker))
+    vocab = read_once(lambda: load_vocab(header, worker))
     exact = exact_tokenizer(header, vocab, lambda: notices.status("checking this vocabulary, once"))
     notices.clear()
-    return _Source(found.name, header.hyperparameter("context_length"), vocab, exact, "llama.cpp", header)
+    return CountedText(found.name, header.hyperparameter("context_length"), vocab, exact, "llama.cpp", header)
 
 
-def _fake(model: str) -> _Source:
+def _fake(model: str) -> CountedText:
     from infer_cli.backend.fake import FakeScript, FakeVocab
 
     path = model.partition(":")[2]
     script = FakeScript.read(Path(path)) if path else FakeScript()
-    return _Source(model, script.n_ctx_train, FakeVocab, None, "fake", None)
+    return CountedText(model, script.n_ctx_train, FakeVocab, None, "fake", None)
 
 
-def _encoding(path: Path) -> _Source:
+def _encoding(path: Path) -> CountedText:
     from infer_cli.vocab.tiktoken_file import read_encoding
 
     def no_vocab() -> Vocab:
@@ -165,18 +165,18 @@ def _encoding(path: Path) -> _Source:
         )
 
     name, exact = read_encoding(path)
-    return _Source(name, None, no_vocab, exact, "llama.cpp", None)
+    return CountedText(name, None, no_vocab, exact, "llama.cpp", None)
 
 
 # --- what is shown --------------------------------------------------------------------------------
 
 
 class _Report:
-    def __init__(self, counter: _Counter, shown: Shown) -> None:
+    def __init__(self, counter: TokenCounter, shown: Shown) -> None:
         self._counter, self._shown = counter, shown
         self._out: BinaryIO = sys.stdout.buffer
 
-    def of(self, inputs: list[_Input]) -> None:
+    def of(self, inputs: list[CountedInput]) -> None:
         from infer_cli.vocab.exact import NotText, TooLongAtOnce
 
         counts = []
@@ -193,7 +193,7 @@ class _Report:
         self._line(f"{total}\ttotal" if len(inputs) > 1 else f"{total} tokens")
         self._line(self._fit(total))
 
-    def _one(self, item: _Input, *, alone: bool) -> int:
+    def _one(self, item: CountedInput, *, alone: bool) -> int:
         """Show an input; how many tokens it has."""
         if self._shown == "json":
             return self._json(item, alone=alone)
@@ -241,7 +241,7 @@ class _Report:
                 n += len(ids)
         return n
 
-    def _json(self, item: _Input, *, alone: bool) -> int:
+    def _json(self, item: CountedInput, *, alone: bool) -> int:
         """Ids first: they are written as they come, and the count is known after."""
         stretches = self._counter.ids(item)
         begun = list(islice(stretches, 2))  # what can't be read is an error before anything is written

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""The shape of a conversation on a loaded model."""
 
 from __future__ import annotations
 

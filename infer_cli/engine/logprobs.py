@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Log-probabilities of one row of logits."""
 
 from __future__ import annotations
 

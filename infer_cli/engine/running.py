@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""A request with everything that changes while the engine works on it."""
 
 from __future__ import annotations
 

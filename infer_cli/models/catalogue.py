@@ -72,7 +72,7 @@ class Catalogue:
 
 def shipped_path() -> Path:
     """The catalogue that came with this package: inside it in a wheel, above it in a source checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     inside = here / "models.toml"
     return inside if inside.is_file() else here.parent / "models.toml"
 

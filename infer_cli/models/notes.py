@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""The note beside a model's file that says where it came from and what its hash is."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from infer_cli.system.paths import models_dir
 NOTE = "model.json"
 
 
-def _notes() -> list[_Note]:
+def notes_in() -> list[Note]:
     """The notes of models whose files are all here."""
-    notes = (_read_note(path) for path in sorted(models_dir().glob(f"*/{NOTE}")))
+    notes = (read_note(path) for path in sorted(models_dir().glob(f"*/{NOTE}")))
     return [note for note in notes if note is not None and all(path.is_file() for path in note.paths())]
 
 
 @dataclass(frozen=True)
-class _FileNote:
+class FileNote:
     path: str  # a bare name is beside the note
     size: int
     mtime_ns: int
 
 
 @dataclass(frozen=True)
-class _Note:
+class Note:
     folder: Path
     name: str
     source: str
     sha256: str
     fetched_at: str
-    files: tuple[_FileNote, ...]
+    files: tuple[FileNote, ...]
 
     def paths(self) -> tuple[Path, ...]:
         return tuple(self.folder / file.path for file in self.files)
@@ -51,22 +51,22 @@ class _Note:
         return all((s.st_size, s.st_mtime_ns) == (file.size, file.mtime_ns) for s, file in pairs)
 
 
-def _read_note(path: Path) -> _Note | None:
+def read_note(path: Path) -> Note | None:
     """A note that cannot be read is none: the model is then looked for anew."""
     try:
         data: dict[str, Any] = json.loads(read_regular(path))
         files = tuple(
-            _FileNote(str(file["path"]), int(file["size"]), int(file["mtime_ns"])) for file in data["files"]
+            FileNote(str(file["path"]), int(file["size"]), int(file["mtime_ns"])) for file in data["files"]
         )
         name, source, sha256, fetched_at = (
             str(data[key]) for key in ("name", "source", "sha256", "fetched_at")
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
-    return _Note(path.parent, name, source, sha256, fetched_at, files) if files else None
+    return Note(path.parent, name, source, sha256, fetched_at, files) if files else None
 
 
-def _note_file(folder: Path, file: Path) -> _FileNote:
+def note_file(folder: Path, file: Path) -> FileNote:
     stat = file.stat()
     path = file.name if file.parent == folder else str(file.absolute())
-    return _FileNote(path, stat.st_size, stat.st_mtime_ns)
+    return FileNote(path, stat.st_size, stat.st_mtime_ns)

@@ -21,7 +21,7 @@ from infer_cli.models.catalogue import ModelEntry, load_catalogue
 from infer_cli.models.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.models.hashes import cached_sha256, compute_sha256, hash_files, remember_sha256
 from infer_cli.models.installed import InstalledModel, at_path, named_by_path
-from infer_cli.models.notes import NOTE, _Note, _note_file, _notes, _read_note
+from infer_cli.models.notes import NOTE, Note, note_file, notes_in, read_note
 from infer_cli.models.sources import OllamaModel, Source, StudioFile, has_scheme, parse_source
 from infer_cli.system.files import write_atomic
 from infer_cli.system.hashing import sha256_hex
@@ -142,7 +142,7 @@ def verify(model: str | None) -> Verdict:
 def verify_all() -> Iterator[Verdict]:
     """`verify` for everything on the shelf, by name."""
     catalogue = load_catalogue()
-    for note in _notes():
+    for note in notes_in():
         entry = catalogue.entries.get(note.name)
         yield _verify_note(note, entry.sha256 if entry else None)
 
@@ -164,7 +164,7 @@ def remove(model: str, *, on_event: OnEvent = _ignore) -> Removed:
     try:
         wanted = _wanted(model)
     except ModelNotFound:
-        noted = next((note for note in _notes() if note.name == model), None)
+        noted = next((note for note in notes_in() if note.name == model), None)
         if noted is None:  # an entry may go before its files
             raise
         wanted = _Wanted(noted.name, noted.folder, (), None, None, None)
@@ -176,7 +176,7 @@ def remove(model: str, *, on_event: OnEvent = _ignore) -> Removed:
     if not wanted.folder.is_dir():
         raise _not_installed(wanted)
     with _held(wanted, on_event):
-        note = _read_note(wanted.folder / NOTE)
+        note = read_note(wanted.folder / NOTE)
         kept = tuple(path for path in note.paths() if path.parent != wanted.folder) if note else ()
         freed = 0
         found = False
@@ -198,7 +198,7 @@ def list_installed() -> list[InstalledModel]:
     catalogue = load_catalogue()
     return [
         InstalledModel(note.name, note.paths()[0], note.sha256, catalogue.entries.get(note.name))
-        for note in _notes()
+        for note in notes_in()
     ]
 
 
@@ -214,7 +214,7 @@ def _not_installed(wanted: _Wanted) -> ModelNotFound:
     return ModelNotFound(f"{wanted.name} is not installed", f"`infer models pull {wanted.name}` installs it")
 
 
-def _verify_note(note: _Note, published: str | None) -> Verdict:
+def _verify_note(note: Note, published: str | None) -> Verdict:
     origin = "published" if published else "noted when it was installed"
     return _verdict(note.name, note.paths()[0], published or note.sha256, origin)
 
@@ -272,15 +272,15 @@ def _in_place(source: OllamaModel | StudioFile) -> InstalledModel:
 # --- what is here ---------------------------------------------------------------------------------
 
 
-def _write_note(wanted: _Wanted, files: tuple[Path, ...], sha256: str, source: str) -> _Note:
+def _write_note(wanted: _Wanted, files: tuple[Path, ...], sha256: str, source: str) -> Note:
     folder = wanted.folder
-    note = _Note(
+    note = Note(
         folder,
         wanted.name,
         source,
         sha256,
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tuple(_note_file(folder, file) for file in files),
+        tuple(note_file(folder, file) for file in files),
     )
     data = asdict(note)
     del data["folder"]
@@ -289,9 +289,9 @@ def _write_note(wanted: _Wanted, files: tuple[Path, ...], sha256: str, source: s
     return note
 
 
-def _current_note(wanted: _Wanted) -> _Note | None:
+def _current_note(wanted: _Wanted) -> Note | None:
     """The note of a model whose files are here and are still the ones that its sources name."""
-    note = _read_note(wanted.folder / NOTE)
+    note = read_note(wanted.folder / NOTE)
     if note is None or (wanted.expected is not None and note.sha256 != wanted.expected):
         return None
     if not all(path.is_file() for path in note.paths()):
@@ -325,7 +325,7 @@ def _installed(wanted: _Wanted) -> InstalledModel | None:
     return _model(wanted, note)
 
 
-def _model(wanted: _Wanted, note: _Note) -> InstalledModel:
+def _model(wanted: _Wanted, note: Note) -> InstalledModel:
     path = note.paths()[0]
     return InstalledModel(wanted.name if wanted.entry else path.stem, path, note.sha256, wanted.entry)
 
@@ -371,7 +371,7 @@ def _install(
 
 def _recorded(wanted: _Wanted) -> str | None:
     """The hash noted at the first download where none is published: later downloads are held to it."""
-    note = _read_note(wanted.folder / NOTE)
+    note = read_note(wanted.folder / NOTE)
     if note is None or note.of_the_user or note.source not in map(str, wanted.sources):
         return None
     return note.sha256

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.dirname(_HERE)
 _ROOT = os.path.dirname(_PACKAGE)
-_STARTER = os.path.join(_PACKAGE, "starter", "run_module.py")
+_STARTER = os.path.join(_HERE, "starter", "run_module.py")
 
 
 def leave_working_directory() -> None:
@@ -81,7 +82,7 @@ def find_program(name: str) -> str | None:
 
 
 def _module_command(options: list[str], module: str, arguments: list[str] | tuple[str, ...]) -> list[str]:
-    root = _ROOT if module.partition(".")[0] == __package__ else ""
+    root = _ROOT if module.partition(".")[0] == os.path.basename(_PACKAGE) else ""
     return [sys.executable, *options, _STARTER, root, module, *arguments]
 
 

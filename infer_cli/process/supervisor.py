@@ -39,18 +39,19 @@ from infer_cli.process.streams import (
     trim_capture,
 )
 from infer_cli.process.worker import (
-    _CHANNEL_VARIABLE,
-    _INTERRUPTS,
+    CHANNEL_VARIABLE,
+    INTERRUPTS,
     LOG_TAIL_LINES,
+    WATCHED,
+    Channel,
+    Presses,
     Task,
     Worker,
-    _adopt,
-    _Channel,
-    _Presses,
-    _run_worker,
-    _settle,
-    _signals,
-    _work,
+    adopt_channel,
+    carry_out,
+    run_worker,
+    settle,
+    signals_named,
 )
 
 # CoreFoundation and Metal may not be used after a fork without exec.
@@ -61,7 +62,7 @@ TRIM_INTERVAL_S = 1.0
 _MAX_INTERRUPTS = 3
 
 
-_CRASHES = _signals("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
+_CRASHES = signals_named("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
 _CRASH_HINT = "run again with --verbose for all of llama.cpp's log"
 _CRASH_HINTS = {
     "SIGILL": "this llama.cpp was built for another processor: reinstall llama-cpp-python on this machine",
@@ -94,9 +95,9 @@ def supervise(
     return. The worker ends without interpreter teardown: `work` closes what must be closed.
     """
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # ggml_abort would start a debugger
-    handed_down = os.environ.pop(_CHANNEL_VARIABLE, None)
+    handed_down = os.environ.pop(CHANNEL_VARIABLE, None)
     if handed_down is not None:
-        _run_worker(work, _adopt(handed_down), verbose)
+        run_worker(work, adopt_channel(handed_down), verbose)
 
     oom_kills = _oom_kills()
     if sys.platform == "win32":
@@ -116,9 +117,9 @@ def supervise(
         restore()
     if end >= 0:
         return end
-    if interrupted or -end in _INTERRUPTS:
+    if interrupted or -end in INTERRUPTS:
         return ExitStatus.INTERRUPTED
-    if -end in _signals("SIGPIPE"):
+    if -end in signals_named("SIGPIPE"):
         return ExitStatus.READER_GONE
     error = _death(-end, oom_killed=oom_kills is not None and _oom_kills() != oom_kills)
     if sys.stderr is not None and sys.stderr.isatty():
@@ -138,8 +139,8 @@ def supervise(
 
 
 def _describe(*shared: int | None) -> dict[str, str]:
-    """The environment in which the same command line becomes a worker. `shared`: as in `_Channel`."""
-    return {**environment(), _CHANNEL_VARIABLE: ",".join(str(-1 if n is None else n) for n in shared)}
+    """The environment in which the same command line becomes a worker. `shared`: as in `Channel`."""
+    return {**environment(), CHANNEL_VARIABLE: ",".join(str(-1 if n is None else n) for n in shared)}
 
 
 class _LogView:
@@ -200,7 +201,6 @@ if sys.platform == "win32":
                 return -signal.Signals[_NTSTATUS[code]] if code in _NTSTATUS else code
 
 else:
-    _WATCHED = (*_INTERRUPTS, signal.SIGCHLD)
 
     class _Started(NamedTuple):
         """A worker and the supervisor's ends of what they share. `orders`: where an early one is told."""
@@ -229,17 +229,17 @@ else:
         is left for the task to meet again. Does nothing where a worker cannot be forked.
         """
         global _ahead
-        if not FORKS or _CHANNEL_VARIABLE in os.environ:
+        if not FORKS or CHANNEL_VARIABLE in os.environ:
             return
         os.environ.setdefault("GGML_NO_BACKTRACE", "1")
         open_standard_fds()
         orders_end, orders = os.pipe()
 
-        def be_told(channel: _Channel) -> NoReturn:
+        def be_told(channel: Channel) -> NoReturn:
             os.close(orders)
             status: int = ExitStatus.INTERRUPTED
             try:
-                _settle(channel)
+                settle(channel)
                 for step in steps:
                     if _is_readable(orders_end):
                         break
@@ -250,13 +250,13 @@ else:
                 if told:  # else there is nothing to do: the command line was wrong
                     verbose = bool(told[0])
                     mine = channel._replace(capture=None) if verbose else channel
-                    _work(Task.from_bytes(told[1:]), mine, verbose)
+                    carry_out(Task.from_bytes(told[1:]), mine, verbose)
             finally:
                 os._exit(status)
 
         _ahead = _fork(be_told, new_capture())._replace(orders=orders)
         os.close(orders_end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
 
     def _is_readable(fd: int) -> bool:
         import select
@@ -265,20 +265,20 @@ else:
 
     def _start(work: Callable[[Worker], int], capture: int | None, verbose: bool) -> _Started:
         if FORKS:
-            return _fork(lambda channel: _run_worker(work, channel, verbose), capture)
+            return _fork(lambda channel: run_worker(work, channel, verbose), capture)
         lifeline, lifeline_end = os.pipe()
         acks_end, acks = os.pipe()
         log_end, log = os.pipe()
         for shared in (capture, lifeline, acks, log):
             if shared is not None:
                 os.set_inheritable(shared, True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # a worker inherits this, and unblocks
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # a worker inherits this, and unblocks
         pid = os.posix_spawn(sys.executable, same_command(), _describe(capture, lifeline, acks, log))
         for shared in (lifeline, acks, log):
             os.close(shared)
         return _Started(pid, capture, lifeline_end, acks_end, log_end)
 
-    def _fork(be_worker: Callable[[_Channel], NoReturn], capture: int | None) -> _Started:
+    def _fork(be_worker: Callable[[Channel], NoReturn], capture: int | None) -> _Started:
         lifeline, lifeline_end = os.pipe()
         acks_end, acks = os.pipe()
         log_end, log = os.pipe()
@@ -286,26 +286,26 @@ else:
             if stream is not None:
                 stream.flush()
         # A signal waits until each of the two processes has its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         pid = os.fork()
         if pid == 0:
             for shared in (lifeline_end, acks_end, log_end):
                 os.close(shared)
-            be_worker(_Channel(capture, lifeline, acks, log))
+            be_worker(Channel(capture, lifeline, acks, log))
         for shared in (lifeline, acks, log):
             os.close(shared)
         return _Started(pid, capture, lifeline_end, acks_end, log_end)
 
     def _watch(started: _Started) -> tuple[int, bool]:
         """See a worker to its end: what `_wait` returns."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         wake_end, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for signum in _WATCHED:
+        for signum in WATCHED:
             if signum == signal.SIGCHLD or signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, _only_wake)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         os.set_blocking(started.log_end, False)
         return _wait(started.pid, wake_end, started.acks_end, _LogView(started.log_end), started.capture)
 
@@ -338,7 +338,7 @@ else:
         import select
 
         sources = [wake, acks, log.log_end]
-        presses = _Presses()
+        presses = Presses()
         n_presses, deadline, killed = 0, float("inf"), False
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -361,7 +361,7 @@ else:
                 else:
                     sources.remove(acks)
             for signum in os.read(wake, 64) if wake in ready else b"":
-                if signum in _INTERRUPTS:
+                if signum in INTERRUPTS:
                     os.kill(pid, signum)
                     n_presses += presses.is_new()
                     deadline = min(deadline, time.monotonic() + GRACE_S)

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""The worker process from inside: its task, its signals, its log, its end. `supervisor` starts it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ SWITCH_INTERVAL_S = (
     0.0005  # a thread back from native code waits this long for one that imports; 5 ms by default
 )
 
-_CHANNEL_VARIABLE = "_INFER_WORKER_CHANNEL"
+CHANNEL_VARIABLE = "_INFER_WORKER_CHANNEL"
 
 
-def _signals(*names: str) -> tuple[signal.Signals, ...]:
+def signals_named(*names: str) -> tuple[signal.Signals, ...]:
     return tuple(signal.Signals[name] for name in names if hasattr(signal, name))
 
 
-_INTERRUPTS = _signals("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+INTERRUPTS = signals_named("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+WATCHED = (*INTERRUPTS, *signals_named("SIGCHLD"))  # by the supervisor
 
 
 class Worker:
@@ -80,18 +81,18 @@ def on_interrupt(callback: Callable[[str], None] = raise_keyboard_interrupt) -> 
     was ignored when the process started (`nohup`, a background job) stays ignored.
     Python runs a handler only once a native call of the main thread has returned or called back.
     """
-    presses = _Presses()
+    presses = Presses()
 
     def handle(signum: int, frame: object) -> None:
         if presses.is_new():
             callback(signal.Signals(signum).name)
 
-    for signum in _INTERRUPTS:
+    for signum in INTERRUPTS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, handle)
 
 
-class _Presses:
+class Presses:
     """Tells a new interrupt from a copy of the last one."""
 
     def __init__(self) -> None:
@@ -105,7 +106,7 @@ class _Presses:
         return True
 
 
-class _Channel(NamedTuple):
+class Channel(NamedTuple):
     """The worker's ends of what it shares with its supervisor: file descriptors.
 
     Native log lines go to `capture`, which keeps the last of them, or without one to `log`, a pipe: the
@@ -138,15 +139,15 @@ class Task:
         return cls(*marshal.loads(data))
 
 
-def _run_worker(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> NoReturn:
+def run_worker(work: Callable[[Worker], int], channel: Channel, verbose: bool) -> NoReturn:
     try:
-        _settle(channel)
-        _work(work, channel, verbose)
+        settle(channel)
+        carry_out(work, channel, verbose)
     finally:
         os._exit(ExitStatus.INTERRUPTED)  # a Ctrl-C between the two
 
 
-def _work(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> NoReturn:
+def carry_out(work: Callable[[Worker], int], channel: Channel, verbose: bool) -> NoReturn:
     status: int = ExitStatus.INTERRUPTED  # only a late Ctrl-C gets past what follows
     try:
         take_over_streams(channel.log if channel.capture is None else channel.capture)
@@ -158,12 +159,12 @@ def _work(work: Callable[[Worker], int], channel: _Channel, verbose: bool) -> No
         os._exit(status)
 
 
-def _settle(channel: _Channel) -> None:
+def settle(channel: Channel) -> None:
     """Be a worker: answer signals, and not outlive the supervisor."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     on_interrupt()
     if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
     _die_at_end_of(channel.lifeline)
 
 
@@ -187,7 +188,7 @@ def _die_at_end_of(lifeline: int) -> None:
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
-def _adopt(handed_down: str) -> _Channel:
+def adopt_channel(handed_down: str) -> Channel:
     """The channel that `_spawn` or `_run_on_windows` of the parent process described."""
     numbers = [int(number) for number in handed_down.split(",")]
     if sys.platform == "win32":
@@ -198,4 +199,4 @@ def _adopt(handed_down: str) -> _Channel:
         if fd >= 0:
             os.set_inheritable(fd, False)
     capture, lifeline, acks, log = numbers
-    return _Channel(None if capture < 0 else capture, lifeline, None if acks < 0 else acks, log)
+    return Channel(None if capture < 0 else capture, lifeline, None if acks < 0 else acks, log)

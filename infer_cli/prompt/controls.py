@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Control tokens in text, and guards that keep a user's text from becoming one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _C_SPACE = " \t\n\v\f\r"  # isspace() of the C locale, as llama.cpp strips
 
 
 @dataclass(frozen=True)
-class _Control:
+class Control:
     """As `ControlToken`, hashable and decoded."""
 
     text: str
@@ -31,11 +31,11 @@ class _Control:
     rstrip: bool
 
 
-def _controls_of(vocab: Vocab) -> _Controls:
+def controls_of(vocab: Vocab) -> Controls:
     # A text that is not UTF-8 can't be guarded in a `str`, so such a token is never recognized.
     return _build_controls(
         tuple(
-            _Control(token.text.decode(), token.id, token.lstrip, token.rstrip)
+            Control(token.text.decode(), token.id, token.lstrip, token.rstrip)
             for token in vocab.control_tokens()
             if token.text and _is_utf8(token.text)
         )
@@ -45,16 +45,16 @@ def _controls_of(vocab: Vocab) -> _Controls:
 @lru_cache(
     maxsize=4
 )  # compiling hundreds of tokens for every prompt of a batch would cost more than the prompts
-def _build_controls(tokens: tuple[_Control, ...]) -> _Controls:
-    return _Controls(tokens)
+def _build_controls(tokens: tuple[Control, ...]) -> Controls:
+    return Controls(tokens)
 
 
-class _Controls:
+class Controls:
     """Control tokens of a vocabulary, found in text as llama.cpp's `tokenizer_st_partition` finds them."""
 
-    def __init__(self, tokens: Sequence[_Control]) -> None:
+    def __init__(self, tokens: Sequence[Control]) -> None:
         # By descending length in bytes; of equal texts the first.
-        self._tokens: dict[str, _Control] = {}
+        self._tokens: dict[str, Control] = {}
         for token in sorted(tokens, key=lambda token: -len(token.text.encode())):
             self._tokens.setdefault(token.text, token)
         self.texts = tuple(self._tokens)
@@ -77,7 +77,7 @@ class _Controls:
             spans = split
         return [span if isinstance(span, int) else text[span[0] : span[1]] for span in spans]
 
-    def _present(self, text: str) -> list[_Control]:
+    def _present(self, text: str) -> list[Control]:
         """Tokens whose text occurs, overlapped or not, longest first."""
         found = {match.group() for match in _occurrences(self.pattern, text)}
         # The pattern gives the longest text at a place; shorter ones there are its beginnings.
@@ -85,7 +85,7 @@ class _Controls:
         return [token for text, token in self._tokens.items() if text in begun]
 
 
-def _split(text: str, start: int, end: int, token: _Control) -> Iterator[tuple[int, int] | int]:
+def _split(text: str, start: int, end: int, token: Control) -> Iterator[tuple[int, int] | int]:
     """One raw fragment, cut at every occurrence of a token; its attributes eat white space beside it."""
     while (match := text.find(token.text, start, end)) >= 0:
         left_end = match
@@ -101,13 +101,13 @@ def _split(text: str, start: int, end: int, token: _Control) -> Iterator[tuple[i
         yield start, end
 
 
-class _Guards:
+class Guards:
     """Breaks up control tokens' texts in user text, reversibly.
 
     Raises UsageError where the input uses up Unicode's 32 noncharacters.
     """
 
-    def __init__(self, controls: _Controls, inputs: Sequence[str], n_spare: int = 0) -> None:
+    def __init__(self, controls: Controls, inputs: Sequence[str], n_spare: int = 0) -> None:
         used = (*inputs, *controls.texts)
         free = (char for char in _NONCHARACTERS if not any(char in text for text in used))
         # A token of one character can't be broken up: another noncharacter stands in for it.

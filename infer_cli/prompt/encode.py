@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING
 
 from infer_cli.backend.base import Vocab
 from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.prompt.controls import _controls_of, _Guards
-from infer_cli.prompt.messages import ROLES, _check_message, _check_role, _check_unicode, _mapped, _strings
+from infer_cli.prompt.controls import Guards, controls_of
+from infer_cli.prompt.messages import ROLES, check_message, check_role, check_unicode, map_strings, strings_in
 from infer_cli.prompt.seams import Seams, seams_of
-from infer_cli.prompt.splice import KeptReply, _Splice
+from infer_cli.prompt.splice import KeptReply, Splice
 from infer_cli.text.reasoning import TagPair, opened_pair, pairs_of
 from infer_cli.types import Message
 
@@ -90,17 +90,17 @@ def encode_prompt(
     template refuses, or one that it turns into control tokens; ModelInvalid for a template that fails.
     """
     for index, message in enumerate(messages):
-        _check_role(message.role, f"messages[{index}]")
-        _check_message(message, f"messages[{index}]")
+        check_role(message.role, f"messages[{index}]")
+        check_message(message, f"messages[{index}]")
     for name, given in (("variables", variables), ("tools", tools)):
-        for text, path in _strings(given, name):
-            _check_unicode(text, path)
+        for text, path in strings_in(given, name):
+            check_unicode(text, path)
 
-    controls = _controls_of(vocab)
-    texts = [text for value in (*_values(messages), variables, tools) for text, _ in _strings(value, "")]
+    controls = controls_of(vocab)
+    texts = [text for value in (*_values(messages), variables, tools) for text, _ in strings_in(value, "")]
     kept = kept or {}
-    guards = _Guards(controls, [*texts, template.source], n_spare=1 if kept else 0)
-    splice = _Splice(kept, "".join(guards.spare), vocab)
+    guards = Guards(controls, [*texts, template.source], n_spare=1 if kept else 0)
+    splice = Splice(kept, "".join(guards.spare), vocab)
 
     def render(change: Callable[[object], object]) -> str:
         guarded = [
@@ -152,7 +152,7 @@ def encode_raw(text: str, vocab: Vocab, *, parse_special: bool = False) -> tuple
     Control tokens are recognized with `parse_special` only; a BOS that the text then begins with is not
     doubled.
     """
-    _check_unicode(text, "the prompt")
+    check_unicode(text, "the prompt")
     data = text.encode()
     ids = vocab.tokenize_special(data) if parse_special else vocab.tokenize(data)
     if vocab.add_bos and vocab.bos is not None and ids[:1] != [vocab.bos]:
@@ -175,7 +175,7 @@ def _changed_content(message: Message, change: Callable[[object], object]) -> st
 
 
 def _changed_mapping(value: Mapping[str, object], change: Callable[[object], object]) -> dict[str, object]:
-    changed = _mapped(value, change)
+    changed = map_strings(value, change)
     assert isinstance(changed, dict)
     return changed
 

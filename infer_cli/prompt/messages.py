@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Messages from what a user gave: JSON, files, arguments, checked."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _message(item: object, where: str) -> Message:
     role = item.get("role")
     if role is None:
         raise UsageError(f"{where} has no role", _ROLE_HINT)
-    _check_role(role, where)
+    check_role(role, where)
     content = item.get("content")
     if content is None and not (role == "assistant" and item.get("tool_calls")):
         raise UsageError(
@@ -115,7 +115,7 @@ def _message(item: object, where: str) -> Message:
         _content(content, f"{where}.content"),
         {key: value for key, value in item.items() if key not in ("role", "content")},
     )
-    _check_message(message, where)
+    check_message(message, where)
     return message
 
 
@@ -140,19 +140,19 @@ def _content(content: object, where: str) -> str | None:
 _ROLE_HINT = f"Roles are {', '.join(sorted(ROLES))}."
 
 
-def _check_role(role: object, where: str) -> None:
+def check_role(role: object, where: str) -> None:
     if not isinstance(role, str) or role not in ROLES:
         raise UsageError(f"{where} has the role {role!r}", _ROLE_HINT)
 
 
-def _check_message(message: Message, where: str) -> None:
-    for text, path in _strings(message.content, f"{where}.content"):
-        _check_unicode(text, path)
-    for text, path in _strings(message.extra, where):
-        _check_unicode(text, path)
+def check_message(message: Message, where: str) -> None:
+    for text, path in strings_in(message.content, f"{where}.content"):
+        check_unicode(text, path)
+    for text, path in strings_in(message.extra, where):
+        check_unicode(text, path)
 
 
-def _check_unicode(text: str, where: str) -> None:
+def check_unicode(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -171,7 +171,7 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _strings(value: object, where: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+def strings_in(value: object, where: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Every string inside, keys included, with its path."""
     if depth > MAX_DEPTH:
         raise UsageError(f"{where[:40]}… is nested over {MAX_DEPTH} deep")
@@ -179,17 +179,17 @@ def _strings(value: object, where: str, depth: int = 0) -> Iterator[tuple[str, s
         yield value, where
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _strings(key, where, depth + 1)
-            yield from _strings(item, f"{where}.{key}", depth + 1)
+            yield from strings_in(key, where, depth + 1)
+            yield from strings_in(item, f"{where}.{key}", depth + 1)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _strings(item, f"{where}[{index}]", depth + 1)
+            yield from strings_in(item, f"{where}[{index}]", depth + 1)
 
 
-def _mapped(value: object, change: Callable[[object], object]) -> object:
+def map_strings(value: object, change: Callable[[object], object]) -> object:
     """The same value with everything changed that holds nothing itself, keys included."""
     if isinstance(value, Mapping):
-        return {_mapped(key, change): _mapped(item, change) for key, item in value.items()}
+        return {map_strings(key, change): map_strings(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_mapped(item, change) for item in value]
+        return [map_strings(item, change) for item in value]
     return change(value)

@@ -133,5 +133,5 @@ def _folders() -> list[str]:
         spec = find_spec(name)
         if spec is not None and spec.origin is not None:
             found[str(Path(spec.origin).absolute().parents[1])] = None
-    found[str(Path(__file__).absolute().parents[1])] = None
+    found[str(Path(__file__).absolute().parents[2])] = None
     return list(found)

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Puts the ids of earlier replies where a template put their text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KeptReply:
     pair_opened: bool = True
 
 
-class _Splice:
+class Splice:
     """Puts replies' ids where the template put their messages' contents.
 
     A whole reply is the placeholder `MARK index MARK`; one with reasoning is two of them, for the block (`r`)

@@ -38,12 +38,12 @@ class DamagedRow(ValueError):
 
 def row_of(record: Record) -> list[Any]:
     """Values of the columns `NAMES`."""
-    return [column.encode(getattr(record, column.name)) for column in _COLUMNS]
+    return [column.encode(getattr(record, column.name)) for column in COLUMNS]
 
 
 def record_of_row(row: Sequence[Any]) -> Record:
     """The record of a row of the columns `NAMES`. Raises DamagedRow."""
-    values = {column.name: _decoded(column, value) for column, value in zip(_COLUMNS, row, strict=True)}
+    values = {column.name: _decoded(column, value) for column, value in zip(COLUMNS, row, strict=True)}
     ids, history = values["prompt_ids"], values["history"]
     if ids is not None and history and sum(part.n_tokens for part in history) != len(ids):
         raise DamagedRow("history: it is not of as many tokens as prompt_ids")
@@ -90,7 +90,7 @@ def _need(holds: bool, what: str) -> None:
 # --- plain columns --------------------------------------------------------------------------------
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     _need(isinstance(value, str), "text")
     _need(value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value), "UTF-8")
     return str(value)
@@ -144,7 +144,7 @@ def _is_number(value: object) -> bool:
 # --- columns of JSON ------------------------------------------------------------------------------
 
 
-def _json(value: object) -> str:
+def json_text(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -259,11 +259,11 @@ def _each(make: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
 
 
 def _messages_json(value: Sequence[Message] | None) -> str:
-    return _json(None if value is None else [asdict(message) for message in value])
+    return json_text(None if value is None else [asdict(message) for message in value])
 
 
 def _settings_json(value: Sequence[Setting]) -> str:
-    return _json([[setting.name, setting.value, setting.origin] for setting in value])
+    return json_text([[setting.name, setting.value, setting.origin] for setting in value])
 
 
 def _heads(value: Any) -> dict[str, Any]:
@@ -272,7 +272,9 @@ def _heads(value: Any) -> dict[str, Any]:
 
 
 def _told_json(value: Told | None) -> str:
-    return _json(None if value is None else [value.model, value.system, [list(s) for s in value.settings]])
+    return json_text(
+        None if value is None else [value.model, value.system, [list(s) for s in value.settings]]
+    )
 
 
 def _told(value: Any) -> Told:
@@ -282,10 +284,10 @@ def _told(value: Any) -> Told:
     return Told(model, system, _each(_setting)(settings))
 
 
-_TEXT = (text_value, _text)
-_TEXT_OR_NONE = (_or_none(text_value), _or_none(_text))
-_PLAIN = (_same, _or_none(_text))  # text that is ours: ASCII
-_CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+_TEXT = (text_value, text_of)
+_TEXT_OR_NONE = (_or_none(text_value), _or_none(text_of))
+_PLAIN = (_same, _or_none(text_of))  # text that is ours: ASCII
+CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "id": _TEXT,
     **dict.fromkeys(
         ("thread", "parent", "custom_id", "model", "prompt", "text", "reasoning", "model_sha256", "digest"),
@@ -301,29 +303,29 @@ _CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("turn", "width", "n_ctx", "run_seed", "seed"), (_same, _or_none(_count))),
     **dict.fromkeys(("prompt_ids", "tokens"), (_or_none(pack_ids), _or_none(_ids))),
     **dict.fromkeys(("probed", "private"), (int, _flag)),
-    "engine": (_json, _from_json(_object)),
-    "params": (_json, _from_json(_params)),
-    "truncation": (_json, _from_json(_or_none(_object))),
-    "usage": (_json, _from_json(_or_none(_counts))),
-    "timings": (_json, _from_json(_or_none(_seconds))),
-    "error": (_json, _from_json(_or_none(_failure))),
-    "output": (_json, _from_json(_or_none(_string))),
-    "shortened": (_json, _from_json(_or_none(_shortened))),
-    "model_files": (_json, _from_json(_each(_model_file))),
-    "adapters": (_json, _from_json(_each(_adapter))),
-    "history": (_json, _from_json(_each(_evaluated))),
-    "reasoning_pairs": (_json, _from_json(_each(_pair))),
-    "open_reasoning": (_json, _from_json(_or_none(_pair))),
+    "engine": (json_text, _from_json(_object)),
+    "params": (json_text, _from_json(_params)),
+    "truncation": (json_text, _from_json(_or_none(_object))),
+    "usage": (json_text, _from_json(_or_none(_counts))),
+    "timings": (json_text, _from_json(_or_none(_seconds))),
+    "error": (json_text, _from_json(_or_none(_failure))),
+    "output": (json_text, _from_json(_or_none(_string))),
+    "shortened": (json_text, _from_json(_or_none(_shortened))),
+    "model_files": (json_text, _from_json(_each(_model_file))),
+    "adapters": (json_text, _from_json(_each(_adapter))),
+    "history": (json_text, _from_json(_each(_evaluated))),
+    "reasoning_pairs": (json_text, _from_json(_each(_pair))),
+    "open_reasoning": (json_text, _from_json(_or_none(_pair))),
     "messages": (_messages_json, _from_json(_or_none(_each(_message)))),
     "settings": (_settings_json, _from_json(_each(_setting))),
 }
-_COLUMNS = [_Column(field.name, *_CODECS[field.name]) for field in fields(Record)]
-NAMES = tuple(column.name for column in _COLUMNS)
+COLUMNS = [_Column(field.name, *CODECS[field.name]) for field in fields(Record)]
+NAMES = tuple(column.name for column in COLUMNS)
 
 _THREAD_CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "id": _TEXT,
     "branch": _TEXT,
-    "heads": (_json, _from_json(_heads)),
+    "heads": (json_text, _from_json(_heads)),
     "name": _TEXT_OR_NONE,
     "told": (_told_json, _from_json(_or_none(_told))),
 }

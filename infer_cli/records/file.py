@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""The record store's file: whose it is, and what damage looks like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 BUSY_TIMEOUT_S = 30.0  # for another process's transaction
 
 
-def _file_identity(path: Path) -> tuple[int, int] | None:
+def file_identity(path: Path) -> tuple[int, int] | None:
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -16,7 +16,7 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
-def _shows_damage(error: Exception) -> bool:
+def shows_damage(error: Exception) -> bool:
     """Whether the file is no database (SQLITE_NOTADB), a broken one (SQLITE_CORRUPT), or one without what a
     store of its version has.
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""A recorded request as a job again."""
 
 from __future__ import annotations
 

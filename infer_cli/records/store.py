@@ -26,7 +26,7 @@ from infer_cli.records.columns import (
     thread_of_row,
     thread_values,
 )
-from infer_cli.records.file import BUSY_TIMEOUT_S, _file_identity, _shows_damage
+from infer_cli.records.file import BUSY_TIMEOUT_S, file_identity, shows_damage
 from infer_cli.records.record import Record
 from infer_cli.records.schema import (
     FAILURES,
@@ -434,7 +434,7 @@ class Store:
             try:
                 return work(self._connected())
             except FAILURES as e:
-                if not _shows_damage(e):
+                if not shows_damage(e):
                     raise
             aside = self._set_aside()
             if aside is not None:
@@ -474,7 +474,7 @@ class Store:
             with contextlib.suppress(FileExistsError):
                 # SQLite gives its -wal and -shm files the same permissions.
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            self._file = _file_identity(self.path)
+            self._file = file_identity(self.path)
             self._connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             try:
                 self._prepare(readable(self._connection))
@@ -510,7 +510,7 @@ class Store:
         damaged = self._file
         self._disconnect()
         with self._lock():
-            if _file_identity(self.path) != damaged:
+            if file_identity(self.path) != damaged:
                 return None
             now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
             aside = self.path.with_name(f"{self.path.name}.damaged-{now}")

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""`Loading` for the fake model, which has no weights."""
 
 from __future__ import annotations
 

@@ -284,22 +284,22 @@ class Loading:
 
     def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
         """Whether such a context has room in the memory that is free now, as far as that is known."""
-        from infer_cli.models import footprint as memory
+        from infer_cli.system.memory import available_memory
 
-        available = memory.available_memory()
+        available = available_memory()
         if self._spec.gpu_layers > 0:
             available = sum(device.free for device in self._gpus())
         return available is None or self._context_bytes(self.context(policy, n_ctx_seq)) <= available
 
     def may_expand(self, n_ctx_seq: int) -> bool:
         """Whether `EngineOptions.expand` may make this model quicker, and has room beside it."""
-        from infer_cli.models import footprint as memory
         from infer_cli.runtime.f16_weights import expanded_bytes, has_disk_room, may_gain
+        from infer_cli.system.memory import available_memory
 
         self.wait()
         if self.policy.mode != "fast" or self._spec.gpu_layers > 0 or not may_gain(self.header):
             return False
-        available = memory.available_memory()
+        available = available_memory()
         # Twice: where the temporary folder is in memory, the copy is there while it is read.
         needed = 2 * expanded_bytes(self.header) + self._context_bytes(self.context(self.policy, n_ctx_seq))
         return (available is None or needed <= available) and has_disk_room(self.header)
@@ -332,16 +332,17 @@ class Loading:
     def _check_memory(self, context: ContextSpec) -> None:
         if self._spec.gpu_layers > 0:
             return  # device memory: llama.cpp's own allocation answers, and we step down
-        from infer_cli.models import footprint as memory
+        from infer_cli.models import footprint
+        from infer_cli.system.memory import available_memory
 
-        memory.check_fits(self._context_bytes(context), memory.available_memory())
+        footprint.check_fits(self._context_bytes(context), available_memory())
 
     def _context_bytes(self, context: ContextSpec) -> int:
-        from infer_cli.models import footprint as memory
+        from infer_cli.models import footprint
 
-        return memory.kv_bytes(
+        return footprint.kv_bytes(
             self.header, context.n_ctx_seq, context.n_seq_max, context.type_k, context.type_v
-        ) + memory.compute_bytes(
+        ) + footprint.compute_bytes(
             self.header,
             context.n_ctx_seq * (context.n_seq_max if context.kv_unified else 1),
             context.n_batch,

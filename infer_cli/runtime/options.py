@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""What the user may say about the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""What a reply came from: the model's hash, the engine's fingerprint, whether a probe has confirmed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""A loaded model with its engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""What every command does around a loaded model: begin to load it, read its template, let it go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Every default and bound of the command line that is a plain number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Memory that is free on this machine, container limits included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Counts the tokens of texts, files and streams that need not fit into memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Input:
+class CountedInput:
     """A text to be read once. `name` is None for the arguments and for a lone stdin."""
 
     name: str | None
@@ -21,7 +21,7 @@ class _Input:
 
 
 @dataclass(frozen=True)
-class _Source:
+class CountedText:
     """A model's vocabulary. `vocab` loads llama.cpp's; `exact` does without it where it can."""
 
     name: str
@@ -32,7 +32,7 @@ class _Source:
     header: Header | None
 
 
-def _once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
+def read_once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
     import threading
 
     lock = threading.Lock()
@@ -47,10 +47,10 @@ def _once(load: Callable[[], Vocab]) -> Callable[[], Vocab]:
     return get
 
 
-class _Counter:
+class TokenCounter:
     """Tokenizes inputs; `method` says by what, once they are read."""
 
-    def __init__(self, source: _Source, *, add_special: bool, parse_special: bool) -> None:
+    def __init__(self, source: CountedText, *, add_special: bool, parse_special: bool) -> None:
         self.source = source
         self._exact = None if parse_special else source.exact
         self._parse_special = parse_special
@@ -67,7 +67,7 @@ class _Counter:
             return self.source.without_exact
         return "tiktoken"
 
-    def ids(self, item: _Input) -> Iterator[list[int]]:
+    def ids(self, item: CountedInput) -> Iterator[list[int]]:
         """The ids of an input, a stretch at a time."""
         yield self._before
         if self._exact is not None:
@@ -82,7 +82,7 @@ class _Counter:
             yield vocab.tokenize_special(text) if self._parse_special else vocab.tokenize(text)
         yield self._after
 
-    def count(self, item: _Input) -> int:
+    def count(self, item: CountedInput) -> int:
         if self._exact is None:
             return sum(map(len, self.ids(item)))
         from infer_cli.system.processors import default_threads

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_VERSION = 1  # of the proof and of the file that keeps its outcome
-_TOKENS, _TYPES, _MERGES = (f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "merges"))
-_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama_token_type
+VERSION = 1  # of the proof and of the file that keeps its outcome
+TOKENS, TYPES, MERGES = (f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "merges"))
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # llama_token_type
 # Tokens that llama.cpp makes USER_DEFINED whatever the file says (llama-vocab.cpp, gpt-oss).
-_MADE_USER_DEFINED = frozenset({b"<|channel|>", b"<|message|>", b"<|start|>", b"<|constrain|>"})
+MADE_USER_DEFINED = frozenset({b"<|channel|>", b"<|message|>", b"<|start|>", b"<|constrain|>"})
 _NEVER_IN_UTF8 = bytes([0xC0, 0xC1, *range(0xF5, 0x100)])
 
 # What reads as UTF-8 of a number beyond U+10FFFF: llama.cpp ends the process over it.

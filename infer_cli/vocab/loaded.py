@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""A loaded model's vocabulary, which tokenizes with tiktoken where that is exact and pays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Whether tiktoken gives the same ids as llama.cpp for a vocabulary: a self-test, run once and remembered."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from infer_cli.system.files import MOST_INPUT, read_regular, write_atomic
 from infer_cli.system.paths import cache_dir
 from infer_cli.vocab.exact import (
-    _CONTROL,
-    _MADE_USER_DEFINED,
-    _MERGES,
-    _TOKENS,
-    _TYPES,
-    _UNKNOWN,
-    _USER_DEFINED,
-    _VERSION,
+    CONTROL,
+    MADE_USER_DEFINED,
+    MERGES,
+    TOKENS,
+    TYPES,
+    UNKNOWN,
+    USER_DEFINED,
+    VERSION,
     TiktokenTokenizer,
     Verdict,
 )
@@ -43,7 +43,7 @@ def exact_tokenizer(
     pre = _pre_tokenizer(header)
     if pre is None:
         return None
-    tokens: list[bytes] = header.array(_TOKENS)
+    tokens: list[bytes] = header.array(TOKENS)
     path = _verdict_path(header)
     verdict = _read_verdict(path, len(tokens))
     if verdict is None:
@@ -66,20 +66,20 @@ def _pre_tokenizer(header: Header) -> PreTokenizer | None:
     """None for a vocabulary that tiktoken can't stand in for, whatever is in it."""
     if header.metadata.get("tokenizer.ggml.model") != "gpt2":
         return None
-    if not {_TOKENS, _TYPES, _MERGES} <= header.arrays.keys():
+    if not {TOKENS, TYPES, MERGES} <= header.arrays.keys():
         return None
     return PRE_TOKENIZERS.get(str(header.metadata.get("tokenizer.ggml.pre") or "default"))
 
 
 def judge(header: Header, pre: PreTokenizer, vocab: Vocab) -> Verdict:
     """Whether tiktoken gives llama.cpp's ids with this vocabulary. `vocab` is llama.cpp's."""
-    tokens: list[bytes] = header.array(_TOKENS)
-    types: list[int] = header.array(_TYPES)
+    tokens: list[bytes] = header.array(TOKENS)
+    types: list[int] = header.array(TYPES)
     try:
         if category := _differing_category():
             raise NotRepresentable(f"tiktoken and llama.cpp differ in which characters are {category}")
         added = _added_tokens(tokens, types, vocab)
-        order = rank_order(tokens, header.array(_MERGES), ignore_merges=pre.ignore_merges)
+        order = rank_order(tokens, header.array(MERGES), ignore_merges=pre.ignore_merges)
         tokenizer = TiktokenTokenizer(tokens, pre, order, added, lambda: vocab)
         for text in probe_texts(tokens, added):
             if tokenizer.tokenize(text) != vocab.tokenize(text):
@@ -99,7 +99,7 @@ def _added_tokens(tokens: Sequence[bytes], types: Sequence[int], vocab: Vocab) -
         for i, (text, kind) in enumerate(zip(tokens, types[: len(tokens)], strict=True))
         if text
         and i not in control
-        and (kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) or text in _MADE_USER_DEFINED)
+        and (kind in (UNKNOWN, CONTROL, USER_DEFINED) or text in MADE_USER_DEFINED)
     ]
     by_length: dict[int, list[bytes]] = {}
     for i in added:
@@ -185,11 +185,11 @@ def _vocabulary_hash(header: Header) -> str:
     }
     digest.update(
         json.dumps(
-            [_VERSION, version("tiktoken"), version("llama_cpp_python"), sorted(facts.items())]
+            [VERSION, version("tiktoken"), version("llama_cpp_python"), sorted(facts.items())]
         ).encode()
     )
     with header.path.open("rb") as file:
-        for key in (_TOKENS, _TYPES, _MERGES):
+        for key in (TOKENS, TYPES, MERGES):
             array = header.arrays[key]
             file.seek(array.offset)
             digest.update(f"{key} {array.count} {array.n_bytes}\n".encode())

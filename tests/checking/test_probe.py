@@ -13,7 +13,7 @@ import pytest
 from infer_cli.checking.probe import Answer, Tally, compare
 from infer_cli.runtime.verdicts import keep_verdict, was_probed
 from tests.batch_helpers import batch, write_rows
-from tests.cli_helpers import infer, lines_of
+from tests.cli_helpers import REPO, infer, lines_of
 from tests.tiny_gguf import write_tiny_gguf
 
 
@@ -27,7 +27,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_broken_policy_is_caught(tiny: Path, mode: str, how: str) -> None:
     """F16 weights: a lone row takes another kernel than two."""
     command = [sys.executable, "-m", "tests.broken_probe_worker", str(tiny), mode, how]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
     found = json.loads(done.stdout)
     assert found["holds"] == (how == "no")
     assert all(way["n"] == 12 for way in found["ways"])
@@ -76,9 +76,7 @@ def test_a_resumed_job_has_other_neighbours_in_its_slots(tiny: Path) -> None:
     """All requests are answered, in two contexts, none of them as the first way answers it."""
     command = [sys.executable, "-m", "tests.broken_probe_worker", str(tiny), "canonical"]
     for how, same in (("resume", 12), ("resume-unified", range(12))):
-        done = subprocess.run(
-            [*command, how], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
-        )
+        done = subprocess.run([*command, how], capture_output=True, text=True, check=True, cwd=REPO)
         (way,) = json.loads(done.stdout)["ways"]
         assert (way["way"], way["n"]) == ("after resume", 12)
         assert way["same_logits"] == same if isinstance(same, int) else way["same_logits"] in same

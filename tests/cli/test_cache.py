@@ -232,7 +232,7 @@ def test_warming_what_is_larger_than_the_limit_keeps_nothing(book: Path, own_hom
 def test_a_run_without_files_imports_nothing_of_it() -> None:
     code = (
         "import sys\n"
-        "from infer_cli.cli import run_worker\n"
+        "from infer_cli.cli.run import worker as run_worker\n"
         "class W: native_fd = 2\n"
         "values = {'model': ('fake', '-m'), 'prompt': (['hi'], '-'), 'quiet': (True, '-')}\n"
         "run_worker.answer(values, W())\n"

@@ -18,7 +18,7 @@ from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.models.catalogue import user_path
 from infer_cli.models.fetch.base import Failed, Progress, Trying
 from infer_cli.models.shelf import FetchNotice
-from tests.cli_helpers import infer
+from tests.cli_helpers import REPO, infer
 from tests.model_server import ModelServer, serving
 from tests.tiny_gguf import gguf_bytes, write_tiny_gguf
 
@@ -132,12 +132,12 @@ def test_import_is_light() -> None:
     # typer brings rich's package along only when it formats help.
     script = (
         "import typer, sys; before = set(sys.modules)\n"
-        "import infer_cli.cli.models.command, infer_cli.cli.pull_progress\n"
+        "import infer_cli.cli.models.command, infer_cli.cli.screen.pull_progress\n"
         f"print(({heavy} & set(sys.modules)) - before)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=Path(__file__).parent.parent,
+        cwd=REPO,
         env=dict(os.environ),
         capture_output=True,
         text=True,

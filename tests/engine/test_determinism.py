@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli_helpers import REPO
+
 pytestmark = pytest.mark.weights
 
 
 def _replies(model: Path, mode: str, *ways: str) -> dict[str, dict[str, list[object]]]:
     """Replies by way. Ways with several requests at once share beginnings; this is checked too."""
     command = [sys.executable, "-m", "tests.determinism_worker", str(model), mode, *ways]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     for line in lines:
         assert (line["cached"] >= 128 * 3) == ("alone" not in line["way"])

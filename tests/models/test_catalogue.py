@@ -9,6 +9,7 @@ from infer_cli.models import catalogue
 from infer_cli.models.catalogue import load_catalogue, shipped_path, user_path
 from infer_cli.models.sources import HubFile, LocalFile, PypiFile
 from infer_cli.types import SamplingParams
+from tests.cli_helpers import REPO
 
 
 def write_user(text: str) -> Path:
@@ -44,11 +45,11 @@ def test_joined_wheels_are_in_order() -> None:
 
 
 def test_shipped_file_is_found_inside_a_wheel_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shipped_path() == Path(__file__).resolve().parent.parent / "models.toml"
+    assert shipped_path() == REPO / "models.toml"
     package = tmp_path / "infer_cli"
     package.mkdir()
     (package / "models.toml").touch()
-    monkeypatch.setattr(catalogue, "__file__", str(package / "catalogue.py"))
+    monkeypatch.setattr(catalogue, "__file__", str(package / "models" / "catalogue.py"))
     assert shipped_path().resolve() == (package / "models.toml").resolve()
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from infer_cli.errors import OutOfMemory, UsageError
-from infer_cli.models import footprint as memory
+from infer_cli.models import footprint
 from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_header
+from infer_cli.settings.quantities import human_bytes
+from infer_cli.system import memory
 from tests.tiny_gguf import gguf_bytes, metadata, vocabulary, write_tiny_gguf
 
 GIB = 2**30
@@ -77,14 +79,14 @@ def logged_mib(log: str, what: str) -> str:
 @pytest.mark.parametrize("i", range(len(CONFIGS)))
 def test_the_cache_is_as_large_as_llama_cpp_says(tiny: Header, logs: list[str], i: int) -> None:
     n_ctx_seq, n_seqs, type_k, type_v, *_ = CONFIGS[i]
-    n_bytes = memory.kv_bytes(tiny, n_ctx_seq, n_seqs, type_k, type_v)
+    n_bytes = footprint.kv_bytes(tiny, n_ctx_seq, n_seqs, type_k, type_v)
     assert f"{n_bytes / 2**20:.2f}" == logged_mib(logs[i], "KV")
 
 
 @pytest.mark.parametrize("i", range(len(CONFIGS)))
 def test_the_compute_estimate_is_above_and_near(tiny: Header, logs: list[str], i: int) -> None:
     n_ctx_seq, _, _, _, n_ubatch, n_outputs, flash = CONFIGS[i]
-    ours = memory.compute_bytes(tiny, n_ctx_seq, n_ubatch, n_outputs, flash)
+    ours = footprint.compute_bytes(tiny, n_ctx_seq, n_ubatch, n_outputs, flash)
     theirs = float(logged_mib(logs[i], "compute")) * 2**20
     assert theirs <= ours <= 3 * theirs
 
@@ -93,11 +95,11 @@ def test_the_logits_are_as_large_as_llama_cpp_says(logs: list[str]) -> None:
     # llama.cpp allocates one row a sequence at first, and grows with use.
     n_vocab = len(vocabulary()[0])
     for (_, n_seqs, *_), log in zip(CONFIGS, logs, strict=True):
-        assert f"{memory.logits_bytes(n_seqs, n_vocab) / 2**20:.2f}" == logged_mib(log, "output")
+        assert f"{footprint.logits_bytes(n_seqs, n_vocab) / 2**20:.2f}" == logged_mib(log, "output")
 
 
 def test_weights_are_the_file_less_its_header(tiny: Header) -> None:
-    assert memory.weights_bytes(tiny) == tiny.file_size - tiny.data_offset
+    assert footprint.weights_bytes(tiny) == tiny.file_size - tiny.data_offset
 
 
 def build(tmp_path: Path, overrides: dict[str, Any]) -> Header:
@@ -106,24 +108,24 @@ def build(tmp_path: Path, overrides: dict[str, Any]) -> Header:
 
 def test_layers_without_attention_keep_no_cache(tmp_path: Path, tiny: Header) -> None:
     half = build(tmp_path, {"llama.attention.head_count_kv": [2, 0]})
-    assert memory.kv_bytes(half, 512, 1) * 2 == memory.kv_bytes(tiny, 512, 1)
+    assert footprint.kv_bytes(half, 512, 1) * 2 == footprint.kv_bytes(tiny, 512, 1)
 
 
 def test_shared_and_predicting_layers_keep_no_cache(tmp_path: Path, tiny: Header) -> None:
     for key in ("llama.attention.shared_kv_layers", "llama.nextn_predict_layers"):
-        assert memory.kv_bytes(build(tmp_path, {key: 1}), 512, 1) * 2 == memory.kv_bytes(tiny, 512, 1)
+        assert footprint.kv_bytes(build(tmp_path, {key: 1}), 512, 1) * 2 == footprint.kv_bytes(tiny, 512, 1)
 
 
 def test_latent_attention_keeps_keys_only(tmp_path: Path, tiny: Header) -> None:
     latent = build(tmp_path, {"llama.attention.key_length_mla": 32, "llama.attention.value_length_mla": 32})
-    assert memory.kv_bytes(latent, 512, 1) * 2 == memory.kv_bytes(tiny, 512, 1)
+    assert footprint.kv_bytes(latent, 512, 1) * 2 == footprint.kv_bytes(tiny, 512, 1)
 
 
 def test_sliding_layers_may_have_their_own_head_length(tmp_path: Path, tiny: Header) -> None:
     swa = {"llama.attention.key_length_swa": 16, "llama.attention.value_length_swa": 16}
     one = build(tmp_path, {**swa, "llama.attention.sliding_window_pattern": [True, False]})
-    assert memory.kv_bytes(one, 512, 1) * 4 == memory.kv_bytes(tiny, 512, 1) * 3
-    assert memory.kv_bytes(build(tmp_path, swa), 512, 1) == memory.kv_bytes(tiny, 512, 1)
+    assert footprint.kv_bytes(one, 512, 1) * 4 == footprint.kv_bytes(tiny, 512, 1) * 3
+    assert footprint.kv_bytes(build(tmp_path, swa), 512, 1) == footprint.kv_bytes(tiny, 512, 1)
 
 
 def other(tmp_path: Path, arch: str, **hyperparameters: Any) -> Header:
@@ -137,29 +139,29 @@ def test_states_of_recurrent_layers(tmp_path: Path) -> None:
     # llama_hparams::n_embd_r + n_embd_s, F32, per layer and sequence; the window does not matter.
     ssm = {"ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.group_count": 1}
     mamba = 4 * (3 * (128 + 2 * 16) + 16 * 128)
-    assert memory.kv_bytes(other(tmp_path, "mamba2", **ssm), 512, 3) == 2 * 3 * mamba
-    assert memory.kv_bytes(other(tmp_path, "mamba2", **ssm), 4096, 3) == 2 * 3 * mamba
+    assert footprint.kv_bytes(other(tmp_path, "mamba2", **ssm), 512, 3) == 2 * 3 * mamba
+    assert footprint.kv_bytes(other(tmp_path, "mamba2", **ssm), 4096, 3) == 2 * 3 * mamba
     rwkv = 4 * (2 * 64 + 64 * 32)
-    assert memory.kv_bytes(other(tmp_path, "rwkv6", **{"wkv.head_size": 32}), 512, 1) == 2 * rwkv
+    assert footprint.kv_bytes(other(tmp_path, "rwkv6", **{"wkv.head_size": 32}), 512, 1) == 2 * rwkv
     lfm = {"shortconv.l_cache": 3, "attention.head_count": 2, "attention.head_count_kv": [0, 1]}
-    assert memory.kv_bytes(other(tmp_path, "lfm2", **lfm), 512, 1) == 4 * 64 * 2 + 2 * 2 * 32 * 512
+    assert footprint.kv_bytes(other(tmp_path, "lfm2", **lfm), 512, 1) == 4 * 64 * 2 + 2 * 2 * 32 * 512
 
 
 def test_kv_types_are_named_as_users_write_them(tiny: Header) -> None:
-    assert memory.kv_bytes(tiny, 512, 1, "q8_0", "q8_0") == memory.kv_bytes(tiny, 512, 1) * 34 // 64
+    assert footprint.kv_bytes(tiny, 512, 1, "q8_0", "q8_0") == footprint.kv_bytes(tiny, 512, 1) * 34 // 64
     with pytest.raises(UsageError, match="'q9' is no tensor type"):
-        memory.kv_bytes(tiny, 512, 1, "q9")
+        footprint.kv_bytes(tiny, 512, 1, "q9")
 
 
 def test_layers_on_a_device(tiny: Header) -> None:
     def fit(free: int, compute: int = 0) -> int:
-        return memory.plan_gpu_layers(tiny, free, 512, 1, compute=compute)
+        return footprint.plan_gpu_layers(tiny, free, 512, 1, compute=compute)
 
     output = sum(t.n_bytes for t in tiny.tensors if not t.name.startswith("blk."))
     last = sum(t.n_bytes for t in tiny.tensors if t.name.startswith("blk.1."))
-    cache = memory.kv_bytes(tiny, 512, 1) // 2
-    margin = memory.GPU_MARGIN
-    everything = memory.weights_bytes(tiny) + 2 * cache + margin
+    cache = footprint.kv_bytes(tiny, 512, 1) // 2
+    margin = footprint.GPU_MARGIN
+    everything = footprint.weights_bytes(tiny) + 2 * cache + margin
     assert fit(0) == 0
     assert fit(margin + output - 1) == 0
     assert fit(margin + output) == 1
@@ -180,9 +182,9 @@ def test_the_input_embedding_stays_in_host_memory(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf_bytes(metadata(512, None), tensors))
     header = read_header(path)
-    free = memory.GPU_MARGIN + 256 * n_vocab
-    assert memory.plan_gpu_layers(header, free, 512, 1) == 1
-    assert memory.plan_gpu_layers(header, free - 1, 512, 1) == 0
+    free = footprint.GPU_MARGIN + 256 * n_vocab
+    assert footprint.plan_gpu_layers(header, free, 512, 1) == 1
+    assert footprint.plan_gpu_layers(header, free - 1, 512, 1) == 0
 
 
 # --- what the system has --------------------------------------------------------------------------
@@ -261,10 +263,10 @@ def test_this_machine_has_memory() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
-    memory.check_fits(5, 5)
-    memory.check_fits(5, None)
+    footprint.check_fits(5, 5)
+    footprint.check_fits(5, None)
     with pytest.raises(OutOfMemory, match=r"needs 12\.5 GiB of memory, 8\.0 GiB is available") as caught:
-        memory.check_fits(12 * GIB + GIB // 2, 8 * GIB)
+        footprint.check_fits(12 * GIB + GIB // 2, 8 * GIB)
     assert "--ctx" in caught.value.hint
 
 
@@ -279,4 +281,4 @@ def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
     ],
 )
 def test_human_units(n_bytes: int, shown: str) -> None:
-    assert memory.human_bytes(n_bytes) == shown
+    assert human_bytes(n_bytes) == shown

@@ -16,11 +16,12 @@ import pytest
 
 from infer_cli.errors import ModelInvalid, ModelNotFound, SourceUnreachable, UsageError
 from infer_cli.models import hashes as digests
-from infer_cli.models import shelf
 from infer_cli.models.catalogue import load_catalogue, user_path
 from infer_cli.models.fetch.base import Failed, FetchEvent, Waiting
 from infer_cli.models.installed import InstalledModel
+from infer_cli.models.notes import NOTE
 from infer_cli.models.shelf import FetchNotice, list_installed, pull, resolve
+from tests.cli_helpers import REPO
 from tests.model_server import ModelServer, serving
 from tests.tiny_gguf import gguf_bytes
 
@@ -203,7 +204,7 @@ def test_touched_file_is_still_good(server: ModelServer) -> None:
     found = resolve("mine")
     os.utime(found.path, (1, 1))
     assert resolve("mine", offline=True) == found
-    note = json.loads((found.path.parent / shelf.NOTE).read_text())
+    note = json.loads((found.path.parent / NOTE).read_text())
     assert note["files"] == [{"path": "m.gguf", "size": len(GGUF), "mtime_ns": 10**9}]
 
 
@@ -211,7 +212,7 @@ def test_touched_file_is_still_good(server: ModelServer) -> None:
 def test_damaged_note_is_no_note(server: ModelServer, text: str) -> None:
     write_catalogue(server.add("/m.gguf", GGUF))
     found = resolve("mine")
-    (found.path.parent / shelf.NOTE).write_text(text)
+    (found.path.parent / NOTE).write_text(text)
     assert resolve("mine") == found
     assert len(server.gets("/m.gguf")) == 1  # the file itself was whole
 
@@ -239,7 +240,7 @@ class Puller:
     def __init__(self, **env: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", self.SCRIPT],
-            cwd=Path(__file__).parent.parent,
+            cwd=REPO,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -269,7 +270,7 @@ def test_killed_pull_is_resumed(server: ModelServer, own_home: Path) -> None:
         time.sleep(0.02)
     puller.process.kill()
     puller.process.communicate()
-    assert not (folder / "m.gguf").exists() and not (folder / shelf.NOTE).exists()
+    assert not (folder / "m.gguf").exists() and not (folder / NOTE).exists()
     (part,) = folder.glob("*.part")
     kept = part.stat().st_size
     assert 0 < kept < len(GGUF)
@@ -277,7 +278,7 @@ def test_killed_pull_is_resumed(server: ModelServer, own_home: Path) -> None:
     server.files["/m.gguf"].resume.set()
     assert resolve("mine").path.read_bytes() == GGUF
     assert server.gets("/m.gguf")[1]["Range"] == f"bytes={kept}-"
-    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["m.gguf", shelf.NOTE]
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["m.gguf", NOTE]
 
 
 def test_two_pulls_at_once_fetch_once(server: ModelServer) -> None:

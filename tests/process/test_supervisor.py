@@ -22,15 +22,17 @@ from infer_cli.process import streams, supervisor
 from infer_cli.process.report import report, run_guarded
 from infer_cli.process.worker import in_process_worker
 from infer_cli.text.sanitize import single_line
+from tests.cli_helpers import REPO
 
-ROOT = Path(__file__).parents[1]
+ROOT = REPO
 # Enough for a slow, busy machine where only the end counts; what must be prompt has its own bound.
 PATIENCE_S = 20.0
 PROMPT_S = 1.0
 
 PRELUDE = """
 import os, signal, sys, time
-from infer_cli import supervisor
+from infer_cli.process import supervisor
+from infer_cli.process.worker import Task, on_interrupt
 from infer_cli.errors import ModelInvalid
 """
 
@@ -433,7 +435,7 @@ def test_callback_hears_of_each_interrupt_once(script: Scripts) -> None:
     process = script.start(
         """
         seen = []
-        supervisor.on_interrupt(seen.append)
+        on_interrupt(seen.append)
         print(os.getpid(), flush=True)
         while len(seen) < 2: time.sleep(0.01)
         time.sleep(0.2)
@@ -451,7 +453,7 @@ def test_callback_hears_of_each_interrupt_once(script: Scripts) -> None:
     assert (process.returncode, out) == (130, "['SIGINT', 'SIGINT']\n")
 
 
-STUBBORN = "supervisor.on_interrupt(lambda name: print(name, flush=True))\n"
+STUBBORN = "on_interrupt(lambda name: print(name, flush=True))\n"
 STUBBORN += "print('ready', flush=True)\nend = time.monotonic() + 30\n"
 STUBBORN += "while time.monotonic() < end: time.sleep(0.05)"
 
@@ -484,7 +486,7 @@ def test_worker_that_carries_on_is_left_alone(scripts: Scripts) -> None:
         def drop(name):
             seen.append(name)
             worker.carry_on()
-        supervisor.on_interrupt(drop)
+        on_interrupt(drop)
         print("ready", flush=True)
         while len(seen) < 4: time.sleep(0.01)
         time.sleep(0.5)
@@ -711,7 +713,7 @@ class Ahead:
             + textwrap.indent(textwrap.dedent(steps) or "pass", "    ")
             + "\nsupervisor.begin_ahead([step, lambda: __import__('wave')])\n"
             + textwrap.dedent(meanwhile)
-            + "\ntask = supervisor.Task('task', 'work', {'a': (1, 'é\\udcff', [None, 2.5])})"
+            + "\ntask = Task('task', 'work', {'a': (1, 'é\\udcff', [None, 2.5])})"
             + f"\nsys.exit(supervisor.supervise(task, verbose={verbose}))\n"
         )
         return subprocess.Popen(

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "infer_cli"
+from tests.cli_helpers import REPO
+
+PACKAGE = REPO / "infer_cli"
 
 # Rooms from the bottom up: a module imports from rooms below its own, or its own.
 ROOMS = [

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from infer_cli.checking import replay as replaying
-from infer_cli.cli.records.view import _described, _markdown, _row
+from infer_cli.cli.records.view import described, markdown_of, table_row
 from infer_cli.conversation import continuing
 from infer_cli.errors import InferError, UnexpectedFailure
+from infer_cli.records import request
 from infer_cli.records.columns import NAMES, THREAD_NAMES
 from infer_cli.records.compare import compare
 from infer_cli.records.record import Record, as_json, is_whole_reply, reply_of
@@ -76,11 +76,17 @@ def _use(path: Path, warn: Callable[[str], None]) -> list[Record]:
         assert {r.id for r in store.newest(100)} == {r.id for r in store.backwards()} == {r.id for r in found}
         store.newest(5, search="sky")
         for record in found:
-            _described(record), _markdown(record), _row(record), as_json(record), compare(record, found[0])
+            (
+                described(record),
+                markdown_of(record),
+                table_row(record),
+                as_json(record),
+                compare(record, found[0]),
+            )
             if is_whole_reply(record):
                 reply_of(record)
             for work in (
-                lambda r=record: (replaying.engine_options(r), replaying.job_of(r, {})),
+                lambda r=record: (request.engine_options(r), request.job_of(r, {})),
                 lambda r=record: continuing.named(store, r.id),
             ):
                 try:
@@ -253,5 +259,5 @@ def test_a_record_of_strange_values_is_not_computed(damaged: Path) -> None:
     for changes in strange:
         changed = dataclasses.replace(record, **changes)  # type: ignore[arg-type]
         with pytest.raises(InferError, match=record.id):
-            replaying.engine_options(changed)
-            replaying.job_of(changed, {})
+            request.engine_options(changed)
+            request.job_of(changed, {})

@@ -40,8 +40,9 @@ from infer_cli.records.thread import Thread, Told
 from infer_cli.settings.origins import Setting
 from infer_cli.text.reasoning import TagPair
 from infer_cli.types import Message, Reply, Segment, Timings, Usage
+from tests.cli_helpers import REPO
 
-ROOT = Path(__file__).parent.parent
+ROOT = REPO
 
 
 def reply(**changes: object) -> Reply:

@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.cli_helpers import REPO
+
+ROOT = REPO
 # processes, records of each, kills; the long form is 8,1000,40.
 PROCESSES, RECORDS, KILLS = (int(n) for n in os.environ.get("TEST_RECORDS_STRESS", "4,100,8").split(","))
 

@@ -44,7 +44,7 @@ VOCABULARIES = {
     "starcoder": True,
 }
 _SEPARATOR = b"\n__ggml_vocab_test__\n"
-_DATA = Path(os.environ.get("INFER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+_DATA = Path(os.environ.get("INFER_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 _TEXTS = {
     name: path
     for name, path in (

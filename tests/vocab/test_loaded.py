@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from infer_cli.backend.llama_model import LlamaVocab
 from infer_cli.prompt.encode import encode_prompt, encode_raw
 from infer_cli.prompt.template import ChatTemplate
-from infer_cli.runtime import loading
 from infer_cli.runtime.loading import Loading
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Message
+from infer_cli.vocab import loaded
 from infer_cli.vocab.exact import TiktokenTokenizer
 from infer_cli.vocab.loaded import BYTES_FOR_CHECK, BYTES_FOR_TIKTOKEN, LoadedVocab
 from infer_cli.vocab.proof import exact_tokenizer
@@ -103,7 +103,9 @@ def test_tiktoken_comes_after_much_text_of_a_vocabulary_that_was_checked(
 
 def test_a_short_text_imports_nothing_for_it(tiny: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from infer_cli.runtime.loading import EngineOptions, Loading\n"
+        "import os, sys; from pathlib import Path\n"
+        "from infer_cli.runtime.loading import Loading\n"
+        "from infer_cli.runtime.options import EngineOptions\n"
         f"path, log = Path({str(tiny)!r}), os.open(os.devnull, os.O_WRONLY)\n"
         "Loading(path, EngineOptions(threads=1), 1, log).vocab().tokenize(b'hello world')\n"
         "print('\\n'.join(sys.modules))"
@@ -170,8 +172,8 @@ _texts = st.lists(st.one_of(st.sampled_from(_FRAGMENTS), st.text(max_size=8)), m
 
 
 def _check_ids(path: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "BYTES_FOR_TIKTOKEN", 0)
-    monkeypatch.setattr(loading, "BYTES_FOR_CHECK", 0)
+    monkeypatch.setattr(loaded, "BYTES_FOR_TIKTOKEN", 0)
+    monkeypatch.setattr(loaded, "BYTES_FOR_CHECK", 0)
     found, vocab = load(path)
     vocab.tokenize(b"x")
     assert vocab._exact is not None

@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Values of flags that several commands have: sampling, seed, overflow, cache, variables."""
 
 from __future__ import annotations
 

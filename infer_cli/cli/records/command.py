@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from infer_cli.cli.records.view import (
-    _counted,
-    _described,
-    _differences,
-    _markdown,
-    _print_table,
-    _row,
-    _write,
-    _write_json,
-    _write_objects,
+    counted,
+    described,
+    differences_in_words,
+    markdown_of,
+    print_table,
+    table_row,
+    write,
+    write_json,
+    write_objects,
 )
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
@@ -60,11 +60,11 @@ def list_records(
     with _store() as store:
         records = store.newest(limit, search=search, model=of_model, thread=thread, since=after)
     if as_json:
-        _write_json(records)
+        write_json(records)
     elif sys.stdout.isatty():
-        _print_table(records)
+        print_table(records)
     else:
-        _write("".join("\t".join(_row(record)) + "\n" for record in records))
+        write("".join("\t".join(table_row(record)) + "\n" for record in records))
 
 
 @app.command()
@@ -76,9 +76,9 @@ def show(
     with _store() as store:
         record = store.get(record_id)
     if as_json:
-        _write_json([record])
+        write_json([record])
     else:
-        _write(_described(record))
+        write(described(record))
 
 
 @app.command()
@@ -97,14 +97,14 @@ def export(
     with _store() as store:
         records = [store.get(name) for name in ids] if ids else store.export(thread=thread)
         if format_ == "jsonl":
-            _write_json(records)
+            write_json(records)
         else:
             for record in records:
-                _write(_markdown(record))
+                write(markdown_of(record))
         n_left_out = store.n_left_out
     if not n_left_out:
         return ExitStatus.OK
-    print(f"{_counted(n_left_out, 'damaged record')} left out", file=sys.stderr)
+    print(f"{counted(n_left_out, 'damaged record')} left out", file=sys.stderr)
     return ExitStatus.SOME_ROWS_FAILED
 
 
@@ -128,9 +128,9 @@ def diff(
     if as_json:
         from dataclasses import asdict
 
-        _write_objects([asdict(comparison)])
+        write_objects([asdict(comparison)])
     else:
-        _write(_differences(comparison))
+        write(differences_in_words(comparison))
     return ExitStatus.OK if comparison.same_reply else ExitStatus.CHECK_FAILED
 
 
@@ -154,7 +154,7 @@ def rm(
             n_removed = store.remove_before(before)
         else:
             n_removed = store.remove_all()
-    print(f"removed {_counted(n_removed, 'record')}", file=sys.stderr)
+    print(f"removed {counted(n_removed, 'record')}", file=sys.stderr)
 
 
 def _store() -> Store:

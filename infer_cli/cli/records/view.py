@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""How `infer records` prints: tables, JSON, Markdown, differences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PREVIEW = 80  # characters of a prompt in a list
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
     """To stdout; on a terminal without what a terminal would obey: models wrote it."""
     if sys.stdout.isatty():
         from infer_cli.text.sanitize import sanitize
@@ -28,13 +28,13 @@ def _write(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _write_json(records: Iterable[Record]) -> None:
+def write_json(records: Iterable[Record]) -> None:
     from infer_cli.records.record import as_json
 
-    _write_objects(as_json(record) for record in records)
+    write_objects(as_json(record) for record in records)
 
 
-def _write_objects(values: Iterable[dict[str, object]]) -> None:
+def write_objects(values: Iterable[dict[str, object]]) -> None:
     from infer_cli.answering.reply import json_line
 
     for value in values:
@@ -42,7 +42,7 @@ def _write_objects(values: Iterable[dict[str, object]]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _row(record: Record) -> tuple[str, ...]:
+def table_row(record: Record) -> tuple[str, ...]:
     """id, time, kind, model, tokens of the reply, finish reason, thread, beginning of the prompt."""
     from infer_cli.records.record import timestamp
 
@@ -59,7 +59,7 @@ def _row(record: Record) -> tuple[str, ...]:
     return tuple("-" if cell is None else single_line(cell) for cell in cells)
 
 
-def _print_table(records: list[Record]) -> None:
+def print_table(records: list[Record]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -68,7 +68,7 @@ def _print_table(records: list[Record]) -> None:
         table.add_column(heading, justify="right" if heading == "tokens" else "left", no_wrap=True)
     table.add_column("prompt", no_wrap=True, overflow="ellipsis")
     for record in records:
-        record_id, _, kind, model, tokens, end, _, prompt = _row(record)
+        record_id, _, kind, model, tokens, end, _, prompt = table_row(record)
         when = datetime.fromtimestamp(record.created_at).astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(*map(Text, (record_id, when, kind, model, tokens, end, prompt)))
     console(sys.stdout).print(table)
@@ -87,7 +87,7 @@ def _preview(record: Record) -> str | None:
     return None if text is None else text[:_PREVIEW]
 
 
-def _described(record: Record) -> str:
+def described(record: Record) -> str:
     from infer_cli.records.record import timestamp
 
     usage, timings = record.usage or {}, record.timings or {}
@@ -142,7 +142,7 @@ def _texts(record: Record) -> Iterator[tuple[str, str]]:
         yield "reply", record.text
 
 
-def _markdown(record: Record) -> str:
+def markdown_of(record: Record) -> str:
     from infer_cli.records.record import timestamp
 
     about = [f"{timestamp(record.created_at)}", f"model {record.model}"]
@@ -159,7 +159,7 @@ def _line_ended(text: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
-def _differences(comparison: Comparison) -> str:
+def differences_in_words(comparison: Comparison) -> str:
     lines = ["the replies are the same" if comparison.same_reply else "the replies differ"]
     width = max((len(difference.what) for difference in comparison.differences), default=0)
     lines += [f"{d.what:<{width}}  {_shown(d.a)} -> {_shown(d.b)}" for d in comparison.differences]
@@ -181,5 +181,5 @@ def _shown(value: object) -> str:
     return "-" if value is None else single_line(str(value))
 
 
-def _counted(n: int, thing: str) -> str:
+def counted(n: int, thing: str) -> str:
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

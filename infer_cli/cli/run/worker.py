@@ -92,8 +92,8 @@ class Run:
 
     def _input(self) -> RunInput:
         """All parts of the prompt, read."""
-        from infer_cli.prompt import encode as prompt
         from infer_cli.prompt.input import RunInput
+        from infer_cli.prompt.messages import build_messages, parse_messages, parse_tools
 
         options = self._options
         stdin_named = "-" in (*options.files, options.messages, options.tools)
@@ -106,9 +106,9 @@ class Run:
                 attachments.append(item)
         history: list[Message] = []
         if options.tools is not None:
-            self._tools = prompt.parse_tools(read_bytes(options.tools))
+            self._tools = parse_tools(read_bytes(options.tools))
         if options.messages is not None:
-            history = prompt.parse_messages(read_bytes(options.messages))
+            history = parse_messages(read_bytes(options.messages))
         fill = None
         if options.prompt_template is not None:
             from infer_cli.prompt import stored as promptlib
@@ -118,7 +118,7 @@ class Run:
         given = RunInput((), tuple(attachments), options.words, options.raw, tagged, fill)
         if not options.raw:
             text = given.text(attachments)
-            messages = prompt.build_messages(options.system, args=(text,), history=history)
+            messages = build_messages(options.system, args=(text,), history=history)
             given = replace(given, messages=tuple(messages[:-1] if text.strip() else messages))
         self._given = given
         return given
@@ -147,7 +147,7 @@ class Run:
         self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
     ) -> tuple[ChatTemplate | None, Callable[[Sequence[Message], Sequence[Attachment]], EncodedPrompt]]:
         """The template, and what makes token ids of messages and attachments that are kept."""
-        from infer_cli.prompt import encode as prompt
+        from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw
 
         options = self._options
         template = None
@@ -159,10 +159,10 @@ class Run:
             built = given.built(messages, attachments)
             if template is None:
                 assert isinstance(built, str)
-                ids = prompt.encode_raw(built, vocab, parse_special=options.parse_special)
-                return prompt.EncodedPrompt(ids, built, None)
+                ids = encode_raw(built, vocab, parse_special=options.parse_special)
+                return EncodedPrompt(ids, built, None)
             assert not isinstance(built, str)
-            return prompt.encode_prompt(template, built, vocab, variables=variables, tools=self._tools)
+            return encode_prompt(template, built, vocab, variables=variables, tools=self._tools)
 
         return template, encode
 

@@ -30,7 +30,7 @@ MAX_ARCHITECTURE = 64  # characters; it becomes part of keys and messages
 MAX_DIM = 2**31 - 1  # of one hyperparameter; ggml's own sizes are int32 in many places
 
 # Value types of the metadata (`enum gguf_type`): id -> (name, struct code).
-_SCALARS: dict[int, tuple[str, str]] = {
+SCALARS: dict[int, tuple[str, str]] = {
     0: ("uint8", "B"),
     1: ("int8", "b"),
     2: ("uint16", "H"),
@@ -73,7 +73,7 @@ _LOOKED_UP = re.compile(r"^(token_embd|per_layer_token_embd|position_embd|token_
 _ELEMENTWISE = re.compile(r"norm|\.bias$|\.ssm_conv1d|\.ssm_[ad]\b|\.shortconv\.conv\.")
 
 
-_HINT_FETCH = "download the file again"
+HINT_FETCH = "download the file again"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Header:
                 file.seek(info.offset)
                 data = file.read(info.n_bytes)
         except OSError as exc:
-            raise _unreadable(self.path, exc) from exc
+            raise unreadable(self.path, exc) from exc
         changed = len(data) != info.n_bytes
         items: list[Any] = []
         if info.element == "string":
@@ -161,13 +161,13 @@ class Header:
                 raise self.invalid(f"{key!r} is an array, expected a number")
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_DIM:
-            raise self.invalid(f"{key!r} is {_shown(value)}, expected a count")
+            raise self.invalid(f"{key!r} is {shown(value)}, expected a count")
         return value
 
     def _get_str(self, key: str) -> str | None:
         value = self.metadata.get(key)
         if value is not None and not isinstance(value, str):
-            raise self.invalid(f"{_shown(key)} is {_shown(value)}, expected text")
+            raise self.invalid(f"{shown(key)} is {shown(value)}, expected text")
         return value
 
     def hyperparameter(self, name: str) -> int | None:
@@ -197,7 +197,7 @@ class Header:
 
     def invalid(self, what: str) -> ModelInvalid:
         """An error that names the file, to be raised."""
-        return ModelInvalid(f"{self.path} is not a usable model: {what}", _HINT_FETCH)
+        return ModelInvalid(f"{self.path} is not a usable model: {what}", HINT_FETCH)
 
     def _missing(self, key: str) -> ModelInvalid:
         if self.split is not None and self.split.no > 0:
@@ -215,7 +215,7 @@ class Header:
         if not value:
             raise self._missing("general.architecture")
         if len(value) > MAX_ARCHITECTURE or not value.isprintable():
-            raise self.invalid(f"'general.architecture' is {_shown(value)}")
+            raise self.invalid(f"'general.architecture' is {shown(value)}")
         return value
 
     @property
@@ -404,7 +404,7 @@ class Header:
         return found
 
 
-_CODE_BY_NAME = dict(_SCALARS.values())
+_CODE_BY_NAME = dict(SCALARS.values())
 
 
 def _shortest(value: float) -> float:
@@ -434,14 +434,14 @@ def _split_strings(data: bytes, count: int) -> tuple[list[bytes], int]:
     return items, pos
 
 
-def _unreadable(path: Path, exc: OSError) -> ModelInvalid:
+def unreadable(path: Path, exc: OSError) -> ModelInvalid:
     if isinstance(exc, PermissionError):
         return ModelInvalid(f"no permission to read {path}", "make the file readable for this user")
     reason = exc.strerror or errno.errorcode.get(exc.errno or 0, "unknown error")
     return ModelInvalid(f"cannot read {path}: {reason}", "check the disk and the path")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value from the file, escaped and cut so that it is safe in a one-line message."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

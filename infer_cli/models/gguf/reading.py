@@ -1,4 +1,4 @@
-"""TODO docstring"""
+"""Reads the header of a GGUF file, which may be hostile, without llama.cpp."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from types import MappingProxyType
 from infer_cli.backend.ggml_types import GGML_TYPES
 from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.models.gguf.header import (
-    _HINT_FETCH,
-    _SCALARS,
+    HINT_FETCH,
+    SCALARS,
     ArrayInfo,
     Header,
     Scalar,
     TensorInfo,
-    _shown,
-    _unreadable,
+    shown,
+    unreadable,
 )
 from infer_cli.models.sources import split_names
 
@@ -74,13 +74,13 @@ def read_header(path: Path) -> Header:
         if not stat.S_ISREG(status.st_mode):
             raise ModelInvalid(f"{path} is not a regular file", "give a .gguf file")
         if status.st_size == 0:
-            raise ModelInvalid(f"{path} is empty", _HINT_FETCH)
+            raise ModelInvalid(f"{path} is empty", HINT_FETCH)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Parser(path, data).header()
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise ModelNotFound(f"there is no file {path}", "see `infer models list`") from exc
     except OSError as exc:
-        raise _unreadable(path, exc) from exc
+        raise unreadable(path, exc) from exc
 
 
 def read_model_header(path: Path) -> Header:
@@ -100,7 +100,7 @@ def read_model_header(path: Path) -> Header:
     parts = [header if name == path.name else read_header(path.with_name(name)) for name in names]
     for i, part in enumerate(parts):
         if part.split is None or (part.split.no, part.split.count) != (i, len(parts)):
-            raise ModelInvalid(f"{part.path} is not part {i + 1} of {len(parts)} of a model", _HINT_FETCH)
+            raise ModelInvalid(f"{part.path} is not part {i + 1} of {len(parts)} of a model", HINT_FETCH)
     return replace(parts[0], tensors=tuple(tensor for part in parts for tensor in part.tensors))
 
 
@@ -115,13 +115,13 @@ class _Parser:
 
     # --- errors ---------------------------------------------------------------------------------
 
-    def invalid(self, what: str, hint: str = _HINT_FETCH) -> ModelInvalid:
+    def invalid(self, what: str, hint: str = HINT_FETCH) -> ModelInvalid:
         return ModelInvalid(f"{self.path} is not a valid GGUF file: {what}", hint)
 
     def cut(self, what: str) -> ModelInvalid:
         return ModelInvalid(
             f"{self.path} is truncated or damaged: {what} reaches beyond its end at {self.size} bytes",
-            _HINT_FETCH,
+            HINT_FETCH,
         )
 
     # --- pieces ---------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class _Parser:
             if not key:
                 raise self.invalid(f"metadata key {i} is empty")
             if key in metadata or key in arrays:
-                raise self.invalid(f"metadata key {_shown(key)} occurs twice")
+                raise self.invalid(f"metadata key {shown(key)} occurs twice")
             kind = self.uint32("a value type")
             if kind == _ARRAY:
                 arrays[key] = self.array(key)
@@ -186,7 +186,7 @@ class _Parser:
         needed = data_offset + (tensors[-1].offset + tensors[-1].n_bytes if tensors else 0)
         if needed > self.size:
             raise ModelInvalid(
-                f"{self.path} is truncated: {needed - self.size} of {needed} bytes are missing", _HINT_FETCH
+                f"{self.path} is truncated: {needed - self.size} of {needed} bytes are missing", HINT_FETCH
             )
         return Header(
             path=self.path,
@@ -217,17 +217,17 @@ class _Parser:
         return version
 
     def scalar(self, key: str, kind: int) -> Scalar:
-        what = f"the value of {_shown(key)}"
+        what = f"the value of {shown(key)}"
         if kind == _STRING:
             return self.text(what, MAX_STRING_BYTES)
-        if kind not in _SCALARS:
+        if kind not in SCALARS:
             raise self.invalid(f"{what} has unknown type {kind}")
-        code = "<" + _SCALARS[kind][1]
+        code = "<" + SCALARS[kind][1]
         value: Scalar = struct.unpack_from(code, self.data, self.take(struct.calcsize(code), what))[0]
         return value
 
     def array(self, key: str) -> ArrayInfo:
-        what = f"array {_shown(key)}"
+        what = f"array {shown(key)}"
         kind = self.uint32(what)
         if kind == _STRING:
             count = self.count(f"the length of {what}", MAX_STRINGS, 8)
@@ -236,9 +236,9 @@ class _Parser:
             return ArrayInfo("string", count, start, self.pos - start)
         if kind == _ARRAY:
             raise self.invalid(f"{what} holds arrays")
-        if kind not in _SCALARS:
+        if kind not in SCALARS:
             raise self.invalid(f"{what} has unknown type {kind}")
-        element, code = _SCALARS[kind]
+        element, code = SCALARS[kind]
         item = struct.calcsize("<" + code)
         count = self.count(f"the length of {what}", MAX_HEADER_BYTES, item)
         return ArrayInfo(element, count, self.take(count * item, what), count * item)
@@ -270,9 +270,9 @@ class _Parser:
         for i in range(count):
             tensor = self.tensor(i)
             if tensor.name in names:
-                raise self.invalid(f"tensor {_shown(tensor.name)} occurs twice")
+                raise self.invalid(f"tensor {shown(tensor.name)} occurs twice")
             if tensor.offset != expected:
-                raise self.invalid(f"{_shown(tensor.name)} lies at {tensor.offset}, expected at {expected}")
+                raise self.invalid(f"{shown(tensor.name)} lies at {tensor.offset}, expected at {expected}")
             names.add(tensor.name)
             tensors.append(tensor)
             expected += -(-tensor.n_bytes // alignment) * alignment
@@ -280,14 +280,14 @@ class _Parser:
 
     def tensor(self, i: int) -> TensorInfo:
         name = self.text(f"the name of tensor {i}", MAX_NAME_BYTES)
-        what = f"tensor {_shown(name)}"
+        what = f"tensor {shown(name)}"
         n_dims = self.uint32(what)
         if n_dims > MAX_DIMS:
             raise self.invalid(f"{what} has {n_dims} dimensions, more than {MAX_DIMS}")
         shape = tuple(self.uint64(what) for _ in range(n_dims))
         n_elements = prod(shape)
         if not 1 <= n_elements < 2**63:
-            raise self.invalid(f"{what} has shape {_shown(shape)}")
+            raise self.invalid(f"{what} has shape {shown(shape)}")
         type_id = self.uint32(what)
         kind = GGML_TYPES.get(type_id)
         if kind is None:
