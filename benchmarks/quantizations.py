@@ -92,24 +92,14 @@ def _measure(
 
 def _probed(mode: Mode, model: str, threads: int, n_requests: int, n_tokens: int) -> tuple[int, float]:
     """How many ways `infer probe` has answered in, and the share of equal replies in the worst of them."""
-    from infer_cli.checking.probe_process import probe_one
-    from infer_cli.cli.screen.terminal import Notices
+    from infer_cli.checking.probe_process import ProbeOrder, probe_one
     from infer_cli.errors import InferError
 
-    order = {
-        "path": model,
-        "given": {"threads": [threads, "--threads"], "gpu_layers": [0, "--gpu-layers"]},
-        "n_requests": n_requests,
-        "n_tokens": n_tokens,
-        "priced": False,
-    }
-    notices = Notices(quiet=False, stats=False)
+    order = ProbeOrder(model, mode, threads, "0", (), n_requests, n_tokens, priced=False)
     try:
-        ways = probe_one(mode, order, notices)["ways"]
+        ways = probe_one(order, lambda way: print(f"{mode}: {way}", file=sys.stderr))["ways"]
     except InferError as e:
         raise common.BenchmarkError(f"{mode} could not be probed: {e.message}") from None
-    finally:
-        notices.clear()
     return len(ways), min(min(way["same_tokens"], way["same_logits"]) / way["n"] for way in ways)
 
 

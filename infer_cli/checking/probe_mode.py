@@ -1,5 +1,5 @@
-"""A process that probes one mode. An order as a JSON line on stdin; JSON lines on stdout: {"way": …} before
-each way, then {"result": …} or {"error": …}. Ends when its stdin does."""
+"""A process that probes one mode. Reads a `ProbeOrder` as a JSON line on stdin. Writes JSON lines to stdout:
+{"way": …} before each way, then {"result": …} or {"error": …}. Ends when its stdin does."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from infer_cli.checking.probe_process import ProbeOrder
 from infer_cli.errors import InferError
 
 
 def main() -> None:
-    order = json.loads(sys.stdin.buffer.readline())
+    order = ProbeOrder.from_line(sys.stdin.buffer.readline())
     threading.Thread(target=_leave_with_stdin, daemon=True).start()
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # native code may print
@@ -29,23 +30,20 @@ def main() -> None:
     os._exit(0)
 
 
-def probe(order: dict[str, Any], on_way: Any) -> dict[str, object]:
+def probe(order: ProbeOrder, on_way: Callable[[str], None]) -> dict[str, object]:
     """Carry out an order. Raises InferError."""
     from infer_cli.checking.probe import WIDTH, Probe
-    from infer_cli.cli.flags.engine import engine_options
     from infer_cli.runtime.loading import Loading
-    from infer_cli.settings.origins import Given
+    from infer_cli.runtime.options import EngineOptions
 
-    given = {name: Given(*value) for name, value in order["given"].items()}
-    given[order["mode"]] = Given(True, f"--{order['mode']}")
-    options, _ = engine_options(given)
+    options = EngineOptions(order.threads, order.mode, gpu_layers=order.gpu_layers, devices=order.devices)
     null = os.open(os.devnull, os.O_WRONLY)
-    loading = Loading(Path(order["path"]), options, WIDTH, null)
+    loading = Loading(Path(order.path), options, WIDTH, null)
     on_way("load")
-    probe = Probe(loading, options.threads, order["n_requests"], order["n_tokens"])
-    if order["resumes"]:
+    probe = Probe(loading, order.threads, order.n_requests, order.n_tokens)
+    if order.resumes:
         return {"replies": probe.resumed(on_way)}
-    return probe.run(on_way, priced=order["priced"])
+    return probe.run(on_way, priced=order.priced)
 
 
 def _leave_with_stdin() -> None:

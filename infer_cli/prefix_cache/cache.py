@@ -14,15 +14,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.cli.screen.terminal import Notices
 from infer_cli.engine.history import length
 from infer_cli.errors import InferError
 from infer_cli.prefix_cache.store import GRID, Owner, PrefixStore, What
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.types import Segment
-
-if TYPE_CHECKING:
-    from infer_cli.runtime.running import Running
 
 if TYPE_CHECKING:
     from infer_cli.runtime.running import Running
@@ -195,12 +191,3 @@ def _check_memory(n_bytes: int) -> None:
     available = available_memory()
     if available is not None and n_bytes > available // 2:
         raise MemoryError
-
-
-def prefix_cache(
-    running: Running, name: str, sha256: str | None, most_bytes: int | None, notices: Notices
-) -> PrefixCache:
-    """What is kept of prompts and conversations for a model; the fake's hash is its name."""
-    from infer_cli.prefix_cache.store import PrefixStore
-
-    return PrefixCache(running, PrefixStore(most_bytes=most_bytes), name, sha256, notices.detail)

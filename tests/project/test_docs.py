@@ -30,7 +30,7 @@ from infer_cli.settings.config_file import config_path
 from infer_cli.types import FinishReason, Reply, Timings, Usage
 from tests.cli_helpers import REPO
 from tests.conftest import SMOLLM2_SHA256
-from tests.project.test_imports import ROOMS
+from tests.project.test_imports import ORDER
 
 PAGES = [
     "README.md",
@@ -296,15 +296,9 @@ def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
     assert {page for page in PAGES if page != "README.md"} <= linked
 
 
-def test_the_rooms_of_the_architecture() -> None:
-    (block,) = (block for block in blocks("docs/architecture.md") if block.info == "rooms")
-    places = []
-    for line in block.body.splitlines():
-        (place,) = {i for name in line.split() for i, room in enumerate(ROOMS) if name in room}
-        places.append(place)
-    assert places == sorted(set(places)), "from the bottom up, a line a room"
-    named = set(block.body.split())
-    assert named <= set().union(*ROOMS)
+def test_the_architecture_page_lists_the_packages_in_order() -> None:
+    (block,) = (block for block in blocks("docs/architecture.md") if block.info == "packages")
+    assert [line.split()[0] for line in block.body.splitlines()] == ORDER
 
 
 def test_the_picture_loads_nothing() -> None:

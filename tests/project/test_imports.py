@@ -1,51 +1,38 @@
-"""Imports go one way, `infer --help` is light, and each library has its room."""
+"""Imports go one way, without circles; `infer --help` is light; each library has its room."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.cli_helpers import REPO
 
 PACKAGE = REPO / "infer_cli"
 
-# Rooms from the bottom up: a module imports from rooms below its own, or its own.
-ROOMS = [
-    {"infer_cli", "errors", "types", "paths", "private_files", "sha256", "ids", "alike", "child_process",
-     "starter", "template_errors", "backend.spec", "backend.base"},
-    {"given", "durations", "report", "machine", "textstream", "reasoning", "seeds", "reply",
-     "settings", "sizes", "files", "toml_file", "userconfig", "sandbox", "renderer", "renderer_link",
-     "renderer_process", "gguf", "sources", "digests",
-     "streams", "json_text", "gguf_check", "seams",
-      "bpe_vocab", "pretokenizers", "attachments", "overflow", "shortening", "summarizing", "context_budget",
-     "sanitize", "filtered"},
-    {"installed", "memory", "expansion", "records", "tokenizer", "tiktoken_file", "neighbours", "template",
-     "template_check", "promptlib", "prompt", "supervisor", "catalogue", "prefix_store", "backend.native",
-     "backend.llama_model", "backend.fake", "engine.history", "engine.scheduler", "engine.policy",
-     "engine.drafting", "engine.admission", "fetch"},
-    {"shelf", "catalogue_edit", "model_facts", "backend.llama", "engine.engine", "fingerprint", "sinks"},
-    {"engine.service"},
-    {"loading"},
-    {"oneshot", "conversation", "pace", "probing", "verdicts", "prefix_cache"},
-    {"replaying", "continuing", "batch"},
-    {"cli"},
-    {"__main__"},
+# Packages and loose modules from the ground up: each imports from those before it, or its own.
+ORDER = [
+    "errors", "types", "system", "text", "settings", "process", "backend", "engine", "models", "vocab",
+    "prompt", "runtime", "answering", "prefix_cache", "records", "conversation", "sinks", "batch", "checking",
+    "cli", "__main__",
 ]  # fmt: skip
 
-# Who may import a library. None: anyone, inside functions only.
+# Who may import a library; others may not. Heavy ones only inside functions, or in modules that --help skips.
 ONLY_IN = {
     "llama_cpp": {"backend.native"},
-    "ctypes": {"backend", "renderer_process"},
+    "ctypes": {"backend", "prompt.renderer_process"},
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
-    "jinja2": {"sandbox", "renderer_process"},
-    "tiktoken": {"tokenizer"},
-    "platformdirs": {"paths"},
-    "huggingface_hub": {"fetch"},
-    "requests": {"fetch"},
-    "filelock": {"shelf", "records", "batch"},
+    "jinja2": {"prompt.sandbox", "prompt.renderer_process"},
+    "tiktoken": {"vocab"},
+    "platformdirs": {"system.paths"},
+    "huggingface_hub": {"models.fetch"},
+    "requests": {"models.fetch"},
+    "filelock": {"models", "records", "system", "batch"},
     "sqlite3": {"records"},
     "prompt_toolkit": {"cli"},
 }
@@ -67,7 +54,7 @@ def _modules() -> dict[str, ast.Module]:
 
 
 def _imports(tree: ast.Module) -> set[str]:
-    """Full names of everything imported, inside functions too."""
+    """Full names of everything imported, inside functions and for type checking too."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -77,31 +64,84 @@ def _imports(tree: ast.Module) -> set[str]:
     return found
 
 
-def _room_of(module: str) -> int:
-    """The room of the longest name that `module` begins with."""
-    parts = module.split(".")
-    for size in range(len(parts), 0, -1):
-        name = ".".join(parts[:size])
-        for i, room in enumerate(ROOMS):
-            if name in room:
-                return i
-    raise AssertionError(f"{module} has no room: give it one in tests/project/test_imports.py")
-
-
-def test_imports_go_down_only() -> None:
+def _graph() -> dict[str, set[str]]:
+    """Each module of ours with those that it imports."""
     modules = _modules()
-    wrong = []
+    graph: dict[str, set[str]] = {}
     for module, tree in modules.items():
+        graph[module] = set()
         for full in _imports(tree):
-            if not full.startswith("infer_cli"):
-                continue
-            target = full.removeprefix("infer_cli").removeprefix(".")
+            target = full.removeprefix("infer_cli").removeprefix(".") if full.startswith("infer_cli") else ""
             while target and target not in modules:
                 target = target.rpartition(".")[0]
-            target = target or "infer_cli"
-            if _room_of(target) > _room_of(module):
-                wrong.append(f"{module} imports {target}")
+            if target and target != module:
+                graph[module].add(target)
+    return graph
+
+
+def _place(module: str) -> int:
+    top = module.partition(".")[0]
+    assert top in ORDER, f"{top} has no place in ORDER: say what it is built on"
+    return ORDER.index(top)
+
+
+def test_the_order_names_what_is_there() -> None:
+    there = {
+        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert there - {"__init__", "__pycache__"} == set(ORDER)
+
+
+def test_few_modules_are_loose() -> None:
+    loose = [path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
+    assert len(loose) <= 5, loose
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_go_down_only(package: str) -> None:
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in _graph().items()
+        if module.partition(".")[0] == package
+        for target in targets
+        if _place(target) > _place(module)
+    ]
     assert not wrong
+
+
+def _circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Strongly connected parts of more than one module (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(module: str) -> Iterator[list[str]]:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for target in graph[module]:
+            if target not in index:
+                yield from visit(target)
+                low[module] = min(low[module], low[target])
+            elif target in stack:
+                low[module] = min(low[module], index[target])
+        if low[module] == index[module]:
+            part = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(part) > 1:
+                yield part
+
+    for module in graph:
+        if module not in index:
+            yield from visit(module)
+
+
+def test_no_circles() -> None:
+    assert list(_circles(_graph())) == []
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}
+    assert [sorted(part) for part in _circles(graph)] == [["a", "b", "c"]]
 
 
 def test_each_library_has_its_room() -> None:

@@ -19,11 +19,11 @@ from infer_cli.backend.base import DecodeStatus
 from infer_cli.batch.job import job_path
 from infer_cli.batch.scan import Scan
 from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
+from infer_cli.models import footprint as memory
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.runtime import f16_weights as expansion
 from infer_cli.runtime.loading import Loading
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.system import memory
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, lines, write_rows
 from tests.cli_helpers import INFER, REPO, infer, one_error_line

@@ -11,9 +11,9 @@ import pytest
 from infer_cli.backend import llama_model, native
 from infer_cli.backend.spec import Device, ModelSpec
 from infer_cli.errors import ModelInvalid, OutOfMemory, UsageError
+from infer_cli.models import footprint as memory
 from infer_cli.runtime.loading import Loading
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.system import memory
 from tests.tiny_gguf import write_tiny_gguf
 
 CPU = Device("CPU", "a processor", "cpu", 2**34, 2**34)

@@ -19,7 +19,7 @@ from infer_cli.settings.sampling import parse_set
 from infer_cli.settings.seeds import check_seed
 
 if TYPE_CHECKING:
-    from infer_cli.cli.chat.worker import Chat
+    from infer_cli.cli.chat.actions import ChatActions
 
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?\s*", re.DOTALL)
 N_LISTED = 10  # conversations
@@ -29,7 +29,7 @@ REASONING_VIEWS = ("show", "hide", "only")
 class Command(NamedTuple):
     usage: str
     help: str
-    run: Callable[[Chat, str], None]
+    run: Callable[[ChatActions, str], None]
     complete: str = ""  # what its argument is: "path" or "model"
 
 
@@ -82,34 +82,34 @@ def _paths(begun: str) -> list[str]:
     ]
 
 
-def _help(chat: Chat, argument: str) -> None:
+def _help(chat: ChatActions, argument: str) -> None:
     width = max(len(command.usage) for command in COMMANDS.values())
     chat.say("\n".join(f"{command.usage:<{width}}  {command.help}" for command in COMMANDS.values()))
     chat.say("Enter sends, Alt-Enter begins a new line, Ctrl-X Ctrl-E opens the editor, Ctrl-D leaves.")
 
 
-def _exit(chat: Chat, argument: str) -> None:
+def _exit(chat: ChatActions, argument: str) -> None:
     raise EOFError
 
 
-def _clear(chat: Chat, argument: str) -> None:
+def _clear(chat: ChatActions, argument: str) -> None:
     chat.talk.clear()
     chat.ledger.begin()
     chat.say("a new talk")
 
 
-def _system(chat: Chat, argument: str) -> None:
+def _system(chat: ChatActions, argument: str) -> None:
     if argument:
         chat.talk.system = None if argument == "none" else argument
         chat.moved()
     chat.say(f"system prompt: {chat.talk.system or 'none'}")
 
 
-def _params(chat: Chat, argument: str) -> None:
+def _params(chat: ChatActions, argument: str) -> None:
     chat.say(settings_table(chat.settings))
 
 
-def _set(chat: Chat, argument: str) -> None:
+def _set(chat: ChatActions, argument: str) -> None:
     name, _, value = argument.replace("=", " ", 1).partition(" ")
     name, value = name.strip().replace("-", "_"), value.strip()
     if not name or not value:
@@ -126,7 +126,7 @@ def _set(chat: Chat, argument: str) -> None:
     chat.say(f"{name} = {value}")
 
 
-def _seed(chat: Chat, argument: str) -> None:
+def _seed(chat: ChatActions, argument: str) -> None:
     if argument in ("new", "none"):
         chat.seed = None
     elif argument:
@@ -143,27 +143,27 @@ def _number(text: str, what: str) -> int:
     return check_seed(int(text), what)
 
 
-def _model(chat: Chat, argument: str) -> None:
+def _model(chat: ChatActions, argument: str) -> None:
     if argument:
         chat.switch_model(argument)
         chat.moved()
     chat.say(f"model: {chat.name}")
 
 
-def _regen(chat: Chat, argument: str) -> None:
+def _regen(chat: ChatActions, argument: str) -> None:
     if argument == "same":
         chat.regenerate(same=True)
     else:
         chat.regenerate(seed=_number(argument, "seed") if argument else None)
 
 
-def _undo(chat: Chat, argument: str) -> None:
+def _undo(chat: ChatActions, argument: str) -> None:
     turn = chat.talk.undo()
     chat.moved()
     chat.say(f"took back: {' '.join(turn.user.split())[:60]}")
 
 
-def _edit(chat: Chat, argument: str) -> None:
+def _edit(chat: ChatActions, argument: str) -> None:
     if not chat.talk.turns:
         raise UsageError("there is no message yet")
     before = chat.talk.turns[-1].user
@@ -174,11 +174,11 @@ def _edit(chat: Chat, argument: str) -> None:
     chat.replace_last(text)
 
 
-def _continue(chat: Chat, argument: str) -> None:
+def _continue(chat: ChatActions, argument: str) -> None:
     chat.go_on()
 
 
-def _branch(chat: Chat, argument: str) -> None:
+def _branch(chat: ChatActions, argument: str) -> None:
     if not argument:
         for name, n_turns in chat.talk.branches.items():
             chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({turns_of(n_turns)})")
@@ -188,7 +188,7 @@ def _branch(chat: Chat, argument: str) -> None:
     chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({turns_of(len(chat.talk.turns))})")
 
 
-def _list(chat: Chat, argument: str) -> None:
+def _list(chat: ChatActions, argument: str) -> None:
     found = chat.ledger.recent(N_LISTED)
     for thread, last_at, n_turns, begins in found:
         when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
@@ -200,24 +200,24 @@ def _list(chat: Chat, argument: str) -> None:
         chat.say("no conversation is kept")
 
 
-def _load(chat: Chat, argument: str) -> None:
+def _load(chat: ChatActions, argument: str) -> None:
     if not argument:
         raise UsageError("/load takes the id or the name of a conversation", "/list shows them")
     chat.load_conversation(argument)
 
 
-def _rename(chat: Chat, argument: str) -> None:
+def _rename(chat: ChatActions, argument: str) -> None:
     if not argument:
         raise UsageError("/rename takes a name")
     chat.ledger.rename(argument)
     chat.say(f"this conversation is {argument}")
 
 
-def _read(chat: Chat, argument: str) -> None:
+def _read(chat: ChatActions, argument: str) -> None:
     chat.send("", chat.file(argument))
 
 
-def _attach(chat: Chat, argument: str) -> None:
+def _attach(chat: ChatActions, argument: str) -> None:
     if argument == "none":
         chat.attached.clear()
     elif argument:
@@ -225,7 +225,7 @@ def _attach(chat: Chat, argument: str) -> None:
     chat.say_attached()
 
 
-def _export(chat: Chat, argument: str) -> None:
+def _export(chat: ChatActions, argument: str) -> None:
     path = Path(argument).expanduser()
     if not argument or path.suffix not in (".md", ".json"):
         raise UsageError("/export takes a file that ends in .md or .json")
@@ -247,7 +247,7 @@ def _export(chat: Chat, argument: str) -> None:
     chat.say(f"wrote {path}")
 
 
-def _context(chat: Chat, argument: str) -> None:
+def _context(chat: ChatActions, argument: str) -> None:
     talk, shown = chat.talk, chat.talk.shown
     summary = shown.summary
     if talk.system:
@@ -264,7 +264,7 @@ def _context(chat: Chat, argument: str) -> None:
     chat.say(f"{talk.n_tokens} of {talk.window} tokens are in use")
 
 
-def _tokens(chat: Chat, argument: str) -> None:
+def _tokens(chat: ChatActions, argument: str) -> None:
     if argument:
         ids = chat.vocab.tokenize(argument.encode())
     else:
@@ -277,7 +277,7 @@ def _tokens(chat: Chat, argument: str) -> None:
     chat.say(f"{len(ids)} tokens: {pieces}")
 
 
-def _stats(chat: Chat, argument: str) -> None:
+def _stats(chat: ChatActions, argument: str) -> None:
     if chat.talk.turns:
         reply = chat.talk.turns[-1].reply
         usage, timings = reply.usage, reply.timings
@@ -293,7 +293,7 @@ def _stats(chat: Chat, argument: str) -> None:
     )
 
 
-def _copy(chat: Chat, argument: str) -> None:
+def _copy(chat: ChatActions, argument: str) -> None:
     if not chat.talk.turns:
         raise UsageError("there is no reply yet")
     chat.copy(chat.talk.turns[-1].text)

@@ -28,7 +28,6 @@ from infer_cli.conversation.dialogue import talk_shape
 from infer_cli.conversation.ledger import Ledger
 from infer_cli.conversation.turns import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UsageError
-from infer_cli.prefix_cache.cache import prefix_cache
 from infer_cli.process.explain import explained
 from infer_cli.process.report import report
 from infer_cli.process.stream_filter import styled, write_sequence
@@ -162,7 +161,11 @@ class Chat:
 
     def _cache(self) -> PrefixCache:
         sha256 = FAKE if self._model is None else str(self._description.get().model["sha256"])
-        return prefix_cache(self._running, self.name, sha256, self._options.cache_bytes, self._notices)
+        from infer_cli.prefix_cache.cache import PrefixCache
+        from infer_cli.prefix_cache.store import PrefixStore
+
+        store = PrefixStore(most_bytes=self._options.cache_bytes)
+        return PrefixCache(self._running, store, self.name, sha256, self._notices.detail)
 
     def _restore(self, ids: tuple[int, ...]) -> None:
         """Begin a talk with what another command has kept of its first message's files."""

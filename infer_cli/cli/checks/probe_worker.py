@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infer_cli.checking.probe_process import MODES, probe_one
+from infer_cli.checking.probe_process import MODES, ProbeOrder, probe_one
+from infer_cli.cli.flags.engine import engine_options
 from infer_cli.cli.screen.pull_progress import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
@@ -29,17 +30,20 @@ def probe_modes(given: Mapping[str, Given], worker: Worker, *, n_requests: int, 
         model = find_model(name, offline=_is_set(given, "offline"), quiet=quiet)
         if model is None:
             raise UsageError("the fake model computes nothing that could be probed", "name a real one")
-        order = {
-            "path": str(model.path),
-            "given": {name: list(value) for name, value in given.items() if name in _OF_THE_ENGINE},
-            "n_requests": n_requests,
-            "n_tokens": n_tokens,
-            "priced": True,
-        }
+        engine, _ = engine_options(given)
         found = []
         try:
             for mode in MODES:
-                found.append(probe_one(mode, order, notices))
+                order = ProbeOrder(
+                    path=str(model.path),
+                    mode=mode,
+                    threads=engine.threads,
+                    gpu_layers=engine.gpu_layers,
+                    devices=engine.devices,
+                    n_requests=n_requests,
+                    n_tokens=n_tokens,
+                )
+                found.append(probe_one(order, lambda way, mode=mode: notices.status(f"{mode}: {way}")))  # type: ignore[misc]
         finally:
             notices.clear()
         _keep(model.path, found, notices)
@@ -50,9 +54,6 @@ def probe_modes(given: Mapping[str, Given], worker: Worker, *, n_requests: int, 
             print(_table(result, found[0]))
     broken = [r for r in found if r["promise"] == r["mode"] and not r["holds"]]
     return ExitStatus.CHECK_FAILED if broken else ExitStatus.OK
-
-
-_OF_THE_ENGINE = ("threads", "gpu_layers", "device")
 
 
 def _is_set(given: Mapping[str, Given], name: str) -> bool:

@@ -19,7 +19,6 @@ from infer_cli.cli.screen.pull_progress import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
 from infer_cli.cli.screen.waiting import StatusSink, wait_for
 from infer_cli.errors import ExitStatus, InferError, UsageError
-from infer_cli.prefix_cache.cache import prefix_cache
 from infer_cli.process.explain import explained
 from infer_cli.process.stream_filter import styled
 from infer_cli.prompt.renderer import closed_at_end, shared
@@ -312,7 +311,11 @@ class Run:
         if not self._caches:
             return None
         name, sha256 = (FAKE, FAKE) if model is None else (model.name, model.sha256)
-        return prefix_cache(running, name, sha256, self._options.cache_bytes, self._notices)
+        from infer_cli.prefix_cache.cache import PrefixCache
+        from infer_cli.prefix_cache.store import PrefixStore
+
+        store = PrefixStore(most_bytes=self._options.cache_bytes)
+        return PrefixCache(running, store, name, sha256, self._notices.detail)
 
     def _restore(self, prefixes: PrefixCache, job: Job) -> None:
         prefixes.restore(job.prompt_ids)
