@@ -105,22 +105,23 @@ def answer_all() -> None:
     import time
 
     from infer_cli.engine.engine import Engine
-    from infer_cli.runtime.loading import Loading
+    from infer_cli.runtime.loading import LlamaLoader
     from infer_cli.runtime.options import EngineOptions
     from infer_cli.types import Finished, Request, SamplingParams
 
     order = json.loads(sys.argv[1])
     load = LOADS[order["load"]]
     options = EngineOptions(threads=order["threads"], mode=order["mode"], gpu_layers="0")
-    loading = Loading(Path(order["model"]), options, WIDTH, os.open(os.devnull, os.O_WRONLY))
+    loader = LlamaLoader(Path(order["model"]), options, WIDTH, os.open(os.devnull, os.O_WRONLY))
+    loaded = loader.loaded()
     prompts = [
-        tuple(loading.vocab().tokenize(_text(i, load).encode()))[: load.n_prompt] for i in range(order["n"])
+        tuple(loaded.vocab.tokenize(_text(i, load).encode()))[: load.n_prompt] for i in range(order["n"])
     ]
     if len({prompt[:16] for prompt in prompts}) < len(prompts) or len(prompts[0]) < (load.n_prompt or 1):
         raise SystemExit("the prompts begin alike, or are too short")
     window = max(map(len, prompts)) + load.n_reply
-    policy = loading.policy
-    backend = loading.open(loading.context(policy, window))
+    policy = loaded.policy
+    backend = loaded.open(loaded.context(policy, window))
     engine = Engine(backend, policy, time.perf_counter, window)
     tokens, seconds = 0, 0.0
     for requests in (prompts[:1], prompts):  # the first call of all reads the file

@@ -88,26 +88,28 @@ def _load(mode: Mode, path: Path) -> None:
     from infer_cli.errors import ExitStatus
     from infer_cli.models.facts import facts_of_model
     from infer_cli.models.gguf.reading import read_model_header
-    from infer_cli.runtime.loading import Loading
+    from infer_cli.models.installed import InstalledModel
     from infer_cli.runtime.options import EngineOptions
+    from infer_cli.runtime.session import Session
     from infer_cli.text.json_text import json_text
     from infer_cli.types import Finished, Request, SamplingParams
     from infer_cli.vocab.loading import load_vocab
 
     load_vocab(read_model_header(path), _Quiet())  # type: ignore[arg-type]  # all that it uses of a worker
     json_text([fact.value for fact in facts_of_model(path, None, None, None)])
-    loading = Loading(path, EngineOptions(threads=1, mode=mode), 1, native_fd=2)
+    session = Session(InstalledModel(path.name, path, None, None), EngineOptions(threads=1, mode=mode), 1, 2)
+    loaded = session.loaded
     try:
-        vocab = loading.vocab()
+        vocab = loaded.vocab
         ids = [*vocab.tokenize(TEXT.encode()), *vocab.tokenize_special(TEXT.encode())]
         controls = [token.id for token in vocab.control_tokens()[:50]]
         for token in {*ids, *controls, 0, vocab.n_tokens - 1}:
             vocab.piece(token), vocab.token_text(token), vocab.is_eog(token)
-        if loading.window < 3:
+        if loaded.window < 3:
             return  # the smallest prompt would not fit, which is told before
-        running = loading.start(256)
+        running = session.start(256)
         try:
-            prompt = tuple(ids[: min(40, loading.window - 1)]) or (0,)
+            prompt = tuple(ids[: min(40, loaded.window - 1)]) or (0,)
             for event in running.service.submit([Request("a", prompt, SamplingParams(), max_tokens=2)]):
                 if isinstance(event, Finished) and event.error is not None:
                     raise failure(event.error, event.error_status, "the model")
@@ -116,7 +118,7 @@ def _load(mode: Mode, path: Path) -> None:
             running.backend.close()
     finally:
         try:
-            loading.close()
+            session.close()
         except Exception as e:
             assert getattr(e, "exit_status", ExitStatus.UNEXPECTED) != ExitStatus.UNEXPECTED, e
 

@@ -197,12 +197,27 @@ class Delta(NamedTuple):
     logprobs: TokenLogprobs | None = None
 
 
-class Provenance(NamedTuple):
-    """What a reply came from: `model` and `engine` as its JSON has them. `probed`: a probe has found that
-    the promise holds for both."""
+class ModelIdentity(NamedTuple):
+    """`sha256` is of the model's file; None for the fake."""
 
-    model: dict[str, object]
-    engine: dict[str, object]
+    name: str | None
+    sha256: str | None
+
+
+class EngineIdentity(NamedTuple):
+    """Versions, and the hash over all `facts` that may change a reply's bytes."""
+
+    infer: str | None
+    llama_cpp: str | None
+    fingerprint: str | None
+    facts: Mapping[str, object]
+
+
+class Provenance(NamedTuple):
+    """What a reply came from. `probed`: a probe has found that the promise holds for both."""
+
+    model: ModelIdentity
+    engine: EngineIdentity
     probed: bool
 
 
@@ -227,7 +242,7 @@ class Reply:
     promise: Promise
     probed: bool
     params: dict[str, object]
-    model: dict[str, object]
-    engine: dict[str, object]
+    model: ModelIdentity
+    engine: EngineIdentity
     truncation: dict[str, object] | None = None
     error: dict[str, object] | None = None

@@ -14,12 +14,13 @@ from pathlib import Path
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.checking.probe import RESUMED, WIDTH, Probe, compare, ways_of
 from infer_cli.engine.policy import Policy
-from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.llama_loaded import LlamaLoaded
+from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Mode
 
 
-class HoledLoading(Loading):
+class HoledModel(LlamaLoaded):
     """Leaves the rows of idle slots out."""
 
     def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
@@ -35,11 +36,12 @@ def main() -> None:
     model, mode, how = sys.argv[1:]
     resumes, how = how.startswith("resume"), how.removeprefix("resume-")
     options = EngineOptions(threads=2, mode=mode)  # type: ignore[arg-type]
-    kind = HoledLoading if how == "holes" else Loading
-    loading = kind(Path(model), options, WIDTH, os.open(os.devnull, os.O_WRONLY))
-    probe = Probe(loading, 2, 12, 12, unified if how == "unified" else lambda context: context)
+    loaded = LlamaLoader(Path(model), options, WIDTH, os.open(os.devnull, os.O_WRONLY)).loaded()
+    if how == "holes":
+        loaded.__class__ = HoledModel
+    probe = Probe(loaded, 2, 12, 12, unified if how == "unified" else lambda context: context)
     if resumes:
-        first, *_ = ways_of(loading.policy, 2)
+        first, *_ = ways_of(loaded.policy, 2)
         tally = compare(RESUMED.name, probe.answers(first), probe.answers(RESUMED))
         print(json.dumps({"holds": tally.holds, "ways": [tally._asdict()]}))
         return

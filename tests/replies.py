@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infer_cli.types import Reply, Timings, Usage
+from infer_cli.types import EngineIdentity, ModelIdentity, Reply, Timings, Usage
 
 
 def reply(sample: int = 0, text: str | None = "x") -> Reply:
@@ -24,6 +24,6 @@ def reply(sample: int = 0, text: str | None = "x") -> Reply:
         promise="canonical",
         probed=False,
         params={},
-        model={},
-        engine={},
+        model=ModelIdentity(None, None),
+        engine=EngineIdentity(None, None, None, {}),
     )

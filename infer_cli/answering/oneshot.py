@@ -6,7 +6,6 @@ Knows no command line, no files and no model format.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from infer_cli.answering.job import Job
@@ -21,7 +20,6 @@ from infer_cli.types import (
     Delta,
     Finished,
     Prefilled,
-    Provenance,
     Reply,
     Request,
     Token,
@@ -51,7 +49,7 @@ class _Text:
 
 
 class OneShot:
-    """Runs one job. `describe` says what a reply came from, once that is known."""
+    """Runs one job."""
 
     def __init__(
         self,
@@ -59,10 +57,8 @@ class OneShot:
         running: Running,
         vocab: Vocab,
         sink: Sink,
-        describe: Callable[[], Provenance],
     ) -> None:
         self._job, self._running, self._vocab, self._sink = job, running, vocab, sink
-        self._describe = describe
         self._ids = [job.id if job.n_samples == 1 else f"{job.id}-{i}" for i in range(job.n_samples)]
         self._texts = [
             _Text(Utf8Stream(), ReasoningSplitter(job.reasoning_pairs, job.open_reasoning)) for _ in self._ids
@@ -146,7 +142,7 @@ class OneShot:
         failed = end.reason == "error"
         return reply_of(
             end,
-            self._describe(),
+            self._running.provenance(),
             reply_id=self._ids[sample],
             sample=sample,
             text=None if failed else "".join(texts.answer),

@@ -104,7 +104,7 @@ def answer(
                     "id": ("chatcmpl-" if is_chat else "cmpl-") + first.id,
                     "object": "chat.completion" if is_chat else "text_completion",
                     "created": int(time.time()),
-                    "model": first.model.get("name"),
+                    "model": first.model.name,
                     "choices": [_choice(i, reply, token_text, is_chat) for i, reply in enumerate(replies)],
                     "usage": _usage(replies),
                 },
@@ -116,7 +116,7 @@ def answer(
         "finish_reasons": [reply.finish_reason for reply in replies],
         "digests": [reply.digest for reply in replies],
         "seeds": [reply.seed for reply in replies],
-        "fingerprint": first.engine.get("fingerprint"),
+        "fingerprint": first.engine.fingerprint,
         "truncation": first.truncation,
     }
     return {**line, "infer": ours}

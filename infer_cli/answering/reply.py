@@ -108,8 +108,8 @@ def as_json(reply: Reply) -> dict[str, object]:
         "promise": reply.promise,
         "probed": reply.probed,
         "params": reply.params,
-        "model": reply.model,
-        "engine": reply.engine,
+        "model": reply.model._asdict(),
+        "engine": reply.engine._asdict(),
         "truncation": reply.truncation,
         "error": reply.error,
     }

@@ -80,8 +80,7 @@ class LlamaVocab:
         """Characters of a match that llama.cpp may recurse over, at most."""
         if len(text) <= _SHALLOW_CHARS or self._pre is None:
             return 0
-        from infer_cli.vocab.exact import longest_stretch
-        from infer_cli.vocab.pretokenizers import recurses, splits_words
+        from infer_cli.backend.pretokenizers import longest_stretch, recurses, splits_words
 
         if not recurses(self._pre):
             return 0

@@ -14,7 +14,7 @@ from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.defaults import MAX_LOGPROBS
 from infer_cli.system.processors import MAX_THREADS, default_threads
-from infer_cli.types import MAX_SEED, FinishReason, Mode
+from infer_cli.types import MAX_SEED, EngineIdentity, FinishReason, Mode, ModelIdentity
 
 _MAX_TOKENS = 2**31 - 1
 
@@ -74,15 +74,14 @@ class EngineClaim(NamedTuple):
         return mine == others
 
     @property
-    def model_as_json(self) -> dict[str, object]:
-        """The `model` of a reply."""
-        return {"name": self.model, "sha256": self.model_sha256}
+    def model_identity(self) -> ModelIdentity:
+        return ModelIdentity(self.model, self.model_sha256)
 
     @property
-    def as_json(self) -> dict[str, object]:
-        """The `engine` of a reply."""
-        named = {name: self.facts.get(name) for name in ("infer", "llama_cpp")}
-        return {**named, "fingerprint": fingerprint(self.facts), "facts": self.facts}
+    def engine_identity(self) -> EngineIdentity:
+        """With the fingerprint that the claimed facts have."""
+        infer, llama_cpp = (cast("str | None", self.facts.get(name)) for name in ("infer", "llama_cpp"))
+        return EngineIdentity(infer, llama_cpp, fingerprint(self.facts), self.facts)
 
 
 def claims_of(line: Line, job: JobFile | None) -> list[Claim]:

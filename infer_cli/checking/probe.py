@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Floats, Vocab
     from infer_cli.backend.spec import ContextSpec
     from infer_cli.engine.scheduler import Sequence as Row
-    from infer_cli.runtime.loading import Loading
+    from infer_cli.runtime.loader import LoadedModel
 
 WIDTH = 16  # of a job; also the most at once
 ODD = 7  # replies side by side that are no whole groups of rows
@@ -127,14 +127,14 @@ class Probe:
 
     def __init__(
         self,
-        loading: Loading,
+        loaded: LoadedModel,
         threads: int,
         n_requests: int,
         n_tokens: int,
         alter: Callable[[ContextSpec], ContextSpec] = lambda context: context,
     ) -> None:
-        self._loading, self._threads, self._alter = loading, threads, alter
-        vocab = loading.vocab()
+        self._loaded, self._threads, self._alter = loaded, threads, alter
+        vocab = loaded.vocab
         self._requests = list(_requests(vocab, n_requests, n_tokens))
         self._filler = vocab.tokenize(("In the beginning there was a word. " * 100).encode())
 
@@ -143,7 +143,7 @@ class Probe:
 
         `on_way` is told what is done next. JSON values; `reference` are the first way's replies.
         """
-        policy = self._loading.policy
+        policy = self._loaded.policy
         first, *rest = ways_of(policy, self._threads)
         on_way(first.name)
         reference = self.answers(first)
@@ -156,7 +156,7 @@ class Probe:
                 references[way.name] = answers
             else:
                 tallies.append(compare(way.name, references[way.against], answers))
-        facts = self._loading.facts(policy, self._loading.context(policy, WINDOW))
+        facts = self._loaded.facts(policy, self._loaded.context(policy, WINDOW))
         found: dict[str, object] = {
             "mode": policy.mode,
             "promise": policy.promise,
@@ -179,12 +179,12 @@ class Probe:
 
     def answers(self, way: Way) -> dict[int, Answer]:
         """Replies by number of the request."""
-        policy = self._loading.choose_policy(way.width)
+        policy = self._loaded.choose_policy(way.width)
         if way.chunk is not None:
             policy = policy._replace(chunk=way.chunk)
         if not way.guesses:
             policy = policy._replace(speculates=False)
-        context = self._loading.context(policy, WINDOW)
+        context = self._loaded.context(policy, WINDOW)
         if way.threads is not None:
             context = context._replace(n_threads=way.threads)
         order = list(range(len(self._requests)))
@@ -193,7 +193,7 @@ class Probe:
         found: dict[int, Answer] = {}
         shards = [order[i :: way.shards] for i in range(way.shards)]
         for part in filter(None, (part for s in shards for part in (s[way.cut :], s[: way.cut]))):
-            backend = self._loading.open(self._alter(context))
+            backend = self._loaded.open(self._alter(context))
             try:
                 engine = _HashingEngine(backend, policy, time.perf_counter, WINDOW)
                 requests = [self._requests[i] for i in part]
@@ -216,8 +216,8 @@ class Probe:
 
     def _timed(self, width: int) -> tuple[float, float]:
         """Seconds of `width` prompts, and of the steps after them."""
-        policy = self._loading.choose_policy(width)
-        backend = self._loading.open(self._loading.context(policy, WINDOW))
+        policy = self._loaded.choose_policy(width)
+        backend = self._loaded.open(self._loaded.context(policy, WINDOW))
         try:
             engine = Engine(backend, policy, time.perf_counter, WINDOW)
             n_prompt = PRICE_PROMPT if width == 1 else 4

@@ -33,14 +33,14 @@ def main() -> None:
 def probe(order: ProbeOrder, on_way: Callable[[str], None]) -> dict[str, object]:
     """Carry out an order. Raises InferError."""
     from infer_cli.checking.probe import WIDTH, Probe
-    from infer_cli.runtime.loading import Loading
+    from infer_cli.runtime.loading import LlamaLoader
     from infer_cli.runtime.options import EngineOptions
 
     options = EngineOptions(order.threads, order.mode, gpu_layers=order.gpu_layers, devices=order.devices)
     null = os.open(os.devnull, os.O_WRONLY)
-    loading = Loading(Path(order.path), options, WIDTH, null)
+    loader = LlamaLoader(Path(order.path), options, WIDTH, null)
     on_way("load")
-    probe = Probe(loading, order.threads, order.n_requests, order.n_tokens)
+    probe = Probe(loader.loaded(), order.threads, order.n_requests, order.n_tokens)
     if order.resumes:
         return {"replies": probe.resumed(on_way)}
     return probe.run(on_way, priced=order.priced)

@@ -27,7 +27,7 @@ from infer_cli.runtime.running import Running
 from infer_cli.settings.origins import Given
 from infer_cli.text.common_prefix import n_same
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import Finished, Reply, SamplingParams, Timings, Usage
+from infer_cli.types import Finished, Provenance, Reply, SamplingParams, Timings, Usage
 
 _SAMPLING = frozenset(field.name for field in dataclasses.fields(SamplingParams))
 ONLY_SEED = "only the seed was promised"
@@ -189,7 +189,10 @@ class Questions:
                 return f"its fingerprint is {found:.60}, the job's is {engine.fingerprint}"
         else:
             was = {"model": value.get("model"), "engine": value.get("engine")}
-            now = {"model": engine.model_as_json, "engine": engine.as_json}
+            now = {
+                "model": engine.model_identity._asdict(),
+                "engine": engine.engine_identity._asdict(),
+            }
             if (field := next(differing_fields(was, now, "infer", exact=True), None)) is not None:
                 return f"its {field.path:.60} is {field.was!r:.60}, it should be {field.now!r:.60}"
         if engine.model_sha256 is None and model_name(line) not in (None, engine.model):
@@ -371,13 +374,12 @@ def _compare_reply(claim: Claim, reply: Reply) -> Difference | None:
     return _different(claim, "its digest is another")
 
 
-def reasons(
-    engine: EngineClaim, model: Mapping[str, object], facts: Mapping[str, object], fingerprint: str
-) -> list[str]:
+def reasons(engine: EngineClaim, now: Provenance) -> list[str]:
     """What may explain differences, the likeliest first."""
     found = []
-    if engine.model_sha256 != model.get("sha256"):
-        found.append(f"the model's sha256 was {engine.model_sha256}, is {model.get('sha256')}")
+    if engine.model_sha256 != now.model.sha256:
+        found.append(f"the model's sha256 was {engine.model_sha256}, is {now.model.sha256}")
+    fingerprint, facts = now.engine.fingerprint, now.engine.facts
     if engine.fingerprint != fingerprint:
         changed = _unequal(engine.facts, facts)
         what = "; ".join(f"{name} was {engine.facts.get(name)}, is {facts.get(name)}" for name in changed)

@@ -124,7 +124,7 @@ def _stdin() -> BinaryIO:
 
 
 def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worker: Worker) -> CountedText:
-    from infer_cli.runtime.options import is_fake
+    from infer_cli.models.installed import is_fake
 
     if is_fake(model):
         assert model is not None

@@ -17,6 +17,7 @@ from infer_cli.conversation.shortening import CutTurn, Shown, Summary
 from infer_cli.conversation.turns import MAIN_BRANCH, Conversation, Plan, Turn
 from infer_cli.engine import history
 from infer_cli.errors import InferError, ModelNotFound, UsageError
+from infer_cli.models.installed import InstalledModel, is_fake
 from infer_cli.records.record import (
     Evaluated,
     Place,
@@ -33,7 +34,7 @@ from infer_cli.records.record import (
 )
 from infer_cli.records.request import engine_options
 from infer_cli.records.thread import Thread
-from infer_cli.runtime.options import EngineOptions, is_fake
+from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.system.ids import new_id
 from infer_cli.text.reasoning import TagPair
@@ -239,14 +240,14 @@ def _asked(record: Record) -> str:
 # --- its model and settings -----------------------------------------------------------------------
 
 
-def is_by(record: Record, name: str, path: Path | None, sha256: str | None) -> bool:
-    """Whether a model wrote a record. `path` None: the fake, which is known by its name."""
-    if path is None or is_fake(record.model):
-        return path is None and record.model == name
-    if sha256 is not None and record.model_sha256 is not None:
-        return sha256 == record.model_sha256
+def is_by(record: Record, model: InstalledModel) -> bool:
+    """Whether a model wrote a record. The fake is known by its name."""
+    if model.is_fake or is_fake(record.model):
+        return model.is_fake and record.model == model.name
+    if model.sha256 is not None and record.model_sha256 is not None:
+        return model.sha256 == record.model_sha256
     with contextlib.suppress(OSError):
-        return record.model_files == model_files(path)
+        return record.model_files == model_files(model.path)
     return False
 
 
@@ -266,7 +267,6 @@ def model_of(record: Record) -> str:
 def handle(name: str | None, path: Path) -> str:
     """What `-m` would name an installed model with: its name where that leads to it, else its path."""
     if name is not None:
-        from infer_cli.models.installed import InstalledModel
         from infer_cli.models.shelf import look
 
         with contextlib.suppress(InferError):

@@ -1,20 +1,54 @@
-"""The shape of a conversation on a loaded model."""
+"""A model that is ready for a conversation: its template, its engine, and the shape of its prompts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infer_cli.runtime.fake_loading import FakeLoading
-from infer_cli.runtime.loading import Loading
+from infer_cli.errors import InferError
+from infer_cli.runtime.loader import LoadedModel
+from infer_cli.runtime.running import Running
+from infer_cli.runtime.session import Session
 
 if TYPE_CHECKING:
-    pass
+    from infer_cli.backend.base import Vocab
+    from infer_cli.prompt.template import ChatTemplate
+
+CONVERSATION_WINDOW = 8192  # tokens of `--ctx auto`, where the model was trained for as much
 
 
-TALK_WINDOW = 8192  # of `--ctx auto` in a conversation, where the model was trained for as much
+@dataclass(frozen=True)
+class ConversationModel:
+    """`window` is tokens; `chunk` prompt tokens a call, 1 where shapes mean nothing."""
+
+    session: Session
+    running: Running
+    template: ChatTemplate
+    window: int
+    chunk: int
+
+    @property
+    def vocab(self) -> Vocab:
+        return self.session.loaded.vocab
+
+    def close(self) -> None:
+        """Give the memory back, of the engine and of the model."""
+        self.running.close()
+        self.session.close()
 
 
-def talk_shape(loading: Loading | FakeLoading, ctx: int | None) -> tuple[int, int]:
-    """A conversation's window in tokens, and its chunk: prompt tokens a call, 1 where shapes mean nothing."""
-    policy = loading.policy
-    return ctx or min(loading.n_ctx_train, TALK_WINDOW), policy.chunk if policy.fixed_width else 1
+def shape_of(loaded: LoadedModel, ctx: int | None) -> tuple[int, int]:
+    """A conversation's window and chunk."""
+    policy = loaded.policy
+    return ctx or min(loaded.n_ctx_train, CONVERSATION_WINDOW), policy.chunk if policy.fixed_width else 1
+
+
+def open_for_conversation(session: Session, ctx: int | None, template_file: str | None) -> ConversationModel:
+    """Start a loaded model's engine for a conversation. Raises InferError; the model is closed then."""
+    try:
+        template = session.chat_template(template_file)
+        window, chunk = shape_of(session.loaded, ctx)
+        return ConversationModel(session, session.start(window), template, window, chunk)
+    except InferError:
+        session.close()
+        raise

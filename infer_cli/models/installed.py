@@ -15,16 +15,30 @@ if TYPE_CHECKING:
     from infer_cli.models.catalogue import ModelEntry
 
 
+FAKE = "fake"
+
+
 class InstalledModel(NamedTuple):
     """A model that can be loaded. `path` is its (first) file; `sha256` None is not known yet.
 
-    `entry` is its catalogue entry, None for a path or a source of the user's own.
+    `entry` is its catalogue entry, None for a path or a source of the user's own. `is_fake`: it has no
+    weights and no file, and its name says what it does.
     """
 
     name: str
     path: Path
     sha256: str | None
     entry: ModelEntry | None
+    is_fake: bool = False
+
+
+def is_fake(name: str | None) -> bool:
+    return name is not None and (name == FAKE or name.startswith(FAKE + ":"))
+
+
+def fake_model(name: str) -> InstalledModel:
+    """`fake` or `fake:SCRIPT.json`."""
+    return InstalledModel(name, Path(name), None, None, is_fake=True)
 
 
 def named_by_path(text: str) -> InstalledModel | None:

@@ -1,4 +1,4 @@
-"""The process that renders untrusted templates, as `infer_cli.prompt.renderer` starts it: not for import elsewhere.
+"""The process that renders untrusted templates: `infer_cli.prompt.renderer` starts it. Not for import.
 
 On standard input, any number of requests: the length in 8 bytes, and what `marshal` makes of what to do, the
 template and the variables. On standard output, an answer each: the length, a byte that says what it is (T

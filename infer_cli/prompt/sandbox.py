@@ -7,8 +7,8 @@ Filters, methods and globals are allow-lists, so that nothing reachable is uncha
 timed: a template fails on every machine or on none.
 
 Counting leaks: a cost that nobody thought of (a search backwards, a hash that collides) is not charged. So it
-is the first line only; `infer_cli.prompt.renderer` runs this module in a process with ceilings that hold whatever
-the count says.
+is the first line only; `infer_cli.prompt.renderer` runs this module in a process with ceilings that hold
+whatever the count says.
 
 It knows nothing of chats, models, processes or exit codes.
 """

@@ -1,7 +1,7 @@
 """Chat templates: from messages to the text a model was trained on.
 
-A template comes with a GGUF file and is untrusted: `infer_cli.prompt.renderer` renders it, within bounds. It sees
-what transformers shows it: `messages`, `tools`, `add_generation_prompt`, `bos_token`, `eos_token`,
+A template comes with a GGUF file and is untrusted: `infer_cli.prompt.renderer` renders it, within bounds. It
+sees what transformers shows it: `messages`, `tools`, `add_generation_prompt`, `bos_token`, `eos_token`,
 `raise_exception`, `strftime_now`, `tojson`, loop controls and `{% generation %}`. It knows no tokens.
 """
 

@@ -21,7 +21,18 @@ from infer_cli.models.hashes import parts_of
 from infer_cli.settings.origins import Setting
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import FinishReason, Message, Mode, Promise, Reply, Segment, Timings, Usage
+from infer_cli.types import (
+    EngineIdentity,
+    FinishReason,
+    Message,
+    Mode,
+    ModelIdentity,
+    Promise,
+    Reply,
+    Segment,
+    Timings,
+    Usage,
+)
 
 Kind = Literal["run", "chat", "batch", "eval"]
 
@@ -141,7 +152,6 @@ def record_of(
     where the model's files are gone.
     """
     public = reply_json(reply)
-    facts = reply.engine.get("facts")
     record = Record(
         id=reply.id,
         kind=kind,
@@ -153,13 +163,13 @@ def record_of(
         shortened=None if place is None else place.shortened,
         custom_id=reply.custom_id,
         sample=reply.sample,
-        model=_text_or_none(reply.model.get("name")),
-        model_sha256=_text_or_none(reply.model.get("sha256")),
+        model=reply.model.name,
+        model_sha256=reply.model.sha256,
         model_files=() if model_path is None else model_files(model_path),
         adapters=tuple(adapters),
         template_sha256=template_sha256,
-        fingerprint=_text_or_none(reply.engine.get("fingerprint")),
-        engine=dict(facts) if isinstance(facts, Mapping) else {},
+        fingerprint=reply.engine.fingerprint,
+        engine=dict(reply.engine.facts),
         mode=reply.mode,
         promise=reply.promise,
         probed=reply.probed,
@@ -223,8 +233,13 @@ def reply_of(record: Record) -> Reply:
         promise=record.promise,
         probed=record.probed,
         params=dict(record.params),
-        model={"name": record.model, "sha256": record.model_sha256},
-        engine={"facts": dict(record.engine), "fingerprint": record.fingerprint},
+        model=ModelIdentity(record.model, record.model_sha256),
+        engine=EngineIdentity(
+            _text_or_none(record.engine.get("infer")),
+            _text_or_none(record.engine.get("llama_cpp")),
+            record.fingerprint,
+            record.engine,
+        ),
         truncation=None if record.truncation is None else dict(record.truncation),
     )
 

@@ -17,8 +17,7 @@ from infer_cli.errors import UnexpectedFailure
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend
     from infer_cli.engine.policy import Policy
-    from infer_cli.runtime.fake_loading import FakeLoading
-    from infer_cli.runtime.loading import Loading
+    from infer_cli.runtime.loader import LoadedModel
 
 WIDTHS = (1, 4, 8, 16, 32)
 LEAST_REPLIES = 8  # for fewer, a search for the best width costs more than it saves
@@ -54,7 +53,7 @@ class Pace(NamedTuple):
 
 
 def pace(
-    loading: Loading | FakeLoading,
+    loaded: LoadedModel,
     policy: Policy,
     n_replies: int,
     n_prompt: int,
@@ -64,10 +63,10 @@ def pace(
 
     Raises OutOfMemory.
     """
-    backend = loading.open(loading.context(policy, WINDOW))
+    backend = loaded.open(loaded.context(policy, WINDOW))
     try:
         n_rows = min(policy.width, n_replies)
-        ids = loading.vocab().tokenize(_TEXT)[: min(n_prompt, policy.chunk, backend.n_ctx_seq)]
+        ids = loaded.vocab.tokenize(_TEXT)[: min(n_prompt, policy.chunk, backend.n_ctx_seq)]
         prefill_tps = _prefill_tps(backend, ids, clock)
         n_computed = policy.width if policy.fixed_width else max(n_rows, policy.min_rows)
         return Pace(prefill_tps, n_rows, median(_steps(backend, n_computed, _STEPS_S, clock)))
@@ -76,7 +75,7 @@ def pace(
 
 
 def rates_by_width(
-    loading: Loading | FakeLoading, n_window: int, n_replies: int, clock: Clock = time.perf_counter
+    loaded: LoadedModel, n_window: int, n_replies: int, clock: Clock = time.perf_counter
 ) -> dict[int, float]:
     """Tokens a second of the widths that fit into memory and that so many replies can fill.
 
@@ -85,14 +84,14 @@ def rates_by_width(
     widths = [
         width
         for narrower, width in zip((0, *WIDTHS), WIDTHS, strict=False)
-        if width == 1 or (narrower < n_replies and loading.fits(loading.choose_policy(width), n_window))
+        if width == 1 or (narrower < n_replies and loaded.fits(loaded.choose_policy(width), n_window))
     ]
-    backend = loading.open(loading.context(loading.choose_policy(widths[-1]), WINDOW))
+    backend = loaded.open(loaded.context(loaded.choose_policy(widths[-1]), WINDOW))
     began = clock()
     rates: dict[int, float] = {}
     try:
         for width in widths:
-            n_computed = max(width, loading.choose_policy(width).min_rows)
+            n_computed = max(width, loaded.choose_policy(width).min_rows)
             # The quickest: what else the machine does must not decide.
             rates[width] = width / min(_steps(backend, n_computed, _EACH_WIDTH_S, clock))
             if clock() - began > _ALL_WIDTHS_S:
@@ -102,11 +101,11 @@ def rates_by_width(
     return rates
 
 
-def reading_tps(loading: Loading | FakeLoading, clock: Clock = time.perf_counter) -> float:
+def reading_tps(loaded: LoadedModel, clock: Clock = time.perf_counter) -> float:
     """Tokens a second of a short prompt, the same one for all that are to be compared. Raises OutOfMemory."""
-    backend = loading.open(loading.context(loading.policy, WINDOW))
+    backend = loaded.open(loaded.context(loaded.policy, WINDOW))
     try:
-        ids = loading.vocab().tokenize(_TEXT)[:_READ]
+        ids = loaded.vocab.tokenize(_TEXT)[:_READ]
         began, taken = clock(), list[float]()
         while not taken or (len(taken) < _READ_TRIES and clock() - began < _PREFILL_S):
             start = clock()

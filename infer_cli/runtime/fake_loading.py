@@ -1,17 +1,17 @@
-"""`Loading` for the fake model, which has no weights."""
+"""The fake model as a `Loader` and a `LoadedModel`: it has no weights, and its script says what it does."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer_cli.backend.spec import ContextSpec, ModelSpec
 from infer_cli.engine.policy import ModelTraits, Policy, choose
 from infer_cli.errors import UsageError
-from infer_cli.runtime.options import FAKE, EngineOptions
-from infer_cli.runtime.running import Running
+from infer_cli.models.installed import FAKE
+from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Mode
 
 if TYPE_CHECKING:
@@ -19,41 +19,45 @@ if TYPE_CHECKING:
     from infer_cli.backend.fake import FakeBackend
 
 
-class FakeLoading:
-    """`Loading` for `-m fake` and `-m fake:SCRIPT.json`."""
+class FakeLoader:
+    """`Loader` for `-m fake` and `-m fake:SCRIPT.json`."""
 
-    def __init__(
-        self,
-        model: str,
-        options: EngineOptions,
-        width: int,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        from infer_cli.backend.fake import FakeScript
+    progress = 1.0
 
-        script = model.partition(":")[2]
-        self.script = FakeScript.read(Path(script)) if script else FakeScript()
-        self._options = options
-        self.policy = self.choose_policy(width)
-        self.n_ctx_train = self.script.n_ctx_train
-        self.window = options.ctx or self.n_ctx_train
-        if self.window > self.script.n_ctx_train:
-            raise UsageError(
-                f"--ctx {self.window} is larger than the window this model was trained for"
-                f" ({self.script.n_ctx_train})"
-            )
-        self.notes: list[str] = []
-        self.progress = 1.0
-        self._clock = clock
+    def __init__(self, model: str, options: EngineOptions, width: int) -> None:
+        self._loaded = FakeLoaded(model, options, width)
 
     def wait(self, timeout: float | None = None) -> bool:
-        time.sleep(self.script.load_s)
+        time.sleep(self._loaded.load_s)
         return True
 
-    def vocab(self) -> Vocab:
-        from infer_cli.backend.fake import FakeVocab
+    def loaded(self) -> FakeLoaded:
+        return self._loaded
 
-        return FakeVocab()
+
+class FakeLoaded:
+    """`LoadedModel` of a fake model's script."""
+
+    notes: tuple[str, ...] = ()
+    recommended: Mapping[str, object] = {}  # never changed
+
+    def __init__(self, model: str, options: EngineOptions, width: int) -> None:
+        from infer_cli.backend.fake import FakeScript, FakeVocab
+
+        script = model.partition(":")[2]
+        self._script = FakeScript.read(Path(script)) if script else FakeScript()
+        self._options = options
+        self.vocab: Vocab = FakeVocab()
+        self.policy = self.choose_policy(width)
+        self.load_s = self._script.load_s
+        self.n_ctx_train = self._script.n_ctx_train
+        self.window = options.ctx or self.n_ctx_train
+        self.chat_template: str | None = self._script.template
+        if self.window > self.n_ctx_train:
+            raise UsageError(
+                f"--ctx {self.window} is larger than the window this model was trained for"
+                f" ({self.n_ctx_train})"
+            )
 
     def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
         options = self._options
@@ -88,21 +92,12 @@ class FakeLoading:
     def open(self, context: ContextSpec) -> FakeBackend:
         from infer_cli.backend.fake import FakeBackend
 
-        return FakeBackend(self.script, context)
+        return FakeBackend(self._script, context)
 
-    def start(self, n_ctx_seq: int, policy: Policy | None = None) -> Running:
-        from infer_cli.engine.service import Service
+    def facts(self, policy: Policy, context: ContextSpec) -> dict[str, object]:
         from infer_cli.runtime.fingerprint import engine_facts
 
-        policy = policy or self.policy
-        context = self.context(policy, n_ctx_seq)
-        backend = self.open(context)
-        return Running(
-            Service(backend, policy, self._clock, self.window, self.script.load_s),
-            backend,
-            policy,
-            lambda: engine_facts({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {}),
-        )
+        return engine_facts({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {})
 
     def close(self) -> None:
         pass

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     pass
 
 
-FAKE = "fake"
-
-
 @dataclass(frozen=True)
 class EngineOptions:
     """What the user may say about the engine. None leaves the choice to the mode or the machine."""
@@ -76,7 +73,3 @@ class EngineOptions:
         for lora in self.loras:
             if not lora.path.is_file():
                 raise UsageError(f"--lora: {not_a_file(lora.path)}")
-
-
-def is_fake(model: str | None) -> bool:
-    return model is not None and (model == FAKE or model.startswith(FAKE + ":"))

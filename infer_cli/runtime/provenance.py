@@ -4,49 +4,54 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infer_cli.types import Provenance
+from infer_cli.types import EngineIdentity, ModelIdentity, Provenance
 
 if TYPE_CHECKING:
     from infer_cli.models.installed import InstalledModel
 
 
-class Description:
-    """The model and engine parts of a reply. Hashing a model never seen before runs beside the generation."""
+class ModelHash:
+    """The hash of a model's file. One never seen before is hashed on a thread, beside the generation."""
 
-    def __init__(
-        self, model: InstalledModel | None, name: str | None, facts: Callable[[], dict[str, object]]
-    ) -> None:
-        self._model, self._name, self._facts = model, name, facts
-        self._found: Provenance | None = None
-        self._sha256 = model.sha256 if model is not None else None
+    def __init__(self, model: InstalledModel) -> None:
+        self._model, self._sha256 = model, model.sha256
         self._hashing: threading.Thread | None = None
-        if model is not None and self._sha256 is None:
-            self._hashing = threading.Thread(target=self._hash, args=(model.path,), daemon=True)
+
+    def begin(self) -> None:
+        """Begin to hash, if there is need."""
+        if self._sha256 is None and not self._model.is_fake and self._hashing is None:
+            self._hashing = threading.Thread(target=self._hash, daemon=True)
             self._hashing.start()
 
-    def _hash(self, path: Path) -> None:
+    def _hash(self) -> None:
         from infer_cli.models.hashes import file_sha256
 
-        self._sha256 = file_sha256(path)
+        self._sha256 = file_sha256(self._model.path)
 
-    def get(self) -> Provenance:
+    def get(self) -> str | None:
+        """Waits for it. None for the fake model."""
+        self.begin()
+        if self._hashing is not None:
+            self._hashing.join()
+        return self._sha256
+
+
+class EngineProvenance:
+    """Where the replies of one engine come from, gathered when it is first asked for."""
+
+    def __init__(self, name: str, sha256: ModelHash, facts: Callable[[], dict[str, object]]) -> None:
+        self._name, self._sha256, self._facts = name, sha256, facts
+        self._found: Provenance | None = None
+
+    def __call__(self) -> Provenance:
         if self._found is None:
             from infer_cli.runtime.fingerprint import fingerprint
             from infer_cli.runtime.verdicts import was_probed
 
             facts = self._facts()
-            engine = {
-                "infer": facts["infer"],
-                "llama_cpp": facts["llama_cpp"],
-                "fingerprint": fingerprint(facts),
-                "facts": facts,
-            }
-            if self._hashing is not None:
-                self._hashing.join()
-            name = self._model.name if self._model is not None else self._name
-            model: dict[str, object] = {"name": name, "sha256": self._sha256}
-            self._found = Provenance(model, engine, was_probed(self._sha256, facts))
+            engine = EngineIdentity(str(facts["infer"]), str(facts["llama_cpp"]), fingerprint(facts), facts)
+            model = ModelIdentity(self._name, self._sha256.get())
+            self._found = Provenance(model, engine, was_probed(model.sha256, facts))
         return self._found

@@ -1,12 +1,15 @@
-"""A loaded model with its engine."""
+"""A model's engine at work."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.engine.policy import Policy
+from infer_cli.runtime.loader import LoadedModel
+from infer_cli.types import Provenance
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend
@@ -15,9 +18,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Running:
-    """A loaded model with its engine. `facts` gathers what the fingerprint is taken of."""
+    """`facts` gathers what the fingerprint is taken of. `provenance` says what replies come from; it may have
+    to wait for the hash of the model's file."""
 
     service: Service
     backend: Backend
     policy: Policy
     facts: Callable[[], dict[str, object]]
+    provenance: Callable[[], Provenance]
+
+    def close(self) -> None:
+        self.service.close()
+        self.backend.close()
+
+
+def start_engine(
+    loaded: LoadedModel,
+    n_ctx_seq: int,
+    policy: Policy | None,
+    provenance_of: Callable[[Callable[[], dict[str, object]]], Callable[[], Provenance]],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Running:
+    """Make a context and an engine over it, with a window of at least `n_ctx_seq` tokens a slot.
+
+    `policy` None: the one that the model was loaded for. `provenance_of` makes of the engine's facts what
+    replies come from. Raises OutOfMemory where the context does not fit.
+    """
+    from infer_cli.engine.service import Service
+
+    chosen = policy or loaded.policy
+    context = loaded.context(chosen, n_ctx_seq)
+    backend = loaded.open(context)
+    service = Service(backend, chosen, clock, loaded.window, loaded.load_s)
+
+    def facts() -> dict[str, object]:
+        return loaded.facts(chosen, context)
+
+    return Running(service, backend, chosen, facts, provenance_of(facts))

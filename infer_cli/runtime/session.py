@@ -1,52 +1,97 @@
-"""What every command does around a loaded model: begin to load it, read its template, let it go."""
+"""A loaded model: what every command and the Python API work with."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.prompt.template import compiled_template
-from infer_cli.runtime.fake_loading import FakeLoading
-from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.loader import LoadedModel, Loader
+from infer_cli.runtime.options import EngineOptions
+from infer_cli.runtime.provenance import EngineProvenance, ModelHash
+from infer_cli.runtime.running import Running, start_engine
 
 if TYPE_CHECKING:
-    from infer_cli.backend.base import Vocab
+    from infer_cli.engine.policy import Policy
     from infer_cli.models.installed import InstalledModel
-    from infer_cli.process.worker import Worker
     from infer_cli.prompt.template import ChatTemplate
-    from infer_cli.runtime.options import EngineOptions
-    from infer_cli.runtime.running import Running
 
 
-def begin_loading(
-    model: InstalledModel | None, name: str | None, engine: EngineOptions, width: int, worker: Worker
-) -> Loading | FakeLoading:
-    """Begin to load a model for `width` slots; None is the fake of this name. Raises InferError."""
-    # Nothing here multiplies matrices in numpy, which comes next: threads and buffers for it would be waste.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if model is None:
-        return FakeLoading(str(name), engine, width)
-    return Loading(model.path, engine, width, worker.native_fd)
+class Recommended(NamedTuple):
+    """Sampling parameters: of the model's catalogue entry, and of its file."""
+
+    entry: Mapping[str, object]
+    file: Mapping[str, object]
 
 
-def recommended_sampling(
-    model: InstalledModel | None, loading: Loading | FakeLoading
-) -> tuple[dict[str, object], Mapping[str, object]]:
-    """What a model's catalogue entry recommends, and what its file does."""
-    entry = model.entry if model is not None else None
-    own = loading.header.sampling if isinstance(loading, Loading) else {}
-    return dict((entry.sampling if entry is not None else None) or {}), own
+class Session:
+    """One model, from the moment that its load begins. The load runs beside the caller, who waits with
+    `wait`, or simply asks for `loaded`.
+
+    `width` is the number of slots that memory and promise are planned for; `native_fd` takes llama.cpp's log.
+    Raises InferError where the header says already that the model can't be used.
+    """
+
+    def __init__(self, model: InstalledModel, options: EngineOptions, width: int, native_fd: int) -> None:
+        # Nothing here multiplies matrices in numpy, which comes next: its threads and buffers would be waste.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        self.model, self.options = model, options
+        self._loader: Loader = _loader(model, options, width, native_fd)
+        self._sha256 = ModelHash(model)
+
+    @property
+    def progress(self) -> float:
+        """Of the load, 0 to 1."""
+        return self._loader.progress
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether the load has ended. Raises what it failed with."""
+        if not self._loader.wait(timeout):
+            return False
+        self._loader.loaded()
+        return True
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """Waits for the end of the load. Raises what it failed with."""
+        return self._loader.loaded()
+
+    @property
+    def recommended(self) -> Recommended:
+        entry = self.model.entry
+        return Recommended((entry.sampling if entry is not None else None) or {}, self.loaded.recommended)
+
+    def chat_template(self, file: str | None) -> ChatTemplate:
+        """The model's own, or the one in a file. Raises UsageError where there is none."""
+        from infer_cli.prompt.template import compiled_template
+
+        return compiled_template(self.loaded.chat_template, self.loaded.vocab, file)
+
+    def start(self, n_ctx_seq: int, policy: Policy | None = None) -> Running:
+        """An engine with a window of at least `n_ctx_seq` tokens a slot. Raises OutOfMemory.
+
+        `policy`: of another width than the one that the session was opened for.
+        """
+        name, sha256 = self.model.name, self._sha256
+        sha256.begin()
+        return start_engine(
+            self.loaded, n_ctx_seq, policy, lambda facts: EngineProvenance(name, sha256, facts)
+        )
+
+    def sha256(self) -> str | None:
+        """Of the model's file: waits until it is hashed. None for the fake model."""
+        return self._sha256.get()
+
+    def close(self) -> None:
+        """Give the model's memory back, after its engines were closed."""
+        self.loaded.close()
 
 
-def unload(loading: Loading | FakeLoading, running: Running) -> None:
-    """Give a model's memory back, and that of its engine."""
-    running.service.close()
-    running.backend.close()
-    loading.close()
+def _loader(model: InstalledModel, options: EngineOptions, width: int, native_fd: int) -> Loader:
+    if model.is_fake:
+        from infer_cli.runtime.fake_loading import FakeLoader
 
+        return FakeLoader(model.name, options, width)
+    from infer_cli.runtime.loading import LlamaLoader
 
-def chat_template(loading: Loading | FakeLoading, vocab: Vocab, source: str | None) -> ChatTemplate:
-    """The model's chat template, or the one in the file `source`. Raises UsageError where there is none."""
-    own = loading.script.template if isinstance(loading, FakeLoading) else loading.header.chat_template
-    return compiled_template(own, vocab, source)
+    return LlamaLoader(model.path, options, width, native_fd)

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from infer_cli.backend.pretokenizers import CUT, LINE_CUT, PreTokenizer
 from infer_cli.errors import OutOfMemory, UsageError
 from infer_cli.system.memory import available_memory
 from infer_cli.vocab.merges import token_bytes
-from infer_cli.vocab.pretokenizers import PreTokenizer
 
 if TYPE_CHECKING:
     import tiktoken
@@ -45,14 +45,6 @@ _ALWAYS_HELD = 64 << 20
 _MEMORY_A_BYTE = 45  # of a text that is tokenized at once: 42 where each byte is a token
 _NEAR_END = 1 << 12
 _BEFORE_CUT = 8  # bytes in which a cut may begin, at least
-# Where every pattern of `pretokenizers` starts a new piece, and no earlier text changes what follows: between
-# a line's single end and a letter or digit ...
-_LINE_CUT = re.compile(
-    rb"(?:[!-~]|[\xd0\xd1][\x80-\xbf]|[\xe4-\xe9][\x80-\xbf]{2}|\xe3\x80[\x81\x82]|\xef[\xbc\xbd][\x80-\xbf])\n"
-    rb"(?=[A-Za-z0-9]|[\xd0\xd1\xe4-\xed]|\xe3[\x81-\x83])"
-)
-# ... and between a letter and a space before a letter.
-_CUT = re.compile(_LINE_CUT.pattern + rb"|[A-Za-z](?= [A-Za-z])")
 _CROSSES_A_CUT = re.compile(rb"[A-Za-z] |\n[^\s]")
 
 
@@ -111,7 +103,7 @@ class TiktokenTokenizer:
         self._added_starts = sorted({text[:4] for text, _ in self._added})
         self._tokens, self._meanings = tokens, meanings
         crossing = any(_CROSSES_A_CUT.search(text) for text, _ in self._added)
-        self._cut = None if crossing else _CUT if pre.splits_words else _LINE_CUT
+        self._cut = None if crossing else CUT if pre.splits_words else LINE_CUT
         self._load_vocab = load_vocab
         self._lock = threading.Lock()
         self._vocab: Vocab | None = None
@@ -267,14 +259,6 @@ class _Held:
         text = b"".join(self._blocks)
         self._blocks, self._n_bytes, self.tail = [], 0, b""
         return text
-
-
-def longest_stretch(text: bytes, *, split_words: bool) -> int:
-    """Bytes between two places at which a pre-tokenizer cuts for certain: no piece is longer."""
-    longest = start = 0
-    for match in (_CUT if split_words else _LINE_CUT).finditer(text):
-        longest, start = max(longest, match.end() - start), match.end()
-    return max(longest, len(text) - start)
 
 
 def joined(blocks: Iterable[bytes]) -> bytes:

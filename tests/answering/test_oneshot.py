@@ -11,11 +11,12 @@ import pytest
 from infer_cli.answering.job import Job
 from infer_cli.answering.oneshot import OneShot
 from infer_cli.answering.sink import Grain
-from infer_cli.runtime.fake_loading import FakeLoading
+from infer_cli.models.installed import fake_model
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.running import Running
+from infer_cli.runtime.session import Session
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import Delta, Provenance, Reply, SamplingParams
+from infer_cli.types import Delta, Reply, SamplingParams
 from tests.engine_helpers import chat_prompt
 
 ANSWER = "<think>häh? ä</think>\n\nJa: 日本 and <think> again"
@@ -50,20 +51,20 @@ class Recorder:
 
 
 @pytest.fixture
-def loading(tmp_path: Path) -> FakeLoading:
+def session(tmp_path: Path) -> Session:
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"default_reply": ANSWER}), "utf-8")
-    return FakeLoading(f"fake:{script}", EngineOptions(1, mode="fast"), 3)
+    return Session(fake_model(f"fake:{script}"), EngineOptions(1, mode="fast"), 3, 2)
 
 
 @pytest.fixture
-def running(loading: FakeLoading) -> Iterator[Running]:
-    running = loading.start(512)
+def running(session: Session) -> Iterator[Running]:
+    running = session.start(512)
     yield running
     running.service.close()
 
 
-def answered(loading: FakeLoading, running: Running, takes: Grain, **more: object) -> Recorder:
+def answered(session: Session, running: Running, takes: Grain, **more: object) -> Recorder:
     job = Job(
         "job",
         chat_prompt("hello"),
@@ -75,14 +76,14 @@ def answered(loading: FakeLoading, running: Running, takes: Grain, **more: objec
         **more,  # type: ignore[arg-type]
     )
     sink = Recorder(takes)
-    OneShot(job, running, loading.vocab(), sink, lambda: Provenance({}, {}, False)).run()
+    OneShot(job, running, session.loaded.vocab, sink).run()
     return sink
 
 
 @pytest.mark.parametrize("n_samples", [1, 3])
-def test_every_sink_is_told_the_same_reply(loading: FakeLoading, running: Running, n_samples: int) -> None:
+def test_every_sink_is_told_the_same_reply(session: Session, running: Running, n_samples: int) -> None:
     grains: tuple[Grain, ...] = ("token", "text", "reply")
-    token, text, reply = (answered(loading, running, grain, n_samples=n_samples) for grain in grains)
+    token, text, reply = (answered(session, running, grain, n_samples=n_samples) for grain in grains)
     for sink in (token, text, reply):
         assert [r.digest for r in sorted(sink.replies, key=lambda r: r.sample)] == [
             r.digest for r in sorted(token.replies, key=lambda r: r.sample)
@@ -105,17 +106,16 @@ def test_every_sink_is_told_the_same_reply(loading: FakeLoading, running: Runnin
     assert all(delta.tokens == () for delta in reply.deltas)
 
 
-def test_a_stop_string_ends_what_does_not_stream_too(loading: FakeLoading, running: Running) -> None:
+def test_a_stop_string_ends_what_does_not_stream_too(session: Session, running: Running) -> None:
     grains: tuple[Grain, ...] = ("token", "text", "reply")
-    for sink in (answered(loading, running, grain, stop=("本 and",)) for grain in grains):
+    for sink in (answered(session, running, grain, stop=("本 and",)) for grain in grains):
         assert sink.text(0, reasoning=False) == "Ja: 日"
         assert sink.replies[0].text == "Ja: 日"
         assert sink.replies[0].finish_reason == "stop_string"
 
 
-def test_a_reply_is_cancelled_before_it_begins(loading: FakeLoading, running: Running) -> None:
+def test_a_reply_is_cancelled_before_it_begins(session: Session, running: Running) -> None:
     job = Job("job", chat_prompt("hello"), SamplingParams(), {}, max_tokens=200, run_seed=None)
-    provenance = Provenance({}, {}, False)
-    shot = OneShot(job, running, loading.vocab(), Recorder("text"), lambda: provenance)
+    shot = OneShot(job, running, session.loaded.vocab, Recorder("text"))
     shot.cancel()
     assert [reply.finish_reason for reply in shot.run()] == ["cancelled"]

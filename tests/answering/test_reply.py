@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infer_cli.answering.reply import as_json, digest, json_line
 from infer_cli.system.hashing import sha256_hex
-from infer_cli.types import FinishReason, Reply, Timings, TokenLogprobs, Usage
+from infer_cli.types import EngineIdentity, FinishReason, ModelIdentity, Reply, Timings, TokenLogprobs, Usage
 
 _KEYS = [
     "id",
@@ -57,8 +57,8 @@ def _reply() -> Reply:
         promise="canonical",
         probed=False,
         params={"temperature": 0.0},
-        model={"name": "m", "sha256": "aa"},
-        engine={"infer": "1"},
+        model=ModelIdentity("m", "aa"),
+        engine=EngineIdentity("1", None, None, {}),
     )
 
 

@@ -20,7 +20,7 @@ from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, choose
 from infer_cli.models.gguf.reading import read_header
 from infer_cli.prompt.template import ChatTemplate
-from infer_cli.types import Finished, Reply, Request, SamplingParams
+from infer_cli.types import EngineIdentity, Finished, ModelIdentity, Reply, Request, SamplingParams
 
 pytestmark = pytest.mark.weights
 
@@ -73,7 +73,8 @@ class Talk:
 def _reply(end: Finished) -> Reply:
     return Reply(
         "r", None, 0, end.text.decode("utf-8", "replace"), None, end.tokens, None, end.reason, "", end.usage,
-        end.timings, None, None, "canonical", "canonical", False, {}, {}, {},
+        end.timings, None, None, "canonical", "canonical", False, {},
+        ModelIdentity(None, None), EngineIdentity(None, None, None, {}),
     )  # fmt: skip
 
 

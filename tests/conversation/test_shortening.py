@@ -23,7 +23,7 @@ from infer_cli.prompt.encode import EncodedPrompt
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.records.record import Record
 from infer_cli.records.thread import Thread
-from infer_cli.types import Reply, Segment, Timings, Usage
+from infer_cli.types import EngineIdentity, ModelIdentity, Reply, Segment, Timings, Usage
 
 VOCAB = FakeVocab()
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -49,7 +49,7 @@ def reply_to(plan: Plan, text: str, reply_id: str) -> Reply:
     return Reply(
         reply_id, None, 0, text, None, ids, None, "stop", "sha256:", Usage(plan.n_tokens, 0, len(ids)),
         Timings(0, 0, None, 0, None, None), None, None, "canonical", "canonical", False,
-        {"stop": []}, {"name": "fake"}, {}, plan.report,
+        {"stop": []}, ModelIdentity("fake", None), EngineIdentity(None, None, None, {}), plan.report,
     )  # fmt: skip
 
 

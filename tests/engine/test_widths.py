@@ -19,7 +19,7 @@ from infer_cli.batch.job import MAX_WIDTH
 from infer_cli.checking.probe import ODD, Probe
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, canonical_width, choose, why_width_breaks
-from infer_cli.runtime.fake_loading import FakeLoading
+from infer_cli.runtime.fake_loading import FakeLoaded
 from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Finished, Request, SamplingParams
@@ -202,12 +202,12 @@ def test_replay_computes_at_the_recorded_width(grouped: str, own_home: Path) -> 
 # --- the probe ------------------------------------------------------------------------------------
 
 
-class GroupedLoading(FakeLoading):
+class GroupedModel(FakeLoaded):
     """`exact`: takes odd widths as they are."""
 
     def __init__(self, *, exact: bool) -> None:
         super().__init__("fake", EngineOptions(1, exact_width=exact), 16)
-        self.script = GROUPED
+        self._script = GROUPED
 
     def facts(self, policy: object, context: object) -> dict[str, object]:
         return {}
@@ -215,7 +215,7 @@ class GroupedLoading(FakeLoading):
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_the_probe_finds_what_depends_on_the_slot(exact: bool) -> None:
-    probe = Probe(GroupedLoading(exact=exact), 1, 14, 6)  # type: ignore[arg-type]
+    probe = Probe(GroupedModel(exact=exact), 1, 14, 6)
     found: Any = probe.run(lambda way: None, priced=False)
     broken = {way["way"] for way in found["ways"] if way["same_logits"] < way["n"]}
     assert broken == ({f"{ODD} wide, alone", f"{ODD} wide, shards"} if exact else set())

@@ -14,10 +14,11 @@ from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, choose
 from infer_cli.engine.service import Service
 from infer_cli.errors import UnexpectedFailure
+from infer_cli.models.installed import fake_model
 from infer_cli.prefix_cache.cache import PrefixCache
 from infer_cli.prefix_cache.store import GRID, PrefixStore
-from infer_cli.runtime.fake_loading import FakeLoading
 from infer_cli.runtime.options import EngineOptions
+from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.text.common_prefix import n_same
 from infer_cli.types import Finished, Mode, Request, SamplingParams, Segment
@@ -179,8 +180,8 @@ class Caching:
     """A fake engine with a cache on a store; each one stands for a process."""
 
     def __init__(self, directory: Path, *, sha256: str | None = "a" * 64, mode: Mode = "canonical") -> None:
-        loading = FakeLoading("fake", EngineOptions(threads=1, mode=mode), 1)
-        self.running = loading.start(4096)
+        session = Session(fake_model("fake"), EngineOptions(threads=1, mode=mode), 1, 2)
+        self.running = session.start(4096)
         self.notes: list[str] = []
         store = PrefixStore(directory, 1 << 20)
         self.cache = PrefixCache(self.running, store, "fake", sha256, self.notes.append)

@@ -27,7 +27,7 @@ from infer_cli.errors import ExitStatus
 from infer_cli.models.catalogue import load_catalogue
 from infer_cli.models.catalogue import user_path as user_catalogue
 from infer_cli.settings.config_file import config_path
-from infer_cli.types import FinishReason, Reply, Timings, Usage
+from infer_cli.types import EngineIdentity, FinishReason, ModelIdentity, Reply, Timings, Usage
 from tests.cli_helpers import REPO
 from tests.conftest import SMOLLM2_SHA256
 from tests.project.test_imports import ORDER
@@ -281,7 +281,8 @@ def test_exit_codes() -> None:
 def test_keys_and_reasons_of_a_reply() -> None:
     reply = Reply(
         "id", None, 0, None, None, (), None, "stop", "", Usage(0, 0, 0), Timings(0, 0, None, 0, None, None),
-        None, None, "canonical", "canonical", False, {}, {}, {},
+        None, None, "canonical", "canonical", False, {},
+        ModelIdentity(None, None), EngineIdentity(None, None, None, {}),
     )  # fmt: skip
     first_cells = [quoted(row[0])[0] for row in rows("docs/json.md") if row[0] != "Key"]
     keys, reasons = list(as_json(reply)), list(get_args(FinishReason))

@@ -39,7 +39,7 @@ from infer_cli.records.store import Store, keep, store_path
 from infer_cli.records.thread import Thread, Told
 from infer_cli.settings.origins import Setting
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import Message, Reply, Segment, Timings, Usage
+from infer_cli.types import EngineIdentity, Message, ModelIdentity, Reply, Segment, Timings, Usage
 from tests.cli_helpers import REPO
 
 ROOT = REPO
@@ -64,13 +64,8 @@ def reply(**changes: object) -> Reply:
         promise="canonical",
         probed=False,
         params={"temperature": 0.8, "max_tokens": 1024, "stop": ["secret stop"]},
-        model={"name": "m", "sha256": "ab"},
-        engine={
-            "infer": "1",
-            "llama_cpp": "b1",
-            "fingerprint": "f0",
-            "facts": {"infer": "1", "llama_cpp": "b1"},
-        },
+        model=ModelIdentity("m", "ab"),
+        engine=EngineIdentity("1", "b1", "f0", {"infer": "1", "llama_cpp": "b1"}),
         truncation={"policy": "oldest", "dropped_tokens": 3, "dropped": []},
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
@@ -200,7 +195,7 @@ def test_a_reply_comes_back_from_its_record(opened: Store, tmp_path: Path) -> No
     opened.add(record(tmp_path / "m.gguf", logprobs=None, timings=Timings(0.2, 0.0, None, 0.21, None, 140.0)))
     kept = reply_of(opened.get("00c0ffee00c0ffee"))
     whole = reply(timings=Timings(0.2, 0.0, None, 0.21, None, 140.0))
-    assert replace(kept, model={}, engine={}) == replace(whole, model={}, engine={})
+    assert kept == whole
 
 
 def test_an_evaluation_as_a_record_has_it(tmp_path: Path) -> None:

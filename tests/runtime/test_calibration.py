@@ -12,7 +12,7 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.policy import Policy
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.runtime.calibration import WIDTHS, best_width, pace, rates_by_width, reading_tps
-from infer_cli.runtime.fake_loading import FakeLoading
+from infer_cli.runtime.fake_loading import FakeLoaded
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, prompts, write_rows
@@ -20,7 +20,7 @@ from tests.cli_helpers import infer
 from tests.tiny_gguf import write_tiny_gguf
 
 
-class _Timed(FakeLoading):
+class _Timed(FakeLoaded):
     """A call takes `call_s` and `row_s` for each of its rows."""
 
     def __init__(self, mode: Mode, call_s: float, row_s: float, most_width: int = 1000) -> None:
@@ -46,7 +46,7 @@ class _Timed(FakeLoading):
                 status = super().decode(tokens, positions, seqs, outputs)
                 return DecodeStatus.FAILED if loading.fails else status
 
-        return Backend(self.script, context)
+        return Backend(self._script, context)
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,12 @@ from infer_cli.backend.base import DecodeStatus
 from infer_cli.batch.job import job_path
 from infer_cli.batch.scan import Scan
 from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
-from infer_cli.models import footprint as memory
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.runtime import f16_weights as expansion
-from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.llama_loaded import LlamaLoaded
+from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
+from infer_cli.system import memory
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, lines, write_rows
 from tests.cli_helpers import INFER, REPO, infer, one_error_line
@@ -32,7 +33,7 @@ from tests.tiny_gguf import write_tiny_gguf
 N_ROWS, N_TOKENS = 12, 400  # of text: a token a byte, more or less; together they are worth the look
 FLAGS = ("--fast", "--raw", "-n", 2, "--parallel", 2)
 
-Load = Callable[..., Loading]
+Load = Callable[..., LlamaLoaded]
 
 
 @pytest.fixture
@@ -46,12 +47,11 @@ def load(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
-    def load(path: Path = tiny, *, mode: Mode = "fast", expand: bool = False) -> Loading:
+    def load(path: Path = tiny, *, mode: Mode = "fast", expand: bool = False) -> LlamaLoaded:
         options = EngineOptions(threads=1, mode=mode, expand=expand)
-        loading = Loading(path, options, 1, os.open(os.devnull, os.O_WRONLY))
-        loading.wait()
+        loaded = LlamaLoader(path, options, 1, os.open(os.devnull, os.O_WRONLY)).loaded()
         assert not list(folder.iterdir())  # nothing is left
-        return loading
+        return loaded
 
     return load
 
@@ -63,16 +63,16 @@ def test_the_same_weights_in_another_type(
     monkeypatch.setattr(expansion, "_DESCRIPTORS", Path(descriptors))
     facts, logits = [], []
     for expand in (False, True):
-        loading = load(expand=expand)
-        context = loading.context(loading.policy, 256)
-        backend = loading.open(context)
-        ids = loading.vocab().tokenize(b"the word and the world")
+        loaded = load(expand=expand)
+        context = loaded.context(loaded.policy, 256)
+        backend = loaded.open(context)
+        ids = loaded.vocab.tokenize(b"the word and the world")
         n = len(ids)
         assert backend.decode(ids, list(range(n)), [0] * n, [True] * n) is DecodeStatus.OK
         logits.append(backend.logits(n).copy())
-        facts.append(loading.facts(loading.policy, context))
+        facts.append(loaded.facts(loaded.policy, context))
         backend.close()
-        loading.close()
+        loaded.close()
     stored, expanded = logits
     assert not np.array_equal(stored, expanded)
     assert np.corrcoef(stored.ravel(), expanded.ravel())[0, 1] > 0.99
@@ -83,35 +83,35 @@ def test_the_same_weights_in_another_type(
 
 @pytest.mark.parametrize("mode", ["canonical", "invariant"])
 def test_a_promise_keeps_the_stored_weights(load: Load, mode: Mode) -> None:
-    loading = load(mode=mode, expand=True)
-    assert "weights" not in loading.facts(loading.policy, loading.context(loading.policy, 256))
-    assert not loading.may_expand(256)
-    loading.close()
+    loaded = load(mode=mode, expand=True)
+    assert "weights" not in loaded.facts(loaded.policy, loaded.context(loaded.policy, 256))
+    assert not loaded.may_expand(256)
+    loaded.close()
 
 
 def test_only_types_without_matrix_kernels_may_gain(load: Load, tmp_path: Path) -> None:
-    loading = load()
-    assert loading.may_expand(256)
-    loading.close()
+    loaded = load()
+    assert loaded.may_expand(256)
+    loaded.close()
     for weight_type in ("F16", "Q8_0"):
-        loading = load(write_tiny_gguf(tmp_path / "other.gguf", weight_type=weight_type))
-        assert not loading.may_expand(256)
-        loading.close()
+        loaded = load(write_tiny_gguf(tmp_path / "other.gguf", weight_type=weight_type))
+        assert not loaded.may_expand(256)
+        loaded.close()
 
 
 def test_only_with_room_in_memory_and_on_disk(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    loading = load()
+    loaded = load()
     monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
-    assert not loading.may_expand(256)
+    assert not loaded.may_expand(256)
     with pytest.raises(OutOfMemory, match="1000 bytes"):
         monkeypatch.setattr(memory, "available_memory", lambda: 1000)
         load(expand=True)
     monkeypatch.setattr(memory, "available_memory", lambda: None)
-    assert loading.may_expand(256)
+    assert loaded.may_expand(256)
     full = SimpleNamespace(total=2**40, used=2**40 - 1000, free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: full)
-    assert not loading.may_expand(256)
-    loading.close()
+    assert not loaded.may_expand(256)
+    loaded.close()
 
 
 def test_what_cannot_be_written(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,14 +127,14 @@ def test_what_cannot_be_written(tiny: Path, tmp_path: Path, monkeypatch: pytest.
 
 def test_no_temporary_folder_at_all(load: Load, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container whose file system is read-only: the job does without."""
-    loading = load()
+    loaded = load()
 
     def none() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
-    assert not loading.may_expand(256)
-    loading.close()
+    assert not loaded.may_expand(256)
+    loaded.close()
     header = read_model_header(tiny)
     with pytest.raises(UnexpectedFailure, match="No usable temporary"), expansion.expanded_copy(header, 1):
         pass

@@ -9,27 +9,31 @@ from pathlib import Path
 import pytest
 
 from infer_cli.backend import llama_model, native
+from infer_cli.backend.fake import FakeVocab
 from infer_cli.backend.spec import Device, ModelSpec
 from infer_cli.errors import ModelInvalid, OutOfMemory, UsageError
-from infer_cli.models import footprint as memory
-from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.llama_loaded import LlamaLoaded
+from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
+from infer_cli.system import memory
 from tests.tiny_gguf import write_tiny_gguf
 
 CPU = Device("CPU", "a processor", "cpu", 2**34, 2**34)
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Loading, list[int]]]:
-    """Loads the tiny model beside a pretended GPU; returns the loading and the layers of each attempt."""
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[LlamaLoaded, list[int]]]:
+    """Loads the tiny model beside a pretended GPU; returns the model and the layers of each attempt."""
     path = write_tiny_gguf(tmp_path / "tiny.gguf")
 
     def load(
         gpu_layers: str, free: int, room: int, devices: tuple[str, ...] = ()
-    ) -> tuple[Loading, list[int]]:
+    ) -> tuple[LlamaLoaded, list[int]]:
         attempts: list[int] = []
 
         class PretendedModel:
+            vocab = FakeVocab()
+
             def __init__(self, spec: ModelSpec, _on_progress: object) -> None:
                 attempts.append(spec.gpu_layers)
                 if spec.gpu_layers > room:
@@ -40,34 +44,32 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
         monkeypatch.setattr(native, "supports_gpu", lambda: True)
         monkeypatch.setattr(llama_model, "LlamaModel", PretendedModel)
         options = EngineOptions(threads=1, gpu_layers=gpu_layers, devices=devices)
-        loading = Loading(path, options, 1, os.open(os.devnull, os.O_WRONLY))
-        loading.wait()
-        return loading, attempts
+        return LlamaLoader(path, options, 1, os.open(os.devnull, os.O_WRONLY)).loaded(), attempts
 
     return load
 
 
-Load = Callable[..., tuple[Loading, list[int]]]
+Load = Callable[..., tuple[LlamaLoaded, list[int]]]
 
 
 def test_auto_takes_all_that_fit_and_says_so(load: Load) -> None:
-    loading, attempts = load("auto", free=2**33, room=99)
+    loaded, attempts = load("auto", free=2**33, room=99)
     assert attempts == [3]
-    assert "offloading 3 of 3 layers to GPU0" in loading.notes[0]
-    assert loading.policy.promise == "seed-only"
-    assert "GPU" in loading.policy.weaker_because
+    assert "offloading 3 of 3 layers to GPU0" in loaded.notes[0]
+    assert loaded.policy.promise == "seed-only"
+    assert "GPU" in loaded.policy.weaker_because
 
 
 def test_auto_takes_none_where_nothing_fits(load: Load) -> None:
-    loading, attempts = load("auto", free=2**20, room=99)
+    loaded, attempts = load("auto", free=2**20, room=99)
     assert attempts == [0]
-    assert loading.policy.promise == "canonical"
+    assert loaded.policy.promise == "canonical"
 
 
 def test_auto_steps_down_where_the_allocation_fails(load: Load) -> None:
-    loading, attempts = load("auto", free=2**33, room=0)
+    loaded, attempts = load("auto", free=2**33, room=0)
     assert attempts == [3, 2, 1, 0]
-    assert any("no room for 3 layers" in note for note in loading.notes)
+    assert any("no room for 3 layers" in note for note in loaded.notes)
 
 
 def test_a_number_is_obeyed_and_not_stepped_down(load: Load) -> None:
@@ -88,9 +90,9 @@ def test_weights_beyond_the_memory_are_refused_before_the_load(
 ) -> None:
     monkeypatch.setattr("infer_cli.system.memory.available_memory", lambda: 1000)
     path = write_tiny_gguf(tmp_path / "tiny.gguf")
-    loading = Loading(path, EngineOptions(threads=1), 1, os.open(os.devnull, os.O_WRONLY))
+    loader = LlamaLoader(path, EngineOptions(threads=1), 1, os.open(os.devnull, os.O_WRONLY))
     with pytest.raises(OutOfMemory, match="1000 bytes"):
-        loading.wait()
+        loader.loaded()
 
 
 @pytest.mark.parametrize("gpu_layers", ["0", "all"])
@@ -99,9 +101,9 @@ def test_a_context_fits_where_its_memory_is_free(
 ) -> None:
     """In the machine's memory, or in the GPU's where layers are there."""
     on_gpu = gpu_layers == "all"
-    loading, _ = load(gpu_layers, free=2**24 if on_gpu else 0, room=99)
+    loaded, _ = load(gpu_layers, free=2**24 if on_gpu else 0, room=99)
     monkeypatch.setattr(memory, "available_memory", lambda: 0 if on_gpu else 2**24)
-    assert loading.fits(loading.choose_policy(1), 256)
-    assert not loading.fits(loading.choose_policy(32), 2**16)
+    assert loaded.fits(loaded.choose_policy(1), 256)
+    assert not loaded.fits(loaded.choose_policy(32), 2**16)
     monkeypatch.setattr(memory, "available_memory", lambda: None)
-    assert loading.fits(loading.choose_policy(32), 2**16) == (not on_gpu)
+    assert loaded.fits(loaded.choose_policy(32), 2**16) == (not on_gpu)

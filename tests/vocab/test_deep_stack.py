@@ -9,10 +9,9 @@ import pytest
 
 from infer_cli.backend import llama_model
 from infer_cli.backend.llama_model import LlamaModel
+from infer_cli.backend.pretokenizers import PRE_TOKENIZERS, longest_stretch, recurses
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import OutOfMemory
-from infer_cli.vocab.exact import longest_stretch
-from infer_cli.vocab.pretokenizers import PRE_TOKENIZERS, recurses
 from tests.cli_helpers import infer
 from tests.sdist import models_dir
 from tests.tiny_gguf import write_tiny_gguf

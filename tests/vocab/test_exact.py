@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from infer_cli.backend import native
 from infer_cli.backend.base import Vocab
 from infer_cli.backend.llama_model import LlamaModel
+from infer_cli.backend.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_header
 from infer_cli.vocab.exact import NotText, TiktokenTokenizer, TooLongAtOnce, check_text, joined
 from infer_cli.vocab.merges import BYTE_CHARACTERS, MAX_TOKEN_CHARS, NotRepresentable, rank_order, token_bytes
-from infer_cli.vocab.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS
 from infer_cli.vocab.proof import exact_tokenizer, judge
 from tests.tiny_gguf import CONTROL, CONTROL_TOKENS, NORMAL, USER_DEFINED, gguf_bytes, metadata
 

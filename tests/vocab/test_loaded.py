@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from infer_cli.backend.llama_model import LlamaVocab
 from infer_cli.prompt.encode import encode_prompt, encode_raw
 from infer_cli.prompt.template import ChatTemplate
-from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.llama_loaded import LlamaLoaded
+from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Message
 from infer_cli.vocab import loaded
@@ -37,21 +38,20 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def load() -> Iterator[Callable[[Path], tuple[Loading, LoadedVocab]]]:
-    made: list[Loading] = []
+def load() -> Iterator[Callable[[Path], tuple[LlamaLoaded, LoadedVocab]]]:
+    made: list[LlamaLoaded] = []
 
-    def load(path: Path) -> tuple[Loading, LoadedVocab]:
-        made.append(Loading(path, EngineOptions(threads=1), 1, os.open(os.devnull, os.O_WRONLY)))
-        vocab = made[-1].vocab()
-        assert isinstance(vocab, LoadedVocab)
-        return made[-1], vocab
+    def load(path: Path) -> tuple[LlamaLoaded, LoadedVocab]:
+        loader = LlamaLoader(path, EngineOptions(threads=1), 1, os.open(os.devnull, os.O_WRONLY))
+        made.append(loader.loaded())
+        return made[-1], made[-1].vocab
 
     yield load
     for one in made:
         one.close()
 
 
-Load = Callable[[Path], tuple[Loading, LoadedVocab]]
+Load = Callable[[Path], tuple[LlamaLoaded, LoadedVocab]]
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def test_tiktoken_comes_after_much_text_of_a_vocabulary_that_was_checked(
 def test_a_short_text_imports_nothing_for_it(tiny: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from infer_cli.runtime.loading import Loading\n"
+        "from infer_cli.runtime.loading import LlamaLoader\n"
         "from infer_cli.runtime.options import EngineOptions\n"
         f"path, log = Path({str(tiny)!r}), os.open(os.devnull, os.O_WRONLY)\n"
-        "Loading(path, EngineOptions(threads=1), 1, log).vocab().tokenize(b'hello world')\n"
+        "LlamaLoader(path, EngineOptions(threads=1), 1, log).loaded().vocab.tokenize(b'hello world')\n"
         "print('\\n'.join(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

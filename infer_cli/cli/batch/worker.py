@@ -48,8 +48,7 @@ from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end, shared
 from infer_cli.prompt.template import template_variables
-from infer_cli.runtime.provenance import Description
-from infer_cli.runtime.session import begin_loading, chat_template, recommended_sampling
+from infer_cli.runtime.session import Session
 from infer_cli.settings.quantities import duration
 from infer_cli.settings.seeds import draw_seed
 from infer_cli.system.files import lock, read_bytes, write_atomically
@@ -60,8 +59,6 @@ if TYPE_CHECKING:
     from infer_cli.engine.policy import Policy
     from infer_cli.models.installed import InstalledModel
     from infer_cli.process.worker import Worker
-    from infer_cli.runtime.fake_loading import FakeLoading
-    from infer_cli.runtime.loading import Loading
     from infer_cli.runtime.options import EngineOptions
     from infer_cli.runtime.running import Running
     from infer_cli.settings.origins import Setting
@@ -92,21 +89,20 @@ class _Batch:
     def run(self) -> int:
         if not self._options.dry_run:
             self._take_output()
-        model = self._load()
+        self._session = self._load()
         preparer = self._preparer()
         scanned = self._scan(preparer)
         if not self._options.dry_run:
             self._check_rows(preparer, scanned)
-        self._expand(model, scanned)
+        self._expand(scanned)
         policy = self._policy(scanned)
         if self._options.dry_run:
             self._tell_mode()
             return self._tell(scanned, self._in_use(policy, scanned))
-        running = self._loading.start(_window(scanned), self._in_use(policy, scanned))
-        self._description = Description(model, self._options.model, running.facts)
+        running = self._session.start(_window(scanned), self._in_use(policy, scanned))
         job = self._job(preparer, running, scanned, policy.width)
         self._tell_mode()
-        return self._answer(job, preparer, running, scanned, model)
+        return self._answer(job, preparer, running, scanned)
 
     # --- the output ----------------------------------------------------------------------------
 
@@ -185,19 +181,18 @@ class _Batch:
 
     # --- the model -----------------------------------------------------------------------------
 
-    def _load(self) -> InstalledModel | None:
+    def _load(self) -> Session:
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
-        self._loading = self._begin_loading(model, expand=self._had("weights"))
-        wait_for(self._loading, self._notices)
-        self._entry, self._recommended = recommended_sampling(model, self._loading)
-        return model
+        session = self._begin_loading(model, expand=self._had("weights"))
+        wait_for(session, self._notices)
+        return session
 
-    def _begin_loading(self, model: InstalledModel | None, *, expand: bool) -> Loading | FakeLoading:
+    def _begin_loading(self, model: InstalledModel, *, expand: bool) -> Session:
         options = self._options
         width = options.parallel or (self._old.width if self._old is not None else DEFAULT_WIDTH)
         engine = dataclasses.replace(self._engine, expand=expand)
-        return begin_loading(model, options.model, engine, width, self._worker)
+        return Session(model, engine, width, self._worker.native_fd)
 
     @property
     def _engine(self) -> EngineOptions:
@@ -213,12 +208,12 @@ class _Batch:
         asked = next(setting for setting in self._options.settings if setting.name == "mode")
         goes_on = self._old is not None and self._options.engine.fallback is not None
         return asked._replace(
-            value=self._loading.policy.mode, origin="the job's beginning" if goes_on else asked.origin
+            value=self._session.loaded.policy.mode, origin="the job's beginning" if goes_on else asked.origin
         )
 
     def _tell_mode(self) -> None:
         """Say which mode it is where none was asked for."""
-        policy = self._loading.policy
+        policy = self._session.loaded.policy
         if self._options.engine.fallback is None:
             return
         if self._old is not None:
@@ -233,26 +228,26 @@ class _Batch:
         """Whether the engine that the output was begun with has this fact, which others have not."""
         return self._old is not None and fact in self._old.engine
 
-    def _expand(self, model: InstalledModel | None, scanned: Scan) -> None:
+    def _expand(self, scanned: Scan) -> None:
         """Take the weights as F16 where the job is mostly reading, the mode lets it, and here it pays."""
         if self._old is not None or self._options.shard.of > 1 or not scanned.mostly_read:
             return  # all shards have the same engine
-        if not self._loading.may_expand(_window(scanned)):
+        if not self._session.loaded.may_expand(_window(scanned)):
             return
         from infer_cli.runtime.calibration import EXPANSION_PAYS, reading_tps
 
         self._notices.status("looking whether F16 weights are quicker")
-        as_stored = reading_tps(self._loading)
+        as_stored = reading_tps(self._session.loaded)
         try:
-            expanded = self._begin_loading(model, expand=True)
+            expanded = self._begin_loading(self._session.model, expand=True)
             wait_for(expanded, self._notices)
-            ratio = reading_tps(expanded) / as_stored
+            ratio = reading_tps(expanded.loaded) / as_stored
         except InferError as e:
             self._notices.warn(f"weights are as they are stored: {e.message}")
             return
         found = f"as F16 prompts are read {ratio:.1f} times as fast"
         if ratio >= EXPANSION_PAYS:
-            self._loading = expanded
+            self._session = expanded
             self._notices.note(f"weights are F16 in memory: {found}")
         else:
             expanded.close()
@@ -261,24 +256,26 @@ class _Batch:
     def _policy(self, scanned: Scan) -> Policy:
         """The mode's, with the width and memory that are given, or recorded, or the best here where the mode
         lets them be."""
-        planned = self._loading.policy
+        planned = self._session.loaded.policy
         if planned.mode == "canonical":
             asked = self._options.parallel
             if asked not in (None, planned.width):
                 self._notices.note(f"{planned.width} replies side by side: canonical has no width of {asked}")
             return planned
-        policy = self._loading.choose_policy(self._width(scanned), kv_unified=self._kv_unified(scanned))
-        if policy.kv_unified and not self._loading.fits(policy, _window(scanned)):
-            return self._loading.choose_policy(policy.width)
+        policy = self._session.loaded.choose_policy(
+            self._width(scanned), kv_unified=self._kv_unified(scanned)
+        )
+        if policy.kv_unified and not self._session.loaded.fits(policy, _window(scanned)):
+            return self._session.loaded.choose_policy(policy.width)
         return policy
 
     def _in_use(self, policy: Policy, scanned: Scan) -> Policy:
         """With no more slots than replies, where their number means nothing to the promise."""
         n_slots = min(policy.width, max(1, scanned.n_to_answer))
-        return policy if policy.promise != "invariant" else self._loading.choose_policy(n_slots)
+        return policy if policy.promise != "invariant" else self._session.loaded.choose_policy(n_slots)
 
     def _width(self, scanned: Scan) -> int:
-        options, planned = self._options, self._loading.policy
+        options, planned = self._options, self._session.loaded.policy
         one_width = options.shard.of > 1 and planned.promise != "invariant"  # else shards could not be merged
         if options.parallel or self._old is not None or one_width:
             return planned.width
@@ -287,7 +284,7 @@ class _Batch:
         if scanned.n_to_answer < LEAST_REPLIES:
             return planned.width
         self._notices.status("looking for the best width")
-        rates = rates_by_width(self._loading, _window(scanned), scanned.n_to_answer)
+        rates = rates_by_width(self._session.loaded, _window(scanned), scanned.n_to_answer)
         self._notices.clear()
         width = best_width(rates)
         listed = ", ".join(f"{rate:.0f} with {n}" for n, rate in rates.items())
@@ -301,7 +298,7 @@ class _Batch:
         return self._options.shard.of == 1 and scanned.mostly_shared  # all shards have the same engine
 
     def _preparer(self) -> Preparer:
-        options, loading = self._options, self._loading
+        options, loaded = self._options, self._session.loaded
         old_seed = self._old.run_seed if self._old is not None else None
         self._run_seed = (
             int(str(options.seed.value))
@@ -312,8 +309,8 @@ class _Batch:
         )
         defaults = Defaults(
             sampling=options.sampling,
-            entry=self._entry,
-            recommended=self._recommended,
+            entry=self._session.recommended.entry,
+            recommended=self._session.recommended.file,
             run_seed=self._run_seed,
             max_tokens=options.max_tokens,
             stop=options.stop,
@@ -325,13 +322,13 @@ class _Batch:
             variables=template_variables(options.variables),
             overflow=options.overflow,
         )
-        vocab = loading.vocab()
+        vocab = loaded.vocab
         return Preparer(
             defaults,
             vocab,
-            lambda: chat_template(loading, vocab, options.chat_template),
-            loading.window,
-            loading.n_ctx_train,
+            lambda: self._session.chat_template(options.chat_template),
+            loaded.window,
+            loaded.n_ctx_train,
         )
 
     # --- the rows ------------------------------------------------------------------------------
@@ -356,7 +353,7 @@ class _Batch:
                 options.n_samples,
                 tell,
                 failing,
-                count_distinct=options.dry_run or self._loading.policy.mode == "fast",
+                count_distinct=options.dry_run or self._session.loaded.policy.mode == "fast",
             )
 
         try:
@@ -421,7 +418,7 @@ class _Batch:
         self._notices.status("measuring the speed")
         n_rows = scanned.n_mine - sum(scanned.failures.values())
         n_prompt = -(-scanned.n_prompt_tokens // n_rows)  # a mean
-        found = pace(self._loading, policy, scanned.n_to_answer, n_prompt)
+        found = pace(self._session.loaded, policy, scanned.n_to_answer, n_prompt)
         self._notices.clear()
         seconds = found.seconds(scanned.n_distinct_tokens, scanned.n_reply_tokens, scanned.n_longest_reply)
         self._notices.note(
@@ -442,17 +439,15 @@ class _Batch:
         """The job as it is now, planned with this width; compared with what the output was begun with, and
         written down."""
         options = self._options
-        model, engine, _ = self._description.get()
-        facts = engine["facts"]
-        assert isinstance(facts, dict)
+        came_from = running.provenance()
         job = JobFile(
             id=self._old.id if self._old is not None else new_id(),
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            model=model,
-            fingerprint=str(engine["fingerprint"]),
-            engine=facts,
+            model=came_from.model._asdict(),
+            fingerprint=str(came_from.engine.fingerprint),
+            engine=dict(came_from.engine.facts),
             width=width,
-            window=self._loading.window,
+            window=self._session.loaded.window,
             run_seed=self._run_seed if scanned.sampled or self._had_seed else None,
             params=self._params(preparer),
             output_format=options.output_format,
@@ -513,7 +508,6 @@ class _Batch:
         preparer: Preparer,
         running: Running,
         scanned: Scan,
-        model: InstalledModel | None,
     ) -> int:
         from infer_cli.process.worker import on_interrupt
 
@@ -526,7 +520,7 @@ class _Batch:
         runner = Runner(
             running,
             preparer,
-            Origin(job.id, running.policy.mode, running.policy.promise, self._description.get()),
+            Origin(job.id, running.policy.mode, running.policy.promise, running.provenance()),
             output,
             options.output_format,
             tally,
@@ -555,7 +549,7 @@ class _Batch:
         tally.n_decode_rows, tally.n_dummy_rows = running.service.decode_rows
         self._report(tally, wall_s, job, self._quicker(scanned))
         if runner.stopped != "interrupted":
-            self._record(tally, wall_s, job, preparer, model)
+            self._record(tally, wall_s, job, preparer)
         if runner.stopped is None and flight is not None:
             flight.close()
             self._tidy()
@@ -585,16 +579,16 @@ class _Batch:
 
     def _quicker(self, scanned: Scan) -> list[str]:
         """Flags with which a small canonical job would take less time."""
-        policy, n = self._loading.policy, scanned.n_to_answer
+        policy, n = self._session.loaded.policy, scanned.n_to_answer
         if policy.mode != "canonical" or not policy.fixed_width or self._old is not None:
             return []
         if not 0 < canonical_width(n) < policy.width:
             return []
-        free = self._loading.choose_policy(policy.width, mode="invariant").promise == "invariant"
+        free = self._session.loaded.choose_policy(policy.width, mode="invariant").promise == "invariant"
         return [*(["--invariant"] if free else []), f"--parallel {canonical_width(n)}"]
 
     def _report(self, tally: Tally, wall_s: float, job: JobFile, quicker: list[str]) -> None:
-        options, policy = self._options, self._loading.policy
+        options, policy = self._options, self._session.loaded.policy
         for line in tally.in_words(wall_s):
             self._notices.note(line)
         self._notices.note(
@@ -629,7 +623,6 @@ class _Batch:
         wall_s: float,
         job: JobFile,
         preparer: Preparer,
-        model: InstalledModel | None,
     ) -> None:
         """Keep what was done. The replies are out; a failure is a warning."""
         options = self._options
@@ -645,12 +638,12 @@ class _Batch:
                 created_at=time.time(),
                 model=str(job.model.get("name")),
                 model_sha256=cast("str | None", job.model.get("sha256")),
-                model_files=() if model is None else model_files(model.path),
+                model_files=() if self._session.model.is_fake else model_files(self._session.model.path),
                 adapters=adapters_of(options.engine.loras),
                 fingerprint=job.fingerprint,
                 engine=job.engine,
-                mode=self._loading.policy.mode,
-                promise=self._loading.policy.promise,
+                mode=self._session.loaded.policy.mode,
+                promise=self._session.loaded.policy.promise,
                 width=job.width,
                 n_ctx=job.window,
                 params=preparer.params,

@@ -22,13 +22,11 @@ from infer_cli.types import Finished, Prefilled, Request, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.answering.job import Job
-    from infer_cli.models.installed import InstalledModel
     from infer_cli.prefix_cache.cache import PrefixCache
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.attachments import Attachment
-    from infer_cli.runtime.fake_loading import FakeLoading
-    from infer_cli.runtime.loading import Loading
     from infer_cli.runtime.running import Running
+    from infer_cli.runtime.session import Session
 
 
 def warm(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
@@ -47,23 +45,19 @@ class _Warm(Run):
         """A question will stand beside them."""
         return True
 
-    def _stream(self, model: InstalledModel | None, loading: Loading | FakeLoading, job: Job) -> int:
-        n_shared = self.n_shared(loading, job.prompt_ids) if self._caches else 0
+    def _stream(self, session: Session, job: Job) -> int:
+        n_shared = self.n_shared(session, job.prompt_ids) if self._caches else 0
         if n_shared < MIN_PREFIX:
             raise UsageError(
                 f"less than {MIN_PREFIX} tokens of the prompt are the files' own",
                 "reading so little again takes no longer than finding it",
             )
-        if model is not None and model.sha256 is None:
-            from infer_cli.models.hashes import file_sha256
-
-            self._notices.status("hashing the model, once")
-            model = model._replace(sha256=file_sha256(model.path))
-        running = loading.start(self._n_window)
-        prefixes = self._prefixes(model, running)
+        running = session.start(self._n_window)
+        self._notices.status("hashing the model, once")
+        prefixes = self._prefixes(session, running, session.sha256())
         assert prefixes is not None
         prefixes.restore(job.prompt_ids)
-        name = self._options.model or "" if model is None else model.name
+        name = session.model.name
         kept = self._kept(prefixes, running, job, n_shared, name)
         self._notices.clear()
         self._tell(kept, name)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 class ChatActions(Protocol):
     talk: Conversation
     ledger: Ledger
-    vocab: Vocab
-    name: str  # of the model
     seed: Given | None
     reasoning: Literal["show", "hide", "only"]
     max_tokens: int
@@ -26,6 +24,13 @@ class ChatActions(Protocol):
     n_evaluated: int
     n_reused: int
     n_sampled: int
+
+    @property
+    def vocab(self) -> Vocab: ...
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
 
     @property
     def settings(self) -> Sequence[Setting]: ...

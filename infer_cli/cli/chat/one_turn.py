@@ -11,7 +11,7 @@ from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.run.worker import Run
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.conversation import continuing
-from infer_cli.conversation.dialogue import talk_shape
+from infer_cli.conversation.dialogue import shape_of
 from infer_cli.conversation.turns import Conversation, Plan
 from infer_cli.errors import ContextOverflow
 from infer_cli.process.explain import explained
@@ -21,7 +21,6 @@ from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
 from infer_cli.records.store import keep_turn
 from infer_cli.records.thread import Thread
-from infer_cli.runtime.session import chat_template
 from infer_cli.settings.origins import Given
 
 if TYPE_CHECKING:
@@ -33,9 +32,8 @@ if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.input import RunInput
     from infer_cli.prompt.template import ChatTemplate
-    from infer_cli.runtime.fake_loading import FakeLoading
-    from infer_cli.runtime.loading import Loading
     from infer_cli.runtime.running import Running
+    from infer_cli.runtime.session import Session
     from infer_cli.types import Reply
 
 
@@ -61,7 +59,7 @@ def _no_summary(prompt: EncodedPrompt, max_tokens: int) -> str:
 class _RunOn(Run):
     _talk: Conversation
     _plan: Plan
-    _model: InstalledModel | None
+    _model: InstalledModel
 
     def __init__(self, options: RunOptions, continued: Continued, worker: Worker, notices: Notices) -> None:
         super().__init__(options, worker, notices)
@@ -75,28 +73,26 @@ class _RunOn(Run):
     def _restore(self, prefixes: PrefixCache, job: Job) -> None:
         prefixes.restore_talk(self._talk.evaluated)
 
-    def _keep(self, prefixes: PrefixCache, loading: Loading | FakeLoading, job: Job, reply: Reply) -> None:
+    def _keep(self, prefixes: PrefixCache, session: Session, job: Job, reply: Reply) -> None:
         prefixes.keep_talk(self._talk.evaluated)
 
-    def _job(self, model: InstalledModel | None, loading: Loading | FakeLoading, given: RunInput) -> Job:
-        self._model = model
-        job = super()._job(model, loading, given)
+    def _job(self, session: Session, given: RunInput) -> Job:
+        self._model = session.model
+        job = super()._job(session, given)
         self._n_window = self._talk.window
         return replace(job, history=self._plan.past, truncation=self._plan.report)
 
     def _encode(
-        self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
+        self, session: Session, vocab: Vocab, given: RunInput
     ) -> tuple[EncodedPrompt, ChatTemplate, Fitted]:
         options = self._options
-        template = chat_template(loading, vocab, options.chat_template)
+        template = session.chat_template(options.chat_template)
         variables = {} if options.prompt_template else template_variables(options.variables)
-        window, chunk = talk_shape(loading, options.engine.ctx)
+        window, chunk = shape_of(session.loaded, options.engine.ctx)
         talk = self._talk = Conversation(
             template, vocab, window, chunk, options.system, variables, options.overflow, options.deadline_s
         )
-        continuing.restore(
-            talk, self._continued, lambda record: resumed.is_by(record, self._model, options.model)
-        )
+        continuing.restore(talk, self._continued, lambda record: continuing.is_by(record, self._model))
         plan = self._plan = talk.plan(given.text(given.attachments), options.max_tokens, _no_summary)
         if plan.truncation is not None:
             self._notices.warn(plan.truncation.told())
@@ -104,7 +100,7 @@ class _RunOn(Run):
         # The conversation has made room by itself.
         return encoded, template, Fitted("error", given.messages, given.attachments, plan.n_tokens)
 
-    def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
+    def _record(self, replies: list[Reply], session: Session, running: Running, job: Job) -> None:
         (reply,) = replies
         if self._options.no_record or reply.error is not None or not reply.tokens:
             return
@@ -115,7 +111,7 @@ class _RunOn(Run):
             lambda: continuing.record_of_turn(
                 reply,
                 turn,
-                model_path=None if model is None else model.path,
+                model_path=None if session.model.is_fake else session.model.path,
                 template_sha256=self._template_sha256,
                 settings=self._settings,
                 width=running.policy.width,

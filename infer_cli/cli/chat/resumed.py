@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from infer_cli.conversation.continuing import Continued
     from infer_cli.conversation.shortening import TalkPolicy
-    from infer_cli.models.installed import InstalledModel
-    from infer_cli.records.record import Record
 
 _OF_THE_MODEL = {"chat_template", "var", "lora"}  # mean nothing to another one
 
@@ -94,10 +92,3 @@ def _as_before(options: Options, continued: Continued) -> Options:
         engine=engine,
         settings=settings,
     )
-
-
-def is_by(record: Record, model: InstalledModel | None, name: str | None) -> bool:
-    """Whether this model, or the fake of this name, wrote a record."""
-    if model is None:
-        return continuing.is_by(record, str(name), None, None)
-    return continuing.is_by(record, model.name, model.path, model.sha256)

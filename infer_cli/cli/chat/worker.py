@@ -24,10 +24,11 @@ from infer_cli.cli.screen.pull_progress import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import StatusSink, wait_for
 from infer_cli.conversation import continuing
-from infer_cli.conversation.dialogue import talk_shape
+from infer_cli.conversation.dialogue import ConversationModel, open_for_conversation
 from infer_cli.conversation.ledger import Ledger
 from infer_cli.conversation.turns import Conversation, Plan
 from infer_cli.errors import ExitStatus, InferError, UsageError
+from infer_cli.models.installed import FAKE
 from infer_cli.process.explain import explained
 from infer_cli.process.report import report
 from infer_cli.process.stream_filter import styled, write_sequence
@@ -37,9 +38,7 @@ from infer_cli.prompt.messages import decode_input
 from infer_cli.prompt.renderer import closed_at_end, shared
 from infer_cli.prompt.template import template_variables
 from infer_cli.records.thread import Told
-from infer_cli.runtime.options import FAKE
-from infer_cli.runtime.provenance import Description
-from infer_cli.runtime.session import begin_loading, chat_template, recommended_sampling, unload
+from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.sampling import effective_params, resolve_sampling
@@ -101,11 +100,19 @@ class Chat:
         self.attached = [self.file(name) for name in options.files]
         self._n_late = 0  # replies that the deadline ended
         self.n_replies = self.n_evaluated = self.n_reused = self.n_sampled = 0
-        self._load(options.model)
-        template, vocab, window, chunk = self._for_talk
+        self._summaries: dict[tuple[int, ...], str] = {}  # by the ids that ask for them
+        model = self._in_use = self._load(options.model)
+        self._sampling, self._sampling_settings = self._resolved(self._given, model.session)
         variables = template_variables(options.variables)
         self.talk = Conversation(
-            template, vocab, window, chunk, options.system, variables, options.overflow, options.deadline_s
+            model.template,
+            model.vocab,
+            model.window,
+            model.chunk,
+            options.system,
+            variables,
+            options.overflow,
+            options.deadline_s,
         )
         self.ledger = Ledger(notices.warn, off=options.no_record)
         if options.private and not options.no_record:
@@ -124,52 +131,50 @@ class Chat:
 
     # --- the model -----------------------------------------------------------------------------
 
-    def _load(self, name: str | None) -> None:
+    def _load(self, name: str | None) -> ConversationModel:
         options = self._options
         model = find_model(name, offline=options.offline, quiet=options.quiet)
         shared().begin()
-        loading = begin_loading(model, name, options.engine, 1, self._worker)
-        description = Description(model, name, lambda: running.facts())
-        wait_for(loading, self._notices)
+        session = Session(model, options.engine, 1, self._worker.native_fd)
+        wait_for(session, self._notices)
         self._notices.clear()
-        try:
-            vocab = loading.vocab()
-            template = chat_template(loading, vocab, options.chat_template)
-            window, chunk = talk_shape(loading, options.engine.ctx)
-            running = loading.start(window)
-        except InferError:  # the talk may go on with the model before
-            loading.close()
-            raise
-        self._for_talk = (template, vocab, window, chunk)
-        self._summaries: dict[tuple[int, ...], str] = {}  # by the ids that ask for them
-        self._template_sha256 = template.sha256
-        self._model: InstalledModel | None = model
-        self._description = description
-        self._asked_model = name
-        self._loading, self._running = loading, running
-        self.vocab: Vocab = vocab
-        self.name = model.name if model is not None else Path(str(name)).name
-        self._resolve()
+        return open_for_conversation(session, options.engine.ctx, options.chat_template)
+
+    @property
+    def _model(self) -> InstalledModel:
+        return self._in_use.session.model
+
+    @property
+    def vocab(self) -> Vocab:
+        return self._in_use.vocab
+
+    @property
+    def name(self) -> str:
+        return Path(self._model.name).name if self._model.is_fake else self._model.name
 
     def switch_model(self, name: str) -> None:
         """Load another model and go on with the same talk; the old one stays where that fails."""
-        old_loading, old_running = self._loading, self._running
-        self._load(name)
-        unload(old_loading, old_running)
-        self.talk.switch(*self._for_talk)
+        new = self._load(name)
+        sampling = self._resolved(self._given, new.session)
+        old, self._in_use = self._in_use, new
+        old.close()
+        self._sampling, self._sampling_settings = sampling
+        self._summaries.clear()
+        self.talk.switch(new.template, new.vocab, new.window, new.chunk)
         self._prefixes = None
 
     def _cache(self) -> PrefixCache:
-        sha256 = FAKE if self._model is None else str(self._description.get().model["sha256"])
         from infer_cli.prefix_cache.cache import PrefixCache
         from infer_cli.prefix_cache.store import PrefixStore
 
         store = PrefixStore(most_bytes=self._options.cache_bytes)
-        return PrefixCache(self._running, store, self.name, sha256, self._notices.detail)
+        sha256 = FAKE if self._model.is_fake else self._in_use.session.sha256()
+        return PrefixCache(self._in_use.running, store, self.name, sha256, self._notices.detail)
 
     def _restore(self, ids: tuple[int, ...]) -> None:
         """Begin a talk with what another command has kept of its first message's files."""
-        if self._model is None or self._model.sha256 is not None:  # else it would have to be read whole first
+        # Else the model's file would have to be read whole first.
+        if self._model.is_fake or self._model.sha256 is not None:
             self._prefixes = self._prefixes or self._cache()
             self._prefixes.restore(ids)
 
@@ -178,20 +183,18 @@ class Chat:
         if self._options.private:
             raise UsageError("this talk is private", PRIVATE_HINT)
         continued = resumed.conversation(name, self._notices.warn)
-        if not resumed.is_by(continued.last, self._model, self._asked_model):
+        if not continuing.is_by(continued.last, self._model):
             self.switch_model(continuing.model_of(continued.last))
         self.talk.system = continued.system
         self._take_up(continued)
         self._show_last()
 
     def _take_up(self, continued: Continued) -> None:
-        continuing.restore(
-            self.talk, continued, lambda record: resumed.is_by(record, self._model, self._asked_model)
-        )
+        continuing.restore(self.talk, continued, lambda record: continuing.is_by(record, self._model))
         self.ledger.go_on(continued.thread)
         last = continued.last
-        is_own = resumed.is_by(last, self._model, self._asked_model)
-        if is_own and last.template_sha256 != self._template_sha256:
+        is_own = continuing.is_by(last, self._model)
+        if is_own and last.template_sha256 != self._in_use.template.sha256:
             self._notices.warn("the chat template is not the one that this conversation had")
 
     def _show_last(self) -> None:
@@ -201,21 +204,17 @@ class Chat:
         for turn in self.talk.turns[-N_SHOWN_TURNS:]:
             self.say(f"> {turn.user}\n{turn.text}")
 
-    def _resolve(self, given: Mapping[str, Given] | None = None) -> None:
-        """Merge what the user said about sampling with what the model recommends."""
-        sampling, settings = resolve_sampling(
-            given if given is not None else self._given,
-            *recommended_sampling(self._model, self._loading),
-            default_temperature="model",
-        )
+    def _resolved(self, given: Mapping[str, Given], session: Session) -> tuple[SamplingParams, list[Setting]]:
+        """What the user said about sampling, merged with what the model recommends. Raises UsageError."""
+        sampling, settings = resolve_sampling(given, *session.recommended, default_temperature="model")
         if sampling.greedy and self._options.seed is not None and self._options.seed.by_flag:
             raise UsageError("--seed has no meaning without sampling: the reply is greedy", "leave out -t 0")
-        self._sampling, self._sampling_settings = sampling, settings
+        return sampling, settings
 
     def set_sampling(self, given: Mapping[str, Given]) -> None:
         """Change sampling parameters from the next reply on. Raises UsageError and changes nothing."""
         changed = {**self._given, **given}
-        self._resolve(changed)
+        self._sampling, self._sampling_settings = self._resolved(changed, self._in_use.session)
         self._given = changed
 
     @property
@@ -370,7 +369,7 @@ class Chat:
     @contextlib.contextmanager
     def _answered(self, job: Job, sink: Sink) -> Iterator[Reply]:
         """The reply to a job, counted. Ctrl-C ends it, and does nothing more until it is dealt with."""
-        shot = OneShot(job, self._running, self.vocab, sink, self._description.get)
+        shot = OneShot(job, self._in_use.running, self.vocab, sink)
         self._stopped = False
         self._shot = shot
         try:
@@ -419,10 +418,10 @@ class Chat:
         return continuing.record_of_turn(
             reply,
             turn,
-            model_path=None if self._model is None else self._model.path,
-            template_sha256=self._template_sha256,
+            model_path=None if self._model.is_fake else self._model.path,
+            template_sha256=self._in_use.template.sha256,
             settings=settings,
-            width=self._running.policy.width,
+            width=self._in_use.running.policy.width,
             loras=self._options.engine.loras,
             private=self._options.private,
         )
@@ -467,7 +466,7 @@ class Chat:
         turns, model = self.talk.turns, None
         if turns and turns[-1].ids is None:  # another one gave the last answer
             own = self._model
-            model = self._asked_model if own is None else continuing.handle(own.name, own.path)
+            model = own.name if own.is_fake else continuing.handle(own.name, own.path)
         settings = (*self._own.values(), *self._sampling_settings, *self._seed_setting(None))
         self.ledger.move(self.talk, Told(model, self.talk.system, settings))
 

@@ -9,7 +9,7 @@ from infer_cli.answering.oneshot import OneShot
 from infer_cli.checking.replay import is_same, logprobs_at, reasons
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
-from infer_cli.models.installed import InstalledModel
+from infer_cli.models.installed import InstalledModel, fake_model, is_fake
 from infer_cli.process.explain import explained
 from infer_cli.prompt.encode import tag_tokens
 from infer_cli.records.compare import compare
@@ -17,12 +17,9 @@ from infer_cli.records.record import Record, record_of
 from infer_cli.records.request import engine_options, job_of
 from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
-from infer_cli.runtime.fake_loading import FakeLoading
-from infer_cli.runtime.loading import Loading
-from infer_cli.runtime.options import EngineOptions, is_fake
-from infer_cli.runtime.provenance import Description
+from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.running import Running
-from infer_cli.runtime.session import begin_loading, unload
+from infer_cli.runtime.session import Session
 from infer_cli.sinks.silent import SilentSink
 from infer_cli.text.sanitize import single_line
 from infer_cli.types import Mode, Reply
@@ -57,10 +54,8 @@ class _Engine(NamedTuple):
 
     wanted: tuple[object, ...]
     mode: Mode
-    model: InstalledModel | None
-    loading: Loading | FakeLoading
+    session: Session
     running: Running
-    description: Description
 
 
 class _Replay:
@@ -77,9 +72,9 @@ class _Replay:
             # What sets that mode apart is read by llama.cpp once in a process.
             return False, [f"not compared: the mode was {options.mode} here: replay it by its own id"]
         engine = self._engine_for(record, options)
-        vocab = engine.loading.vocab()
+        vocab = engine.session.loaded.vocab
         job = job_of(record, tag_tokens(vocab, record.reasoning_pairs), SESSION)
-        (reply,) = OneShot(job, engine.running, vocab, SilentSink(), engine.description.get).run()
+        (reply,) = OneShot(job, engine.running, vocab, SilentSink()).run()
         if is_same(record, reply):
             return True, ["identical"]
         return False, _difference(record, reply, vocab, engine)
@@ -90,14 +85,12 @@ class _Replay:
         if self._engine is not None:
             if self._engine.wanted == wanted:
                 return self._engine
-            unload(self._engine.loading, self._engine.running)
+            self._engine.running.close()
+            self._engine.session.close()
             self._engine = None
-        model = None if is_fake(record.model) else _model(record)
-        loading = begin_loading(model, record.model, options, width, self._worker)
-        loading.wait()
-        running = loading.start(record.n_ctx or loading.window)
-        description = Description(model, record.model, running.facts)
-        self._engine = _Engine(wanted, options.mode, model, loading, running, description)
+        session = Session(_model(record), options, width, self._worker.native_fd)
+        running = session.start(record.n_ctx or session.loaded.window)
+        self._engine = _Engine(wanted, options.mode, session, running)
         return self._engine
 
 
@@ -108,11 +101,11 @@ def _difference(record: Record, reply: Reply, vocab: Vocab, engine: _Engine) -> 
         prompt_ids=record.prompt_ids or (),
         prompt_text=record.prompt or "",
         messages=record.messages,
-        model_path=None if engine.model is None else engine.model.path,
+        model_path=None if engine.session.model.is_fake else engine.session.model.path,
         template_sha256=record.template_sha256,
         settings=record.settings,
         width=record.width or 1,
-        n_ctx=record.n_ctx or engine.loading.window,
+        n_ctx=record.n_ctx or engine.session.loaded.window,
     )
     comparison = compare(record, again)
     if comparison.reply is None:
@@ -127,7 +120,9 @@ def _difference(record: Record, reply: Reply, vocab: Vocab, engine: _Engine) -> 
 
 
 def _model(record: Record) -> InstalledModel:
-    """The record's model file, where it was."""
+    """The record's model, its file where it was. Raises ModelNotFound."""
+    if record.model is not None and is_fake(record.model):
+        return fake_model(record.model)
     if not record.model_files or not Path(record.model_files[0].path).exists():
         where = record.model_files[0].path if record.model_files else record.model
         raise ModelNotFound(f"the model of record {record.id} is gone: {where}", "put the file back there")

@@ -32,8 +32,7 @@ from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
-from infer_cli.runtime.provenance import Description
-from infer_cli.runtime.session import begin_loading, chat_template, recommended_sampling
+from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MAX_TOKENS
 from infer_cli.settings.origins import Given
 from infer_cli.text.sanitize import single_line
@@ -41,7 +40,6 @@ from infer_cli.types import Provenance, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.models.installed import InstalledModel
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.template import ChatTemplate
 
@@ -68,24 +66,21 @@ class _Verification:
         self._unchecked: list[Unchecked] = []
         self._missing: list[int] = []  # rows
         self._n_drawn = 0  # replies of the rows that are asked again
+        self._session = self._load()
 
     def run(self) -> int:
         claimed = self._results.engine
-        model = self._load()
-        questions = self._questions(model)
+        questions = self._questions()
         n_window, n_asked = self._check(questions)
-        running = self._loading.start(max(n_window, LEAST_WINDOW))
-        name = self._options.model or claimed.model
-        here = Description(model, name, running.facts).get()
-        facts, fingerprint = here.engine["facts"], str(here.engine["fingerprint"])
-        assert isinstance(facts, dict)
-        policy, is_same_model = running.policy, here.model.get("sha256") == claimed.model_sha256
-        why = reasons(claimed, here.model, facts, fingerprint)
+        running = self._session.start(max(n_window, LEAST_WINDOW))
+        here, policy = running.provenance(), running.policy
+        is_same_model = here.model.sha256 == claimed.model_sha256
+        why = reasons(claimed, here)
         self._warn(claimed)
-        came_from = Provenance(claimed.model_as_json, claimed.as_json, probed=False)
+        came_from = Provenance(claimed.model_identity, claimed.engine_identity, probed=False)
         origin = Origin("verify", policy.mode, policy.promise, came_from)
-        exact = fingerprint == claimed.fingerprint and policy.promise != "seed-only"
-        token_text = self._loading.vocab().token_text
+        exact = here.engine.fingerprint == claimed.fingerprint and policy.promise != "seed-only"
+        token_text = self._session.loaded.vocab.token_text
         n_done = 0
         for question, replies in answer(running, origin, self._asked(questions)):
             n_done += len(replies)
@@ -103,7 +98,7 @@ class _Verification:
         if names:
             self._notices.warn(f"lines call the model {', '.join(names[:3])}, and not {claimed.model}")
 
-    def _load(self) -> InstalledModel | None:
+    def _load(self) -> Session:
         options, claimed = self._options, self._results.engine
         name = options.model or claimed.model
         if name is None:
@@ -114,29 +109,29 @@ class _Verification:
         except ModelNotFound as e:
             raise ModelNotFound(e.message, e.hint if options.model is not None else _MODEL) from None
         engine = engine_options(claimed, self._results.window, options.loras)
-        self._loading = begin_loading(model, name, engine, claimed.width, self._worker)
-        wait_for(self._loading, self._notices)
-        return model
+        session = Session(model, engine, claimed.width, self._worker.native_fd)
+        wait_for(session, self._notices)
+        return session
 
-    def _questions(self, model: InstalledModel | None) -> Questions:
-        loading, options = self._loading, self._options
-        vocab = loading.vocab()
+    def _questions(self) -> Questions:
+        session, options = self._session, self._options
+        loaded, vocab = session.loaded, session.loaded.vocab
 
         @cache  # each set of parameters has a preparer of its own
         def template() -> ChatTemplate:
-            return chat_template(loading, vocab, options.chat_template)
+            return session.chat_template(options.chat_template)
 
         def preparer(defaults: Defaults) -> Preparer:
-            return Preparer(defaults, vocab, template, loading.window, loading.n_ctx_train)
+            return Preparer(defaults, vocab, template, loaded.window, loaded.n_ctx_train)
 
-        return Questions(self._defaults(model), preparer, options.job, self._results.engine)
+        return Questions(self._defaults(), preparer, options.job, self._results.engine)
 
-    def _defaults(self, model: InstalledModel | None) -> Defaults:
+    def _defaults(self) -> Defaults:
         """The job's. Where its own sampling is known, what the model recommends is in it already."""
         options, job, params = self._options, self._options.job, self._options.params
         known = {field.name: params.get(field.name, field.default) for field in _SAMPLING}
         sampled = params.get("temperature") not in (None, 0.0)
-        entry, recommended = ({}, {}) if sampled else recommended_sampling(model, self._loading)
+        entry, recommended = ({}, {}) if sampled else self._session.recommended
         given: Mapping[str, object]
         if job is None or job.given is None:
             given = known if sampled else {name: known[name] for name in known if name in params}
@@ -208,7 +203,7 @@ class _Verification:
     # --- what is told --------------------------------------------------------------------------
 
     def _tell(self, why: list[str], *, holds: bool) -> None:
-        vocab, results = self._loading.vocab(), self._results
+        vocab, results = self._session.loaded.vocab, self._results
         differences = sorted(self._differences, key=lambda d: (d.row, d.sample))
         bad = {(d.row, d.sample) for d in differences} | {(u.row, u.sample) for u in self._unchecked}
         bad = {(row, sample) for row, sample in bad if row in results.chosen}

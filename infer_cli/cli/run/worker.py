@@ -19,15 +19,12 @@ from infer_cli.cli.screen.pull_progress import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
 from infer_cli.cli.screen.waiting import StatusSink, wait_for
 from infer_cli.errors import ExitStatus, InferError, UsageError
+from infer_cli.models.installed import FAKE
 from infer_cli.process.explain import explained
 from infer_cli.process.stream_filter import styled
 from infer_cli.prompt.renderer import closed_at_end, shared
 from infer_cli.prompt.template import template_variables
-from infer_cli.runtime.fake_loading import FakeLoading
-from infer_cli.runtime.loading import Loading
-from infer_cli.runtime.options import FAKE
-from infer_cli.runtime.provenance import Description
-from infer_cli.runtime.session import begin_loading, chat_template, recommended_sampling
+from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import FIT_RESERVE, MIN_PREFIX
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.sampling import effective_params, resolve_sampling
@@ -40,7 +37,6 @@ if TYPE_CHECKING:
     from infer_cli.answering.job import Job
     from infer_cli.answering.sink import Sink
     from infer_cli.backend.base import Vocab
-    from infer_cli.models.installed import InstalledModel
     from infer_cli.prefix_cache.cache import PrefixCache
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.attachments import Attachment
@@ -74,18 +70,18 @@ class Run:
     def answer(self) -> int:
         return self._stream(*self.prepare())
 
-    def prepare(self) -> tuple[InstalledModel | None, Loading | FakeLoading, Job]:
+    def prepare(self) -> tuple[Session, Job]:
         """Load the model, and read and encode the prompt meanwhile. Raises InferError."""
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
         if not options.raw:
             shared().begin()
-        loading = begin_loading(model, options.model, options.engine, options.n_samples, self._worker)
+        session = Session(model, options.engine, options.n_samples, self._worker.native_fd)
         # While the model loads:
         given = self._input()
         _import_rest(recording=not options.no_record, caching=self._caches)
-        wait_for(loading, self._notices)
-        return model, loading, self._job(model, loading, given)
+        wait_for(session, self._notices)
+        return session, self._job(session, given)
 
     # --- the prompt ----------------------------------------------------------------------------
 
@@ -143,7 +139,7 @@ class Run:
             self._notices.clear()
 
     def _encoder(
-        self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
+        self, session: Session, vocab: Vocab, given: RunInput
     ) -> tuple[ChatTemplate | None, Callable[[Sequence[Message], Sequence[Attachment]], EncodedPrompt]]:
         """The template, and what makes token ids of messages and attachments that are kept."""
         from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw
@@ -151,7 +147,7 @@ class Run:
         options = self._options
         template = None
         if not given.raw:
-            template = chat_template(loading, vocab, options.chat_template).within(options.deadline_s)
+            template = session.chat_template(options.chat_template).within(options.deadline_s)
         variables = {} if options.prompt_template else template_variables(options.variables)
 
         def encode(messages: Sequence[Message], attachments: Sequence[Attachment]) -> EncodedPrompt:
@@ -166,27 +162,27 @@ class Run:
         return template, encode
 
     def _encode(
-        self, loading: Loading | FakeLoading, vocab: Vocab, given: RunInput
+        self, session: Session, vocab: Vocab, given: RunInput
     ) -> tuple[EncodedPrompt, ChatTemplate | None, Fitted]:
         """The prompt, and what of the input is in it."""
         from infer_cli.prompt.fitting import fit_encoded
 
         options = self._options
-        template, encode = self._encoder(loading, vocab, given)
+        template, encode = self._encoder(session, vocab, given)
         reserve = min(options.max_tokens, FIT_RESERVE)
         assert options.overflow != "summarize"
         encoded, fitted = fit_encoded(
             given.messages,
             given.attachments,
             encode,
-            window=loading.window,
+            window=session.loaded.window,
             reserve=reserve,
             policy=options.overflow,
             answers_last=not given.has_text,
         )
         self._fitted = fitted
         if options.show_context:
-            self._show_context(encoded, fitted, given, vocab, loading.window, reserve)
+            self._show_context(encoded, fitted, given, vocab, session.loaded.window, reserve)
         if fitted.dropped:
             self._notices.warn(f"--overflow {fitted.policy}: {fitted.told()}")
         return encoded, template, fitted
@@ -213,16 +209,14 @@ class Run:
 
     # --- the reply -----------------------------------------------------------------------------
 
-    def _job(self, model: InstalledModel | None, loading: Loading | FakeLoading, given: RunInput) -> Job:
+    def _job(self, session: Session, given: RunInput) -> Job:
         from infer_cli.answering.job import Job
         from infer_cli.prompt.encode import tag_tokens
         from infer_cli.prompt.fitting import needed_window
         from infer_cli.text.reasoning import pairs_of
 
         options = self._options
-        sampling, settings = resolve_sampling(
-            options.sampling, *recommended_sampling(model, loading), default_temperature="0"
-        )
+        sampling, settings = resolve_sampling(options.sampling, *session.recommended, default_temperature="0")
         if sampling.greedy and options.n_samples > 1:
             raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
         run_seed = None
@@ -231,15 +225,15 @@ class Run:
             settings.append(Setting("seed", *seed))
             run_seed = int(str(seed.value))
         self._settings = [*options.settings, *settings]
-        vocab = loading.vocab()
-        encoded, template, fitted = self._encode(loading, vocab, given)
+        vocab = session.loaded.vocab
+        encoded, template, fitted = self._encode(session, vocab, given)
         messages = given.built(fitted.messages, fitted.attachments)
         self._prompt_text, self._template_sha256 = encoded.text, template.sha256 if template else None
         self._asked = None if isinstance(messages, str) else messages
         if not encoded.ids:
             raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on stdin")
         self._n_window = needed_window(
-            len(encoded.ids), options.max_tokens, loading.window, loading.n_ctx_train
+            len(encoded.ids), options.max_tokens, session.loaded.window, session.loaded.n_ctx_train
         )
         if options.show_params:
             self._notices.clear()
@@ -262,15 +256,14 @@ class Run:
             truncation=fitted.report(),
         )
 
-    def _stream(self, model: InstalledModel | None, loading: Loading | FakeLoading, job: Job) -> int:
+    def _stream(self, session: Session, job: Job) -> int:
         from infer_cli.answering.oneshot import OneShot
         from infer_cli.process.worker import on_interrupt
 
-        running = loading.start(self._n_window)
-        description = Description(model, self._options.model, running.facts)
+        running = session.start(self._n_window)
         sink = StatusSink(self._sink(job), self._notices)
-        shot = OneShot(job, running, loading.vocab(), sink, description.get)
-        prefixes = self._prefixes(model, running)
+        shot = OneShot(job, running, session.loaded.vocab, sink)
+        prefixes = self._prefixes(session, running, session.model.sha256)
         if prefixes is not None:
             self._restore(prefixes, job)
         interrupted = threading.Event()
@@ -289,12 +282,12 @@ class Run:
                 replies = shot.run()
             finally:
                 sink.close()
-        self._record(replies, model, running, job)
+        self._record(replies, session, running, job)
         if interrupted.is_set():
             return ExitStatus.INTERRUPTED
-        status = self._finish(replies, model)
+        status = self._finish(replies, session.model.name)
         if prefixes is not None and status == ExitStatus.OK:
-            self._keep(prefixes, loading, job, replies[0])
+            self._keep(prefixes, session, job, replies[0])
         return status
 
     # --- the prefix cache ----------------------------------------------------------------------
@@ -307,10 +300,10 @@ class Run:
             return False
         return sum(len(item.text) for item in self._given.attachments) >= MIN_PREFIX
 
-    def _prefixes(self, model: InstalledModel | None, running: Running) -> PrefixCache | None:
+    def _prefixes(self, session: Session, running: Running, sha256: str | None) -> PrefixCache | None:
         if not self._caches:
             return None
-        name, sha256 = (FAKE, FAKE) if model is None else (model.name, model.sha256)
+        name, sha256 = (FAKE, FAKE) if session.model.is_fake else (session.model.name, sha256)
         from infer_cli.prefix_cache.cache import PrefixCache
         from infer_cli.prefix_cache.store import PrefixStore
 
@@ -320,31 +313,31 @@ class Run:
     def _restore(self, prefixes: PrefixCache, job: Job) -> None:
         prefixes.restore(job.prompt_ids)
 
-    def n_shared(self, loading: Loading | FakeLoading, ids: tuple[int, ...]) -> int:
+    def n_shared(self, session: Session, ids: tuple[int, ...]) -> int:
         """Tokens that the prompt would begin with whatever was asked about its files. Raises InferError."""
         from infer_cli.text.common_prefix import n_same
 
         other = replace(self._given, words=() if self._options.words else ("?",))
-        encode = self._encoder(loading, loading.vocab(), other)[1]
+        encode = self._encoder(session, session.loaded.vocab, other)[1]
         return n_same(ids, encode(self._fitted.messages, self._fitted.attachments).ids)
 
-    def _keep(self, prefixes: PrefixCache, loading: Loading | FakeLoading, job: Job, reply: Reply) -> None:
+    def _keep(self, prefixes: PrefixCache, session: Session, job: Job, reply: Reply) -> None:
         """Keep what was evaluated of the files. The answer is out: a failure concerns `--stats` alone."""
         if not prefixes.worth_keeping(job.prompt_ids):
             return
-        if reply.model["sha256"] is not None:  # of a model never seen before, it has been hashed meanwhile
-            prefixes.model_sha256 = str(reply.model["sha256"])
+        if reply.model.sha256 is not None:  # of a model never seen before, it has been hashed meanwhile
+            prefixes.model_sha256 = reply.model.sha256
         from infer_cli.prefix_cache.cache import reason
 
         try:
-            kept = prefixes.keep(job.prompt_ids, self.n_shared(loading, job.prompt_ids))
+            kept = prefixes.keep(job.prompt_ids, self.n_shared(session, job.prompt_ids))
         except (InferError, OSError, ValueError, MemoryError) as e:
             self._notices.detail(f"prefix cache: nothing kept: {reason(e)}")
         else:
             if kept is not None and kept.written:
                 self._notices.detail(f"prefix cache: kept {kept}")
 
-    def _record(self, replies: list[Reply], model: InstalledModel | None, running: Running, job: Job) -> None:
+    def _record(self, replies: list[Reply], session: Session, running: Running, job: Job) -> None:
         """Keep what was answered. The answer is out; a failure is a warning."""
         options = self._options
         if options.no_record:
@@ -360,7 +353,7 @@ class Run:
                 prompt_ids=job.prompt_ids,
                 prompt_text=self._prompt_text,
                 messages=self._asked,
-                model_path=None if model is None else model.path,
+                model_path=None if session.model.is_fake else session.model.path,
                 template_sha256=self._template_sha256,
                 settings=self._settings,
                 width=running.policy.width,
@@ -392,8 +385,7 @@ class Run:
 
         return PlainSink(out, raw=options.raw, sanitize=is_terminal, reasoning=reasoning, n_samples=n)
 
-    def _finish(self, replies: list[Reply], model: InstalledModel | None) -> int:
-        name = model.name if model is not None else str(self._options.model)
+    def _finish(self, replies: list[Reply], name: str) -> int:
         status = ExitStatus.OK
         for reply in replies:
             self._notices.statistics(reply, name)

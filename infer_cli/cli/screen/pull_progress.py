@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import console
 from infer_cli.models.fetch.base import Failed, FetchEvent, Progress, Trying, Waiting
-from infer_cli.models.installed import named_by_path
-from infer_cli.runtime.options import is_fake
+from infer_cli.models.installed import fake_model, is_fake, named_by_path
 from infer_cli.settings.quantities import human_size
 
 if TYPE_CHECKING:
@@ -102,10 +101,10 @@ def _short(source: str) -> str:
     return f"{first} (and {len(rest)} more parts)" if rest and source.startswith("pypi:") else source
 
 
-def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledModel | None:
-    """A model's file, fetched if need be; None for the fake."""
-    if is_fake(name):
-        return None
+def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledModel:
+    """A model, fetched if need be. Raises ModelNotFound, ModelInvalid, SourceUnreachable, UsageError."""
+    if name is not None and is_fake(name):
+        return fake_model(name)
     if name is not None and (model := named_by_path(name)) is not None:
         return model
     from infer_cli.models.shelf import resolve

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.runtime.fake_loading import FakeLoading
-from infer_cli.runtime.loading import Loading
+from infer_cli.runtime.session import Session
 
 if TYPE_CHECKING:
     from infer_cli.answering.sink import Sink
@@ -14,14 +13,15 @@ if TYPE_CHECKING:
 STATUS_INTERVAL_S = 0.1
 
 
-def wait_for(loading: Loading | FakeLoading, notices: Notices) -> None:
+def wait_for(session: Session, notices: Notices) -> None:
     """Wait until a model is loaded, then tell what was chosen for it and what it can't promise."""
-    while not loading.wait(STATUS_INTERVAL_S):
-        notices.status(f"loading the model {loading.progress:.0%}")
-    for note in loading.notes:
+    while not session.wait(STATUS_INTERVAL_S):
+        notices.status(f"loading the model {session.progress:.0%}")
+    loaded = session.loaded
+    for note in loaded.notes:
         notices.note(note)
-    if loading.policy.weaker_because:
-        notices.warn(f"not {loading.policy.mode}, only the seed is kept: {loading.policy.weaker_because}")
+    if loaded.policy.weaker_because:
+        notices.warn(f"not {loaded.policy.mode}, only the seed is kept: {loaded.policy.weaker_because}")
 
 
 class StatusSink:

@@ -209,3 +209,21 @@ def splits_words(name: str) -> bool:
     """`PreTokenizer.splits_words`, for those too that have no pattern here."""
     known = PRE_TOKENIZERS.get(name)
     return known is None or known.splits_words
+
+
+# Where every pattern of `pretokenizers` starts a new piece, and no earlier text changes what follows: between
+# a line's single end and a letter or digit ...
+LINE_CUT = re.compile(
+    rb"(?:[!-~]|[\xd0\xd1][\x80-\xbf]|[\xe4-\xe9][\x80-\xbf]{2}|\xe3\x80[\x81\x82]|\xef[\xbc\xbd][\x80-\xbf])\n"
+    rb"(?=[A-Za-z0-9]|[\xd0\xd1\xe4-\xed]|\xe3[\x81-\x83])"
+)
+# ... and between a letter and a space before a letter.
+CUT = re.compile(LINE_CUT.pattern + rb"|[A-Za-z](?= [A-Za-z])")
+
+
+def longest_stretch(text: bytes, *, split_words: bool) -> int:
+    """Bytes between two places at which a pre-tokenizer cuts for certain: no piece is longer."""
+    longest = start = 0
+    for match in (CUT if split_words else LINE_CUT).finditer(text):
+        longest, start = max(longest, match.end() - start), match.end()
+    return max(longest, len(text) - start)
