@@ -254,6 +254,7 @@ def redirect_to(where: bytes) -> bytes:
     "answer",
     [
         HEAD + b"Content-Length: " + LONG + b"\r\n\r\n" + GGUF,
+        HEAD + b"Content-Length: 999999999999999999\r\n\r\n" + GGUF,
         HEAD + b"Content-Length: -5\r\n\r\n" + GGUF,
         HEAD + b"Content-Length: \xb2\r\n\r\n" + GGUF,
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\ngarbage",
@@ -297,6 +298,7 @@ def test_a_malformed_answer_is_a_failed_source(server: ModelServer, run: Run, an
         HEAD + b"Content-Length: 2\r\n\r\n{}",
         HEAD + b'\r\n[1, {"path": 5, "type": "file"}]',
         HEAD + b"X-Linked-Size: " + LONG + b"\r\n\r\n[]",
+        HEAD + b"X-Linked-Size: 999999999999999999\r\nContent-Length: 2\r\n\r\n{}",
         HEAD + b"\r\n[\xff]",
         HEAD + b'Link: <http://elsewhere.example/>; rel="next"\r\nContent-Length: 2\r\n\r\n[]',
         HEAD + b'Link: </again>; rel="next"\r\nContent-Length: 2\r\n\r\n[]',
@@ -459,6 +461,16 @@ def test_space_is_checked_first(server: ModelServer, run: Run, monkeypatch: pyte
     with pytest.raises(UnexpectedFailure, match="400 kB needed, 1 kB free"):
         run(url)
     assert not list(run.folder.glob("*.part"))
+
+
+def test_a_part_of_a_length_that_no_file_has(server: ModelServer, run: Run) -> None:
+    good = server.add("/good.gguf", GGUF)
+    first = b'ETag: "v"\r\nContent-Length: %d\r\n\r\n' % len(GGUF) + GGUF[:HALF]
+    rest = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/999999999999999999\r\n\r\n"
+    with answering(HEAD + first, rest % (HALF, len(GGUF) - 1) + GGUF[HALF:]) as url:
+        assert run(f"{url}/m.gguf", good, sha256=SHA).source == good
+    (reason,) = run.reasons()
+    assert "no model has" in reason
 
 
 def test_full_disk_keeps_what_came(server: ModelServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
