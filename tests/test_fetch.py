@@ -700,7 +700,9 @@ LIES = ("bomb of two lies", "place")
 METHODS = {"zlib": zipfile.ZIP_DEFLATED, "lzma": zipfile.ZIP_LZMA, "bz2": zipfile.ZIP_BZIP2}
 
 
-@pytest.mark.parametrize("how", ["zlib", "lzma", "bz2", "stored", "encrypted", "unknown method", "bomb", *LIES])
+@pytest.mark.parametrize(
+    "how", ["zlib", "lzma", "bz2", "stored", "encrypted", "unknown method", "bomb", *LIES]
+)
 def test_a_damaged_wheel_is_a_failed_source(
     server: ModelServer, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
