@@ -286,9 +286,9 @@ def test_what_is_no_results_file(rows: Path, out: Path, tmp_path: Path) -> None:
     shutil.rmtree(f"{out}.job")
     facts = first["engine"]["facts"]
     wrong: list[tuple[str, object]] = [
-        ("mode", "x"), ("width", 0), ("threads", "x"), ("type_k", "x"), ("type_v", ["f16"]), ("flash_attn", 1),
-        ("devices", 1), ("devices", [1]), ("gpu_layers", "x"), ("gpu_layers", -1), ("adapters", {"ab": 1.0}), ("repack", "x"),
-        ("weights", "f64"), ("kv_unified", 5),
+        ("mode", "x"), ("width", 0), ("threads", "x"), ("type_k", "x"), ("type_v", ["f16"]),
+        ("flash_attn", 1), ("devices", 1), ("devices", [1]), ("gpu_layers", "x"), ("gpu_layers", -1),
+        ("adapters", {"ab": 1.0}), ("repack", "x"), ("weights", "f64"), ("kv_unified", 5),
     ]  # fmt: skip
     for name, fact in wrong:
         claimed = {**facts, name: fact}

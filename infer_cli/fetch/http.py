@@ -201,7 +201,7 @@ def _validator_of(part: Path, url: str) -> str | None:
     try:
         meta = json.loads(_meta_path(part).read_text("utf-8"))
         return str(meta["validator"]) if meta["url"] == url else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
