@@ -214,7 +214,7 @@ def seeds(run: int, tiny: Sequence[str], real: Sequence[str], loads: int) -> Ite
         yield f"{name}:{run}:{i}"
 
 
-def _mode_of(seed: str) -> str:
+def mode_of(seed: str) -> str:
     return random.Random(seed).choice(("fast", "canonical", "invariant"))
 
 
@@ -229,7 +229,7 @@ def fuzz(loads: int, run: int, files: Sequence[Path], progress: TextIO) -> Tally
             n_tiny = len(names) - len(files)
             for i, seed in enumerate(seeds(run, names[:n_tiny], names[n_tiny:], loads)):
                 write_parts(mutated(by_name[seed.split(":")[0]], seed), path)
-                outcome = child.load(path, _mode_of(seed))
+                outcome = child.load(path, mode_of(seed))
                 tally.add(seed, outcome)
                 if outcome["code"] is None:
                     print(f"{seed}: {outcome['message']}", file=progress, flush=True)
@@ -250,7 +250,7 @@ def again(seed: str, files: Sequence[Path], keep: Path | None) -> dict[str, obje
         write_parts(mutated(dict(bases(files, Path(folder)))[seed.split(":")[0]], seed), path)
         child = Child(Path(folder) / "log")
         try:
-            return child.load(path, _mode_of(seed))
+            return child.load(path, mode_of(seed))
         finally:
             child.close()
 

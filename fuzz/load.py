@@ -6,12 +6,12 @@ corpus is what `fuzz.gguf_mutations` makes of the tiny model.
 
 from __future__ import annotations
 
-import importlib
 import random
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from fuzz.gguf_load import LOADS_A_CHILD, Child, Tally, bases, mode_of
+from fuzz.gguf_mutations import mutated, write_parts
 from fuzz.target import Broken, Input, Target
 
 
@@ -24,11 +24,12 @@ class LoadTarget(Target):
 
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)
-        self._loads: Any = importlib.import_module("fuzz.gguf_load")
-        self._mutations: Any = importlib.import_module("fuzz.gguf_mutations")
         self._path = scratch / "mutated.gguf"
-        self._bases = dict(self._loads.bases([], scratch))
-        self._child = self._loads.Child(Path(tempfile.mkdtemp(dir=scratch)) / "log")
+        self._bases = dict(bases([], scratch))
+        self._child = self._new_child()
+
+    def _new_child(self) -> Child:
+        return Child(Path(tempfile.mkdtemp(dir=self.scratch)) / "log")
 
     def generate(self, rng: random.Random) -> Input:
         name = rng.choice(sorted(self._bases))
@@ -36,14 +37,12 @@ class LoadTarget(Target):
 
     def check(self, given: Input) -> None:
         seed = given.data.decode()
-        self._mutations.write_parts(
-            self._mutations.mutated(self._bases[seed.partition(":")[0]], seed), self._path
-        )
-        outcome = self._child.load(self._path)
-        tally = self._loads.Tally()
+        write_parts(mutated(self._bases[seed.partition(":")[0]], seed), self._path)
+        outcome = self._child.load(self._path, mode_of(seed))
+        tally = Tally()
         tally.add(seed, outcome)
-        if outcome["code"] is None or self._child.n_loads >= self._loads.LOADS_A_CHILD:
+        if outcome["code"] is None or self._child.n_loads >= LOADS_A_CHILD:
             self._child.close()
-            self._child = self._loads.Child(Path(tempfile.mkdtemp(dir=self.scratch)) / "log")
+            self._child = self._new_child()
         if tally.bad:
             raise Broken(f"a load: {seed} {outcome['message']}")

@@ -8,16 +8,14 @@ llama-cpp-python) those that llama.cpp ships are among them.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import random
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
+from fuzz import template_grammar
 from fuzz.target import Input, Target
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.prompt.stored import PromptTemplate
@@ -94,15 +92,13 @@ class TemplatesTarget(Target):
         if sdist := os.environ.get("INFER_TEST_SDIST"):
             folder = Path(sdist) / "vendor" / "llama.cpp" / "models" / "templates"
             sources += [path.read_text("utf-8") for path in sorted(folder.glob("*.jinja"))]
-        is_there = importlib.util.find_spec("fuzz.template_grammar") is not None
-        self._grammar: Any = importlib.import_module("fuzz.template_grammar") if is_there else None
         self._tokens = [_TOKEN.findall(source) for source in sources]
         attacks = [make() for name, make in self.corpus().items() if name.startswith("hostile-")]
         self._attacks = [_TOKEN.findall(given.data.decode("utf-8", "replace")) for given in attacks]
 
     def generate(self, rng: random.Random) -> Input:
-        if self._grammar is not None and rng.random() < 0.5:
-            return Input("jinja", self._grammar.template(rng).encode())
+        if rng.random() < 0.5:
+            return Input("jinja", template_grammar.template(rng).encode())
         kind = "prompt" if rng.random() < 0.1 else "jinja"
         tokens = list(rng.choice(self._tokens if rng.random() < 0.98 else self._attacks))
         if len(tokens) > 400 and rng.random() < 0.5:

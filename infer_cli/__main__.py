@@ -27,7 +27,9 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from infer_cli.process.report import run_guarded
+    from infer_cli.process.report import report_failures_of_threads, run_guarded
+
+    verbose = "--verbose" in arguments
 
     def work() -> int:
         from infer_cli.process.streams import open_standard_fds
@@ -36,6 +38,7 @@ def _run(arguments: list[str]) -> int:
         from infer_cli.process.stream_filter import filter_streams
 
         filter_streams()
+        report_failures_of_threads(verbose=verbose)
         from infer_cli.cli.preload import begin
 
         begin(arguments)
@@ -44,7 +47,7 @@ def _run(arguments: list[str]) -> int:
 
         return call(arguments)
 
-    return run_guarded(work, verbose="--verbose" in arguments)
+    return run_guarded(work, verbose=verbose)
 
 
 def _leave_if_interrupted(unraisable: sys.UnraisableHookArgs) -> None:

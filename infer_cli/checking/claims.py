@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast, get_args
 
+from infer_cli.backend.ggml_types import KV_TYPES
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.batch.job import DEFAULT_WIDTH, MAX_WIDTH, JobFile
 from infer_cli.batch.output_index import Line
@@ -161,16 +162,33 @@ def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec
             f"the replies were made with {n_adapters} LoRA adapters, here are {len(loras)}",
             "give the same with --lora",
         )
-    flash_attn = facts.get("flash_attn")
-    devices = facts.get("devices") or ()
-    if flash_attn not in ("auto", "on", "off") or not isinstance(devices, (list, tuple)):
-        raise UsageError(f"the engine's facts are not as they should be: {dict(facts)}")
+    for name, is_known in _FACT_CHECKS.items():  # in every mode: `of_facts` does not look at all of them
+        if not is_known(facts.get(name)):
+            raise UsageError(f"the engine's {name} is not as it should be: {str(facts.get(name))[:60]!r}")
     threads = facts.get("threads", default_threads())
-    if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"the engine's threads are {threads!r}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"the engine's threads are {str(threads)[:60]!r}")
     options = EngineOptions.of_facts(facts, threads=threads, ctx=window, loras=loras)
     options.check()
     return options
+
+
+def _is_kv_type(fact: object) -> bool:
+    return isinstance(fact, str) and fact in KV_TYPES
+
+
+_FACT_CHECKS: dict[str, Callable[[object], bool]] = {
+    "type_k": _is_kv_type,
+    "type_v": _is_kv_type,
+    "flash_attn": lambda fact: fact in ("auto", "on", "off"),
+    "repack": lambda fact: fact is None or isinstance(fact, bool),
+    "gpu_layers": lambda fact: fact is None or (type(fact) is int and fact >= 0),
+    "devices": lambda fact: (
+        fact is None or (isinstance(fact, (list, tuple)) and all(isinstance(name, str) for name in fact))
+    ),
+    "weights": lambda fact: fact in (None, "f16"),
+    "kv_unified": lambda fact: fact is None or fact is True,
+}
 
 
 def filled_window(line: Line) -> int | None:

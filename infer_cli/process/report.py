@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
@@ -61,10 +62,28 @@ def run_guarded(work: Callable[[], int], *, verbose: bool = False) -> int:
             _print_traceback(error)
         if (outside := _from_outside(error)) is not None:
             return _report_to_stderr(outside)
-        hint = "" if verbose else "run again with --verbose for the traceback"
-        said = f": {error}" if str(error) else ", and no more is said"
-        message = f"unexpected failure: {type(error).__name__}{said}"
-        return _report_to_stderr(UnexpectedFailure(message, hint))
+        return _report_to_stderr(_unexpected(error, verbose))
+
+
+def report_failures_of_threads(*, verbose: bool = False) -> None:
+    """From now on, what ends a thread of this process is one line. Threads whose result is asked for raise
+    what they meet there: this is for all others."""
+
+    def tell(ended: threading.ExceptHookArgs) -> None:
+        error = ended.exc_value
+        if not isinstance(error, Exception):  # None, an interrupt, or the end of the process
+            return
+        if verbose:
+            _print_traceback(error)
+        report(_from_outside(error) or _unexpected(error, verbose), sys.stderr)
+
+    threading.excepthook = tell
+
+
+def _unexpected(error: Exception, verbose: bool) -> UnexpectedFailure:
+    hint = "" if verbose else "run again with --verbose for the traceback"
+    said = f": {error}" if str(error) else ", and no more is said"
+    return UnexpectedFailure(f"unexpected failure: {type(error).__name__}{said}", hint)
 
 
 def _from_outside(error: Exception) -> UnexpectedFailure | None:

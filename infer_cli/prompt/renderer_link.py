@@ -110,7 +110,7 @@ class Link:
         if request is None:
             return False
         reply = None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, MemoryError):  # who asked hears that there is no answer
             stdin.write(len(request).to_bytes(8, "little"))
             stdin.write(request)
             stdin.flush()

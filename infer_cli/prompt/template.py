@@ -300,7 +300,7 @@ def template_variables(variables: Mapping[str, str]) -> dict[str, object]:
     for name, text in variables.items():
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         values[name] = value if isinstance(value, (bool, int, float)) else text
     return values

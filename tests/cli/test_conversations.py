@@ -311,7 +311,7 @@ def test_which_conversation(own_home: Path) -> None:
     for name in (mine, mine[:6], "mine", ids[0], ids[1][:7]):
         assert "1  first" in chat("/context\n", "--resume", name).err
     assert "1  second" in chat("/context\n", "--continue").err
-    one_error_line(infer("chat", "--resume", "feed", stdin=b""), 2, "no record or conversation 'feed'")
+    one_error_line(infer("chat", "--resume", "none", stdin=b""), 2, "no record or conversation 'none'")
     one_error_line(infer("chat", "--resume", "", stdin=b""), 2, "no record or conversation")
     one_error_line(infer("chat", "--resume", "mine", "--continue", stdin=b""), 2, "exclude each other")
     infer("records", "rm", *ids[:2])

@@ -60,7 +60,7 @@ def test_a_reply_that_a_deadline_cut_is_compared_as_a_prefix(tmp_path: Path) -> 
 
 
 def test_what_cannot_be_replayed_says_why(tmp_path: Path, own_home: Path) -> None:
-    one_error_line(infer("replay", "feed"), 2, "feed")
+    one_error_line(infer("replay", "none"), 2, "none")
     infer("run", "-m", "fake", "secret", "--private")
     one_error_line(infer("replay", _last_id()), 2, "private")
     with sqlite3.connect(own_home / "data" / "records.sqlite") as store:

@@ -356,7 +356,7 @@ def test_an_interrupt_ends_quietly_and_soon(tmp_path: Path, phase: str) -> None:
     _, err = process.communicate(timeout=10)
     assert process.returncode == 130
     assert err == b""
-    assert time.monotonic() - before < 1.0  # 0.2 s on an idle machine; see benchmarks
+    assert time.monotonic() - before < 1.8  # by force it would be 2 s; 0.2 s on an idle machine
 
 
 def test_a_template_answers_to_the_deadline(tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def test_wrong_tools(command: tuple[str, ...], tools: str, words: str) -> None:
     one_error_line(done, 2, words)
 
 
+def test_a_variable_that_is_nested_too_deeply_is_text() -> None:
+    done = infer("template", "render", "-m", "fake", "--var", "x=" + "[" * 100_000, "hi")
+    assert (done.code, done.err) == (0, "")
+
+
 def test_an_empty_conversation_is_refused() -> None:
     one_error_line(infer("template", "render", "-m", "fake"), 2, "empty")
 

@@ -260,7 +260,7 @@ def test_a_reply_that_a_deadline_cut_is_compared_as_a_prefix(rows: Path, out: Pa
 def test_what_is_no_results_file(rows: Path, out: Path, tmp_path: Path) -> None:
     one_error_line(verify(tmp_path / "none"), 2, "none")
     one_error_line(verify(rows, "--input", rows), 2, "line 1")
-    assert batch(rows, "-o", out, "--canonical").code == 0
+    assert batch(rows, "-o", out).code == 0
     for fraction in ("0", "1.5", "-1", "nan"):
         one_error_line(infer("verify", out, "--fraction", fraction), 2, "--fraction")
     whole = out.read_bytes()
@@ -286,14 +286,15 @@ def test_what_is_no_results_file(rows: Path, out: Path, tmp_path: Path) -> None:
     shutil.rmtree(f"{out}.job")
     facts = first["engine"]["facts"]
     wrong: list[tuple[str, object]] = [
-        ("mode", "x"), ("width", 0), ("threads", "x"), ("type_k", "x"), ("flash_attn", 1), ("devices", 1),
-        ("gpu_layers", "x"), ("adapters", {"ab": 1.0}),
+        ("mode", "x"), ("width", 0), ("threads", "x"), ("type_k", "x"), ("type_v", ["f16"]),
+        ("flash_attn", 1), ("devices", 1), ("devices", [1]), ("gpu_layers", "x"), ("gpu_layers", -1),
+        ("adapters", {"ab": 1.0}), ("repack", "x"), ("weights", "f64"), ("kv_unified", 5),
     ]  # fmt: skip
     for name, fact in wrong:
-        out.write_text(
-            json.dumps({**first, "engine": {**first["engine"], "facts": {**facts, name: fact}}}) + "\n"
-        )
-        one_error_line(verify(out, "--input", rows), 2)
+        claimed = {**facts, name: fact}
+        engine = {**first["engine"], "fingerprint": fingerprint(claimed), "facts": claimed}
+        out.write_text(json.dumps({**first, "engine": engine}) + "\n")
+        one_error_line(verify(out, "--input", rows), 2, name)
     for params in ({"temperature": "x"}, {"temperature": float("nan")}, {"stop": 1}, {"stop": [""]}):
         out.write_text(json.dumps({**first, "params": {**first["params"], **params}}) + "\n")
         assert verify(out, "--input", rows).code == 9

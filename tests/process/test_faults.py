@@ -152,3 +152,28 @@ def test_an_interrupt_is_met_from_the_first_line_on() -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
         assert (done.returncode, done.stdout, done.stderr) == (130, "", ""), where
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_thread_that_fails_is_one_line(verbose: bool) -> None:
+    code = (
+        "import sys, threading\n"
+        "import infer_cli.cli.app as app\n"
+        "def fail(): raise ValueError('bad\\n\\x1b]0;title\\x07')\n"
+        "def call(arguments):\n"
+        "    thread = threading.Thread(target=fail)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    print('answer')\n"
+        "    return 0\n"
+        "app.call = call\n"
+        f"sys.argv = {['infer', *(['--verbose'] if verbose else [])]}\n"
+        "from infer_cli.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert (done.returncode, done.stdout) == (0, "answer\n")
+    *before, last = [line for line in done.stderr.splitlines() if not line.startswith("hint: ")]
+    assert last.startswith("error: unexpected failure: ValueError: bad ")
+    assert bool(before) == verbose
+    assert "\x1b" not in done.stderr

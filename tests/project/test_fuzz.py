@@ -5,7 +5,6 @@ docs/fuzzing.md says how to run the long form, and what to do with what it finds
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,16 +17,16 @@ from tests.fuzz_broken import BrokenTarget
 
 # Generated inputs of each target: seconds, not minutes.
 RUNS = {
-    "header": 8000,
+    "header": 6000,
     "load": 8,
-    "templates": 150,
-    "rows": 1500,
+    "templates": 100,
+    "rows": 800,
     "catalogue": 60,
     "config": 30,
     "job": 40,
     "records": 300,
     "prefix": 2000,
-    "sanitize": 5000,
+    "sanitize": 3000,
     "http": 150,
     "text": 3000,
 }
@@ -46,8 +45,6 @@ def test_every_target_has_a_short_form_and_a_corpus() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_is_found(name: str) -> None:
-    if name == "load" and importlib.util.find_spec("fuzz.gguf_load") is None:
-        pytest.skip("fuzz/gguf_load.py is not there")
     outcome = run(name, TARGETS[name], seed=SEED, runs=RUNS[name])
     assert not outcome.kinds, json.dumps(outcome.as_json(), indent=1)
     assert outcome.runs == len(target_class(TARGETS[name]).corpus()) + RUNS[name]

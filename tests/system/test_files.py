@@ -15,6 +15,7 @@ from infer_cli.errors import UsageError
 from infer_cli.settings.config_file import config_path
 from infer_cli.settings.quantities import MOST_SECONDS, parse_duration
 from infer_cli.settings.sizes import MOST_BYTES, parse_size
+from infer_cli.settings.toml_file import parse_toml
 from infer_cli.system.files import UnusableFile, open_regular, read_regular
 from tests.cli_helpers import INFER, REPO, infer, one_error_line, script
 
@@ -149,6 +150,8 @@ def test_what_a_shell_opened_is_read_as_the_pipe_that_it_is() -> None:
     [
         (b"a = " + b"[" * 100_000, "nested too deeply"),
         (b"a = " + b"{b = " * 10_000 + b"1" + b"}" * 10_000, "nested too deeply"),
+        (b"a." * 100_000 + b"a = 1", "line 1 has a key of more than 32 parts"),
+        (b"\n[" + b"'a' . " * 100_000 + b"a]", "line 2 has a key of more than 32 parts"),
         (b"\n\na = '\xff'\n", "byte 0xff in line 3"),
         (b"\xef\xbb\xbfseed = 1\n", "byte order mark"),
         (b"seed = " + b"9" * 5000, "digits"),
@@ -166,6 +169,22 @@ def test_toml_that_can_not_be_read(own_home: Path, name: str, content: bytes, wo
     if name == "models.toml":
         one_error_line(infer("models", "default", "smollm2-135m-instruct"), 2, name, words)
         assert path.read_bytes() == content
+
+
+def test_dots_that_are_not_in_keys_do_not_count(tmp_path: Path) -> None:
+    dots = "a." * 100
+    lines = [
+        f"# {dots}",
+        f"x = \"{dots}\\\"{dots}\" # '''",
+        f"y = '{dots}\\'",
+        f"z = '''\n\"{dots}'''",
+        f'w = """\n{dots}\\"""{dots}"""',
+        f"numbers = [{'1.5, ' * 100}]",
+        f"{'a.' * 31}a = 1",
+    ]
+    values = parse_toml("\n".join(lines).encode(), tmp_path)
+    assert (values["x"], values["y"]) == (f'{dots}"{dots}', f"{dots}\\")
+    assert (values["z"], values["w"]) == (f'"{dots}', f'{dots}"""{dots}')
 
 
 @pytest.mark.parametrize(

@@ -115,13 +115,14 @@ def _placement(response: requests.Response, offset: int, size: int | None) -> tu
     from infer_cli.models.fetch.session import number_in
 
     status = response.status_code
+    total: int | None
     if status == 416 and offset:
         raise _StaleRange
     if status == 206 and offset:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if not match or int(match[1]) != offset or int(match[2]) < offset:
             raise _StaleRange
-        total: int | None = int(match[2])
+        total = number_in(match[2])
     elif status == 200:
         offset = 0
         total = number_in(response.headers.get("Content-Length"))
@@ -200,7 +201,7 @@ def _validator_of(part: Path, url: str) -> str | None:
     try:
         meta = json.loads(_meta_path(part).read_text("utf-8"))
         return str(meta["validator"]) if meta["url"] == url else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

