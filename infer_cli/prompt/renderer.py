@@ -4,8 +4,8 @@
 alike on every machine. What gets past it meets the ceilings here: the process has `MOST_BYTES` of memory,
 and is killed when one answer takes `MOST_SECONDS`. One process answers any number of requests, one after
 another; a new one takes the place of one that was killed. It is started as a fresh interpreter, never forked,
-so that it imports while a model loads. It shares no descriptor, no working directory and next to no environment with
-this process, and ends with it: at the end of its standard input.
+so that it imports while a model loads. It shares no descriptor, no working directory and next to no
+environment with this process, and ends with it: at the end of its standard input.
 
 A native engine with fuel was the other choice. It bounds time as well, but not memory, and it lacks the
 methods of Python's strings that published templates call. A rendering here costs 25 microseconds more than
