@@ -199,13 +199,12 @@ def _find(model: str | None, *, offline: bool, quiet: bool) -> _Found:
     from infer_cli.cli.screen.pull_progress import find_model
 
     found = find_model(model, offline=offline, quiet=quiet)
-    if found is None:
+    if found.is_fake:
         from infer_cli.backend.fake import FakeScript, FakeVocab
 
-        assert model is not None
-        script = model.partition(":")[2]
+        script = found.name.partition(":")[2]
         source = (FakeScript.read(Path(script)) if script else FakeScript()).template
-        return _Found(model, {DEFAULT: source}, lambda worker: FakeVocab())
+        return _Found(found.name, {DEFAULT: source}, lambda worker: FakeVocab())
     from infer_cli.models.gguf.reading import read_header
     from infer_cli.vocab.loading import load_vocab
 

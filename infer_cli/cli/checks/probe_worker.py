@@ -28,7 +28,7 @@ def probe_modes(given: Mapping[str, Given], worker: Worker, *, n_requests: int, 
     with explained(worker):
         name = str(given["model"].value) if "model" in given else None
         model = find_model(name, offline=_is_set(given, "offline"), quiet=quiet)
-        if model is None:
+        if model.is_fake:
             raise UsageError("the fake model computes nothing that could be probed", "name a real one")
         engine, _ = engine_options(given)
         found = []
