@@ -9,9 +9,13 @@ is left, and that is tokenized as plain text. For text without control tokens th
 A template may also *make* a control token of harmless text (`|lower` of `<|IM_END|>`, two messages that
 touch, `<` + name + `>`). Therefore, where any text (contents, what stands beside them, tools, variables, keys
 too) holds a character at which input could begin or end in one of the control tokens found (`seams`), the
-conversation is rendered again with all these characters guarded, and both renderings must hold the same
-control tokens; a difference is an error, not a guess. Roles, of which templates make tokens, are restricted
-to `ROLES`.
+conversation is rendered again with all these characters guarded. No text of the input is in a control token
+of that rendering; where it is the same text as the first, cut at the same places, none is in the first. Any
+difference is an error, not a guess. A template may look for a string of its own in the text (`</think>`),
+which guards would hide: then one more rendering leaves those alone of which no token can have a part, and the
+first guarded one must hold the same control tokens. What that proves rests on what `seams` assumes, and on
+templates not cutting their own strings up when they find them in the input. Roles, of which templates make
+tokens, are restricted to `ROLES`.
 
 **A reply's tokens are never made anew of its text.** Where a message's sampled ids are known (`KeptReply`), a
 placeholder is rendered instead of its content, and the ids take its place in the result. A reasoning block
@@ -28,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.reasoning import TagPair, opened_pair, pairs_of
@@ -44,6 +48,7 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 # Of JSON beside the content (tool calls, schemas): deeper than any in use, shallow enough to recurse over.
 MAX_DEPTH = 64
 _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+_HasSeam: TypeAlias = Callable[[object, Seams], bool]
 _C_SPACE = " \t\n\v\f\r"  # isspace() of the C locale, as llama.cpp strips
 
 
@@ -323,10 +328,11 @@ def encode_prompt(
     given_values = [*contents, *(message.extra for message in messages), variables, tools]
     if found and any(_has_seam(scalar, seams) for scalar in _scalars(given_values)):
 
-        def guarded(has_seam: Callable[[object, Seams], bool]) -> list[str | int]:
-            return controls.partition(render(lambda value: guards.guard_seams(value, seams, has_seam)))
+        def guarded(has_seam: _HasSeam, but: re.Pattern[str] | None) -> _Rendering:
+            again = render(lambda value: guards.guard_seams(value, seams, has_seam, but))
+            return _Rendering.of(again, controls, guards)
 
-        _check_same_controls(found, guarded)
+        _check_same_controls(_Rendering.of(rendered, controls, guards), guarded, seams.own_strings)
 
     ids: list[int] = []
     for fragment in fragments:
@@ -389,7 +395,8 @@ class _Splice:
                 opening = re.escape(reply.pair.opening) + r"\s*" if reply.pair_opened else ""
                 block = self._place(index, "r") + r"\s*" + re.escape(reply.pair.closing) + r"\s*"
                 text = re.sub(f"{opening}{block}{self._place(index, 'a')}", self._place(index), text)
-        if self._kept and self._mark in self._placeholder.sub("", text):
+        left = self._placeholder.sub("", text) if self._kept else ""
+        if self._kept and any(form in left for form in (self._mark, *_escapes(self._mark))):
             raise ModelInvalid(
                 "the model's chat template takes earlier replies apart",
                 "give another one with --chat-template",
@@ -461,19 +468,48 @@ def _check_rendered(text: str) -> None:
         ) from error
 
 
+@dataclass(frozen=True)
+class _Rendering:
+    """What two renderings that differ in guards alone have in common."""
+
+    text: str
+    fragments: tuple[str | int, ...]  # without white space at the ends: it is up to guards who eats that
+
+    @classmethod
+    def of(cls, rendered: str, controls: _Controls, guards: _Guards) -> _Rendering:
+        parts = (
+            part if isinstance(part, int) else guards.remove(part).strip(_C_SPACE)
+            for part in controls.partition(rendered)
+        )
+        return cls(guards.remove(rendered), tuple(part for part in parts if part != ""))
+
+    @property
+    def controls(self) -> list[int]:
+        return [part for part in self.fragments if isinstance(part, int)]
+
+
 def _check_same_controls(
-    found: Sequence[int], guarded: Callable[[Callable[[object, Seams], bool]], Sequence[str | int]]
+    plain: _Rendering,
+    guarded: Callable[[_HasSeam, re.Pattern[str] | None], _Rendering],
+    own_strings: re.Pattern[str] | None,
 ) -> None:
+    """Raises UsageError unless the same text, cut at the same control tokens, comes of guarded input."""
     try:
+        ways: tuple[_HasSeam, ...] = (_has_seam, _may_be_part)
         try:
-            fragments = guarded(_has_seam)
+            again = guarded(_has_seam, None)
         except (UsageError, ModelInvalid):
             # The template looks at what it is given (an id's length): leave alone what is no part of a token.
-            fragments = guarded(_may_be_part)
+            ways = (_may_be_part,)
+            again = guarded(_may_be_part, None)
+        if again == plain:
+            return
+        # It looks for strings in the text (`</think>`): leave those alone that are no part of a token.
+        if again.controls == plain.controls and any(guarded(way, own_strings) == plain for way in ways):
+            return
     except (UsageError, ModelInvalid) as error:
         raise _made_of_text() from error
-    if list(found) != [fragment for fragment in fragments if isinstance(fragment, int)]:
-        raise _made_of_text()
+    raise _made_of_text()
 
 
 def _has_seam(value: object, seams: Seams) -> bool:
@@ -483,14 +519,18 @@ def _has_seam(value: object, seams: Seams) -> bool:
 def _may_be_part(value: object, seams: Seams) -> bool:
     if isinstance(value, str):
         return seams.may_be_part(value)
-    return any(seams.may_be_part(text) for text in _written_forms(value))
+    return any(seams.may_glue(text) for text in _written_forms(value))
+
+
+_CONTROLS_HINT = (
+    "Take what looks like the model's markup out of messages, tools and variables (names too),"
+    " or give another --chat-template."
+)
 
 
 def _made_of_text() -> UsageError:
     return UsageError(
-        "the model's chat template would make control tokens of the text that it is given",
-        "Take what looks like the model's markup out of messages, tools and variables (names too),"
-        " or give another --chat-template.",
+        "the model's chat template would make control tokens of the text that it is given", _CONTROLS_HINT
     )
 
 
@@ -582,7 +622,11 @@ class _Guards:
 
     def __init__(self, controls: _Controls, inputs: Sequence[str], n_spare: int = 0) -> None:
         used = (*inputs, *controls.texts)
-        free = (char for char in _NONCHARACTERS if not any(char in text for text in used))
+        free = (
+            char
+            for char in _NONCHARACTERS
+            if not any(form in text for form in (char, *_escapes(char)) for text in used)
+        )
         # A token of one character can't be broken up: another noncharacter stands in for it.
         singles = [text for text in controls.texts if len(text) == 1]
         chosen = list(islice(free, 1 + len(singles) + n_spare))
@@ -593,6 +637,11 @@ class _Guards:
             )
         self._guard = chosen[0]
         self._stand_ins = list(zip(singles, chosen[1 : 1 + len(singles)], strict=True))
+        # What their escapes mean. How a character is escaped that is no plain one, nobody knows: None.
+        meant = {stand_in: char if _is_plain(char) else None for char, stand_in in self._stand_ins}
+        meant[self._guard] = ""
+        self._meant = {form: text for char, text in meant.items() for form in _escapes(char)}
+        self._escaped = re.compile(rf"(?<!\\)(\\*)({'|'.join(self._meant)})")
         self.spare = chosen[1 + len(singles) :]  # noncharacters for other uses
         self._pattern = controls.pattern
 
@@ -608,27 +657,63 @@ class _Guards:
             done = cut
         return self._stand_in("".join((*parts, text[done:])) if parts else text)
 
-    def guard_seams(self, value: object, seams: Seams, has_seam: Callable[[object, Seams], bool]) -> object:
-        """Text with guards around every seam; so is what else the template may write into a token."""
+    def guard_seams(
+        self, value: object, seams: Seams, has_seam: _HasSeam, but: re.Pattern[str] | None
+    ) -> object:
+        """Text with guards around every seam, `but` what that matches; so is what else the template may write
+        into a token."""
         if not has_seam(value, seams):
             return self.guard(value)
-        text = str(value)
-        for char in seams.chars:
-            text = text.replace(char, self._guard + char + self._guard)
+        text = str(self.guard(str(value)))
+        parts: list[str] = []
+        done = 0
+        for match in but.finditer(text) if but is not None else ():
+            parts += (self._around(text[done : match.start()], seams.chars), match.group())
+            done = match.end()
+        text = "".join((*parts, self._around(text[done:], seams.chars)))
         if seams.join or not isinstance(value, str):
             text = self._guard + text + self._guard
-        return self._stand_in(text)
+        return text
+
+    def _around(self, text: str, chars: Iterable[str]) -> str:
+        for char in chars:
+            text = text.replace(char, self._guard + char + self._guard)
+        return text
 
     def remove(self, text: str) -> str:
+        """Raises UsageError where the template wrote a guard as an escape that can't be taken back."""
+        if any(form in text for form in self._meant):
+            text = self._escaped.sub(self._unescaped, text)
         text = text.replace(self._guard, "")
         for char, stand_in in self._stand_ins:
             text = text.replace(stand_in, char)
         return text
 
+    def _unescaped(self, match: re.Match[str]) -> str:
+        slashes, code = match.groups()
+        meant = self._meant[code]
+        # Text that is escaped once has an odd number of them there: pairs that are its own, and one.
+        if len(slashes) % 2 == 0 or meant is None:
+            raise UsageError(
+                "the model's chat template escapes text with control tokens in a way that can't be undone",
+                _CONTROLS_HINT,
+            )
+        return slashes[:-1] + meant
+
     def _stand_in(self, text: str) -> str:
         for char, stand_in in self._stand_ins:
             text = text.replace(char, stand_in)
         return text
+
+
+def _escapes(char: str) -> tuple[str, ...]:
+    """How JSON and `repr` write a noncharacter, the backslashes apart."""
+    code = f"u{ord(char):04x}"
+    return code, code.upper()
+
+
+def _is_plain(char: str) -> bool:
+    return char.isascii() and char.isprintable() and char not in "\"'\\"
 
 
 def _written_forms(scalar: object) -> tuple[str, ...]:
