@@ -5,10 +5,10 @@ comes before the first character of the input, the template wrote: a prefix of t
 leaves unfinished somewhere, or one that grows out of it by whole literals. The character after such a prefix
 is a *seam*: text without any seam is in no control token.
 
-Assumed of a template: it writes its own literals whole (strings, text between tags, parts of formats), what
-roles are called, numbers and JSON's punctuation, and pieces of its input. One that cuts its own control tokens
-up to put text into them is not seen through. What it does with its input (`replace`, `lower`, `reverse`,
-slices) is not assumed: the rendering with guards shows it.
+Assumed of a template: it writes its own literals whole (strings, text between tags, parts of formats), names
+of roles, numbers, the punctuation of JSON, and pieces of its input. One that cuts its own control tokens up
+to put text into them is not seen through. What it does with its input (`replace`, `lower`, `reverse`, slices)
+is not assumed: the rendering with guards shows it.
 """
 
 from __future__ import annotations

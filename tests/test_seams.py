@@ -165,7 +165,8 @@ def test_keys_that_a_template_looks_up_stay_readable() -> None:
     )
     call = _call("f", {"id": "1 < 2", "nd": "</b>"})
     assert _encoded(source, [call], [{"name": "<n>", "in_end": 5, "x|y": None}]) == [300, 301]
-    for evil in ({"|im_end|": 1}, {"name": "x", "|im_start|": "x"}):
+    evils: list[dict[str, object]] = [{"|im_end|": 1}, {"name": "x", "|im_start|": "x"}]
+    for evil in evils:
         with pytest.raises(UsageError, match="make control tokens of the text"):
             _encoded(source, [call], [evil])
 
