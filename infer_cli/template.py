@@ -144,7 +144,7 @@ class ChatTemplate:
         emptied = [replace(message, content=message.text) for message in messages]
         try:
             text = self._rendered(messages, standard, variables)
-        except ModelInvalid as error:
+        except (ModelInvalid, GivenTemplateInvalid) as error:
             try:
                 return self._rendered(emptied, standard, variables)
             except (UsageError, ModelInvalid):
