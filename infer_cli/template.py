@@ -74,6 +74,11 @@ class ChatTemplate:
         """Hex digest of the source."""
         return sha256_hex(self.source.encode("utf-8", "surrogatepass"))
 
+    @property
+    def called(self) -> str:
+        """What an error that blames it begins with."""
+        return "the model's chat template" if self._file is None else f"the chat template {self._file}"
+
     def mentions(self, text: str) -> bool:
         """Whether the source contains `text`."""
         return text in self.source
@@ -252,14 +257,10 @@ class ChatTemplate:
     def _invalid(self, error: TemplateFailed) -> InferError:
         where = f" in line {error.line}" if error.line is not None else ""
         reason = " ".join(error.reason.split())[:MAX_RAISED_CHARS]
+        said = f"{self.called} fails{where}: {reason}"
         if self._file is not None:
-            return GivenTemplateInvalid(
-                f"the chat template {self._file} fails{where}: {reason}", "Correct the file, or use --raw."
-            )
-        return ModelInvalid(
-            f"the model's chat template fails{where}: {reason}",
-            "Give another template with --chat-template, or use --raw.",
-        )
+            return GivenTemplateInvalid(said, "Correct the file, or use --raw.")
+        return ModelInvalid(said, "Give another template with --chat-template, or use --raw.")
 
 
 def _late() -> DeadlineExceeded:

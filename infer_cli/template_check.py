@@ -142,14 +142,14 @@ def _outcome(template: ChatTemplate, conversation: Conversation, messages: Seque
             )
             text = rendered
     except (ModelInvalid, GivenTemplateInvalid) as error:
-        return Outcome(conversation.name, "failed", _reason(error), text)
+        return Outcome(conversation.name, "failed", _reason(template, error), text)
     except UsageError as error:
-        return Outcome(conversation.name, "refused", _reason(error), text)
+        return Outcome(conversation.name, "refused", _reason(template, error), text)
     return Outcome(conversation.name, "ok", "", text)
 
 
-def _reason(error: InferError) -> str:
-    reason = error.message.removeprefix("the model's chat template ")
+def _reason(template: ChatTemplate, error: InferError) -> str:
+    reason = error.message.removeprefix(f"{template.called} ").removeprefix("the model's chat template ")
     return reason.removeprefix("refuses this conversation: ")
 
 

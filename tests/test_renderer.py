@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,12 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fuzz import template_grammar
 from infer_cli import renderer_link
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.renderer import MOST_BYTES, CeilingReached, Renderer, TemplateSource, shared
+from infer_cli.renderer import MOST_BYTES, MOST_SECONDS, CeilingReached, Renderer, TemplateSource, shared
 from infer_cli.template_errors import TemplateFailed, TemplateRaised
 from tests.hanging import HANG
 
@@ -150,6 +155,24 @@ def test_one_process_renders_for_all_threads() -> None:
         thread.join()
     assert texts == {f"hello {n}" for n in range(20)}
     assert _pid(shared()) == pid
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None)
+def test_a_hostile_program_ends_within_bounds(seed: int) -> None:
+    random, began = Random(seed), time.monotonic()
+    source = template_grammar.template(random)
+    if seed % 3 == 0:
+        source = template_grammar.mutated(random, source)
+    messages = [{"role": "user", "content": "hi there"}, {"role": "assistant", "content": "yes"}]
+    with contextlib.suppress(TemplateFailed, TemplateRaised):
+        shared().render(TemplateSource(source), {"text": "hello world", "messages": messages})
+    assert time.monotonic() - began < MOST_SECONDS + 5
+    assert shared().render(HELLO, {"name": "you"}) == "hello you"
+    if sys.platform.startswith("linux"):
+        status = Path(f"/proc/{_pid(shared())}/status").read_text()
+        (peak,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+        assert peak << 10 < MOST_BYTES
 
 
 @linux

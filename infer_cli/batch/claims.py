@@ -118,7 +118,7 @@ def engine_claim(line: Line, job: JobFile | None) -> EngineClaim:
     facts = _of(line, engine, "facts", dict)
     name, sha256 = model.get("name"), model.get("sha256")
     if facts.get("mode") not in get_args(Mode):
-        raise UsageError(f"row {line.row}: the engine's mode {facts.get('mode')!r} is unknown")
+        raise UsageError(f"row {line.row}: the engine's mode {str(facts.get('mode'))[:60]!r} is unknown")
     return EngineClaim(
         None if name is None else str(name),
         None if sha256 is None else str(sha256),
@@ -153,7 +153,10 @@ def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec
     Raises UsageError for one that can't be had.
     """
     facts = claim.facts
-    n_adapters = len(cast("dict[str, object]", facts.get("adapters") or {}))
+    adapters = facts.get("adapters") or {}
+    if not isinstance(adapters, dict):
+        raise UsageError(f"the engine's adapters are {str(adapters)[:60]!r}")
+    n_adapters = len(adapters)
     if n_adapters != len(loras):
         raise UsageError(
             f"the replies were made with {n_adapters} LoRA adapters, here are {len(loras)}",

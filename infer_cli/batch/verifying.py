@@ -164,7 +164,7 @@ class Questions:
         if code is not None and first.params == {}:
             return _different(first, f"it failed with code {code}, and the row can be answered")
         for claim in claims:
-            if self._job is None and asked.run_seed is not None and not asked.own_seed:
+            if self._job is None and None not in (asked.run_seed, claim.run_seed) and not asked.own_seed:
                 asked = dataclasses.replace(asked, run_seed=claim.run_seed)
             if what := _unlike(claim, asked):
                 return _different(claim, what)
