@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt.seams import Seams
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
+HasSeam: TypeAlias = Callable[[object, Seams], bool]
+
 _C_SPACE = " \t\n\v\f\r"  # isspace() of the C locale, as llama.cpp strips
+
+CONTROLS_HINT = (
+    "Take what looks like the model's markup out of messages, tools and variables (names too),"
+    " or give another --chat-template."
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,11 @@ class Guards:
 
     def __init__(self, controls: Controls, inputs: Sequence[str], n_spare: int = 0) -> None:
         used = (*inputs, *controls.texts)
-        free = (char for char in _NONCHARACTERS if not any(char in text for text in used))
+        free = (
+            char
+            for char in _NONCHARACTERS
+            if not any(form in text for form in (char, *escapes_of(char)) for text in used)
+        )
         # A token of one character can't be broken up: another noncharacter stands in for it.
         singles = [text for text in controls.texts if len(text) == 1]
         chosen = list(islice(free, 1 + len(singles) + n_spare))
@@ -120,6 +131,11 @@ class Guards:
             )
         self._guard = chosen[0]
         self._stand_ins = list(zip(singles, chosen[1 : 1 + len(singles)], strict=True))
+        # What their escapes mean. How a character is escaped that is no plain one, nobody knows: None.
+        meant = {stand_in: char if is_plain(char) else None for char, stand_in in self._stand_ins}
+        meant[self._guard] = ""
+        self._meant = {form: text for char, text in meant.items() for form in escapes_of(char)}
+        self._escaped = re.compile(rf"(?<!\\)(\\*)({'|'.join(self._meant)})")
         self.spare = chosen[1 + len(singles) :]  # noncharacters for other uses
         self._pattern = controls.pattern
 
@@ -135,27 +151,63 @@ class Guards:
             done = cut
         return self._stand_in("".join((*parts, text[done:])) if parts else text)
 
-    def guard_seams(self, value: object, seams: Seams, has_seam: Callable[[object, Seams], bool]) -> object:
-        """Text with guards around every seam; so is what else the template may write into a token."""
+    def guard_seams(
+        self, value: object, seams: Seams, has_seam: HasSeam, but: re.Pattern[str] | None
+    ) -> object:
+        """Text with guards around every seam, `but` what that matches; so is what else the template may write
+        into a token."""
         if not has_seam(value, seams):
             return self.guard(value)
-        text = str(value)
-        for char in seams.chars:
-            text = text.replace(char, self._guard + char + self._guard)
+        text = str(self.guard(str(value)))
+        parts: list[str] = []
+        done = 0
+        for match in but.finditer(text) if but is not None else ():
+            parts += (self._around(text[done : match.start()], seams.chars), match.group())
+            done = match.end()
+        text = "".join((*parts, self._around(text[done:], seams.chars)))
         if seams.join or not isinstance(value, str):
             text = self._guard + text + self._guard
-        return self._stand_in(text)
+        return text
+
+    def _around(self, text: str, chars: Iterable[str]) -> str:
+        for char in chars:
+            text = text.replace(char, self._guard + char + self._guard)
+        return text
 
     def remove(self, text: str) -> str:
+        """Raises UsageError where the template wrote a guard as an escape that can't be taken back."""
+        if any(form in text for form in self._meant):
+            text = self._escaped.sub(self._unescaped, text)
         text = text.replace(self._guard, "")
         for char, stand_in in self._stand_ins:
             text = text.replace(stand_in, char)
         return text
 
+    def _unescaped(self, match: re.Match[str]) -> str:
+        slashes, code = match.groups()
+        meant = self._meant[code]
+        # Text that is escaped once has an odd number of them there: pairs that are its own, and one.
+        if len(slashes) % 2 == 0 or meant is None:
+            raise UsageError(
+                "the model's chat template escapes text with control tokens in a way that can't be undone",
+                CONTROLS_HINT,
+            )
+        return slashes[:-1] + meant
+
     def _stand_in(self, text: str) -> str:
         for char, stand_in in self._stand_ins:
             text = text.replace(char, stand_in)
         return text
+
+
+def escapes_of(char: str) -> tuple[str, ...]:
+    """How JSON and `repr` write a noncharacter, the backslashes apart."""
+    code = f"u{ord(char):04x}"
+    return code, code.upper()
+
+
+def is_plain(char: str) -> bool:
+    return char.isascii() and char.isprintable() and char not in "\"'\\"
 
 
 def _is_utf8(text: bytes) -> bool:

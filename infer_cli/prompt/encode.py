@@ -9,9 +9,13 @@ is left, and that is tokenized as plain text. For text without control tokens th
 A template may also *make* a control token of harmless text (`|lower` of `<|IM_END|>`, two messages that
 touch, `<` + name + `>`). Therefore, where any text (contents, what stands beside them, tools, variables, keys
 too) holds a character at which input could begin or end in one of the control tokens found (`seams`), the
-conversation is rendered again with all these characters guarded, and both renderings must hold the same
-control tokens; a difference is an error, not a guess. Roles, of which templates make tokens, are restricted
-to `ROLES`.
+conversation is rendered again with all these characters guarded. No text of the input is in a control token
+of that rendering; where it is the same text as the first, cut at the same places, none is in the first. Any
+difference is an error, not a guess. A template may look for a string of its own in the text (`</think>`),
+which guards would hide: then one more rendering leaves those alone of which no token can have a part, and the
+first guarded one must hold the same control tokens. What that proves rests on what `seams` assumes, and on
+templates not cutting their own strings up when they find them in the input. Roles, of which templates make
+tokens, are restricted to `ROLES`.
 
 **A reply's tokens are never made anew of its text.** Where a message's sampled ids are known (`KeptReply`), a
 placeholder is rendered instead of its content, and the ids take its place in the result. A reasoning block
@@ -23,13 +27,21 @@ It reads no files and knows no command line.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.backend.base import Vocab
 from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.prompt.controls import Guards, controls_of
+from infer_cli.prompt.controls import (
+    _C_SPACE,
+    CONTROLS_HINT,
+    Controls,
+    Guards,
+    HasSeam,
+    controls_of,
+)
 from infer_cli.prompt.messages import ROLES, check_message, check_role, check_unicode, map_strings, strings_in
 from infer_cli.prompt.seams import Seams, seams_of
 from infer_cli.prompt.splice import KeptReply, Splice
@@ -128,10 +140,11 @@ def encode_prompt(
     given_values = [*contents, *(message.extra for message in messages), variables, tools]
     if found and any(_has_seam(scalar, seams) for scalar in _scalars(given_values)):
 
-        def guarded(has_seam: Callable[[object, Seams], bool]) -> list[str | int]:
-            return controls.partition(render(lambda value: guards.guard_seams(value, seams, has_seam)))
+        def guarded(has_seam: HasSeam, but: re.Pattern[str] | None) -> _Rendering:
+            again = render(lambda value: guards.guard_seams(value, seams, has_seam, but))
+            return _Rendering.of(again, controls, guards)
 
-        _check_same_controls(found, guarded)
+        _check_same_controls(_Rendering.of(rendered, controls, guards), guarded, seams.own_strings)
 
     ids: list[int] = []
     for fragment in fragments:
@@ -190,19 +203,48 @@ def _check_rendered(text: str) -> None:
         ) from error
 
 
+@dataclass(frozen=True)
+class _Rendering:
+    """What two renderings that differ in guards alone have in common."""
+
+    text: str
+    fragments: tuple[str | int, ...]  # without white space at the ends: it is up to guards who eats that
+
+    @classmethod
+    def of(cls, rendered: str, controls: Controls, guards: Guards) -> _Rendering:
+        parts = (
+            part if isinstance(part, int) else guards.remove(part).strip(_C_SPACE)
+            for part in controls.partition(rendered)
+        )
+        return cls(guards.remove(rendered), tuple(part for part in parts if part != ""))
+
+    @property
+    def controls(self) -> list[int]:
+        return [part for part in self.fragments if isinstance(part, int)]
+
+
 def _check_same_controls(
-    found: Sequence[int], guarded: Callable[[Callable[[object, Seams], bool]], Sequence[str | int]]
+    plain: _Rendering,
+    guarded: Callable[[HasSeam, re.Pattern[str] | None], _Rendering],
+    own_strings: re.Pattern[str] | None,
 ) -> None:
+    """Raises UsageError unless the same text, cut at the same control tokens, comes of guarded input."""
     try:
+        ways: tuple[HasSeam, ...] = (_has_seam, _may_be_part)
         try:
-            fragments = guarded(_has_seam)
+            again = guarded(_has_seam, None)
         except (UsageError, ModelInvalid):
             # The template looks at what it is given (an id's length): leave alone what is no part of a token.
-            fragments = guarded(_may_be_part)
+            ways = (_may_be_part,)
+            again = guarded(_may_be_part, None)
+        if again == plain:
+            return
+        # It looks for strings in the text (`</think>`): leave those alone that are no part of a token.
+        if again.controls == plain.controls and any(guarded(way, own_strings) == plain for way in ways):
+            return
     except (UsageError, ModelInvalid) as error:
         raise _made_of_text() from error
-    if list(found) != [fragment for fragment in fragments if isinstance(fragment, int)]:
-        raise _made_of_text()
+    raise _made_of_text()
 
 
 def _has_seam(value: object, seams: Seams) -> bool:
@@ -212,14 +254,12 @@ def _has_seam(value: object, seams: Seams) -> bool:
 def _may_be_part(value: object, seams: Seams) -> bool:
     if isinstance(value, str):
         return seams.may_be_part(value)
-    return any(seams.may_be_part(text) for text in _written_forms(value))
+    return any(seams.may_glue(text) for text in _written_forms(value))
 
 
 def _made_of_text() -> UsageError:
     return UsageError(
-        "the model's chat template would make control tokens of the text that it is given",
-        "Take what looks like the model's markup out of messages, tools and variables (names too),"
-        " or give another --chat-template.",
+        "the model's chat template would make control tokens of the text that it is given", CONTROLS_HINT
     )
 
 

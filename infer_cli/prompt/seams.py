@@ -5,8 +5,10 @@ comes before the first character of the input, the template wrote: a prefix of t
 leaves unfinished somewhere, or one that grows out of it by whole literals. The character after such a prefix
 is a *seam*: text without any seam is in no control token.
 
-Assumed of a template: it writes its own literals whole, and pieces of its input. One that cuts its own
-control tokens up to put text into them is not seen through.
+Assumed of a template: it writes its own literals whole (strings, text between tags, parts of formats), names
+of roles, numbers, the punctuation of JSON, and pieces of its input. One that cuts its own control tokens up
+to put text into them is not seen through. What it does with its input (`replace`, `lower`, `reverse`, slices)
+is not assumed: the rendering with guards shows it.
 """
 
 from __future__ import annotations
@@ -56,6 +58,11 @@ class Seams:
         self._ends = self._any_case({token[0] for token in self._tokens} | {t[-1] for t in self._tokens})
         self.chars = tuple(sorted(self._ends | self._any_case({rest[0] for rest in self._rests})))
         self._words = frozenset(_WORD.findall(source))
+        # Matches strings that the template may look for in its input, of which no token can have a part.
+        own = {text for text in _code_strings(source) if any(char in text for char in self.chars)}
+        own = {text for text in own if not self._overlaps(text) and not self._overlaps(text.strip())}
+        longest_first = sorted(own, key=lambda text: (-len(text), text))
+        self.own_strings = re.compile("|".join(map(re.escape, longest_first))) if own else None
 
     def are_in(self, text: str) -> bool:
         """Whether such a character is in a text, or what stands around it may join."""
@@ -63,7 +70,11 @@ class Seams:
 
     def may_be_part(self, text: str) -> bool:
         """Whether a token could go on with the whole of this text, or begin or end in it."""
-        if self.join or any(char in text for char in self._ends):
+        return self.join or self.may_glue(text)
+
+    def may_glue(self, text: str) -> bool:
+        """As `may_be_part`, of a text that never becomes nothing."""
+        if any(char in text for char in self._ends):
             return True
         text = self._folded(text).strip()
         return text != "" and any(rest.startswith(text) for rest in self._rests)
@@ -72,8 +83,11 @@ class Seams:
         """Whether this is a word of the template's own, which it may look for, and no part of a token."""
         if text not in self._words:
             return False
+        return not self._overlaps(text)
+
+    def _overlaps(self, text: str) -> bool:
         text = self._folded(text)
-        return not any(_overlap(text, token) for token in self._tokens)
+        return any(_overlap(text, token) for token in self._tokens)
 
     def _folded(self, text: str) -> str:
         return text.lower() if self._folds else text
@@ -141,8 +155,13 @@ def _whole_literals(source: str) -> Iterator[str]:
     for tag in _TAG.finditer(source):
         yield from _data(source[done : tag.start()])
         done = tag.end()
-        yield from _strings(tag.group())
     yield from _data(source[done:])
+    yield from _code_strings(source)
+
+
+def _code_strings(source: str) -> Iterator[str]:
+    for tag in _TAG.finditer(source):
+        yield from _strings(tag.group())
     yield from _strings(source)  # once more: a string may hold what ends a tag
 
 
@@ -168,7 +187,7 @@ def _unescaped(text: str) -> str:
 
 def _overlap(text: str, token: str) -> bool:
     """Whether a text put beside others could be a part of the token."""
-    if text in token:
+    if text in token or token in text:
         return True
     longest = min(len(text), len(token) - 1)
     return any(

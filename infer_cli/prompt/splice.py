@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.errors import ModelInvalid
+from infer_cli.prompt.controls import (
+    escapes_of,
+)
 from infer_cli.text.reasoning import TagPair
 
 if TYPE_CHECKING:
@@ -60,7 +63,8 @@ class Splice:
                 opening = re.escape(reply.pair.opening) + r"\s*" if reply.pair_opened else ""
                 block = self._place(index, "r") + r"\s*" + re.escape(reply.pair.closing) + r"\s*"
                 text = re.sub(f"{opening}{block}{self._place(index, 'a')}", self._place(index), text)
-        if self._kept and self._mark in self._placeholder.sub("", text):
+        left = self._placeholder.sub("", text) if self._kept else ""
+        if self._kept and any(form in left for form in (self._mark, *escapes_of(self._mark))):
             raise ModelInvalid(
                 "the model's chat template takes earlier replies apart",
                 "give another one with --chat-template",

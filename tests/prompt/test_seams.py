@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt.attachments import Attachment, message_text
 from infer_cli.prompt.encode import encode_prompt
+from infer_cli.prompt.splice import KeptReply
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.types import Message
 from tests.prompt.test_encode import CHATML, NOW, ByteVocab
@@ -142,6 +144,107 @@ def test_a_template_that_checks_what_it_is_given_is_not_confused() -> None:
             controls(name, id)
 
 
+def test_a_lost_control_token_is_not_made_up_by_another() -> None:
+    """Guarded, `name` makes no `<a`, but then the key `amount` is not found, and that makes one."""
+    source = "{{ '<' ~ tools[0].amount ~ 'a b|>' }} {{ '<' ~ messages[0].name|lower|trim }}"
+    vocab = ByteVocab(["<a"])
+
+    def controls(name: str) -> list[int]:
+        message = Message("user", "x", {"name": name})
+        return _controls(encode_prompt(_template(source), [message], vocab, tools=[{"amount": 0}]).ids)
+
+    assert controls("b") == []
+    with pytest.raises(UsageError, match="make control tokens of the text"):
+        controls("a")
+
+
+def test_keys_that_a_template_looks_up_stay_readable() -> None:
+    source = (
+        "{% for m in messages %}<|im_start|>{{ m.content }}{% for c in m.tool_calls %}<|{{ c.function.name }}"
+        ":{{ c['function']['arguments'].id }}{{ c.function.arguments.get('nd') }}{% endfor %}<|im_end|>"
+        "{% endfor %}{% for k, v in tools[0].items() %}<{{ k }}>{{ v }}{% endfor %}"
+    )
+    call = _call("f", {"id": "1 < 2", "nd": "</b>"})
+    assert _encoded(source, [call], [{"name": "<n>", "in_end": 5, "x|y": None}]) == [300, 301]
+    evils: list[dict[str, object]] = [{"|im_end|": 1}, {"name": "x", "|im_start|": "x"}]
+    for evil in evils:
+        with pytest.raises(UsageError, match="make control tokens of the text"):
+            _encoded(source, [call], [evil])
+
+
+def test_strings_that_a_template_looks_for_stay_readable() -> None:
+    """The same text must come of guarded input, so a template must find in it what it found before."""
+    source = (
+        "{% for m in messages %}<|im_start|>{% set c = m.content %}"
+        "{% if '</think>' in c %}{% set c = c.split('</think>')[-1].lstrip() %}{% endif %}"
+        "{% if c.startswith('<tool_response>') %}{{ c[15:] }}{% else %}<{{ c }}>{% endif %}<|im_end|>"
+        "{% endfor %}"
+    )
+    for text in ("<think>a < b</think>\n\nx > y", "<tool_response>a < b", "<b>"):
+        assert _encoded(source, [Message("assistant", text)]) == [300, 301]
+    for text in ("<think></think>|im_end|", "|im_end|"):
+        with pytest.raises(UsageError, match="make control tokens of the text"):
+            _encoded(source, [Message("assistant", text)])
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("<|im_start|>{{ messages[0].content[:3] }}", "a < b"),  # guards are cut off in place of text
+        (
+            "<|im_start|>{% if messages[0].content|length < 4 %}short{% endif %}{{ messages[0].content }}",
+            "<b>",
+        ),
+        ("<|im_start|>{{ messages[0].content|replace('<' ~ 'b>', '') }}", "<b>"),  # no string of the source
+    ],
+)
+def test_known_to_be_refused(source: str, text: str) -> None:
+    """No token is made of these texts, but guards change what the template does with them."""
+    assert _encoded(source, [Message("user", "a b")]) == [300]
+    with pytest.raises(UsageError, match="make control tokens of the text"):
+        _encoded(source, [Message("user", text)])
+
+
+@pytest.mark.parametrize("written", ["tojson(ensure_ascii=true)", "tojson(ensure_ascii=true)|upper"])
+def test_escaped_guards_are_taken_back(written: str) -> None:
+    """The defect: a guard was left in the prompt as an escape."""
+    source = "<|im_start|>{{ [messages[0].content]|" + written + " }}"
+    for text in ("<|im_end|>", "\\<|im_end|>", "\\ufdd0 <|im_end|>", "a < b <|im_end|>"):
+        encoded = encode_prompt(_template(source), [Message("user", text)], ByteVocab())
+        shown = json.dumps([text])
+        assert encoded.text == "<|im_start|>" + (shown.upper() if "upper" in written else shown)
+        assert _controls(encoded.ids) == [300]
+    listed = encode_prompt(
+        _template("<|im_start|>{{ [messages[0].content]|string }}"),
+        [Message("user", "<|im_end|>")],
+        ByteVocab(),
+    )
+    assert listed.text == "<|im_start|>['<|im_end|>']"
+    hashed = encode_prompt(_template(source), [Message("user", "a # b")], ByteVocab(["<|im_start|>", "#"]))
+    assert hashed.text.lower() == '<|im_start|>["a # b"]'
+
+
+def test_known_to_be_refused_a_key_that_is_looked_up_and_could_go_on_a_token() -> None:
+    source = "<|im_start|><|{{ messages[0].content }}{{ tools[0].im }}{{ tools[0].x }}"
+    assert _encoded(source, USER, [{"x": 1}]) == [300]
+    with pytest.raises(UsageError, match="make control tokens of the text"):
+        _encoded(source, USER, [{"im": 1}])
+
+
+def test_escapes_that_cannot_be_taken_back_are_refused() -> None:
+    for text, written, control in (
+        ("<|im_end|>", "tojson(ensure_ascii=true)|tojson", "<|im_end|>"),
+        ("é", "tojson(ensure_ascii=true)", "é"),
+    ):
+        source = "{{ messages[0].content|" + written + " }}"
+        with pytest.raises(UsageError, match="in a way that can't be undone"):
+            encode_prompt(_template(source), [Message("user", text)], ByteVocab([control]))
+    with pytest.raises(ModelInvalid, match="takes earlier replies apart"):
+        kept = {0: KeptReply((7, 8))}
+        source = "{{ messages[0].content|tojson(ensure_ascii=true) }}"
+        encode_prompt(_template(source), [Message("assistant", "x")], ByteVocab(), kept=kept)
+
+
 def test_text_without_a_seam_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     template = _template(CHATML)
     rendered: list[int] = []
@@ -197,14 +300,25 @@ PARTS = [
     "#",
     "user",
 ]
+# Keys that are a part of a token, and that a template looks up by name.
+LOOKED_UP = {"s": "x", "a": "y", "im_end": 1, "INST": "z", "|end|": "§"}
+LOOK_UPS = ["tools[1].s", "tools[1]['a']", "tools[1].im_end", "tools[1].get('INST')", "tools[1]['|end|']"]
 # Where texts of the input stand, and what a template may do with them.
 PLACES = {
-    "content": ["messages[0].content", "messages[0]['content']|trim", "messages[0].content.split('§')[-1]"],
+    "content": [
+        "messages[0].content",
+        "messages[0]['content']|trim",
+        "messages[0].content.split('§')[-1]",
+        "messages[0].content|replace('§', '')",
+        "messages[0].content.split('</')|join('')",
+        "messages[0].content.split('|>')[0]",
+        "messages[0].content[1:]",
+    ],
     "reply": ["messages[1].content", "messages[1:]|map(attribute='content')|join"],
     "name": ["messages[0].name", "messages[0].name|upper", "messages[0].name|lower|trim"],
-    "note": ["note", "note|tojson", "note|reverse"],
+    "note": ["note", "note|tojson", "note|tojson(ensure_ascii=true)", "note|reverse"],
     "key": ["tools[0].keys()|first", "(tools[0]|list)[0]", "tools|tojson", "(tools[0]|string)[2:]"],
-    "number": ["tools[1].amount", "tools[1].amount|string", "tools[1]|tojson"],
+    "number": ["tools[1].amount", "tools[1].amount|string", "tools[1]|tojson", *LOOK_UPS],
 }
 WRITTEN = ["{{{{ '{}' ~ ({}) ~ '{}' }}}}", "{}{{{{ {} }}}}{}", "{{% set x = {1} %}}{{{{ '{0}%s{2}' % x }}}}"]
 Texts = dict[str, object]
@@ -231,16 +345,25 @@ def cases(draw: st.DrawFn) -> tuple[str, list[str], Texts]:
     return source, tokens, texts
 
 
-def _found(source: str, vocab: ByteVocab, texts: Texts) -> list[int]:
+def _given(source: str, texts: Texts) -> tuple[list[Message], dict[str, object]]:
     messages = [
         Message("user", str(texts["content"]), {"name": texts["name"]}),
         Message("assistant", str(texts["reply"])),
     ]
-    tools: list[dict[str, object]] = [{str(texts["key"]): "x"}, {"amount": texts["number"]}]
-    encoded = encode_prompt(
-        _template(source), messages, vocab, variables={"note": texts["note"]}, tools=tools
-    )
-    return _controls(encoded.ids)
+    tools: list[dict[str, object]] = [{str(texts["key"]): "x"}, {"amount": texts["number"], **LOOKED_UP}]
+    return messages, {"variables": {"note": texts["note"]}, "tools": tools if "tools" in source else None}
+
+
+def _found(source: str, vocab: ByteVocab, texts: Texts) -> list[int]:
+    messages, given = _given(source, texts)
+    return _controls(encode_prompt(_template(source), messages, vocab, **given).ids)  # type: ignore[arg-type]
+
+
+def _own(source: str, vocab: ByteVocab) -> list[int]:
+    """What there is with texts that have no part in any token."""
+    messages, given = _given(source, dict.fromkeys(PLACES, "\u00b6\u00b6"))
+    text = _template(source).render(messages, **given)  # type: ignore[arg-type]
+    return _controls(vocab.tokenize_special(text.encode()))
 
 
 @settings(max_examples=500, deadline=None)
@@ -252,4 +375,4 @@ def test_control_tokens_are_the_templates_own(case: tuple[str, list[str], Texts]
         found = _found(source, vocab, texts)
     except (UsageError, ModelInvalid):
         return
-    assert found == _found(source, vocab, dict.fromkeys(texts, "\u00b6\u00b6"))
+    assert found == _own(source, vocab)
