@@ -11,7 +11,7 @@ import pytest
 from infer_cli.engine.policy import OF_JOBS, OF_TALKS, ModelTraits, Policy, choose
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, digests, lines, prompts, write_rows
-from tests.cli_helpers import Outcome, infer, lines_of
+from tests.cli_helpers import Outcome, infer, lines_of, one_error_line
 from tests.tiny_gguf import write_tiny_gguf
 
 
@@ -134,11 +134,7 @@ def test_a_job_file_without_a_mode_is_refused(rows: Path, out: Path) -> None:
     job = json.loads(path.read_text())
     job["engine"]["mode"] = "quick"
     path.write_text(json.dumps(job))
-    done = batch(rows, "-o", out)
-    assert (done.code, done.err.splitlines()[0]) == (
-        2,
-        'error: the job\'s file names no mode of the engine: "quick"',
-    )
+    one_error_line(batch(rows, "-o", out), 2, "job.json is not a batch's job file: engine is", "'quick'")
 
 
 def test_flags_outdo_variables_and_variables_the_configuration(

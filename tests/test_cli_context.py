@@ -44,7 +44,8 @@ def test_what_was_dropped_is_told_three_times(log: Path) -> None:
     n_whole = json.loads(whole.err.splitlines()[0])["context"]["prompt_tokens"]
     usage = done.json["usage"]
     assert isinstance(usage, dict)
-    assert n_whole - usage["prompt_tokens"] == truncation["dropped_tokens"]
+    n_left = usage["prompt_tokens"] - truncation["marker_tokens"]
+    assert n_whole - n_left == truncation["dropped_tokens"]
     assert done.err.startswith("warning: --overflow drop-oldest: ")
     assert part["what"] in done.err
     (record, *_) = [json.loads(line) for line in infer("records", "export").text.splitlines()]

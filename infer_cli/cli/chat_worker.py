@@ -300,7 +300,7 @@ class Chat:
         """A message of the attached files, these files and a text, and its reply."""
         attachments = [*self.attached, *files]
         message = message_text(attachments, text, tagged=are_several(attachments, text))
-        if self._reply(self._plan(message)):
+        if self._answer_to(message):
             self.attached.clear()
 
     def regenerate(self, *, same: bool = False, seed: int | None = None) -> None:
@@ -320,7 +320,7 @@ class Chat:
         before = self.talk.undo()  # in the talk alone: what is kept moves with the reply
         done = False
         try:
-            done = self._reply(self._plan(text), seed)
+            done = self._answer_to(text, seed)
         finally:
             if not done:
                 self.talk.turns.append(before)
@@ -328,6 +328,14 @@ class Chat:
     def go_on(self) -> None:
         """Let the last reply go on."""
         self._reply(self.talk.plan_more())
+
+    def _answer_to(self, message: str, seed: Given | None = None) -> bool:
+        """Compute and show a reply to a message; whether both became part of the talk."""
+        try:
+            return self._reply(self._plan(message), seed)
+        except KeyboardInterrupt:  # while the prompt was made, a summary included
+            self.say("stopped: the message was not taken")
+            raise
 
     def _plan(self, message: str) -> Plan:
         return self.talk.plan(message, self.max_tokens, self._summary)
@@ -351,7 +359,6 @@ class Chat:
         self._notices.status("summarizing the oldest turns")
         with self._answered(job, SilentSink()) as reply:
             if self._stopped:
-                self.say("stopped while summarizing: the message was not taken")
                 raise KeyboardInterrupt
         text = self._summaries[prompt.ids] = reply.text or ""
         return text
