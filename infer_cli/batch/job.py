@@ -13,7 +13,7 @@ from infer_cli.batch.output import write_atomically
 from infer_cli.batch.rows import FORMATS
 from infer_cli.durations import MOST_SECONDS
 from infer_cli.errors import UsageError
-from infer_cli.files import read_regular
+from infer_cli.files import check_regular, read_regular
 from infer_cli.overflow import POLICIES
 from infer_cli.settings import MAX_LOGPROBS, MAX_SAMPLES, checked
 from infer_cli.types import MAX_SEED, Mode, SamplingParams
@@ -167,7 +167,15 @@ def check_beside(output: Path) -> None:
         except OSError:
             continue
         if not stat.S_ISREG(mode):
-            raise UsageError(f"{path} is not a file", "remove it, or name another file with -o")
+            raise UsageError(f"{path}: {_kind_of(path)}", "remove it, or name another file with -o")
+
+
+def _kind_of(path: Path) -> str:
+    try:
+        check_regular(path)
+    except OSError as e:
+        return e.strerror or str(e)
+    return "it is a link, not a file"
 
 
 def _checked_job(path: Path, value: dict[str, object]) -> JobFile:
