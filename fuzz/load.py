@@ -1,6 +1,6 @@
 """Damaged GGUF files are loaded for real, in a process of their own that llama.cpp may crash.
 
-The work is `fuzz.gguf_load`'s, which has a command line too. A load takes some tenths of a second: the
+The work is `fuzz.gguf_load`'s, which has a command line too. A load takes some milliseconds: the
 corpus is what `fuzz.gguf_mutations` makes of the tiny model.
 """
 

@@ -15,7 +15,7 @@ from infer_cli.prompt.fitting import POLICIES
 from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES
 from infer_cli.settings.quantities import MOST_SECONDS
 from infer_cli.settings.sampling import checked
-from infer_cli.system.files import read_regular, write_atomically
+from infer_cli.system.files import check_regular, read_regular, write_atomically
 from infer_cli.types import MAX_SEED, Mode, SamplingParams
 
 OutputFormat = Literal["infer", "openai"]
@@ -167,7 +167,15 @@ def check_beside(output: Path) -> None:
         except OSError:
             continue
         if not stat.S_ISREG(mode):
-            raise UsageError(f"{path} is not a file", "remove it, or name another file with -o")
+            raise UsageError(f"{path}: {_kind_of(path)}", "remove it, or name another file with -o")
+
+
+def _kind_of(path: Path) -> str:
+    try:
+        check_regular(path)
+    except OSError as e:
+        return e.strerror or str(e)
+    return "it is a link, not a file"
 
 
 def _checked_job(path: Path, value: dict[str, object]) -> JobFile:

@@ -25,7 +25,8 @@ class FilteredText(io.TextIOWrapper):
     _bytes: BinaryIO | None = None
 
     def write(self, text: str) -> int:
-        if self._filter is None and not text.isprintable():
+        # Lines of a report need no import: there may be no file descriptor left for it.
+        if self._filter is None and not text.replace("\n", "").isprintable():
             self._filter = _new_sanitizer(styling=False)
         super().write(text if self._filter is None else self._filter.feed(text))
         return len(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import subprocess
@@ -54,6 +55,8 @@ class Link:
                 creationflags=_OWN_GROUP,
             )
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise  # no matter of this process
             raise UnexpectedFailure(
                 f"the process that renders templates does not start: {error.strerror or error}"
             ) from error

@@ -395,8 +395,18 @@ def test_what_is_no_job_is_refused(tmp_path: Path, text: str, words: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["job.json", "flight", "waiting", "lock"])
-@pytest.mark.parametrize("kind", ["pipe", "link", "broken link", "directory"])
-def test_what_is_no_file_beside_an_output_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pipe", "a pipe"),
+        ("link", "a link, not a file"),
+        ("broken link", "a link to nothing"),
+        ("directory", "a directory"),
+    ],
+)
+def test_what_is_no_file_beside_an_output_is_refused(
+    tmp_path: Path, name: str, kind: str, words: str
+) -> None:
     out = tmp_path / "out"
     job_dir(out).mkdir()
     path, target = job_dir(out) / name, tmp_path / "precious"
@@ -408,7 +418,7 @@ def test_what_is_no_file_beside_an_output_is_refused(tmp_path: Path, name: str, 
         path.symlink_to(target)
         if kind == "link":
             target.write_text("precious")
-    with pytest.raises(UsageError, match=f"{name} is not a file"):
+    with pytest.raises(UsageError, match=f"{name}: it is {words}"):
         read_job(out)
 
 
