@@ -18,10 +18,10 @@ from infer_cli.text.reasoning import ReasoningSplitter
 from infer_cli.text.stream import Utf8Stream
 from infer_cli.types import (
     Delta,
+    EngineRequest,
     Finished,
     Prefilled,
     Reply,
-    Request,
     Token,
 )
 
@@ -76,7 +76,7 @@ class OneShot:
         """Stream all replies to the sink; returns them in sample order."""
         job = self._job
         requests = [
-            Request(
+            EngineRequest(
                 request_id,
                 job.prompt_ids,
                 job.sampling,

@@ -14,7 +14,7 @@ from infer_cli.backend.base import Backend
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import Policy
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.types import Event, Finished, Request, Segment, Token
+from infer_cli.types import EngineRequest, Event, Finished, Segment, Token
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Buffer
@@ -108,7 +108,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="infer-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, requests: Iterable[Request], into: Stream | None = None) -> Stream:
+    def submit(self, requests: Iterable[EngineRequest], into: Stream | None = None) -> Stream:
         """Queue requests. Their events come through one stream, in the order they happen: a new one, or
         `into`, which may be in the middle of being read. A request that can't run ends alone, with reason
         "error".

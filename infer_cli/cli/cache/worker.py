@@ -18,7 +18,7 @@ from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.settings.origins import Given
-from infer_cli.types import Finished, Prefilled, Request, SamplingParams
+from infer_cli.types import EngineRequest, Finished, Prefilled, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.answering.job import Job
@@ -71,7 +71,7 @@ class _Warm(Run):
             raise _nothing_kept(e) from None
         if found is not None:
             return found
-        request = Request(job.id, job.prompt_ids, SamplingParams(), max_tokens=1)
+        request = EngineRequest(job.id, job.prompt_ids, SamplingParams(), max_tokens=1)
         for event in running.service.submit([request]):
             if isinstance(event, Prefilled):
                 self._notices.status(f"reading {event.done / event.total:.0%}")
