@@ -226,7 +226,7 @@ def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
             if not content:
                 error = "the line is JSON nested too deeply"
         else:
-            error = f"{read.asked.message}; {read.asked.hint}" if read.asked.hint else read.asked.message
+            error = read.asked.in_full
         if not content:
             what, content = None, _hash(["unread", raw.hex()])
         id_hash = int(_hash(custom_id), 16)
