@@ -237,8 +237,13 @@ def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
             n = occurrences[int(content, 16)] = occurrences.get(int(content, 16), 0) + 1
             key = f"row {content} {n}"
         else:
-            key = f"id {custom_id}"
+            key = key_of_id(custom_id)
         yield Row(index, custom_id, _hash([content, read.custom_id]), key, what, error)
+
+
+def key_of_id(custom_id: str) -> str:
+    """The `Row.key` of a row that has an id."""
+    return f"id {custom_id}"
 
 
 def _hash(value: object) -> str:
