@@ -22,8 +22,9 @@ from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.models.installed import FAKE
 from infer_cli.process.explain import explained
 from infer_cli.process.stream_filter import styled
-from infer_cli.prompt.renderer import closed_at_end, shared
+from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
+from infer_cli.prompt.vouched import begin_for
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import FIT_RESERVE, MIN_PREFIX
 from infer_cli.settings.origins import Given, Setting
@@ -74,9 +75,9 @@ class Run:
         """Load the model, and read and encode the prompt meanwhile. Raises InferError."""
         options = self._options
         model = find_model(options.model, offline=options.offline, quiet=options.quiet)
-        if not options.raw:
-            shared().begin()
         session = Session(model, options.engine, options.n_samples, self._worker.native_fd)
+        if not options.raw:
+            begin_for(None if options.chat_template else session.own_template)
         # While the model loads:
         given = self._input()
         _import_rest(recording=not options.no_record, caching=self._caches)
