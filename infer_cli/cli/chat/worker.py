@@ -20,7 +20,7 @@ from infer_cli.cli.chat.line import EditorLine, LineSource, PlainLines, edit_tex
 from infer_cli.cli.chat.options import ChatOptions, check
 from infer_cli.cli.flags.shared import PRIVATE_HINT
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
-from infer_cli.cli.screen.pull_progress import find_model
+from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import StatusSink, wait_for
 from infer_cli.conversation import continuing

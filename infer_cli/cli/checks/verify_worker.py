@@ -25,7 +25,7 @@ from infer_cli.checking.verify import (
     reasons,
 )
 from infer_cli.cli.checks.verify_options import VerifyOptions
-from infer_cli.cli.screen.pull_progress import find_model
+from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.errors import ExitStatus, ModelNotFound, UsageError

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from infer_cli.answering.reply import failure_of
 from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.keyboard import unechoed
-from infer_cli.cli.screen.pull_progress import find_model
+from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
 from infer_cli.cli.screen.waiting import StatusSink, wait_for
 from infer_cli.errors import ExitStatus, InferError, UsageError
