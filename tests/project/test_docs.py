@@ -173,7 +173,7 @@ def test_every_shown_command_is_in_a_session_that_is_run() -> None:
                 assert block.session, f"{page}: an empty session"
             else:
                 assert not re.search(r"^\$ ", block.body, re.MULTILINE), f"{page}: {block.body}"
-                known = ("sh", "sh setup", "toml models.toml", "toml config.toml", "rooms")
+                known = ("sh", "sh setup", "toml models.toml", "toml config.toml", "packages")
                 assert block.info in known, f"{page}: ```{block.info}"
 
 
