@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def begin_load(options: RunOptions, worker: Worker) -> Session:
-    """Find the model and begin to load it; the renderer of templates begins too. Raises InferError."""
+    """Find the model and begin to load it, and the renderer of templates if need be. Raises InferError."""
     model = find_model(options.model, offline=options.offline, quiet=options.quiet)
     session = Session(model, options.engine, options.n_samples, worker.native_fd)
     if not options.raw:
