@@ -107,7 +107,7 @@ def answer_all() -> None:
     from infer_cli.engine.engine import Engine
     from infer_cli.runtime.loading import LlamaLoader
     from infer_cli.runtime.options import EngineOptions
-    from infer_cli.types import Finished, Request, SamplingParams
+    from infer_cli.types import EngineRequest, Finished, SamplingParams
 
     order = json.loads(sys.argv[1])
     load = LOADS[order["load"]]
@@ -126,7 +126,7 @@ def answer_all() -> None:
     tokens, seconds = 0, 0.0
     for requests in (prompts[:1], prompts):  # the first call of all reads the file
         for i, prompt in enumerate(requests):
-            engine.submit(Request(str(i), prompt, SamplingParams(), load.n_reply), 0.0)
+            engine.submit(EngineRequest(str(i), prompt, SamplingParams(), load.n_reply), 0.0)
         began, tokens = time.perf_counter(), 0
         while not engine.idle:
             tokens += sum(len(event.tokens) for event in engine.step() if isinstance(event, Finished))

@@ -71,7 +71,7 @@ def _row_step(mode: str) -> Callable[[], float]:
     from infer_cli.backend.spec import ContextSpec
     from infer_cli.engine.engine import Engine
     from infer_cli.engine.policy import ModelTraits, choose
-    from infer_cli.types import Request, SamplingParams
+    from infer_cli.types import EngineRequest, SamplingParams
 
     def measure() -> float:
         policy = choose(mode, WIDTH, ModelTraits(), speculate=False)  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def _row_step(mode: str) -> Callable[[], float]:
         engine = Engine(backend, policy, time.perf_counter, 512)
         for n in range(N_REQUESTS):
             prompt = tuple(65 + (n * 7 + i) % 26 for i in range(N_PROMPT))
-            engine.submit(Request(str(n), prompt, SamplingParams(), N_TOKENS), 0.0)
+            engine.submit(EngineRequest(str(n), prompt, SamplingParams(), N_TOKENS), 0.0)
         began = time.perf_counter()
         while not engine.idle:
             engine.step()

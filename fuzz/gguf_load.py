@@ -92,7 +92,7 @@ def _load(mode: Mode, path: Path) -> None:
     from infer_cli.runtime.options import EngineOptions
     from infer_cli.runtime.session import Session
     from infer_cli.text.json_text import json_text
-    from infer_cli.types import Finished, Request, SamplingParams
+    from infer_cli.types import EngineRequest, Finished, SamplingParams
     from infer_cli.vocab.loading import load_vocab
 
     load_vocab(read_model_header(path), _Quiet())  # type: ignore[arg-type]  # all that it uses of a worker
@@ -110,7 +110,7 @@ def _load(mode: Mode, path: Path) -> None:
         running = session.start(256)
         try:
             prompt = tuple(ids[: min(40, loaded.window - 1)]) or (0,)
-            for event in running.service.submit([Request("a", prompt, SamplingParams(), max_tokens=2)]):
+            for event in running.service.submit([EngineRequest("a", prompt, SamplingParams(), max_tokens=2)]):
                 if isinstance(event, Finished) and event.error is not None:
                     raise failure(event.error, event.error_status, "the model")
         finally:

@@ -1,3 +1,44 @@
 """infer: answers from local language models that can be trusted and repeated."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infer_cli.api import (
+        Delta,
+        InferError,
+        Message,
+        Model,
+        Reply,
+        ReplyStream,
+        Request,
+        SamplingParams,
+        as_json,
+    )
+
 __version__ = "0.1.0"
+__all__ = [
+    "Delta",
+    "InferError",
+    "Message",
+    "Model",
+    "Reply",
+    "ReplyStream",
+    "Request",
+    "SamplingParams",
+    "as_json",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The names of `infer_cli.api`, when they are first asked for: importing the package loads nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from infer_cli import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -54,6 +54,11 @@ class InferError(Exception):
         self.hint = hint
         self.native = native
 
+    @property
+    def in_full(self) -> str:
+        """Message and hint in one line, for where there is no second one."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 class UnexpectedFailure(InferError):
     """Something failed that no other class names (a disk error, a bug)."""

@@ -92,7 +92,7 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineRequest:
     """One reply to be computed. `history` and `prompt_ids` are final: the engine never changes them.
 
     `history` is what came before, as it was evaluated; `prompt_ids` is this turn's own prompt, empty

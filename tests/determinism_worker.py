@@ -25,7 +25,7 @@ from infer_cli.engine import engine as engine_module
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, Policy, choose
 from infer_cli.models.gguf.reading import read_header
-from infer_cli.types import Finished, Mode, Request, SamplingParams
+from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams
 
 N_TOKENS = 12
 N_MORE = 18  # of some replies: left alone, they move to lower slots where the policy lets them
@@ -68,7 +68,7 @@ def answer(
     for i in order:
         sampling = SamplingParams(temperature=0.8) if i % 2 else SamplingParams()
         ids = tuple(model.vocab.tokenize(TEXTS[i].encode()))
-        engine.submit(Request(str(i), ids, sampling, N_TOKENS + N_MORE * (i in (4, 9)), seed=i), 0.0)
+        engine.submit(EngineRequest(str(i), ids, sampling, N_TOKENS + N_MORE * (i in (4, 9)), seed=i), 0.0)
     replies, n_cached = {}, 0
     while not engine.idle:
         for event in engine.step():

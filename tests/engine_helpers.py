@@ -6,7 +6,7 @@ from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, Policy, choose
-from infer_cli.types import Event, Finished, Mode, Request, SamplingParams
+from infer_cli.types import EngineRequest, Event, Finished, Mode, SamplingParams
 
 GREEDY = SamplingParams()
 
@@ -54,13 +54,13 @@ def fake_engine(
     return Engine(backend, policy, clock, n_ctx_seq), backend, clock, policy
 
 
-def request(request_id: str, text: str = "hello", *, max_tokens: int = 100, **more: object) -> Request:
+def request(request_id: str, text: str = "hello", *, max_tokens: int = 100, **more: object) -> EngineRequest:
     sampling = more.pop("sampling", GREEDY)
     assert isinstance(sampling, SamplingParams)
-    return Request(request_id, chat_prompt(text), sampling, max_tokens, **more)  # type: ignore[arg-type]
+    return EngineRequest(request_id, chat_prompt(text), sampling, max_tokens, **more)  # type: ignore[arg-type]
 
 
-def run_all(engine: Engine, requests: list[Request]) -> tuple[dict[str, Finished], list[Event]]:
+def run_all(engine: Engine, requests: list[EngineRequest]) -> tuple[dict[str, Finished], list[Event]]:
     for r in requests:
         engine.submit(r, 0.0)
     events: list[Event] = []

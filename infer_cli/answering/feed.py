@@ -2,13 +2,78 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    pass
+from infer_cli.engine.service import Service, Stream
+from infer_cli.types import EngineRequest, Event, Finished
+
+U = TypeVar("U")
 
 
 def requests_ahead(width: int) -> int:
     """How many requests an engine of `width` slots is given at once: a slot that becomes free finds its next
     row waiting."""
     return width + max(1, width // 4)
+
+
+class Feed(Generic[U]):
+    """Gives an engine of `width` slots one unit of work after the other, and tells which has ended.
+
+    `work` is read as the engine takes it. Each unit comes with its request, whose id is in use nowhere else;
+    one that needs no engine comes with its end.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        width: int,
+        work: Iterable[tuple[U, EngineRequest | Finished]],
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self._service, self._work, self._on_event = service, iter(work), on_event
+        self._n_most = requests_ahead(width)
+        self._open: dict[str, U] = {}
+        self._stream: Stream = service.submit([])
+        self._is_cancelled = False
+
+    @property
+    def n_open(self) -> int:
+        """Requests that are with the engine."""
+        return len(self._open)
+
+    def cancel(self) -> None:
+        """Take no more work, and end what is under way with reason "cancelled". From any thread, and from a
+        signal handler."""
+        self._is_cancelled = True
+        self._stream.cancel()
+
+    def __iter__(self) -> Iterator[tuple[U, Finished]]:
+        """Each unit with its end, as they end. Leaving early cancels the others."""
+        parcels = self._stream.parcels()
+        try:
+            yield from self._fill()
+            while self._open:
+                for event in next(parcels):
+                    if self._on_event is not None:
+                        self._on_event(event)
+                    if isinstance(event, Finished):
+                        yield self._open.pop(event.request_id), event
+                        yield from self._fill()
+        finally:
+            self._stream.cancel()
+
+    def _fill(self) -> Iterator[tuple[U, Finished]]:
+        """Submit until the engine has enough; yields what has ended without it."""
+        while not self._is_cancelled and len(self._open) < self._n_most:
+            unit, request = next(self._work, (None, None))
+            if request is None:
+                return
+            assert unit is not None
+            if isinstance(request, Finished):
+                yield unit, request
+            else:
+                self._open[request.id] = unit
+                self._service.submit([request], self._stream)
+        if self._is_cancelled:
+            self._stream.cancel()  # it may have come while a request was on its way

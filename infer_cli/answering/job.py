@@ -9,10 +9,7 @@ from infer_cli.settings.sampling import SamplingChoice, effective_params
 from infer_cli.settings.seeds import sample_seed
 from infer_cli.system.ids import new_id
 from infer_cli.text.reasoning import ReasoningTags, TagPair
-from infer_cli.types import (
-    SamplingParams,
-    Segment,
-)
+from infer_cli.types import EngineRequest, SamplingParams, Segment
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,26 @@ class Job:
 
     def seed(self, sample: int) -> int | None:
         return None if self.run_seed is None else sample_seed(self.run_seed, sample)
+
+    def reply_id(self, sample: int) -> str:
+        return self.id if self.n_samples == 1 else f"{self.id}-{sample}"
+
+    def request(self, sample: int, request_id: str, *, streams: bool = True) -> EngineRequest:
+        """What the engine is asked for one sample, under an id that the engine does not have yet."""
+        return EngineRequest(
+            request_id,
+            self.prompt_ids,
+            self.sampling,
+            self.max_tokens,
+            self.seed(sample),
+            tuple(text.encode() for text in self.stop),
+            self.n_logprobs,
+            self.deadline_s,
+            self.tag_tokens,
+            self.history,
+            self.session,
+            streams=streams,
+        )
 
 
 def make_job(

@@ -9,11 +9,26 @@ from collections.abc import Mapping, Sequence
 
 from infer_cli.errors import ExitStatus, InferError, ModelInvalid, UnexpectedFailure
 from infer_cli.system.hashing import sha256_hex
-from infer_cli.types import Finished, FinishReason, Mode, Promise, Provenance, Reply, TokenLogprobs
+from infer_cli.types import (
+    Finished,
+    FinishReason,
+    Mode,
+    Promise,
+    Provenance,
+    Reply,
+    Timings,
+    TokenLogprobs,
+    Usage,
+)
 
 # Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
 # obeyed by terminals, U+2028, U+2029 (and U+0085) end a line for some readers, U+202D and U+202E reorder it.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
+
+# The end of a request that failed before it came to the engine.
+NOTHING_COMPUTED = Finished(
+    "", "error", b"", (), b"", None, Usage(0, 0, 0), Timings(0.0, 0.0, None, 0.0, None, None)
+)
 
 
 def digest(

@@ -19,7 +19,7 @@ from infer_cli.settings.quantities import parse_duration
 from infer_cli.settings.sampling import effective_params, resolve_sampling
 from infer_cli.settings.seeds import check_seed, row_seed, sample_seed
 from infer_cli.text.reasoning import TagPair, pairs_of
-from infer_cli.types import Message, Request, SamplingParams
+from infer_cli.types import EngineRequest, Message, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -77,9 +77,9 @@ class Prepared:
         return row_seed(self.run_seed, self.row.key, sample)
 
 
-def request_of(asked: Prepared, sample: int, shown_tokens: Mapping[int, bytes]) -> Request:
+def request_of(asked: Prepared, sample: int, shown_tokens: Mapping[int, bytes]) -> EngineRequest:
     """What the engine is asked for one sample of a row."""
-    return Request(
+    return EngineRequest(
         f"{asked.row.index}-{sample}",
         asked.prompt_ids,
         asked.sampling,

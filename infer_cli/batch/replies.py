@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from infer_cli.answering import openai_form, reply
+from infer_cli.answering.reply_text import whole_text
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.preparing import Prepared
 from infer_cli.batch.rows import Row
 from infer_cli.errors import ExitStatus
-from infer_cli.text.reasoning import ReasoningSplitter, TagPair
-from infer_cli.types import Finished, Mode, Promise, Provenance, Reply, Timings, Usage
+from infer_cli.text.reasoning import TagPair
+from infer_cli.types import Finished, Mode, Promise, Provenance, Reply
 
-_NOTHING = Finished("", "error", b"", (), b"", None, Usage(0, 0, 0), Timings(0.0, 0.0, None, 0.0, None, None))
 _MAX_MESSAGE = 1000  # characters
 
 
@@ -29,9 +29,7 @@ class Origin:
 
 def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs: Sequence[TagPair]) -> Reply:
     """The reply to a row. One that a deadline cut is an error: its tokens are kept, its text is not."""
-    splitter = ReasoningSplitter(pairs, asked.open_reasoning)
-    parts = splitter.feed(end.text.decode("utf-8", "replace")) + splitter.finish()
-    thoughts = "".join(text for text, is_reasoning in parts if is_reasoning)
+    text = whole_text(end.text, pairs, asked.open_reasoning)
     error: dict[str, object] | None = None
     if end.reason == "error":
         error = {"code": int(end.error_status), "message": end.error}
@@ -40,15 +38,14 @@ def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs:
             "code": int(ExitStatus.DEADLINE),
             "message": f"the deadline ended the reply after {len(end.tokens)} tokens",
         }
-    text = None if error else "".join(text for text, is_reasoning in parts if not is_reasoning)
     return reply.reply_of(
         end,
         origin.came_from,
         reply_id=_id(origin, asked.row, sample, asked.n_samples),
         custom_id=asked.row.custom_id,
         sample=sample,
-        text=text,
-        reasoning=thoughts or None,
+        text=None if error else text.answer,
+        reasoning=text.reasoning,
         params=asked.params,
         run_seed=asked.run_seed,
         seed=asked.seed(sample),
@@ -64,7 +61,7 @@ def failure(origin: Origin, row: Row, sample: int, code: int, message: str) -> R
     if len(message) > _MAX_MESSAGE:
         message = message[: _MAX_MESSAGE - 1] + "…"
     return reply.reply_of(
-        _NOTHING,
+        reply.NOTHING_COMPUTED,
         origin.came_from,
         reply_id=_id(origin, row, sample, 1 if sample == 0 else 2),
         custom_id=row.custom_id,

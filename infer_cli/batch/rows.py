@@ -226,7 +226,7 @@ def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
             if not content:
                 error = "the line is JSON nested too deeply"
         else:
-            error = f"{read.asked.message}; {read.asked.hint}" if read.asked.hint else read.asked.message
+            error = read.asked.in_full
         if not content:
             what, content = None, _hash(["unread", raw.hex()])
         id_hash = int(_hash(custom_id), 16)
@@ -237,8 +237,13 @@ def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
             n = occurrences[int(content, 16)] = occurrences.get(int(content, 16), 0) + 1
             key = f"row {content} {n}"
         else:
-            key = f"id {custom_id}"
+            key = key_of_id(custom_id)
         yield Row(index, custom_id, _hash([content, read.custom_id]), key, what, error)
+
+
+def key_of_id(custom_id: str) -> str:
+    """The `Row.key` of a row that has an id."""
+    return f"id {custom_id}"
 
 
 def _hash(value: object) -> str:

@@ -147,7 +147,7 @@ class Runner:
                 if self.stopped is not None:  # and the rendering of the row with it
                     return
                 if todo := self._todo(row, 1):
-                    self._fail(row, todo, e.exit_status, f"{e.message}; {e.hint}" if e.hint else e.message)
+                    self._fail(row, todo, e.exit_status, e.in_full)
                 continue
             todo = self._todo(row, asked.n_samples)
             if not todo:

@@ -39,7 +39,7 @@ class Claim(NamedTuple):
     params: Mapping[str, object] | None
     n_prompt: int | None  # tokens; None in OpenAI's form where a row failed
     truncation: Mapping[str, object] | None
-    n_logprobs: int | None  # of each token, as `Request` has it
+    n_logprobs: int | None  # of each token, as `EngineRequest` has it
     error_code: int | None
 
     @property

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import Policy
 from infer_cli.runtime.fingerprint import fingerprint
-from infer_cli.types import Event, Finished, Request, SamplingParams
+from infer_cli.types import EngineRequest, Event, Finished, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Floats, Vocab
@@ -223,7 +223,7 @@ class Probe:
             n_prompt = PRICE_PROMPT if width == 1 else 4
             for i in range(width):
                 ids = tuple(self._filler[i : i + n_prompt])
-                engine.submit(Request(str(i), ids, SamplingParams(), PRICE_STEPS + 1), 0.0)
+                engine.submit(EngineRequest(str(i), ids, SamplingParams(), PRICE_STEPS + 1), 0.0)
             start = time.perf_counter()
             engine.step()
             while engine.prefilling:
@@ -250,7 +250,7 @@ def _as_json(answers: Mapping[int, Answer]) -> dict[str, list[object]]:
     return {str(i): list(answer) for i, answer in answers.items()}
 
 
-def _requests(vocab: Vocab, n: int, n_tokens: int) -> Iterator[Request]:
+def _requests(vocab: Vocab, n: int, n_tokens: int) -> Iterator[EngineRequest]:
     for i in range(n):
         text = _TEXTS[i % len(_TEXTS)]
         if i >= len(_TEXTS):
@@ -258,7 +258,7 @@ def _requests(vocab: Vocab, n: int, n_tokens: int) -> Iterator[Request]:
         ids = tuple(vocab.tokenize(text.encode()))
         if vocab.add_bos and vocab.bos is not None:
             ids = (vocab.bos, *ids)
-        yield Request(
+        yield EngineRequest(
             str(i), ids, SAMPLED if i % 2 else SamplingParams(), n_tokens, seed=i if i % 2 else None
         )
 
@@ -270,7 +270,7 @@ class _HashingEngine(Engine):
         super().__init__(backend, policy, clock, window)
         self._hashes: dict[str, Any] = {}
 
-    def answer(self, requests: Sequence[Request], live: int) -> dict[int, Answer]:
+    def answer(self, requests: Sequence[EngineRequest], live: int) -> dict[int, Answer]:
         """Answer requests in this order, `live` at once."""
         self._hashes.clear()
         waiting = list(reversed(requests))

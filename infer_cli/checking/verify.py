@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from infer_cli.answering.feed import requests_ahead
-from infer_cli.answering.reply import digest
+from infer_cli.answering.feed import Feed
+from infer_cli.answering.reply import NOTHING_COMPUTED, digest
 from infer_cli.batch.job import JobFile, OutputFormat
 from infer_cli.batch.output_index import Line
 from infer_cli.batch.preparing import Defaults, Prepared, Preparer, request_of
@@ -28,7 +28,15 @@ from infer_cli.runtime.running import Running
 from infer_cli.settings.origins import Given
 from infer_cli.text.common_prefix import n_same
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import Finished, Promise, Provenance, Reply, SamplingParams, Timings, Usage
+from infer_cli.types import (
+    EngineRequest,
+    Finished,
+    Promise,
+    Provenance,
+    Reply,
+    SamplingParams,
+    Usage,
+)
 
 _SAMPLING = frozenset(field.name for field in dataclasses.fields(SamplingParams))
 ONLY_SEED = "only the seed was promised"
@@ -263,73 +271,54 @@ def answer(
     running: Running, origin: Origin, questions: Iterable[Question]
 ) -> Iterator[tuple[Question, list[Reply]]]:
     """Each question with its replies, as they end. Leaving early cancels the rest."""
-    n_most = requests_ahead(running.policy.width)
-    waiting = iter(questions)
-    open_: dict[str, tuple[Question, Claim]] = {}
     replies: dict[int, list[Reply]] = {}  # of questions that are under way, by the place of their lines
-    ready: list[tuple[Question, list[Reply]]] = []
-    stream = running.service.submit([])
-
-    def take(question: Question, reply: Reply) -> None:
+    for (question, claim, known), end in Feed(
+        running.service, running.policy.width, _work(origin, questions)
+    ):
         found = replies.setdefault(question.line.start, [])
-        found.append(reply)
+        found.append(known or _given_again(origin, question, claim, end))
         if len(found) == len(question.claims):
             del replies[question.line.start]
-            ready.append((question, sorted(found, key=lambda reply: reply.sample)))
+            yield question, sorted(found, key=lambda reply: reply.sample)
 
-    def feed() -> None:
-        while len(open_) < n_most and (question := next(waiting, None)) is not None:
-            for claim in question.claims:
-                known = _without_engine(origin, question, claim)
-                if known is not None:
-                    take(question, known)
-                    continue
-                assert question.asked is not None
-                asked = question.asked
-                if claim.was_cut and claim.tokens:
-                    asked = dataclasses.replace(asked, max_tokens=len(claim.tokens))
-                request = request_of(asked, claim.sample, question.shown_tokens)
-                open_[request.id] = question, claim
-                running.service.submit([request], stream)
 
-    feed()
-    yield from _taken(ready)
-    for event in stream:
-        if isinstance(event, Finished):
-            question, claim = open_.pop(event.request_id)
+def _work(
+    origin: Origin, questions: Iterable[Question]
+) -> Iterator[tuple[tuple[Question, Claim, Reply | None], EngineRequest | Finished]]:
+    """Each claim with its request, or with the reply that needs no engine."""
+    for question in questions:
+        for claim in question.claims:
+            known = _without_engine(origin, question, claim)
+            if known is not None:
+                yield (question, claim, known), NOTHING_COMPUTED
+                continue
             assert question.asked is not None
-            end = event
-            if claim.was_cut and event.reason == "length":
-                end = event._replace(reason="deadline")
-            take(question, reply_of(origin, question.asked, claim.sample, end, question.pairs))
-            feed()
-            yield from _taken(ready)
+            asked = question.asked
+            if claim.was_cut and claim.tokens:
+                asked = dataclasses.replace(asked, max_tokens=len(claim.tokens))
+            yield (question, claim, None), request_of(asked, claim.sample, question.shown_tokens)
 
 
-def _taken(ready: list[tuple[Question, list[Reply]]]) -> Iterator[tuple[Question, list[Reply]]]:
-    while ready:
-        yield ready.pop(0)
+def _given_again(origin: Origin, question: Question, claim: Claim, end: Finished) -> Reply:
+    assert question.asked is not None
+    if claim.was_cut and end.reason == "length":
+        end = end._replace(reason="deadline")
+    return reply_of(origin, question.asked, claim.sample, end, question.pairs)
 
 
 def _without_engine(origin: Origin, question: Question, claim: Claim) -> Reply | None:
     """The reply that needs no engine: a failure before it, or a deadline before the first token."""
     if question.error is not None:
-        e = question.error
-        message = f"{e.message}; {e.hint}" if e.hint else e.message
-        return failure(origin, question.row, claim.sample, e.exit_status, message)
+        error = question.error
+        return failure(origin, question.row, claim.sample, error.exit_status, error.in_full)
     if not claim.was_cut or claim.tokens:
         return None
     assert question.asked is not None
     asked = question.asked
-    end = Finished(
-        "",
-        "deadline",
-        b"",
-        (),
-        b"",
-        None if asked.n_logprobs is None else (),
-        Usage(len(asked.prompt_ids), 0, 0),
-        Timings(0.0, 0.0, None, 0.0, None, None),
+    end = NOTHING_COMPUTED._replace(
+        reason="deadline",
+        logprobs=None if asked.n_logprobs is None else (),
+        usage=Usage(len(asked.prompt_ids), 0, 0),
     )
     return reply_of(origin, asked, claim.sample, end, question.pairs)
 

@@ -8,12 +8,12 @@ from dataclasses import fields
 from infer_cli.engine import history
 from infer_cli.errors import UsageError
 from infer_cli.settings.sampling import checked
-from infer_cli.types import MAX_SEED, Request, SamplingParams, Segment
+from infer_cli.types import MAX_SEED, EngineRequest, SamplingParams, Segment
 
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))
 
 
-def why_not(request: Request, wanted: Sequence[Segment], window: int, n_vocab: int) -> str | None:
+def why_not(request: EngineRequest, wanted: Sequence[Segment], window: int, n_vocab: int) -> str | None:
     """Why an engine can't answer a request; None where it can.
 
     `wanted` is all that is to be evaluated before the reply, normalized; `window` and `n_vocab` in tokens.

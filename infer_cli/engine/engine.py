@@ -20,11 +20,11 @@ from infer_cli.engine.scheduler import DecodeCall, PrefillPart, Scheduler, Seque
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.text.stream import StopMatcher
 from infer_cli.types import (
+    EngineRequest,
     Event,
     Finished,
     FinishReason,
     Prefilled,
-    Request,
     Segment,
     Timings,
     Token,
@@ -91,7 +91,7 @@ class Engine:
         """Whether a prompt is still to be evaluated: the next step may be long."""
         return self._scheduler.prefilling
 
-    def submit(self, request: Request, submitted: float) -> None:
+    def submit(self, request: EngineRequest, submitted: float) -> None:
         """Queue a request that came at clock time `submitted`. One that can't run ends with the next step,
         alone, with reason "error".
 
@@ -115,7 +115,7 @@ class Engine:
     def _is_in_use(self, session: str | None) -> bool:
         return session is not None and any(session == seq.session for seq in self._sequences.values())
 
-    def _refusal(self, request: Request, n_prompt: int, submitted: float, error: str) -> Finished:
+    def _refusal(self, request: EngineRequest, n_prompt: int, submitted: float, error: str) -> Finished:
         """The end of a request that never took part."""
         waited = self._clock() - submitted
         return Finished(

@@ -10,7 +10,7 @@ from infer_cli.engine import history
 from infer_cli.engine.drafting import PromptLookup
 from infer_cli.text.stream import StopMatcher
 from infer_cli.types import (
-    Request,
+    EngineRequest,
     Segment,
     TokenLogprobs,
 )
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Running:
     """A request with everything that changes while it runs."""
 
-    request: Request
+    request: EngineRequest
     wanted: tuple[Segment, ...]  # all that is to be evaluated before the reply
     ids: tuple[int, ...]  # the same, flat
     submitted: float

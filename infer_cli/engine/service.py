@@ -14,7 +14,7 @@ from infer_cli.backend.base import Backend
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import Policy
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.types import Event, Finished, Request, Segment, Token
+from infer_cli.types import EngineRequest, Event, Finished, Segment, Token
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Buffer
@@ -108,7 +108,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="infer-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, requests: Iterable[Request], into: Stream | None = None) -> Stream:
+    def submit(self, requests: Iterable[EngineRequest], into: Stream | None = None) -> Stream:
         """Queue requests. Their events come through one stream, in the order they happen: a new one, or
         `into`, which may be in the middle of being read. A request that can't run ends alone, with reason
         "error".
@@ -179,11 +179,12 @@ class Service:
             return found[0]
 
     def close(self) -> None:
-        """Stop the thread. Requests still running end without an event."""
+        """Stop the thread. Requests still running end without an event: who reads their stream hears it."""
         self._closed = True
         self._abort()
         self._wake.set()
         self._thread.join()
+        self._fail(UnexpectedFailure("it was closed"))
         for timer in self._timers.values():
             timer.cancel()
 
@@ -212,11 +213,14 @@ class Service:
                 if self._is_due(events):
                     self._hand_over()
         except BaseException as e:  # handed to every waiting stream, and to those that come
-            self._failure = e
-            with self._submitting:
-                mailboxes = set(self._mailboxes.values())
-            for mailbox in mailboxes:
-                mailbox.put(e)
+            self._fail(e)
+
+    def _fail(self, failure: BaseException) -> None:
+        self._failure = self._failure or failure
+        with self._submitting:
+            mailboxes = set(self._mailboxes.values())
+        for mailbox in mailboxes:
+            mailbox.put(failure)
 
     def _is_due(self, events: list[Event]) -> bool:
         """Whether what is held has to go out after a step that gave these."""

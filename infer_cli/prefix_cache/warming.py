@@ -13,7 +13,7 @@ from infer_cli.prefix_cache.store import PrefixStore, store_dir
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.system.ids import new_id
 from infer_cli.text.common_prefix import n_same
-from infer_cli.types import Finished, Prefilled, Request, SamplingParams
+from infer_cli.types import EngineRequest, Finished, Prefilled, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.prompt.plan import PromptPlan
@@ -102,7 +102,7 @@ def warm(
 def _evaluate(
     running: Running, ids: tuple[int, ...], model: str, on_progress: Callable[[float], None]
 ) -> None:
-    request = Request(new_id(), ids, SamplingParams(), max_tokens=1)
+    request = EngineRequest(new_id(), ids, SamplingParams(), max_tokens=1)
     for event in running.service.submit([request]):
         if isinstance(event, Prefilled):
             on_progress(event.done / event.total)

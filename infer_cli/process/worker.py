@@ -161,6 +161,8 @@ def carry_out(work: Callable[[Worker], int], channel: Channel, verbose: bool) ->
 
 def settle(channel: Channel) -> None:
     """Be a worker: answer signals, and not outlive the supervisor."""
+    # Nothing here multiplies matrices in numpy, which comes later: its threads and buffers would be waste.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     on_interrupt()
     if sys.platform != "win32":

@@ -6,7 +6,6 @@ Knows no prompts, no sampling and no output.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import UsageError
 from infer_cli.runtime.llama_loaded import LlamaLoaded, choose_policy, load_weights
 from infer_cli.runtime.options import EngineOptions
+from infer_cli.runtime.process_switches import PROCESS_SWITCHES
 
 if TYPE_CHECKING:
     from infer_cli.models.gguf.header import Header
@@ -78,7 +78,7 @@ class LlamaLoader:
             # As asked, where no promise and no GPU depends on it.
             expanded=options.expand and policy.mode == "fast" and plan.layers == 0,
         )
-        os.environ.update(policy.environment)
+        PROCESS_SWITCHES.hold(policy.environment)
         notes = [plan.note] if plan.note else []
         model, spec = load_weights(header, options, spec, notes, self._on_progress)
         native.trim_heap()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,8 +32,6 @@ class Session:
     """
 
     def __init__(self, model: InstalledModel, options: EngineOptions, width: int, native_fd: int) -> None:
-        # Nothing here multiplies matrices in numpy, which comes next: its threads and buffers would be waste.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self.model, self.options = model, options
         self._loader: Loader = _loader(model, options, width, native_fd)
         self._sha256 = ModelHash(model)

@@ -20,7 +20,7 @@ from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, choose
 from infer_cli.models.gguf.reading import read_header
 from infer_cli.prompt.template import ChatTemplate
-from infer_cli.types import EngineIdentity, Finished, ModelIdentity, Reply, Request, SamplingParams
+from infer_cli.types import EngineIdentity, EngineRequest, Finished, ModelIdentity, Reply, SamplingParams
 
 pytestmark = pytest.mark.weights
 
@@ -52,7 +52,9 @@ class Talk:
 
     def reply(self, plan: Plan, seed: int) -> tuple[Finished, str]:
         """The reply, its digest; the tokens evaluated are exactly the new ones."""
-        request = Request("r", plan.prompt_ids, SAMPLED, N_TOKENS, seed, history=plan.past, session="talk")
+        request = EngineRequest(
+            "r", plan.prompt_ids, SAMPLED, N_TOKENS, seed, history=plan.past, session="talk"
+        )
         before = self.backend.n_rows
         self.engine.submit(request, 0.0)
         ends: list[Finished] = []
@@ -124,7 +126,9 @@ def test_a_reply_that_goes_on_is_the_reply_that_was_not_cut(model: LlamaModel, s
     plan = talk.talk.plan("Tell me a story.", N_TOKENS)
 
     def run(plan: Plan, n: int, session: str) -> Finished:
-        talk.engine.submit(Request("r", plan.prompt_ids, greedy, n, history=plan.past, session=session), 0.0)
+        talk.engine.submit(
+            EngineRequest("r", plan.prompt_ids, greedy, n, history=plan.past, session=session), 0.0
+        )
         ends: list[Finished] = []
         while not talk.engine.idle:
             ends += [e for e in talk.engine.step() if isinstance(e, Finished)]

@@ -18,7 +18,7 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.policy import ModelTraits, choose
 from infer_cli.engine.service import Service
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.types import Finished, Mode, Request, SamplingParams, Segment
+from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams, Segment
 from tests.engine_helpers import fake_engine, request
 
 WINDOW = 256
@@ -26,13 +26,13 @@ SAMPLED = SamplingParams(temperature=1.5, top_k=50)
 FINE = request("fine", sampling=SAMPLED, seed=1)
 
 
-def bad(request_id: str, **changes: object) -> Request:
+def bad(request_id: str, **changes: object) -> EngineRequest:
     values = {f.name: getattr(FINE, f.name) for f in fields(FINE)}
-    return Request(**{**values, "id": request_id, **changes})
+    return EngineRequest(**{**values, "id": request_id, **changes})
 
 
 # What is wrong, and what of it is said.
-BAD: dict[str, tuple[Callable[[str], Request], str]] = {
+BAD: dict[str, tuple[Callable[[str], EngineRequest], str]] = {
     "empty": (lambda i: bad(i, prompt_ids=()), "prompt is empty"),
     "history that a prompt ends": (
         lambda i: bad(i, prompt_ids=(), history=(Segment("prompt", (65,)),)),

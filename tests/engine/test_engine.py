@@ -14,7 +14,7 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.drafting import MAX_ROWS
 from infer_cli.engine.policy import ModelTraits, choose
 from infer_cli.engine.service import HAND_OVER_S, Service
-from infer_cli.types import Event, Finished, Mode, Prefilled, Request, SamplingParams, Token
+from infer_cli.types import EngineRequest, Event, Finished, Mode, Prefilled, SamplingParams, Token
 from tests.engine_helpers import chat_prompt, fake_engine, request, run_all
 
 SAMPLED = SamplingParams(temperature=1.5, top_k=50)
@@ -143,11 +143,11 @@ def test_rows_come_in_pairs_where_a_lone_row_takes_another_kernel() -> None:
 
 
 def test_a_one_token_prompt_is_paired_with_a_dummy() -> None:
-    from infer_cli.types import Request
+    from infer_cli.types import EngineRequest
 
     for width in (1, 3):
         engine, backend, _, _ = fake_engine(width=width, mode="invariant", pairs_rows=True)
-        requests = [Request(str(i), (65,), SamplingParams(), 3) for i in range(width)]
+        requests = [EngineRequest(str(i), (65,), SamplingParams(), 3) for i in range(width)]
         ends, _ = run_all(engine, requests)
         assert {len(end.tokens) for end in ends.values()} == {3}
         assert min(backend.row_counts) >= 2
@@ -286,7 +286,7 @@ def parcels(seconds_a_look: float) -> list[list[Event]]:
     looks = itertools.count(1)
     service = Service(backend, policy, lambda: next(looks) * seconds_a_look, 256)
     try:
-        stream = service.submit([Request("r", tuple(b"hello"), SamplingParams(), 6)])
+        stream = service.submit([EngineRequest("r", tuple(b"hello"), SamplingParams(), 6)])
         found: list[list[Event]] = []
         while not found or not isinstance(found[-1][-1], Finished):
             parcel = stream.mailbox.get(timeout=10)

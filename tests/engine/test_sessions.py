@@ -19,7 +19,7 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine import history
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import ModelTraits, choose
-from infer_cli.types import Finished, Mode, Request, SamplingParams, Segment
+from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams, Segment
 from tests.engine_helpers import Clock, chat_prompt, fake_engine, run_all
 
 SAMPLED = SamplingParams(temperature=1.5, top_k=50)
@@ -63,7 +63,7 @@ def ask(
     seed: int | None = None,
 ) -> tuple[Finished, tuple[Segment, ...]]:
     """One reply, and the history that the next request of the talk has."""
-    request = Request(
+    request = EngineRequest(
         "r", tuple(prompt), SAMPLED if seed is not None else SamplingParams(), max_tokens, seed,
         history=past, session=session,
     )  # fmt: skip
@@ -125,7 +125,7 @@ def test_another_reply_to_the_same_prompt_evaluates_its_last_chunk_again() -> No
 def test_an_interrupted_prefill_is_taken_up_where_it_was() -> None:
     engine, backend, _, _ = fake_engine(n_ctx_seq=4096)
     prompt = chat_prompt("x" * 500)
-    engine.submit(Request("r", prompt, SamplingParams(), 5, session="talk"), 0.0)
+    engine.submit(EngineRequest("r", prompt, SamplingParams(), 5, session="talk"), 0.0)
     engine.step()
     engine.step()
     engine.cancel("r")
@@ -157,9 +157,9 @@ def test_a_request_that_needs_the_slot_gets_it() -> None:
 
 def test_one_request_a_session_at_a_time() -> None:
     engine, _, _, _ = fake_engine(width=2)
-    engine.submit(Request("a", (65,), SamplingParams(), 5, session="talk"), 0.0)
-    engine.submit(Request("b", (65,), SamplingParams(), 5, session="talk"), 0.0)
-    engine.submit(Request("c", (), SamplingParams(), 5, history=(Segment("prompt", (65,)),)), 0.0)
+    engine.submit(EngineRequest("a", (65,), SamplingParams(), 5, session="talk"), 0.0)
+    engine.submit(EngineRequest("b", (65,), SamplingParams(), 5, session="talk"), 0.0)
+    engine.submit(EngineRequest("c", (), SamplingParams(), 5, history=(Segment("prompt", (65,)),)), 0.0)
     ends = [event for event in engine.step() if isinstance(event, Finished)]
     assert [(end.request_id, end.error) for end in ends] == [
         ("b", "session 'talk' is in use"),
@@ -205,7 +205,7 @@ def test_batched_equals_alone_with_histories(
     mode: Mode, talks: list[list[tuple[str, int]]], width: int
 ) -> None:
     requests = [
-        Request(
+        EngineRequest(
             str(i), chat_prompt(f"{i}"), SAMPLED, 12, i, history=_history(parts, i), session=f"s{i % 3}{i}"
         )
         for i, parts in enumerate(talks)

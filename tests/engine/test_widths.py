@@ -22,7 +22,7 @@ from infer_cli.engine.policy import ModelTraits, canonical_width, choose, why_wi
 from infer_cli.runtime.fake_loading import FakeLoaded
 from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.types import Finished, Request, SamplingParams
+from infer_cli.types import EngineRequest, Finished, SamplingParams
 from tests.batch_helpers import batch, by_unit, digests, lines, prompts, write_rows
 from tests.cli_helpers import infer, lines_of
 from tests.engine_helpers import Clock, request
@@ -63,7 +63,7 @@ def test_a_width_that_is_taken_as_it_was_promises_nothing() -> None:
     assert choose("invariant", 5, ModelTraits(), exact_width=True).promise == "invariant"
 
 
-def replies(width: int, order: list[Request], *, exact: bool = False) -> dict[str, Finished]:
+def replies(width: int, order: list[EngineRequest], *, exact: bool = False) -> dict[str, Finished]:
     policy = choose("canonical", width, ModelTraits(), exact_width=exact)
     spec = ContextSpec(512, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
     engine = Engine(FakeBackend(GROUPED, spec), policy, Clock(), 512)

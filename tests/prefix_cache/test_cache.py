@@ -21,7 +21,7 @@ from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.text.common_prefix import n_same
-from infer_cli.types import Finished, Mode, Request, SamplingParams, Segment
+from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams, Segment
 from tests.engine_helpers import fake_engine, request, run_all
 
 BOOK = tuple(i % 251 for i in range(5 * GRID))
@@ -31,8 +31,8 @@ def prompt(*segments: tuple[int, ...]) -> tuple[Segment, ...]:
     return tuple(Segment("prompt", ids) for ids in segments)
 
 
-def asked(request_id: str, ids: tuple[int, ...]) -> Request:
-    return Request(request_id, ids, SamplingParams(temperature=1.0), 20, seed=7)
+def asked(request_id: str, ids: tuple[int, ...]) -> EngineRequest:
+    return EngineRequest(request_id, ids, SamplingParams(temperature=1.0), 20, seed=7)
 
 
 # --- the engine -----------------------------------------------------------------------------------

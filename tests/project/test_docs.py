@@ -1,8 +1,9 @@
 """The documentation says what the program does: every shown command is run, every list is compared.
 
 A page's fenced blocks: `console` is a session, run with the fake model; `console weights` one with the real
-default model; `sh` is not run; `sh setup` is one of the two set-up commands, which `.ci/run` runs. In a
-session, lines that begin with `$ ` are commands and the others what they print, on both streams; `…` stands
+default model; `python` and `python weights` are programs, run alike, and `python continued` goes on where the
+block before it ended; `sh` is not run; `sh setup` is one of the two set-up commands, which `.ci/run` runs. In
+a session, lines that begin with `$ ` are commands and the others what they print, on both streams; `…` stands
 for anything.
 """
 
@@ -38,6 +39,7 @@ PAGES = [
     *sorted(f"docs/{page.name}" for page in (REPO / "docs").glob("*.md")),
 ]
 WAYS = ("console", "console weights")
+PROGRAMS = ("python", "python weights", "python continued")
 # Variables that set no flag.
 OTHER_VARIABLES = {"INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_SDIST"}
 
@@ -140,22 +142,74 @@ def test_sessions_without_weights(page: str, tmp_path: Path, environment: dict[s
             run_session(block, directory, {**environment, "INFER_MODEL": "fake"})
 
 
-@pytest.mark.weights
-@pytest.mark.parametrize("page", sessions("console weights"))
-def test_sessions_with_the_default_model(
-    page: str, tmp_path: Path, environment: dict[str, str], smollm2: Path
-) -> None:
-    directory = tmp_path / "session"
-    directory.mkdir()
+@pytest.fixture
+def default_model(own_home: Path, smollm2: Path) -> None:
+    """The default model is installed."""
     shipped = load_catalogue()
     user_catalogue().parent.mkdir(parents=True)
     user_catalogue().write_text(  # the shipped entry with the file that is here already
         f"[[model]]\nname = '{shipped.default}'\naliases = {list(shipped.find(shipped.default).aliases)}\n"
         f"sources = ['{smollm2}']\nsha256 = '{SMOLLM2_SHA256}'\n"
     )
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("default_model")
+@pytest.mark.parametrize("page", sessions("console weights"))
+def test_sessions_with_the_default_model(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    directory = tmp_path / "session"
+    directory.mkdir()
     for block in blocks(page):
         if block.info == "console weights":
             run_session(block, directory, environment)
+
+
+def programs(page: str, way: str) -> list[str]:
+    """Each block of this kind, with those that go on after it."""
+    found: list[list[str]] = []
+    last = ""
+    for block in blocks(page):
+        if block.info == "python continued":
+            assert last, f"{page}: nothing comes before {block.body!r}"
+        elif block.info in PROGRAMS:
+            last = block.info
+            if last == way:
+                found.append([])
+        if block.info in PROGRAMS and last == way:
+            found[-1].append(block.body)
+    return ["\n".join(bodies) for bodies in found]
+
+
+def run_program(program: str, directory: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=directory,
+        env=environment,
+        timeout=100,
+    )
+    assert done.returncode == 0, f"{program}\n{done.stdout.decode()}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if programs(page, "python")])
+def test_programs_without_weights(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    for program in programs(page, "python"):
+        run_program(program, tmp_path, environment)
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("default_model")
+@pytest.mark.parametrize("page", [page for page in PAGES if programs(page, "python weights")])
+def test_programs_with_the_default_model(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    for program in programs(page, "python weights"):
+        run_program(program, tmp_path, environment)
+
+
+def test_a_program_that_fails_is_noticed(tmp_path: Path, environment: dict[str, str]) -> None:
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        run_program("1 / 0", tmp_path, environment)
 
 
 def test_a_session_that_prints_something_else_is_noticed(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -173,7 +227,7 @@ def test_every_shown_command_is_in_a_session_that_is_run() -> None:
                 assert block.session, f"{page}: an empty session"
             else:
                 assert not re.search(r"^\$ ", block.body, re.MULTILINE), f"{page}: {block.body}"
-                known = ("sh", "sh setup", "toml models.toml", "toml config.toml", "packages")
+                known = (*PROGRAMS, "sh", "sh setup", "toml models.toml", "toml config.toml", "packages")
                 assert block.info in known, f"{page}: ```{block.info}"
 
 

@@ -1,0 +1,166 @@
+"""What a program asks for, and the job that becomes of it: ids that fit the window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from infer_cli.answering.job import Job
+from infer_cli.errors import UsageError
+from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
+from infer_cli.prompt.fitting import needed_window
+from infer_cli.prompt.messages import build_messages, check_unicode
+from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_TOKENS
+from infer_cli.settings.origins import Given
+from infer_cli.settings.sampling import effective_params, resolve_sampling
+from infer_cli.settings.seeds import check_seed, draw_seed
+from infer_cli.system.ids import new_id
+from infer_cli.text.reasoning import pairs_of
+from infer_cli.types import Message, SamplingParams
+
+if TYPE_CHECKING:
+    from infer_cli.prompt.template import ChatTemplate
+    from infer_cli.runtime.session import Session
+
+Sampling = SamplingParams | Mapping[str, object]
+
+_SAMPLING = frozenset(field.name for field in fields(SamplingParams))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reply that is asked for: to `messages`, or after `prompt`, a text that is completed as it is.
+
+    `messages` as a string is one message of the user. `sampling` as `SamplingParams` holds as it stands. As a
+    mapping it holds what is asked for: the rest is what the model recommends where the reply is sampled, as
+    for `infer run`. Without either the reply is greedy. `seed` None is drawn where the reply is sampled.
+    `logprobs`: None for none, 0 for the chosen tokens, N for the N likeliest too. `deadline_s`: seconds.
+
+    Nothing is checked before the request is answered: what is wrong with it is then its reply's error.
+    """
+
+    messages: str | Sequence[Message] = ()
+    prompt: str | None = None
+    sampling: Sampling = field(default_factory=dict)
+    max_tokens: int = MAX_TOKENS
+    stop: str | Sequence[str] = ()
+    seed: int | None = None
+    logprobs: int | None = None
+    deadline_s: float | None = None
+    id: str = field(default_factory=new_id)
+
+
+class RequestPreparer:
+    """Makes jobs of requests to one model. `load_template` is called with the first that has messages."""
+
+    def __init__(self, session: Session, load_template: Callable[[], ChatTemplate]) -> None:
+        self._session, self._load_template = session, load_template
+        self._template: ChatTemplate | None = None
+
+    def prepare(self, request: Request) -> tuple[Job, int]:
+        """The job, and the tokens that its prompt and reply may fill. Raises InferError: why it can't be
+        answered."""
+        sampling = self._sampling(request.sampling)
+        stop = _stop(request.stop)
+        max_tokens = _whole("max_tokens", request.max_tokens, 1, 2**31 - 1)
+        logprobs = request.logprobs
+        if logprobs is not None:
+            _whole("logprobs", logprobs, 0, MAX_LOGPROBS)
+        seed = _seed(request.seed, sampling)
+        deadline_s = _deadline(request.deadline_s)
+        vocab = self._session.loaded.vocab
+        template = None
+        if request.prompt is None:
+            template = self._chat_template().within(deadline_s)
+            encoded = encode_prompt(template, _messages(request.messages), vocab)
+        elif request.messages:
+            raise UsageError("messages and prompt exclude each other")
+        else:
+            encoded = EncodedPrompt(encode_raw(request.prompt, vocab), request.prompt, None)
+        if not encoded.ids:
+            raise UsageError("the prompt is empty")
+        pairs = pairs_of(template.source) if template is not None else ()
+        job = Job(
+            id=request.id,
+            prompt_ids=encoded.ids,
+            sampling=sampling,
+            params=effective_params(sampling, max_tokens, stop),
+            max_tokens=max_tokens,
+            run_seed=seed,
+            stop=stop,
+            n_logprobs=logprobs,
+            deadline_s=deadline_s,
+            reasoning_pairs=pairs,
+            open_reasoning=encoded.open_reasoning,
+            tag_tokens=tag_tokens(vocab, pairs) if pairs else {},
+        )
+        loaded = self._session.loaded
+        return job, needed_window(len(encoded.ids), max_tokens, loaded.window, loaded.n_ctx_train)
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            self._template = self._load_template()
+        return self._template
+
+    def _sampling(self, asked: Sampling) -> SamplingParams:
+        if isinstance(asked, SamplingParams):
+            given = {name: Given(value, "sampling") for name, value in asdict(asked).items()}
+            return resolve_sampling(given, {}, {}, default_temperature="0")[0]
+        if unknown := set(asked) - _SAMPLING:
+            raise UsageError(f"there is no sampling parameter {min(unknown)!r}")
+        given = {name: Given(value, name) for name, value in asked.items()}
+        sampling, settings = resolve_sampling(given, *self._session.recommended, default_temperature="0")
+        if unused := set(asked) - {setting.name for setting in settings}:
+            raise UsageError(f"{min(unused)} has no meaning without sampling: the reply is greedy")
+        return sampling
+
+
+def _messages(asked: str | Sequence[Message]) -> list[Message]:
+    if isinstance(asked, str):
+        return build_messages(None, args=[asked])
+    messages = list(asked)
+    if not messages:
+        raise UsageError("there is nothing to answer: give messages or a prompt")
+    for index, message in enumerate(messages):
+        if not isinstance(message, Message):
+            raise UsageError(f"messages[{index}] is a {type(message).__name__}, not a Message")
+        if message.content is None and not (message.role == "assistant" and message.extra.get("tool_calls")):
+            raise UsageError(f"messages[{index}] has no content")
+        if not isinstance(message.content, str | None):
+            raise UsageError(f"messages[{index}].content is a {type(message.content).__name__}, not a str")
+    return messages
+
+
+def _stop(asked: str | Sequence[str]) -> tuple[str, ...]:
+    texts = (asked,) if isinstance(asked, str) else tuple(asked)
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            raise UsageError("stop must be strings, none of them empty")
+        check_unicode(text, "stop")
+    return texts
+
+
+def _seed(asked: int | None, sampling: SamplingParams) -> int | None:
+    if asked is None:
+        return None if sampling.greedy else draw_seed()
+    if isinstance(asked, bool) or not isinstance(asked, int):
+        raise UsageError(f"seed must be a whole number, not {asked!r}")
+    check_seed(asked, "seed")
+    if sampling.greedy:
+        raise UsageError("seed has no meaning without sampling: the reply is greedy")
+    return asked
+
+
+def _whole(name: str, value: int, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{name} must be a whole number between {least} and {most}, not {value!r}")
+    return value
+
+
+def _deadline(asked: float | None) -> float | None:
+    if asked is not None and (
+        isinstance(asked, bool) or not isinstance(asked, int | float) or not asked >= 0
+    ):
+        raise UsageError(f"deadline_s must be a number of seconds, not {asked!r}")
+    return asked
