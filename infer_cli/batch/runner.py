@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, NamedTuple, TypeVar
 
-from infer_cli.answering.feed import requests_ahead
+from infer_cli.answering.feed import Feed
 from infer_cli.batch.in_flight import CRASHES_TO_GIVE_UP, Flight
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.output import Output, Unit
@@ -15,10 +15,9 @@ from infer_cli.batch.preparing import Prepared, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
-from infer_cli.engine.service import Stream
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.runtime.running import Running
-from infer_cli.types import Finished, Prefilled, Reply, Token
+from infer_cli.types import EngineRequest, Event, Finished, Prefilled, Reply, Token
 
 T = TypeVar("T")
 
@@ -64,15 +63,14 @@ class Runner:
         max_failed: float | None,
         on_event: Callable[[int], None],
     ) -> None:
-        self._service, self._preparer, self._origin = running.service, preparer, origin
+        self._service, self._width = running.service, running.policy.width
+        self._preparer, self._origin = preparer, origin
         self._output, self._form, self._tally, self._flight = output, form, tally, flight
         self._is_written, self._n_window, self._max_failed = is_written, n_window, max_failed
         self._on_event = on_event
-        self._n_most = requests_ahead(running.policy.width)
         self._rows: dict[int, _OpenRow] = {}
-        self._requests: dict[str, Unit] = {}
         self._read: dict[str, int] = {}  # prompt tokens evaluated, by request
-        self._stream: Stream | None = None
+        self._fed: Feed[Unit] | None = None
         self._in_turn = True
         self.n_failed = 0 if flight is None else flight.n_failed
         self._alone: set[Unit] = set()  # what was answered before its turn
@@ -81,8 +79,8 @@ class Runner:
     def stop(self, why: Stop) -> None:
         """End without the replies that are under way. Safe in a signal handler."""
         self.stopped = self.stopped or why
-        if self._stream is not None:
-            self._stream.cancel()
+        if self._fed is not None:
+            self._fed.cancel()
 
     def run_alone(self, rows: Iterable[Row]) -> None:
         """Answer rows one after the other, before `run`."""
@@ -96,34 +94,32 @@ class Runner:
         self._run(self._units(rows))
 
     def _run(self, units: Iterator[tuple[Prepared, int]]) -> None:
-        self._stream = self._service.submit([])
-        self._feed(units)
-        for event in self._stream:
-            if isinstance(event, Token):
-                self._tally.n_written += 1
-            elif isinstance(event, Prefilled):
-                self._tally.n_read += event.done - self._read.get(event.request_id, 0)
-                self._read[event.request_id] = event.done
-            else:
-                self._finished(event)
-                self._feed(units)
-            self._on_event(len(self._requests))
-        self._stream = None
+        feed = Feed(self._service, self._width, self._work(units), self._count_tokens)
+        self._fed = feed
+        if self.stopped is not None:  # before there was anything to cancel
+            feed.cancel()
+        for unit, end in feed:
+            self._finished(unit, end)
+            self._on_event(feed.n_open)
+        self._fed = None
+
+    def _count_tokens(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            return
+        if isinstance(event, Token):
+            self._tally.n_written += 1
+        elif isinstance(event, Prefilled):
+            self._tally.n_read += event.done - self._read.get(event.request_id, 0)
+            self._read[event.request_id] = event.done
+        if self._fed is not None:
+            self._on_event(self._fed.n_open)
 
     # --- into the engine -----------------------------------------------------------------------
 
-    def _feed(self, units: Iterator[tuple[Prepared, int]]) -> None:
-        assert self._stream is not None
-        while self.stopped is None and len(self._requests) < self._n_most:
-            unit = next(units, None)
-            if unit is None:
-                return
-            asked, sample = unit
+    def _work(self, units: Iterator[tuple[Prepared, int]]) -> Iterator[tuple[Unit, EngineRequest]]:
+        for asked, sample in units:
             request = request_of(asked, sample, {} if asked.raw else self._preparer.tag_tokens)
-            self._requests[request.id] = Unit(asked.row.index, sample)
-            self._service.submit([request], self._stream)
-        if self.stopped is not None:
-            self._stream.cancel()  # a signal may have come while a row was on its way
+            yield Unit(asked.row.index, sample), request
 
     def _units(self, rows: Iterable[Row]) -> Iterator[tuple[Prepared, int]]:
         """What the engine is to do: rows whose prompts begin alike follow each other."""
@@ -180,9 +176,8 @@ class Runner:
 
     # --- out of the engine ---------------------------------------------------------------------
 
-    def _finished(self, end: Finished) -> None:
+    def _finished(self, unit: Unit, end: Finished) -> None:
         self._read.pop(end.request_id, None)
-        unit = self._requests.pop(end.request_id)
         if end.reason == "cancelled":
             return
         row = self._rows[unit.row]

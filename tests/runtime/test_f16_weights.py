@@ -21,9 +21,11 @@ from infer_cli.batch.scan import Scan
 from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.runtime import f16_weights as expansion
+from infer_cli.runtime import loading
 from infer_cli.runtime.llama_loaded import LlamaLoaded
 from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
+from infer_cli.runtime.process_switches import ProcessSwitches
 from infer_cli.system import memory
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, lines, write_rows
@@ -34,6 +36,12 @@ N_ROWS, N_TOKENS = 12, 400  # of text: a token a byte, more or less; together th
 FLAGS = ("--fast", "--raw", "-n", 2, "--parallel", 2)
 
 Load = Callable[..., LlamaLoaded]
+
+
+@pytest.fixture(autouse=True)
+def _own_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modes may mix here: what they compute is not compared."""
+    monkeypatch.setattr(loading, "PROCESS_SWITCHES", ProcessSwitches())
 
 
 @pytest.fixture
