@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from infer_cli.settings.sampling import SamplingChoice, effective_params
 from infer_cli.settings.seeds import sample_seed
-from infer_cli.text.reasoning import TagPair
+from infer_cli.system.ids import new_id
+from infer_cli.text.reasoning import ReasoningTags, TagPair
 from infer_cli.types import EngineRequest, SamplingParams, Segment
 
 
@@ -53,3 +55,36 @@ class Job:
             self.session,
             streams=streams,
         )
+
+
+def make_job(
+    prompt_ids: tuple[int, ...],
+    sampling: SamplingChoice,
+    reasoning: ReasoningTags,
+    *,
+    max_tokens: int,
+    n_samples: int = 1,
+    stop: tuple[str, ...] = (),
+    n_logprobs: int | None = None,
+    deadline_s: float | None = None,
+    history: tuple[Segment, ...] = (),
+    truncation: dict[str, object] | None = None,
+) -> Job:
+    """A new job. `deadline_s` is seconds from when it is handed in; `history` was evaluated before."""
+    return Job(
+        id=new_id(),
+        prompt_ids=prompt_ids,
+        sampling=sampling.params,
+        params=effective_params(sampling.params, max_tokens, stop),
+        max_tokens=max_tokens,
+        run_seed=sampling.run_seed,
+        n_samples=n_samples,
+        stop=stop,
+        n_logprobs=n_logprobs,
+        deadline_s=deadline_s,
+        reasoning_pairs=reasoning.pairs,
+        open_reasoning=reasoning.opened,
+        tag_tokens=reasoning.tokens,
+        history=history,
+        truncation=truncation,
+    )

@@ -20,6 +20,7 @@ from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.checking.claims import Claim, EngineClaim, claims_of, engine_claim, model_name
 from infer_cli.checking.comparison import differing_fields, is_same
+from infer_cli.engine.policy import Policy as DecodePolicy
 from infer_cli.engine.policy import why_width_breaks
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.prompt.fitting import Policy
@@ -27,7 +28,15 @@ from infer_cli.runtime.running import Running
 from infer_cli.settings.origins import Given
 from infer_cli.text.common_prefix import n_same
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import EngineRequest, Finished, Provenance, Reply, SamplingParams, Usage
+from infer_cli.types import (
+    EngineRequest,
+    Finished,
+    Promise,
+    Provenance,
+    Reply,
+    SamplingParams,
+    Usage,
+)
 
 _SAMPLING = frozenset(field.name for field in dataclasses.fields(SamplingParams))
 ONLY_SEED = "only the seed was promised"
@@ -353,6 +362,11 @@ def _compare_reply(claim: Claim, reply: Reply) -> Difference | None:
     if claim.finish_reason != reply.finish_reason:
         return _different(claim, f"it ended with {claim.finish_reason}, now with {reply.finish_reason}")
     return _different(claim, "its digest is another")
+
+
+def promise_then(engine: EngineClaim, policy: DecodePolicy) -> Promise:
+    """What the engine promised when the lines were written: a width was thought to keep it that does not."""
+    return "canonical" if why_width_breaks(engine.mode, engine.width) else policy.promise
 
 
 def reasons(engine: EngineClaim, now: Provenance) -> list[str]:

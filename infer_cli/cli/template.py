@@ -196,7 +196,7 @@ class _Opened:
 
 
 def _find(model: str | None, *, offline: bool, quiet: bool) -> _Found:
-    from infer_cli.cli.screen.pull_progress import find_model
+    from infer_cli.cli.screen.model_lookup import find_model
 
     found = find_model(model, offline=offline, quiet=quiet)
     if found.is_fake:

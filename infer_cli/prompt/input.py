@@ -1,21 +1,44 @@
-"""What `infer run` is asked, part by part: parts are counted and cut before they are one prompt."""
+"""What a prompt is made of, part by part: parts are counted and cut before they are one prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from infer_cli.prompt.attachments import Attachment, between_tags, message_text
+from infer_cli.prompt import stored
+from infer_cli.prompt.attachments import Attachment, are_several, between_tags, message_text
 from infer_cli.prompt.budget import Part
+from infer_cli.prompt.messages import build_messages, decode_input, parse_messages, parse_tools
+from infer_cli.system.files import read_bytes
 from infer_cli.types import Message
 
 
 @dataclass(frozen=True)
-class RunInput:
+class PromptSources:
+    """Where the parts of a prompt are. Of the files, `messages` and `tools`, one may be `-`: stdin.
+
+    `prompt_template` names a stored prompt, which `variables` fill. `raw`: the text is completed.
+    `awaits_question`: the prompt is read for another one, in which a question follows.
+    """
+
+    words: tuple[str, ...] = ()
+    system: str | None = None
+    files: tuple[str, ...] = ()
+    messages: str | None = None
+    tools: str | None = None
+    raw: bool = False
+    prompt_template: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    awaits_question: bool = False
+
+
+@dataclass(frozen=True)
+class PromptInput:
     """`messages` come before the message that attachments and words make.
 
     `tagged`: attachments stand in it between tags with their names. `fill` puts a stored prompt around that
-    one. `raw`: there are no messages, the text is completed, and no tags.
+    one. `raw`: there are no messages, the text is completed, and no tags. `tools` are for the chat template.
     """
 
     messages: tuple[Message, ...]
@@ -24,6 +47,7 @@ class RunInput:
     raw: bool
     tagged: bool
     fill: Callable[[str], str] | None = None
+    tools: Sequence[Mapping[str, object]] | None = None
 
     @property
     def has_text(self) -> bool:
@@ -40,11 +64,9 @@ class RunInput:
             return text
         return self.fill(text) if self.raw else self.fill(text).rstrip("\r\n")
 
-    def built(self, messages: Sequence[Message], attachments: Sequence[Attachment]) -> list[Message] | str:
-        """The conversation, or the text to complete, of what is kept."""
+    def conversation(self, messages: Sequence[Message], attachments: Sequence[Attachment]) -> list[Message]:
+        """All messages, of what is kept. Not of a text to complete, which is `text`."""
         text = self.text(attachments)
-        if self.raw:
-            return text
         return [*messages, Message("user", text)] if text.strip() else list(messages)
 
     def parts(
@@ -74,6 +96,38 @@ class RunInput:
         if self.tagged:
             return between_tags(item)
         return item.text if self.raw else item.text.rstrip("\r\n")
+
+
+def read_input(sources: PromptSources, read_piped: Callable[[], bytes | None]) -> PromptInput:
+    """Read all parts of a prompt: files, what is piped in, tools, messages, the stored prompt, in this order.
+
+    `read_piped` is asked where no part is stdin by name; None: nothing is piped. Raises UsageError for what
+    can't be read or understood, and for an empty prompt.
+    """
+    stdin_named = "-" in (*sources.files, sources.messages, sources.tools)
+    attachments = [_attachment("stdin" if name == "-" else name, read_bytes(name)) for name in sources.files]
+    if not stdin_named and (piped := read_piped()) is not None:
+        item = _attachment("stdin", piped)
+        if sources.raw or item.text.strip("\r\n"):  # else nothing was piped
+            attachments.append(item)
+    tools = None if sources.tools is None else parse_tools(read_bytes(sources.tools))
+    history = [] if sources.messages is None else parse_messages(read_bytes(sources.messages))
+    fill = None
+    if sources.prompt_template is not None:
+        fill = partial(stored.load(sources.prompt_template).render, sources.variables)
+    several = sources.awaits_question or are_several(attachments, " ".join(sources.words))
+    tagged = several and not sources.raw
+    given = PromptInput((), tuple(attachments), sources.words, sources.raw, tagged, fill, tools)
+    if sources.raw:
+        return given
+    text = given.text(attachments)
+    messages = build_messages(sources.system, args=(text,), history=history)
+    return replace(given, messages=tuple(messages[:-1] if text.strip() else messages))
+
+
+def _attachment(name: str, data: bytes) -> Attachment:
+    """Raises UsageError for what is not text."""
+    return Attachment(name, decode_input(data, name))
 
 
 def _raw_text(files: Sequence[str], words: str) -> str:

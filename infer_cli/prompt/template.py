@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from infer_cli.errors import DeadlineExceeded, InferError, ModelInvalid, UsageError
-from infer_cli.prompt.renderer import CeilingReached, Renderer, TemplateSource, shared
+from infer_cli.prompt.renderer import CeilingReached, TemplateSource
 from infer_cli.prompt.template_errors import TemplateFailed, TemplateRaised
+from infer_cli.prompt.vouched import TemplateRenderer, renderer_of
 from infer_cli.system.files import read_bytes
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.types import Message
@@ -53,7 +54,7 @@ class ChatTemplate:
         eos: str,
         now: datetime,
         file: str | None = None,
-        renderer: Renderer | None = None,
+        renderer: TemplateRenderer | None = None,
     ) -> None:
         self.source = source
         self._bos = bos
@@ -61,7 +62,7 @@ class ChatTemplate:
         self._file = file
         self._end = float("inf")
         self._template = TemplateSource(source, now=now)
-        self._renderer = shared() if renderer is None else renderer
+        self._renderer = renderer_of(source) if renderer is None else renderer
         try:
             self._renderer.compile(self._template)
         except TemplateFailed as error:

@@ -27,6 +27,10 @@ class FakeLoader:
     def __init__(self, model: str, options: EngineOptions, width: int) -> None:
         self._loaded = FakeLoaded(model, options, width)
 
+    @property
+    def chat_template(self) -> str | None:
+        return self._loaded.chat_template
+
     def wait(self, timeout: float | None = None) -> bool:
         time.sleep(self._loaded.load_s)
         return True

@@ -73,6 +73,10 @@ class Loader(Protocol):
     def progress(self) -> float:
         """Of the load, 0 to 1."""
 
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the model's template, from the header alone."""
+
     def wait(self, timeout: float | None = None) -> bool:
         """Whether the load has ended, after at most `timeout` seconds."""
 

@@ -48,6 +48,10 @@ class LlamaLoader:
         self._thread = threading.Thread(target=self._run, args=(path,), name="infer-load", daemon=True)
         self._thread.start()
 
+    @property
+    def chat_template(self) -> str | None:
+        return self._header.chat_template
+
     def _run(self, path: Path) -> None:
         try:
             self._loaded = self._load(path)

@@ -58,6 +58,11 @@ class Session:
         entry = self.model.entry
         return Recommended((entry.sampling if entry is not None else None) or {}, self.loaded.recommended)
 
+    @property
+    def own_template(self) -> str | None:
+        """The source of the model's chat template; known before the load has ended. None for a base model."""
+        return self._loader.chat_template
+
     def chat_template(self, file: str | None) -> ChatTemplate:
         """The model's own, or the one in a file. Raises UsageError where there is none."""
         from infer_cli.prompt.template import compiled_template

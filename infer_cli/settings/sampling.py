@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.settings.defaults import SAMPLING_TEMPERATURE
 from infer_cli.settings.origins import Given, Setting
+from infer_cli.settings.seeds import draw_seed
 from infer_cli.types import SamplingParams
 
 _SAMPLING = {f.name: f for f in fields(SamplingParams)}
@@ -129,6 +130,32 @@ def resolve_sampling(
         settings.append(_first_of(name, given, *recommended) or Setting(name, field.default, "default"))
     values = {s.name: checked(s.name, s.value, s.origin) for s in settings}
     return replace(SamplingParams(), **values), settings  # type: ignore[arg-type]  # checked() gives field types
+
+
+@dataclass(frozen=True)
+class SamplingChoice:
+    """How replies are sampled. `run_seed` is None where they are greedy. `settings` has every value and where
+    it came from, that of the seed too."""
+
+    params: SamplingParams
+    run_seed: int | None
+    settings: tuple[Setting, ...]
+
+
+def choose_sampling(
+    given: Mapping[str, Given],
+    entry: Mapping[str, object],
+    gguf: Mapping[str, object],
+    seed: Given | None,
+    *,
+    default_temperature: str,
+) -> SamplingChoice:
+    """As `resolve_sampling`, with a seed: the one that was given (an int), or one that is drawn now."""
+    params, settings = resolve_sampling(given, entry, gguf, default_temperature=default_temperature)
+    if params.greedy:
+        return SamplingChoice(params, None, tuple(settings))
+    used = seed or Given(draw_seed(), "drawn")
+    return SamplingChoice(params, int(str(used.value)), (*settings, Setting("seed", *used)))
 
 
 def _first_of(

@@ -6,7 +6,8 @@ talks about `<think>` is shown as it is. It knows text and tags; token ids only 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -24,6 +25,16 @@ KNOWN_PAIRS = (
     TagPair("<seed:think>", "</seed:think>"),
     TagPair("◁think▷", "◁/think▷"),
 )
+
+
+@dataclass(frozen=True)
+class ReasoningTags:
+    """What a reply's reasoning may stand between: one of `pairs`, or `opened`, which the prompt has opened.
+    `tokens` are the control tokens that are tags, with their text."""
+
+    pairs: tuple[TagPair, ...] = ()
+    opened: TagPair | None = None
+    tokens: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def pairs_of(template_source: str) -> tuple[TagPair, ...]:

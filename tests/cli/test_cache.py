@@ -236,7 +236,8 @@ def test_a_run_without_files_imports_nothing_of_it() -> None:
         "class W: native_fd = 2\n"
         "values = {'model': ('fake', '-m'), 'prompt': (['hi'], '-'), 'quiet': (True, '-')}\n"
         "run_worker.answer(values, W())\n"
-        "print([name for name in sys.modules if 'prefix' in name or 'fetch' in name], file=sys.stderr)\n"
+        "found = [n for n in sys.modules if 'prefix_cache' in n or 'fetch' in n]\n"
+        "print(found, file=sys.stderr)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=REPO

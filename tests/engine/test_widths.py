@@ -157,7 +157,7 @@ def written_at(width: int, out: Path) -> None:
     path.write_text(json.dumps(job))
     changed = lines(out)
     for line in changed:
-        line["engine"] = {"fingerprint": job["fingerprint"], "facts": job["engine"]}
+        line["engine"] |= {"fingerprint": job["fingerprint"], "facts": job["engine"]}
     out.write_text("".join(json.dumps(line) + "\n" for line in changed))
 
 

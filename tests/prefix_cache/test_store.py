@@ -294,8 +294,8 @@ def test_abandoned_temporary_files_go(store: PrefixStore, tmp_path: Path) -> Non
 WRITER = """
 import sys
 from pathlib import Path
-from tests.test_prefix_store import IDS, LIMIT, OWNER, STATE
-from infer_cli.prefix_store import GRID, PrefixStore
+from tests.prefix_cache.test_store import IDS, LIMIT, OWNER, STATE
+from infer_cli.prefix_cache.store import GRID, PrefixStore
 store = PrefixStore(Path(sys.argv[1]), int(sys.argv[2]))
 for i in range(60):
     ids = tuple(range(i % 7, i % 7 + GRID))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -111,11 +112,13 @@ def test_scattered_ratios_are_called_noisy() -> None:
 
 def test_a_run_has_its_time_and_the_memory_it_touched() -> None:
     # Both far above this process's own size, below which `peak_rss` cannot go.
+    own = common.rss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    n_small = own + 100_000_000
     small, large = (
         common.run([sys.executable, "-c", f"b = b'x' * {n}; print(len(b))"], os.environ)
-        for n in (240_000_000, 300_000_000)
+        for n in (n_small, n_small + 60_000_000)
     )
-    assert small.stdout == "240000000\n" and 0 < small.seconds < 60
+    assert small.stdout == f"{n_small}\n" and 0 < small.seconds < 60
     assert 50_000_000 < large.peak_rss - small.peak_rss < 70_000_000
 
 

@@ -11,7 +11,7 @@ from tests.cli_helpers import REPO
 PAGE = (REPO / "docs" / "failures.md").read_text("utf-8")
 _KILLED = 137  # a shell's word for SIGKILL: the command had no say in it
 
-_NAMED_TEST = re.compile(r"(tests/test_\w+\.py)::(test_\w+)")
+_NAMED_TEST = re.compile(r"(tests/(?:\w+/)*test_\w+\.py)::(test_\w+)")
 
 
 class Row(NamedTuple):

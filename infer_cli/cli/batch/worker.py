@@ -40,7 +40,7 @@ from infer_cli.batch.scan import Scan, scan
 from infer_cli.batch.summary import Tally
 from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.options import BatchOptions
-from infer_cli.cli.screen.pull_progress import find_model
+from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.engine.policy import canonical_width

