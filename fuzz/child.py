@@ -100,10 +100,13 @@ else:
 
     def _memory() -> int:
         """Bytes that this process, or one that it has waited for, had at its largest."""
-        peak = max(
-            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        )
-        return peak if sys.platform == "darwin" else peak * 1024
+        processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        peaks = [resource.getrusage(which).ru_maxrss for which in processes]
+        if sys.platform == "linux":
+            # Linux's getrusage counts what the parent's process had before it started this one.
+            status = Path("/proc/self/status").read_text()
+            peaks[0] = int(status.partition("VmHWM:")[2].split()[0])
+        return max(peaks) * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

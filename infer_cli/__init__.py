@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # `typing` is not imported: an interrupt is not met yet while this file runs
 if TYPE_CHECKING:
     from infer_cli.api import (
         Delta,

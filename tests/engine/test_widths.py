@@ -24,7 +24,7 @@ from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import EngineRequest, Finished, SamplingParams
 from tests.batch_helpers import batch, by_unit, digests, lines, prompts, write_rows
-from tests.cli_helpers import infer, lines_of
+from tests.cli_helpers import REPO, infer, lines_of
 from tests.engine_helpers import Clock, request
 
 GROUPED = FakeScript(row_group=4)
@@ -247,7 +247,7 @@ def test_odd_widths_on_repacked_k_quants(smollm2: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=REPO,
     )
     found = {line["way"]: line["replies"] for line in map(json.loads, done.stdout.splitlines())}
     assert len(found) == len(ways)

@@ -60,13 +60,14 @@ def test_a_full_stdout_is_one_line(command: str) -> None:
 
 
 def test_few_descriptors_are_one_line() -> None:
-    """From too few to begin with to enough."""
+    """From too few to begin with to enough. With the fewest, Python itself may not get to a line of ours."""
     codes = []
     for limit in (4, 5, 6, 7, 8, 9, 10, 12, 16):
         done = _in_shell(f"ulimit -n {limit}; infer run -m fake hi")
         codes.append(done.code)
-        assert "Traceback" not in done.err, done
-        if done.code:
+        if "Traceback" in done.err:
+            assert limit < 8 and "infer_cli" not in done.err, done
+        elif done.code:
             one_error_line(done, 1, "too many open files", "ulimit -n")
         else:
             assert done.text == "You said: hi\n"

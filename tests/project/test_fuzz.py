@@ -73,6 +73,14 @@ def test_all_that_goes_wrong_is_found() -> None:
     assert other_seed.inputs != outcome.inputs
 
 
+def test_memory_is_the_target_s_own() -> None:
+    """Linux counts in a process's peak what its parent had: a large parent hid every finding."""
+    large = bytearray(300 * 2**20)
+    large[::4096] = b"x" * len(large[::4096])
+    outcome = run("broken", "tests.fuzz_broken:BrokenTarget", runs=0)
+    assert "corpus/memory" in outcome.inputs
+
+
 def test_the_command_line() -> None:
     def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fuzz", *arguments]
