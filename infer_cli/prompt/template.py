@@ -103,11 +103,11 @@ class ChatTemplate:
         message, the tools or a message's tool calls out or a variable has a reserved name; ModelInvalid where
         it fails.
         """
-        standard = self._standard(add_generation_prompt, variables, tools)
-        text = self._render(messages, standard, variables)
-        self._check_system(messages, text, standard, variables)
-        self._check_tools(messages, text, standard, variables)
-        self._check_calls(messages, text, standard, variables)
+        names = self._names(add_generation_prompt, variables, tools)
+        text = self._render(messages, names)
+        self._check_system(messages, text, names)
+        self._check_tools(messages, text, names)
+        self._check_calls(messages, text, names)
         return text
 
     def text(
@@ -119,15 +119,15 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, object]] | None = None,
     ) -> str:
         """As `render`, whether or not the template leaves something out."""
-        return self._render(messages, self._standard(add_generation_prompt, variables, tools), variables)
+        return self._render(messages, self._names(add_generation_prompt, variables, tools))
 
-    def _standard(
+    def _names(
         self,
         add_generation_prompt: bool,
         variables: Mapping[str, object] | None,
         tools: Sequence[Mapping[str, object]] | None,
     ) -> dict[str, object]:
-        """What every template is given beside the messages."""
+        """What the template is given beside the messages. Raises UsageError for a reserved name."""
         standard: dict[str, object] = {
             "tools": tools,
             "add_generation_prompt": add_generation_prompt,
@@ -140,48 +140,36 @@ class ChatTemplate:
                     f"the template variable {name!r} is set by infer itself",
                     "Choose another name, or leave it out.",
                 )
-        return standard
+        return {**(variables or {}), **standard}
 
-    def _render(
-        self,
-        messages: Sequence[Message],
-        standard: Mapping[str, object],
-        variables: Mapping[str, object] | None,
-    ) -> str:
+    def _render(self, messages: Sequence[Message], names: Mapping[str, object]) -> str:
         """Null content is none for a template that knows it; one that fails then, or writes the word None,
         sees an empty text."""
         if all(message.content is not None for message in messages):
-            return self._rendered(messages, standard, variables)
+            return self._rendered(messages, names)
         emptied = [replace(message, content=message.text) for message in messages]
         try:
-            text = self._rendered(messages, standard, variables)
+            text = self._rendered(messages, names)
         except (ModelInvalid, GivenTemplateInvalid) as error:
             try:
-                return self._rendered(emptied, standard, variables)
+                return self._rendered(emptied, names)
             except (UsageError, ModelInvalid):
                 raise error from None
         if "None" not in text:
             return text
         try:
-            other = self._rendered(emptied, standard, variables)
+            other = self._rendered(emptied, names)
         except (UsageError, ModelInvalid):
             return text
         return other if other.count("None") < text.count("None") else text
 
-    def _rendered(
-        self,
-        messages: Sequence[Message],
-        standard: Mapping[str, object],
-        variables: Mapping[str, object] | None,
-    ) -> str:
+    def _rendered(self, messages: Sequence[Message], names: Mapping[str, object]) -> str:
         shown = [{**message.extra, "role": message.role, "content": message.content} for message in messages]
         left = self._end - time.monotonic()
         if left <= 0:
             raise _late()
         try:
-            return self._renderer.render(
-                self._template, {**(variables or {}), **standard, "messages": shown}, seconds=left
-            )
+            return self._renderer.render(self._template, {**names, "messages": shown}, seconds=left)
         except CeilingReached as error:
             if error.of_time and self._end <= time.monotonic():
                 raise _late() from error
@@ -195,13 +183,7 @@ class ChatTemplate:
         except TemplateFailed as error:
             raise self._invalid(error) from error
 
-    def _check_system(
-        self,
-        messages: Sequence[Message],
-        text: str,
-        standard: Mapping[str, object],
-        variables: Mapping[str, object] | None,
-    ) -> None:
+    def _check_system(self, messages: Sequence[Message], text: str, names: Mapping[str, object]) -> None:
         """A system message that has no effect on the prompt is an error, not a silent loss."""
         for index, message in enumerate(messages):
             wanted = message.text.strip()
@@ -210,24 +192,18 @@ class ChatTemplate:
             # It may be there in another form (escaped, upper case): see whether other words change the text.
             other = Message(message.role, f"{wanted} {wanted}", message.extra)
             changed = [*messages[:index], other, *messages[index + 1 :]]
-            if self._render(changed, standard, variables) == text:
+            if self._render(changed, names) == text:
                 raise UsageError(
                     f"the model's chat template ignores the {message.role} message",
                     "Put its text into the prompt, or give another template with --chat-template.",
                 )
 
-    def _check_tools(
-        self,
-        messages: Sequence[Message],
-        text: str,
-        standard: Mapping[str, object],
-        variables: Mapping[str, object] | None,
-    ) -> None:
+    def _check_tools(self, messages: Sequence[Message], text: str, names: Mapping[str, object]) -> None:
         """Tools that have no effect on the prompt are an error too."""
-        if not standard["tools"]:
+        if not names["tools"]:
             return
         try:
-            without = self._render(messages, {**standard, "tools": None}, variables)
+            without = self._render(messages, {**names, "tools": None})
         except (UsageError, ModelInvalid):  # a template that needs tools does not ignore them
             return
         if without == text:
@@ -236,13 +212,7 @@ class ChatTemplate:
                 "Leave them out, or give another template with --chat-template.",
             )
 
-    def _check_calls(
-        self,
-        messages: Sequence[Message],
-        text: str,
-        standard: Mapping[str, object],
-        variables: Mapping[str, object] | None,
-    ) -> None:
+    def _check_calls(self, messages: Sequence[Message], text: str, names: Mapping[str, object]) -> None:
         """So are tool calls."""
         for index, message in enumerate(messages):
             if not message.extra.get("tool_calls"):
@@ -250,7 +220,7 @@ class ChatTemplate:
             extra = {key: value for key, value in message.extra.items() if key != "tool_calls"}
             changed = [*messages[:index], Message(message.role, message.text, extra), *messages[index + 1 :]]
             try:
-                without = self._render(changed, standard, variables)
+                without = self._render(changed, names)
             except (UsageError, ModelInvalid):  # one that needs them does not ignore them
                 continue
             if without == text:
