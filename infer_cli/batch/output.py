@@ -9,12 +9,9 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from infer_cli.system.files import naming, write_all
-
-if TYPE_CHECKING:
-    pass
 
 SYNC_INTERVAL_S = 1.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from infer_cli.backend.base import SamplerHandle
 from infer_cli.engine import history
@@ -14,9 +13,6 @@ from infer_cli.types import (
     Segment,
     TokenLogprobs,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(eq=False)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from infer_cli.errors import UsageError
 from infer_cli.types import Message
-
-if TYPE_CHECKING:
-    pass
-
 
 # Templates compose control tokens from roles, so a role is never free text.
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"})

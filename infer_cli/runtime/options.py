@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from infer_cli.backend.ggml_types import KV_TYPES
 from infer_cli.backend.spec import LoraSpec
@@ -12,9 +12,6 @@ from infer_cli.engine.policy import OF_TALKS
 from infer_cli.errors import UsageError
 from infer_cli.system.files import not_a_file
 from infer_cli.types import Mode
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

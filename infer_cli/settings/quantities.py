@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from infer_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 MOST_SECONDS = 100 * 365 * 86400  # beyond it the clocks and waits of some systems fail
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

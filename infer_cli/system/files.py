@@ -20,8 +20,6 @@ from infer_cli.errors import UsageError
 from infer_cli.system.private_files import is_private, make_private_dir, open_private
 
 if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 MOST_SETTINGS = 4 << 20  # bytes of a file of settings or notes: far more than anyone writes

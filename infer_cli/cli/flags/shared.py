@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from infer_cli.errors import UsageError
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.sampling import parse_set
 from infer_cli.settings.seeds import check_seed
 from infer_cli.settings.sizes import parse_size
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_max_tokens(value: object, origin: str) -> int:

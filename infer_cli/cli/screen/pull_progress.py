@@ -11,9 +11,6 @@ from infer_cli.models.fetch.base import Failed, FetchEvent, Progress, Trying, Wa
 from infer_cli.settings.quantities import human_size
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
