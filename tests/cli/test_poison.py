@@ -172,7 +172,7 @@ def test_no_command_lets_anything_through(
             except AssertionError as e:
                 raise AssertionError(f"{name} {given!r}: {e}") from None
     assert codes.count(0) > len(codes) * 2 / 3, "most of them did what they do"
-    with Terminal("chat", *model, env=environment) as terminal:
+    with Terminal("chat", *model, "-t", "0", env=environment) as terminal:
         terminal.wait_for(">")
         terminal.line("hi")
         terminal.wait_for("reply")
