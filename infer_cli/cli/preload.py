@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 
-from infer_cli.process.supervisor import begin_ahead
-
 
 def begin(arguments: Sequence[str]) -> None:
     """Start the worker of a command line that will need one, if its start is worth hurrying."""
     if arguments and arguments[0] in _STEPS and not {"-h", "--help"}.intersection(arguments):
+        from infer_cli.process.supervisor import begin_ahead
+
         begin_ahead(_STEPS[arguments[0]])
 
 

@@ -15,13 +15,12 @@ import typer
 from infer_cli.cli.flags import options as o
 from infer_cli.cli.screen.terminal import console
 from infer_cli.errors import UsageError
-from infer_cli.system.files import open_regular
-from infer_cli.vocab.counting import CountedInput, CountedText, TokenCounter, read_once
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.cli.screen.terminal import Notices
     from infer_cli.process.worker import Worker
+    from infer_cli.vocab.counting import CountedInput, CountedText, TokenCounter
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -72,6 +71,7 @@ def tokens(
     def work(worker: Worker) -> int:
         from infer_cli.cli.screen.terminal import Notices
         from infer_cli.process.explain import explained
+        from infer_cli.vocab.counting import TokenCounter
 
         notices = Notices(quiet=quiet, stats=False)
         try:
@@ -90,6 +90,8 @@ def tokens(
 
 
 def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput]:
+    from infer_cli.vocab.counting import CountedInput
+
     if names.count("-") > 1:
         raise UsageError("-f - is given twice: stdin can be read once")
     inputs = []
@@ -102,6 +104,7 @@ def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput
 
 def _reader(name: str) -> Callable[[], Iterator[bytes]]:
     def blocks() -> Iterator[bytes]:
+        from infer_cli.system.files import open_regular
         from infer_cli.vocab.exact import BLOCK_BYTES
 
         try:
@@ -136,6 +139,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     from infer_cli.cli.screen.pull_progress import PullProgress
     from infer_cli.models.gguf.reading import read_header
     from infer_cli.models.shelf import resolve
+    from infer_cli.vocab.counting import CountedText, read_once
     from infer_cli.vocab.loading import load_vocab
     from infer_cli.vocab.proof import exact_tokenizer
 
@@ -150,6 +154,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
 
 def _fake(model: str) -> CountedText:
     from infer_cli.backend.fake import FakeScript, FakeVocab
+    from infer_cli.vocab.counting import CountedText
 
     path = model.partition(":")[2]
     script = FakeScript.read(Path(path)) if path else FakeScript()
@@ -157,6 +162,7 @@ def _fake(model: str) -> CountedText:
 
 
 def _encoding(path: Path) -> CountedText:
+    from infer_cli.vocab.counting import CountedText
     from infer_cli.vocab.tiktoken_file import read_encoding
 
     def no_vocab() -> Vocab:

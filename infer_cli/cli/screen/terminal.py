@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TextIO
 from infer_cli.process.stream_filter import styled
 from infer_cli.settings.origins import Setting
 from infer_cli.text.sanitize import single_line
-from infer_cli.types import Reply
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from infer_cli.types import Reply
 
 _COLUMNS = 80  # where the terminal does not say
 
