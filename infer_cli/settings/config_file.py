@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from infer_cli.errors import UsageError
-from infer_cli.system.files import read_regular
 from infer_cli.system.paths import config_dir
 
 
@@ -28,6 +27,9 @@ def read_config() -> dict[str, object]:
 def read_settings(path: Path) -> bytes | None:
     """A file of settings; None where there is nothing. Raises UsageError for what can't be read."""
     try:
+        path.lstat()  # most have none, and need not import what reads it
+        from infer_cli.system.files import read_regular
+
         return read_regular(path)
     except FileNotFoundError:
         return None
