@@ -5,12 +5,16 @@ docs/fuzzing.md says how to run the long form, and what to do with what it finds
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from fuzz.faults import JOBS, Job, Trial, disturb, fill
 from fuzz.runner import REPO, run
 from fuzz.target import CORPUS, TARGETS, target_class
 from tests.fuzz_broken import BrokenTarget
@@ -50,7 +54,31 @@ def test_nothing_is_found(name: str) -> None:
     assert outcome.runs == len(target_class(TARGETS[name]).corpus()) + RUNS[name]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+@pytest.mark.parametrize("kill", [True, False], ids=["kills", "signals"])
+def test_nothing_is_lost_where_a_command_is_disturbed(tmp_path: Path, kill: bool) -> None:
+    trial = Trial(tmp_path, [job for job in JOBS if job.name == ("batch --ordered" if kill else "run")])
+    disturb(trial, 1, SEED, kill=kill)
+    assert trial.done.total() == 1
+    assert trial.lost == []
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="a C compiler is needed")
+def test_nothing_is_lost_where_the_disk_is_full(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, [job for job in JOBS if job.name == "run"])
+    fill(trial, every=40)
+    assert trial.done["run"] > 1
+    assert trial.lost == []
+
+
 # --- the harness itself ---------------------------------------------------------------------------
+
+
+def test_what_is_lost_is_told(tmp_path: Path) -> None:
+    numbers = itertools.count()
+    trial = Trial(tmp_path, [Job("run", ("run", "-m", "fake", "hi"), lambda place: next(numbers))])
+    disturb(trial, 2, SEED, kill=True)
+    assert len(trial.lost) == 2
 
 
 def test_all_that_goes_wrong_is_found() -> None:
