@@ -12,10 +12,10 @@ setup: ## Install infer from this folder, so that changes count at once, with al
 	$(PYTHON) -m pip install --editable ".[test]"
 
 test: ## All tests. The real model is fetched once (about 94 MB).
-	$(PYTHON) -m pytest $(TESTS)
+	$(PYTHON) -m pytest -n auto $(TESTS)
 
 fast: ## The tests that need no model.
-	$(PYTHON) -m pytest -m "not weights" $(TESTS)
+	$(PYTHON) -m pytest -n auto -m "not weights" $(TESTS)
 
 weights: ## The tests of the real model.
 	$(PYTHON) -m pytest -m weights $(TESTS)

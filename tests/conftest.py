@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+# Threads of llama.cpp that wait give their core away: other tests run beside them (OpenMP's own setting).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 USERS_ENVIRONMENT = dict(os.environ)  # before any test changes it
 
 
