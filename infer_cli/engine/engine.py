@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.backend.base import Backend, DecodeStatus
 from infer_cli.engine import history
+from infer_cli.engine.active_request import ActiveRequest
 from infer_cli.engine.admission import why_not
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.logprobs import token_logprobs
 from infer_cli.engine.policy import Policy
-from infer_cli.engine.running import Running
 from infer_cli.engine.scheduler import DecodeCall, PrefillPart, Scheduler, Sequence, Span, prompt_span
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.text.stream import StopMatcher
@@ -63,7 +63,7 @@ class Engine:
         self._policy = policy
         self._clock = clock
         self._load_s = load_s
-        self._scheduler: Scheduler[Running] = Scheduler(
+        self._scheduler: Scheduler[ActiveRequest] = Scheduler(
             policy.width,
             policy.chunk,
             policy.fixed_width,
@@ -71,7 +71,7 @@ class Engine:
             fill_holes=policy.fill_holes and not policy.kv_unified,
             joins_prompts=policy.kv_unified,
         )
-        self._sequences: dict[str, Sequence[Running]] = {}
+        self._sequences: dict[str, Sequence[ActiveRequest]] = {}
         self._refused: dict[str, Finished] = {}  # requests that can't run, until the next step says so
         # What the slots hold that no begun sequence advances: replies that have ended.
         self._residents: dict[int, tuple[Segment, ...]] = {}
@@ -107,8 +107,8 @@ class Engine:
             self._refused[request.id] = self._refusal(request, history.length(wanted), submitted, error)
             return
         ids = history.flat(wanted)
-        running = Running(request, wanted, ids, submitted, StopMatcher(request.stop))
-        sequence = Sequence(running, self._spans(wanted), request.session)
+        active = ActiveRequest(request, wanted, ids, submitted, StopMatcher(request.stop))
+        sequence = Sequence(active, self._spans(wanted), request.session)
         self._sequences[request.id] = sequence
         self._scheduler.submit(sequence)
 
@@ -219,25 +219,25 @@ class Engine:
         now = self._clock()
         events: list[Event] = []
         for seq in self._scheduler.admit():
-            running = seq.owner
-            running.admitted = now
-            params = running.request.sampling
+            active = seq.owner
+            active.admitted = now
+            params = active.request.sampling
             if not params.greedy or params.penalized:
                 try:
-                    running.sampler = self._backend.new_sampler(params, running.request.seed or 0)
+                    active.sampler = self._backend.new_sampler(params, active.request.seed or 0)
                 except (InferError, ValueError) as e:  # this request's alone
                     events.append(self._finish(seq, "error", str(e)))
                     continue
                 if params.penalized:
-                    for token in running.ids:
-                        running.sampler.accept(token)
+                    for token in active.ids:
+                        active.sampler.accept(token)
             if self._policy.speculates:
-                running.lookup = PromptLookup(running.ids, self._acceptance)
+                active.lookup = PromptLookup(active.ids, self._acceptance)
         return events
 
     def _begin(self) -> None:
         """Let the prompts whose turn has come begin with what is in memory by now."""
-        joined: list[Sequence[Running]] = []  # the prompts of the coming call
+        joined: list[Sequence[ActiveRequest]] = []  # the prompts of the coming call
         room = self._policy.chunk
         for seq in self._scheduler.prompts():
             if joined and (not self._policy.kv_unified or room <= 0):
@@ -268,13 +268,15 @@ class Engine:
             self._residents.pop(slot, None)
             self._scheduler.move(seq, slot)
 
-    def _waits_for(self, joined: list[Sequence[Running]], seq: Sequence[Running], n_held: int) -> bool:
+    def _waits_for(
+        self, joined: list[Sequence[ActiveRequest]], seq: Sequence[ActiveRequest], n_held: int
+    ) -> bool:
         """Whether prompts that are about to be evaluated begin as this one does, beyond the `n_held` tokens
         that are in memory."""
         n_common = max(history.reusable(other.owner.wanted, seq.owner.wanted, None) for other in joined)
         return n_common >= n_held + self._min_copied
 
-    def _in_memory(self, seq: Sequence[Running]) -> tuple[int, int]:
+    def _in_memory(self, seq: Sequence[ActiveRequest]) -> tuple[int, int]:
         """The most tokens that begin this request and are in memory, and the slot that holds them."""
         chunk = self._policy.chunk if self._policy.fixed_width else None
         wanted = seq.owner.wanted
@@ -286,7 +288,7 @@ class Engine:
                     best, source = n, slot
         return best, source
 
-    def _reuse(self, seq: Sequence[Running], best: int, source: int) -> int:
+    def _reuse(self, seq: Sequence[ActiveRequest], best: int, source: int) -> int:
         """Put into the slot what `_in_memory` has found; how many tokens that is."""
         self._residents.pop(seq.slot, None)
         if source != seq.slot:
@@ -296,7 +298,7 @@ class Engine:
         self._backend.seq_rm(seq.slot, 0)
         return 0
 
-    def _prefill(self, parts: tuple[PrefillPart[Running], ...]) -> list[Event]:
+    def _prefill(self, parts: tuple[PrefillPart[ActiveRequest], ...]) -> list[Event]:
         tokens: list[int] = []
         positions: list[int] = []
         seqs: list[int] = []
@@ -340,7 +342,7 @@ class Engine:
         slots = [slot + 1 + i if above else slot - n + i for i in range(n)]
         return slots, [self._length(other) for other in slots]
 
-    def _decode(self, call: DecodeCall[Running]) -> list[Event]:
+    def _decode(self, call: DecodeCall[ActiveRequest]) -> list[Event]:
         if self._policy.speculates and (n_drafted := self._draft_length(call.live)):
             return self._decode_ahead(call.live, n_drafted)
         n = len(call.rows)
@@ -379,7 +381,7 @@ class Engine:
         self._costs.note(n, self._clock() - start)
         return status
 
-    def _draft_length(self, live: list[Sequence[Running]]) -> int:
+    def _draft_length(self, live: list[Sequence[ActiveRequest]]) -> int:
         """Tokens to guess in this step, for each live sequence; 0 where guessing does not pay or can't be."""
         lookups = [seq.owner.lookup for seq in live if seq.owner.lookup is not None]
         if not any(lookup.has_guess for lookup in lookups):
@@ -395,7 +397,7 @@ class Engine:
         ]
         return draft_length(lookups, self._costs, min(room))
 
-    def _decode_ahead(self, live: list[Sequence[Running]], n_drafted: int) -> list[Event]:
+    def _decode_ahead(self, live: list[Sequence[ActiveRequest]], n_drafted: int) -> list[Event]:
         """A decode call with guessed tokens after each sequence's own; as many are kept as were right.
 
         All sequences have equally many rows: llama.cpp would split the call into such parts otherwise.
@@ -417,71 +419,71 @@ class Engine:
         likeliest: list[int] = logits.argmax(axis=1).tolist()
         events: list[Event] = []
         for i, (seq, draft) in enumerate(zip(live, drafts, strict=True)):
-            slot, running = seq.slot, seq.owner
+            slot, active = seq.slot, seq.owner
             for row in range(i * n, (i + 1) * n):
                 seq.n_past += 1
                 events += self._commit(seq, row, likeliest[row], logits)
-                if seq.slot < 0 or draft[row - i * n + 1 :][:1] != running.tokens[-1:]:
+                if seq.slot < 0 or draft[row - i * n + 1 :][:1] != active.tokens[-1:]:
                     break
             self._backend.seq_rm(slot, self._length(slot))
         return events
 
-    def _commit(self, seq: Sequence[Running], row: int, likeliest: int, logits: Floats) -> list[Event]:
+    def _commit(self, seq: Sequence[ActiveRequest], row: int, likeliest: int, logits: Floats) -> list[Event]:
         """Choose a token from output row `row`, then see whether the reply goes on."""
-        running, vocab = seq.owner, self._backend.vocab
+        active, vocab = seq.owner, self._backend.vocab
         if math.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
             return [self._finish(seq, "error", "the model computed NaN", ExitStatus.MODEL_INVALID)]
-        token = likeliest if running.sampler is None else running.sampler.sample(row)
-        now = running.last_token = self._clock()
-        if running.first_token is None:
-            running.first_token = now
-        running.tokens.append(token)
-        if running.lookup is not None:
-            running.lookup.append(token)
+        token = likeliest if active.sampler is None else active.sampler.sample(row)
+        now = active.last_token = self._clock()
+        if active.first_token is None:
+            active.first_token = now
+        active.tokens.append(token)
+        if active.lookup is not None:
+            active.lookup.append(token)
         logprobs = None
-        if running.request.n_logprobs is not None:
-            logprobs = token_logprobs(logits[row], token, running.request.n_logprobs)
-            running.logprobs.append(logprobs)
+        if active.request.n_logprobs is not None:
+            logprobs = token_logprobs(logits[row], token, active.request.n_logprobs)
+            active.logprobs.append(logprobs)
         is_end = vocab.is_eog(token)
-        piece = b"" if is_end else running.request.shown_tokens.get(token) or vocab.piece(token)
-        released, matched = running.stops.feed(piece)
-        running.text += released
+        piece = b"" if is_end else active.request.shown_tokens.get(token) or vocab.piece(token)
+        released, matched = active.stops.feed(piece)
+        active.text += released
         events: list[Event] = []
-        if running.request.streams:
-            events.append(Token(running.request.id, token, released, logprobs))
+        if active.request.streams:
+            events.append(Token(active.request.id, token, released, logprobs))
         if is_end:
             events.append(self._finish(seq, "stop"))
         elif matched is not None:
             events.append(self._finish(seq, "stop_string"))
-        elif len(running.tokens) >= running.request.max_tokens:
+        elif len(active.tokens) >= active.request.max_tokens:
             events.append(self._finish(seq, "length"))
-        elif running.n_total >= self._window:
+        elif active.n_total >= self._window:
             events.append(self._finish(seq, "context"))
         return events
 
     def _finish(
         self,
-        seq: Sequence[Running],
+        seq: Sequence[ActiveRequest],
         reason: FinishReason,
         error: str | None = None,
         error_status: ExitStatus = ExitStatus.UNEXPECTED,
     ) -> Finished:
-        running = seq.owner
-        request = running.request
-        tail, matched = running.stops.finish()
-        running.text += tail
+        active = seq.owner
+        request = active.request
+        tail, matched = active.stops.finish()
+        active.text += tail
         if matched is not None:
             reason = "stop_string"
-        if running.sampler is not None:
-            running.sampler.close()
-        if running.lookup is not None:
-            self._acceptance = running.lookup.acceptance
+        if active.sampler is not None:
+            active.sampler.close()
+        if active.lookup is not None:
+            self._acceptance = active.lookup.acceptance
         keep = False
         if seq.begun:
             keep = seq.session is not None and seq.n_past > 0 and reason != "error"
             # A state that can't be cut serves its own session only, and a dummy row would spoil it.
             if keep or (self._policy.fill_holes and reason != "error"):
-                self._residents[seq.slot] = running.evaluated(seq.n_past)
+                self._residents[seq.slot] = active.evaluated(seq.n_past)
             else:
                 self._backend.seq_rm(seq.slot, 0)
         self._scheduler.release(seq, keep=keep)
@@ -490,29 +492,29 @@ class Engine:
             request.id,
             reason,
             tail,
-            tuple(running.tokens),
-            bytes(running.text),
-            tuple(running.logprobs) if request.n_logprobs is not None else None,
-            Usage(len(running.ids), running.n_cached, len(running.tokens)),
-            self._timings(running),
+            tuple(active.tokens),
+            bytes(active.text),
+            tuple(active.logprobs) if request.n_logprobs is not None else None,
+            Usage(len(active.ids), active.n_cached, len(active.tokens)),
+            self._timings(active),
             error,
             error_status,
         )
 
-    def _timings(self, running: Running) -> Timings:
+    def _timings(self, active: ActiveRequest) -> Timings:
         now = self._clock()
-        admitted = running.admitted if running.admitted is not None else now
-        first, last, n = running.first_token, running.last_token, len(running.tokens)
+        admitted = active.admitted if active.admitted is not None else now
+        first, last, n = active.first_token, active.last_token, len(active.tokens)
         prefill_tps = decode_tps = None
         if first is not None and first > admitted:
-            prefill_tps = (len(running.ids) - running.n_cached) / (first - admitted)
+            prefill_tps = (len(active.ids) - active.n_cached) / (first - admitted)
         if first is not None and last is not None and last > first:
             decode_tps = (n - 1) / (last - first)
         return Timings(
             load_s=self._load_s,
-            queue_s=admitted - running.submitted,
-            ttft_s=None if first is None else first - running.submitted,
-            total_s=now - running.submitted,
+            queue_s=admitted - active.submitted,
+            ttft_s=None if first is None else first - active.submitted,
+            total_s=now - active.submitted,
             prefill_tps=prefill_tps,
             decode_tps=decode_tps,
         )
@@ -538,7 +540,7 @@ class Engine:
         for slot in range(self._policy.n_seq_max):
             self._backend.seq_rm(slot, self._length(slot))
 
-    def _recover(self, seqs: list[Sequence[Running]], status: DecodeStatus) -> list[Event]:
+    def _recover(self, seqs: list[Sequence[ActiveRequest]], status: DecodeStatus) -> list[Event]:
         """After a decode call that did not succeed. An aborted one is simply done again at the next step."""
         self._forget_unplanned()
         if status is DecodeStatus.ABORTED:

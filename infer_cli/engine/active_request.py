@@ -16,7 +16,7 @@ from infer_cli.types import (
 
 
 @dataclass(eq=False)
-class Running:
+class ActiveRequest:
     """A request with everything that changes while it runs."""
 
     request: EngineRequest
