@@ -14,11 +14,12 @@ until the session comes back or the slot is needed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from infer_cli.engine.history import chunk_end
+from infer_cli.types import Segment
 
 MAX_PREFILL_RUN = 512  # prompt tokens between two decode calls: fewer than this and one chunk
 
@@ -36,6 +37,16 @@ class Span(NamedTuple):
 def prompt_span(n_tokens: int) -> tuple[Span, ...]:
     """A prompt without a history."""
     return (Span(0, n_tokens),)
+
+
+def segment_spans(segments: Iterable[Segment]) -> tuple[Span, ...]:
+    """A span for each segment, none of which is empty: each is evaluated in its own shapes."""
+    spans: list[Span] = []
+    start = 0
+    for segment in segments:
+        spans.append(Span(start, start + len(segment.ids), segment.kind == "decoded"))
+        start = spans[-1].end
+    return tuple(spans)
 
 
 class Sequence(Generic[T]):
