@@ -181,31 +181,13 @@ class Engine:
         return events
 
     def _prefill(self, parts: tuple[PrefillPart[ActiveRequest], ...]) -> list[Event]:
-        tokens: list[int] = []
-        positions: list[int] = []
-        seqs: list[int] = []
-        outputs: list[bool] = []
-        for part in parts:
-            n = part.end - part.start
-            n_outputs = min(self._policy.min_rows, n) if part.is_last else 0
-            tokens += part.seq.owner.ids[part.start : part.end]
-            positions += range(part.start, part.end)
-            seqs += [part.seq.slot] * n
-            outputs += [False] * (n - n_outputs) + [True] * n_outputs
-        n_dummies = max(0, self._policy.min_rows - len(tokens))
-        if n_dummies:  # beside a lone prompt: where prompts are joined, one row is enough
-            (part,) = parts
-            slots, lengths = self._slots.dummies_beside(part.seq.slot, n_dummies)
-            above = slots[0] > part.seq.slot
-            tokens = _joined(tokens, [DUMMY_TOKEN] * n_dummies, above)
-            positions, seqs = _joined(positions, lengths, above), _joined(seqs, slots, above)
-            outputs = _joined(outputs, [part.is_last] * n_dummies, above)
+        tokens, positions, seqs, outputs = _prefill_rows(parts, self._policy.min_rows, self._slots)
         status = self._backend.decode(tokens, positions, seqs, outputs)
         if status is not DecodeStatus.OK:
             return self._recover([part.seq for part in parts], status)
         for part in parts:
             part.seq.n_past = part.end
-        if n_dummies:
+        if len(tokens) > sum(part.end - part.start for part in parts):  # there were dummies
             self._slots.forget_unplanned()
         events: list[Event] = []
         for part in parts:
@@ -356,6 +338,32 @@ class Engine:
             return []
         message = _FAILURES.get(status, "llama.cpp could not compute the batch")
         return [self._finish(seq, "error", message) for seq in seqs]
+
+
+def _prefill_rows(
+    parts: tuple[PrefillPart[ActiveRequest], ...], min_rows: int, slots: Slots
+) -> tuple[list[int], list[int], list[int], list[bool]]:
+    """The rows of a prefill call: tokens, positions, slots, and whether logits are wanted."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    seqs: list[int] = []
+    outputs: list[bool] = []
+    for part in parts:
+        n = part.end - part.start
+        n_outputs = min(min_rows, n) if part.is_last else 0
+        tokens += part.seq.owner.ids[part.start : part.end]
+        positions += range(part.start, part.end)
+        seqs += [part.seq.slot] * n
+        outputs += [False] * (n - n_outputs) + [True] * n_outputs
+    n_dummies = max(0, min_rows - len(tokens))
+    if n_dummies:  # beside a lone prompt: where prompts are joined, one row is enough
+        (part,) = parts
+        beside, lengths = slots.dummies_beside(part.seq.slot, n_dummies)
+        above = beside[0] > part.seq.slot
+        tokens = _joined(tokens, [DUMMY_TOKEN] * n_dummies, above)
+        positions, seqs = _joined(positions, lengths, above), _joined(seqs, beside, above)
+        outputs = _joined(outputs, [part.is_last] * n_dummies, above)
+    return tokens, positions, seqs, outputs
 
 
 def _joined(rows: list[T], dummies: list[T], above: bool) -> list[T]:
