@@ -24,7 +24,7 @@ from infer_cli.engine.policy import Policy as DecodePolicy
 from infer_cli.engine.policy import why_width_breaks
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.prompt.fitting import Policy
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.settings.origins import Given
 from infer_cli.text.common_prefix import n_same
 from infer_cli.text.reasoning import TagPair
@@ -268,7 +268,7 @@ def _unlike(claim: Claim, asked: Prepared) -> str:
 
 
 def answer(
-    running: Running, origin: Origin, questions: Iterable[Question]
+    running: RunningEngine, origin: Origin, questions: Iterable[Question]
 ) -> Iterator[tuple[Question, list[Reply]]]:
     """Each question with its replies, as they end. Leaving early cancels the rest."""
     replies: dict[int, list[Reply]] = {}  # of questions that are under way, by the place of their lines

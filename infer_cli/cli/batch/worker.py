@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from infer_cli.models.installed import InstalledModel
     from infer_cli.process.worker import Worker
     from infer_cli.runtime.options import EngineOptions
-    from infer_cli.runtime.running import Running
+    from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.settings.origins import Setting
 
 
@@ -435,7 +435,7 @@ class _Batch:
 
     # --- the job -------------------------------------------------------------------------------
 
-    def _job(self, preparer: Preparer, running: Running, scanned: Scan, width: int) -> JobFile:
+    def _job(self, preparer: Preparer, running: RunningEngine, scanned: Scan, width: int) -> JobFile:
         """The job as it is now, planned with this width; compared with what the output was begun with, and
         written down."""
         options = self._options
@@ -506,7 +506,7 @@ class _Batch:
         self,
         job: JobFile,
         preparer: Preparer,
-        running: Running,
+        running: RunningEngine,
         scanned: Scan,
     ) -> int:
         from infer_cli.process.worker import on_interrupt
