@@ -25,7 +25,7 @@ from infer_cli.backend.spec import ContextSpec, ModelSpec
 from infer_cli.engine import engine as engine_module
 from infer_cli.engine.active_request import ActiveRequest
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, Policy, choose
+from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.models.gguf.reading import read_header
 from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams
 
@@ -48,7 +48,7 @@ TEXTS = [
 
 
 def answer(
-    model: LlamaModel, policy: Policy, n_threads: int, order: Sequence[int]
+    model: LlamaModel, policy: ModePolicy, n_threads: int, order: Sequence[int]
 ) -> tuple[dict[int, tuple[list[int], str]], int]:
     """Replies to TEXTS in this order of arrival; odd ones sampled, even ones greedy. And tokens cached."""
     context = ContextSpec(

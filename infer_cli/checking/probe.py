@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.types import EngineRequest, Finished, SamplingParams
 
@@ -88,7 +88,7 @@ class Tally(NamedTuple):
         return self.n == self.same_tokens == self.same_logits
 
 
-def ways_of(policy: Policy, threads: int) -> list[Way]:
+def ways_of(policy: ModePolicy, threads: int) -> list[Way]:
     """The ways in which a mode's replies have to be the same; the first is what the others are held to.
 
     Canonical shapes have a fixed width and thread count; invariant ones are free in both, and in the chunks.
@@ -266,7 +266,7 @@ def _requests(vocab: Vocab, n: int, n_tokens: int) -> Iterator[EngineRequest]:
 class AnswerRecorder:
     """Answers requests over one backend, and hashes each row of logits that a token is chosen from."""
 
-    def __init__(self, backend: Backend, policy: Policy) -> None:
+    def __init__(self, backend: Backend, policy: ModePolicy) -> None:
         self._engine = Engine(backend, policy, time.perf_counter, WINDOW, on_logits=self._hash)
         self._hashes: dict[str, Any] = {}  # of the requests under way
 

@@ -20,8 +20,7 @@ from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.checking.claims import Claim, EngineClaim, claims_of, engine_claim, model_name
 from infer_cli.checking.comparison import differing_fields, is_same
-from infer_cli.engine.policy import Policy as DecodePolicy
-from infer_cli.engine.policy import why_width_breaks
+from infer_cli.engine.mode_policy import ModePolicy, why_width_breaks
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.prompt.fitting import Policy
 from infer_cli.runtime.running_engine import RunningEngine
@@ -364,7 +363,7 @@ def _compare_reply(claim: Claim, reply: Reply) -> Difference | None:
     return _different(claim, "its digest is another")
 
 
-def promise_then(engine: EngineClaim, policy: DecodePolicy) -> Promise:
+def promise_then(engine: EngineClaim, policy: ModePolicy) -> Promise:
     """What the engine promised when the lines were written: a width was thought to keep it that does not."""
     return "canonical" if why_width_breaks(engine.mode, engine.width) else policy.promise
 

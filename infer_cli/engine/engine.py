@@ -15,7 +15,7 @@ from infer_cli.engine.active_request import ActiveRequest
 from infer_cli.engine.admission import refusal, why_not
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.logprobs import token_logprobs
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.engine.scheduler import (
     DecodeCall,
     PrefillPart,
@@ -53,7 +53,7 @@ class Engine:
     def __init__(
         self,
         backend: Backend,
-        policy: Policy,
+        policy: ModePolicy,
         clock: Callable[[], float],
         window: int,
         load_s: float = 0.0,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from infer_cli.backend.base import Backend
 from infer_cli.engine import history
 from infer_cli.engine.active_request import ActiveRequest
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.engine.scheduler import Scheduler, Sequence
 from infer_cli.types import Segment
 
@@ -28,7 +28,7 @@ class Slots:
     shapes that the policy wants: neighbours with the same beginning compute it once.
     """
 
-    def __init__(self, backend: Backend, policy: Policy, scheduler: Scheduler[ActiveRequest]) -> None:
+    def __init__(self, backend: Backend, policy: ModePolicy, scheduler: Scheduler[ActiveRequest]) -> None:
         self._backend = backend
         self._policy = policy
         self._scheduler = scheduler

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.runtime.loader import LoadedModel
 from infer_cli.types import Provenance
 
@@ -23,7 +23,7 @@ class RunningEngine:
 
     service: Service
     backend: Backend
-    policy: Policy
+    policy: ModePolicy
     facts: Callable[[], dict[str, object]]
     provenance: Callable[[], Provenance]
 
@@ -35,7 +35,7 @@ class RunningEngine:
 def start_engine(
     loaded: LoadedModel,
     n_ctx_seq: int,
-    policy: Policy | None,
+    policy: ModePolicy | None,
     provenance_of: Callable[[Callable[[], dict[str, object]]], Callable[[], Provenance]],
     clock: Callable[[], float] = time.perf_counter,
 ) -> RunningEngine:

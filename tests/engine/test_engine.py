@@ -13,7 +13,7 @@ from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.drafting import MAX_ROWS
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, choose
+from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.engine.service import HAND_OVER_S, Service
 from infer_cli.types import EngineRequest, Event, Finished, Mode, Prefilled, SamplingParams, Token
 from tests.engine_helpers import chat_prompt, fake_engine, request, run_all
