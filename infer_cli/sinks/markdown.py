@@ -12,7 +12,7 @@ import time
 from typing import TextIO
 
 from infer_cli.answering.sink import Grain
-from infer_cli.sinks.blocks import Block, BlockSplitter
+from infer_cli.sinks.markdown_blocks import Block, BlockSplitter
 from infer_cli.sinks.order import ReasoningView, SampleOrder
 from infer_cli.sinks.painter import Painter, Row, Size, terminal_reflows, terminal_size
 from infer_cli.sinks.render import Renderer

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from infer_cli.sinks.blocks import Block
+from infer_cli.sinks.markdown_blocks import Block
 from infer_cli.sinks.painter import MIN_WIDTH, Row
 from infer_cli.text.sanitize import sanitize
 
