@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from infer_cli.answering.sink import Grain
-from infer_cli.sinks.order import ReasoningView, SampleOrder
+from infer_cli.sinks.sample_order import ReasoningView, SampleOrder
 from infer_cli.text.sanitize import Sanitizer
 from infer_cli.types import Delta, Reply
 
