@@ -14,12 +14,12 @@ from infer_cli.types import EngineRequest, Finished, FinishReason, Segment, Timi
 
 @dataclass(eq=False)
 class ActiveRequest:
-    """A request with everything that changes while it runs."""
+    """A request with everything that changes while it runs. Times are the engine clock's, in seconds."""
 
     request: EngineRequest
     wanted: tuple[Segment, ...]  # all that is to be evaluated before the reply
     ids: tuple[int, ...]  # the same, flat
-    window_left: int  # most tokens of the reply that the window has room for
+    window_room: int  # tokens of the reply, at most, that fit the window behind them
     submitted: float
     stops: StopMatcher
     sampler: SamplerHandle | None = None  # None: plain argmax
@@ -63,7 +63,7 @@ class ActiveRequest:
         n = len(self.tokens)
         if n >= self.request.max_tokens:
             return released, "length"
-        return released, "context" if n >= self.window_left else None
+        return released, "context" if n >= self.window_room else None
 
     def finish(
         self, reason: FinishReason, now: float, load_s: float, error: str | None, error_status: ExitStatus

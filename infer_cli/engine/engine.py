@@ -247,7 +247,7 @@ class Engine:
         if [seq.slot for seq in live] != list(range(len(live))):  # llama.cpp would cut the batch at a hole
             return 0
         room = [
-            min(seq.owner.window_left, seq.owner.request.max_tokens - 1) - len(seq.owner.tokens)
+            min(seq.owner.window_room, seq.owner.request.max_tokens - 1) - len(seq.owner.tokens)
             for seq in live
         ]
         return draft_length(lookups, self._costs, min(room))
