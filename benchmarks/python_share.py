@@ -70,7 +70,7 @@ def _row_step(mode: str) -> Callable[[], float]:
     from infer_cli.backend.fake import FakeBackend, FakeScript
     from infer_cli.backend.spec import ContextSpec
     from infer_cli.engine.engine import Engine
-    from infer_cli.engine.policy import ModelTraits, choose
+    from infer_cli.engine.mode_policy import ModelTraits, choose
     from infer_cli.types import EngineRequest, SamplingParams
 
     def measure() -> float:

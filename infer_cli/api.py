@@ -30,7 +30,7 @@ from infer_cli.errors import ContextOverflow, InferError, UnexpectedFailure, Usa
 from infer_cli.models.installed import InstalledModel, fake_model, is_fake
 from infer_cli.models.shelf import resolve
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MAX_TOKENS
 from infer_cli.settings.seeds import check_seed, row_seed
@@ -268,7 +268,9 @@ class ReplyStream:
     In a `with`, a reply that has not ended is cancelled at the end.
     """
 
-    def __init__(self, stream: Stream | None, job: Job | None, reply: Reply | None, running: Running) -> None:
+    def __init__(
+        self, stream: Stream | None, job: Job | None, reply: Reply | None, running: RunningEngine
+    ) -> None:
         """`reply` is there already where there is nothing to stream."""
         self._stream, self._reply = stream, reply
         self._reading = threading.Lock()
@@ -305,12 +307,12 @@ class ReplyStream:
     ) -> None:
         self.cancel()
 
-    def _read(self, stream: Stream, job: Job, running: Running) -> Generator[Delta, None, None]:
+    def _read(self, stream: Stream, job: Job, running: RunningEngine) -> Generator[Delta, None, None]:
         text = ReplyText(job.reasoning_pairs, job.open_reasoning)
         for event in stream:
             yield from self._shown(event, text, job, running)
 
-    def _shown(self, event: Event, text: ReplyText, job: Job, running: Running) -> Iterator[Delta]:
+    def _shown(self, event: Event, text: ReplyText, job: Job, running: RunningEngine) -> Iterator[Delta]:
         if isinstance(event, Token):
             yield from text.show([event])
         elif isinstance(event, Finished):
@@ -323,7 +325,7 @@ def _derives(request: Request, job: Job, run_seed: int | None) -> bool:
     return run_seed is not None and request.seed is None and job.run_seed is not None
 
 
-def _refused(request: Request, end: Finished, running: Running) -> Reply:
+def _refused(request: Request, end: Finished, running: RunningEngine) -> Reply:
     """The reply to a request that did not come to the engine."""
     return reply_of(
         end,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.checking.probe import RESUMED, WIDTH, Probe, compare, ways_of
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.runtime.llama_loaded import LlamaLoaded
 from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
@@ -23,7 +23,7 @@ from infer_cli.types import Mode
 class HoledModel(LlamaLoaded):
     """Leaves the rows of idle slots out."""
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> ModePolicy:
         return super().choose_policy(width, kv_unified=kv_unified, mode=mode)._replace(fill_holes=False)
 
 

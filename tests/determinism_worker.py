@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +23,14 @@ from infer_cli.backend.llama import LlamaBackend
 from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ContextSpec, ModelSpec
 from infer_cli.engine import engine as engine_module
+from infer_cli.engine.active_request import ActiveRequest
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, Policy, choose
+from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.models.gguf.reading import read_header
 from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Floats
 
 N_TOKENS = 12
 N_MORE = 18  # of some replies: left alone, they move to lower slots where the policy lets them
@@ -42,21 +47,8 @@ TEXTS = [
 ]
 
 
-class RecordingEngine(Engine):
-    """Hashes the logits row that each token was chosen from."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.hashes: dict[str, hashlib._Hash] = {}
-
-    def _commit(self, seq, row, likeliest, logits):  # type: ignore[no-untyped-def]
-        name = seq.owner.request.id
-        self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(logits[row]).tobytes())
-        return super()._commit(seq, row, likeliest, logits)
-
-
 def answer(
-    model: LlamaModel, policy: Policy, n_threads: int, order: Sequence[int]
+    model: LlamaModel, policy: ModePolicy, n_threads: int, order: Sequence[int]
 ) -> tuple[dict[int, tuple[list[int], str]], int]:
     """Replies to TEXTS in this order of arrival; odd ones sampled, even ones greedy. And tokens cached."""
     context = ContextSpec(
@@ -64,7 +56,12 @@ def answer(
         policy.type_k, policy.type_v, policy.flash_attn,
     )  # fmt: skip
     backend = LlamaBackend(model, context)
-    engine = RecordingEngine(backend, policy, time.perf_counter, 512)
+    hashes: dict[str, hashlib._Hash] = {}  # of the logits rows that a request's tokens were chosen from
+
+    def hash_row(active: ActiveRequest, logits: Floats) -> None:
+        hashes.setdefault(active.request.id, hashlib.sha256()).update(np.ascontiguousarray(logits).tobytes())
+
+    engine = Engine(backend, policy, time.perf_counter, 512, on_logits=hash_row)
     for i in order:
         sampling = SamplingParams(temperature=0.8) if i % 2 else SamplingParams()
         ids = tuple(model.vocab.tokenize(TEXTS[i].encode()))
@@ -73,7 +70,7 @@ def answer(
     while not engine.idle:
         for event in engine.step():
             if isinstance(event, Finished):
-                digest = engine.hashes[event.request_id].hexdigest()
+                digest = hashes[event.request_id].hexdigest()
                 replies[int(event.request_id)] = (list(event.tokens), digest)
                 n_cached += event.usage.cached_tokens
     backend.close()

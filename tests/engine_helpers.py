@@ -5,7 +5,7 @@ from __future__ import annotations
 from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, Policy, choose
+from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.types import EngineRequest, Event, Finished, Mode, SamplingParams
 
 GREEDY = SamplingParams()
@@ -37,7 +37,7 @@ def fake_engine(
     pairs_rows: bool = False,
     speculate: bool = False,
     kv_unified: bool = False,
-) -> tuple[Engine, FakeBackend, Clock, Policy]:
+) -> tuple[Engine, FakeBackend, Clock, ModePolicy]:
     policy = choose(
         mode, width, ModelTraits(pairs_rows=pairs_rows), speculate=speculate, kv_unified=kv_unified
     )

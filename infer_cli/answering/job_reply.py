@@ -5,11 +5,11 @@ from __future__ import annotations
 from infer_cli.answering.job import Job
 from infer_cli.answering.reply import reply_of
 from infer_cli.answering.reply_text import ReplyText
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import Finished, Reply
 
 
-def reply_to(job: Job, sample: int, end: Finished, text: ReplyText, running: Running) -> Reply:
+def reply_to(job: Job, sample: int, end: Finished, text: ReplyText, running: RunningEngine) -> Reply:
     """`text` is the reply's, finished. One that failed has no text, and its error instead."""
     failed = end.reason == "error"
     return reply_of(

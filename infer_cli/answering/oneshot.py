@@ -13,7 +13,7 @@ from infer_cli.answering.reply_text import ReplyText
 from infer_cli.answering.sink import Sink
 from infer_cli.backend.base import Vocab
 from infer_cli.engine.service import Stream
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import Finished, Prefilled, Reply, Token
 
 
@@ -23,7 +23,7 @@ class OneShot:
     def __init__(
         self,
         job: Job,
-        running: Running,
+        running: RunningEngine,
         vocab: Vocab,
         sink: Sink,
     ) -> None:

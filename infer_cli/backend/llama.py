@@ -118,8 +118,41 @@ class LlamaSampler:
             self._chain = None
 
 
+class BatchBuffers:
+    """A llama_batch of up to `n_rows` rows, with the arrays that it points to.
+
+    Python's own arrays: a few rows are written faster than numpy would convert them.
+    """
+
+    def __init__(self, n_rows: int, n_seq_max: int) -> None:
+        self._tokens = (ctypes.c_int32 * n_rows)()
+        self._positions = (ctypes.c_int32 * n_rows)()
+        self._flags = (ctypes.c_int8 * n_rows)()
+        self._seq_ids = (ctypes.c_int32 * n_seq_max)(*range(n_seq_max))
+        start, size = ctypes.addressof(self._seq_ids), ctypes.sizeof(ctypes.c_int32)
+        self._seq_addresses = [start + size * seq for seq in range(n_seq_max)]
+        self._seq_pointers = (ctypes.c_size_t * n_rows)()
+        self._n_seq = (ctypes.c_int32 * n_rows)(*[1] * n_rows)
+        self._batch = native.bindings().llama_batch()
+        self._batch.token = ctypes.cast(self._tokens, _INT_P)
+        self._batch.pos = ctypes.cast(self._positions, _INT_P)
+        self._batch.n_seq_id = ctypes.cast(self._n_seq, _INT_P)
+        self._batch.seq_id = ctypes.cast(self._seq_pointers, ctypes.POINTER(_INT_P))
+        self._batch.logits = ctypes.cast(self._flags, ctypes.POINTER(ctypes.c_int8))
+
+    def filled(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> Any:
+        """The llama_batch with these rows; valid until the next call."""
+        n = len(tokens)
+        self._tokens[:n] = list(tokens)
+        self._positions[:n] = list(positions)
+        self._flags[:n] = list(outputs)
+        self._seq_pointers[:n] = [self._seq_addresses[seq] for seq in seqs]
+        self._batch.n_tokens = n
+        return self._batch
+
+
 class LlamaBackend:
-    """One llama_context over a model, with its batch arrays. Not thread-safe, `abort` excepted."""
+    """One llama_context over a model, with its batch buffers. Not thread-safe, `abort` excepted."""
 
     def __init__(self, model: LlamaModel, spec: ContextSpec) -> None:
         """Make a context. Raises OutOfMemory where llama.cpp cannot allocate it."""
@@ -177,27 +210,8 @@ class LlamaBackend:
         self._logits_address = 0
         self._logits_n = 0
         self._logits_view: Floats = np.empty((0, self.vocab.n_tokens), np.float32)
-        self._make_batch(spec)
-
-    def _make_batch(self, spec: ContextSpec) -> None:
-        # Python's own arrays: a few rows are written faster than numpy would convert them.
-        n = self.n_batch
-        self._tokens = (ctypes.c_int32 * n)()
-        self._positions = (ctypes.c_int32 * n)()
-        self._flags = (ctypes.c_int8 * n)()
-        self._seq_ids = (ctypes.c_int32 * spec.n_seq_max)(*range(spec.n_seq_max))
-        start, size = ctypes.addressof(self._seq_ids), ctypes.sizeof(ctypes.c_int32)
-        self._seq_addresses = [start + size * seq for seq in range(spec.n_seq_max)]
-        self._seq_pointers = (ctypes.c_size_t * n)()
-        self._n_seq = (ctypes.c_int32 * n)(*[1] * n)
-        batch = self._L.llama_batch()
-        batch.token = ctypes.cast(self._tokens, _INT_P)
-        batch.pos = ctypes.cast(self._positions, _INT_P)
-        batch.n_seq_id = ctypes.cast(self._n_seq, _INT_P)
-        batch.seq_id = ctypes.cast(self._seq_pointers, ctypes.POINTER(_INT_P))
-        batch.logits = ctypes.cast(self._flags, ctypes.POINTER(ctypes.c_int8))
-        self._batch = batch
-        self._output_rows: list[int] = []
+        self._buffers = BatchBuffers(self.n_batch, spec.n_seq_max)
+        self._output_rows: list[int] = []  # of the last batch, those with logits
 
     def _apply_loras(self, spec: ContextSpec) -> list[Any]:
         L = self._L
@@ -227,13 +241,8 @@ class LlamaBackend:
             raise ValueError("a sequence id is out of range")
         if min(tokens) < 0 or max(tokens) >= self.vocab.n_tokens:
             raise ValueError("a token is outside the vocabulary")
-        self._tokens[:n] = list(tokens)
-        self._positions[:n] = list(positions)
-        self._flags[:n] = list(outputs)
-        self._seq_pointers[:n] = [self._seq_addresses[seq] for seq in seqs]
-        self._batch.n_tokens = n
         self._output_rows = rows
-        code = self._L.llama_decode(self.handle, self._batch)
+        code = self._L.llama_decode(self.handle, self._buffers.filled(tokens, positions, seqs, outputs))
         return _STATUS.get(code, DecodeStatus.FAILED)
 
     def logits(self, n_outputs: int) -> Floats:

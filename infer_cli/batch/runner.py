@@ -16,7 +16,7 @@ from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import EngineRequest, Event, Finished, Prefilled, Reply, Token
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Runner:
 
     def __init__(
         self,
-        running: Running,
+        running: RunningEngine,
         preparer: Preparer,
         origin: Origin,
         output: Output,

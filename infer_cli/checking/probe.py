@@ -14,14 +14,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.runtime.fingerprint import fingerprint
-from infer_cli.types import EngineRequest, Event, Finished, SamplingParams
+from infer_cli.types import EngineRequest, Finished, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Floats, Vocab
     from infer_cli.backend.spec import ContextSpec
-    from infer_cli.engine.scheduler import Sequence as Row
+    from infer_cli.engine.active_request import ActiveRequest
     from infer_cli.runtime.loader import LoadedModel
 
 WIDTH = 16  # of a job; also the most at once
@@ -88,7 +88,7 @@ class Tally(NamedTuple):
         return self.n == self.same_tokens == self.same_logits
 
 
-def ways_of(policy: Policy, threads: int) -> list[Way]:
+def ways_of(policy: ModePolicy, threads: int) -> list[Way]:
     """The ways in which a mode's replies have to be the same; the first is what the others are held to.
 
     Canonical shapes have a fixed width and thread count; invariant ones are free in both, and in the chunks.
@@ -195,11 +195,11 @@ class Probe:
         for part in filter(None, (part for s in shards for part in (s[way.cut :], s[: way.cut]))):
             backend = self._loaded.open(self._alter(context))
             try:
-                engine = _HashingEngine(backend, policy, time.perf_counter, WINDOW)
+                recorder = AnswerRecorder(backend, policy)
                 requests = [self._requests[i] for i in part]
                 if way.twice:
-                    engine.answer(requests, way.live)
-                found |= engine.answer(requests, way.live)
+                    recorder.answer(requests, way.live)
+                found |= recorder.answer(requests, way.live)
             finally:
                 backend.close()
         return found
@@ -263,31 +263,28 @@ def _requests(vocab: Vocab, n: int, n_tokens: int) -> Iterator[EngineRequest]:
         )
 
 
-class _HashingEngine(Engine):
-    """Hashes each row of logits that a token is chosen from."""
+class AnswerRecorder:
+    """Answers requests over one backend, and hashes each row of logits that a token is chosen from."""
 
-    def __init__(self, backend: Backend, policy: Policy, clock: Callable[[], float], window: int) -> None:
-        super().__init__(backend, policy, clock, window)
-        self._hashes: dict[str, Any] = {}
+    def __init__(self, backend: Backend, policy: ModePolicy) -> None:
+        self._engine = Engine(backend, policy, time.perf_counter, WINDOW, on_logits=self._hash)
+        self._hashes: dict[str, Any] = {}  # of the requests under way
 
     def answer(self, requests: Sequence[EngineRequest], live: int) -> dict[int, Answer]:
-        """Answer requests in this order, `live` at once."""
-        self._hashes.clear()
+        """Answer requests in this order, `live` at once. Replies by number of the request."""
         waiting = list(reversed(requests))
         found: dict[int, Answer] = {}
         n_live = 0
         while waiting or n_live:
             while waiting and n_live < live:
-                self.submit(waiting.pop(), 0.0)
+                self._engine.submit(waiting.pop(), 0.0)
                 n_live += 1
-            for event in self.step():
+            for event in self._engine.step():
                 if isinstance(event, Finished):
                     n_live -= 1
-                    digest = self._hashes[event.request_id].hexdigest()
+                    digest = self._hashes.pop(event.request_id).hexdigest()
                     found[int(event.request_id)] = Answer(event.tokens, digest)
         return found
 
-    def _commit(self, seq: Row[Any], row: int, likeliest: int, logits: Floats) -> list[Event]:
-        name = seq.owner.request.id
-        self._hashes.setdefault(name, hashlib.sha256()).update(logits[row].tobytes())
-        return super()._commit(seq, row, likeliest, logits)
+    def _hash(self, active: ActiveRequest, logits: Floats) -> None:
+        self._hashes.setdefault(active.request.id, hashlib.sha256()).update(logits.tobytes())

@@ -20,11 +20,10 @@ from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.checking.claims import Claim, EngineClaim, claims_of, engine_claim, model_name
 from infer_cli.checking.comparison import differing_fields, is_same
-from infer_cli.engine.policy import Policy as DecodePolicy
-from infer_cli.engine.policy import why_width_breaks
+from infer_cli.engine.mode_policy import ModePolicy, why_width_breaks
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.prompt.fitting import Policy
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.settings.origins import Given
 from infer_cli.text.common_prefix import n_same
 from infer_cli.text.reasoning import TagPair
@@ -268,7 +267,7 @@ def _unlike(claim: Claim, asked: Prepared) -> str:
 
 
 def answer(
-    running: Running, origin: Origin, questions: Iterable[Question]
+    running: RunningEngine, origin: Origin, questions: Iterable[Question]
 ) -> Iterator[tuple[Question, list[Reply]]]:
     """Each question with its replies, as they end. Leaving early cancels the rest."""
     replies: dict[int, list[Reply]] = {}  # of questions that are under way, by the place of their lines
@@ -364,7 +363,7 @@ def _compare_reply(claim: Claim, reply: Reply) -> Difference | None:
     return _different(claim, "its digest is another")
 
 
-def promise_then(engine: EngineClaim, policy: DecodePolicy) -> Promise:
+def promise_then(engine: EngineClaim, policy: ModePolicy) -> Promise:
     """What the engine promised when the lines were written: a width was thought to keep it that does not."""
     return "canonical" if why_width_breaks(engine.mode, engine.width) else policy.promise
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.errors import InferError
 from infer_cli.runtime.loader import LoadedModel
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class ConversationModel:
     """`window` is tokens; `chunk` prompt tokens a call, 1 where shapes mean nothing."""
 
     session: Session
-    running: Running
+    running: RunningEngine
     template: ChatTemplate
     window: int
     chunk: int

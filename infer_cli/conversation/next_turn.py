@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from infer_cli.conversation.shortening import TalkPolicy
     from infer_cli.prompt.encode import EncodedPrompt
     from infer_cli.prompt.template import ChatTemplate
-    from infer_cli.runtime.running import Running
+    from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session
     from infer_cli.settings.origins import Setting
     from infer_cli.types import Reply
@@ -47,7 +47,7 @@ class NextTurn:
         self,
         reply: Reply,
         session: Session,
-        running: Running,
+        running: RunningEngine,
         *,
         stop: tuple[str, ...],
         settings: Sequence[Setting],

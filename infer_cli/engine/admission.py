@@ -8,7 +8,7 @@ from dataclasses import fields
 from infer_cli.engine import history
 from infer_cli.errors import UsageError
 from infer_cli.settings.sampling import checked
-from infer_cli.types import MAX_SEED, EngineRequest, SamplingParams, Segment
+from infer_cli.types import MAX_SEED, EngineRequest, Finished, SamplingParams, Segment, Timings, Usage
 
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))
 
@@ -45,3 +45,20 @@ def why_not(request: EngineRequest, wanted: Sequence[Segment], window: int, n_vo
     except UsageError as e:
         return e.message
     return None
+
+
+def refusal(request: EngineRequest, n_prompt: int, waited_s: float, load_s: float, error: str) -> Finished:
+    """The end of a request that never took part. `n_prompt` in tokens, times in seconds."""
+    return Finished(
+        request.id,
+        "error",
+        tail=b"",
+        tokens=(),
+        text=b"",
+        logprobs=None if request.n_logprobs is None else (),
+        usage=Usage(n_prompt, 0, 0),
+        timings=Timings(
+            load_s, queue_s=waited_s, ttft_s=None, total_s=waited_s, prefill_tps=None, decode_tps=None
+        ),
+        error=error,
+    )

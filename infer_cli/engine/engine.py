@@ -11,31 +11,32 @@ from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.backend.base import Backend, DecodeStatus
 from infer_cli.engine import history
-from infer_cli.engine.admission import why_not
+from infer_cli.engine.active_request import ActiveRequest
+from infer_cli.engine.admission import refusal, why_not
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.logprobs import token_logprobs
-from infer_cli.engine.policy import Policy
-from infer_cli.engine.running import Running
-from infer_cli.engine.scheduler import DecodeCall, PrefillPart, Scheduler, Sequence, Span, prompt_span
+from infer_cli.engine.mode_policy import ModePolicy
+from infer_cli.engine.scheduler import (
+    DecodeCall,
+    PrefillPart,
+    Scheduler,
+    Sequence,
+    prompt_span,
+    segment_spans,
+)
+from infer_cli.engine.slots import Slots
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.text.stream import StopMatcher
-from infer_cli.types import (
-    EngineRequest,
-    Event,
-    Finished,
-    FinishReason,
-    Prefilled,
-    Segment,
-    Timings,
-    Token,
-    Usage,
-)
+from infer_cli.types import EngineRequest, Event, Finished, FinishReason, Prefilled, Segment, Token
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Buffer, Floats, Ints
 
 DUMMY_TOKEN = 0
-MIN_COPIED = 16  # tokens; 1/128 of the window where a copy moves a whole slot's memory, as much as they cost
+_FAILURES = {
+    DecodeStatus.NO_KV_SLOT: "the KV cache has no room for this step",
+    DecodeStatus.INVALID: "llama.cpp refused the batch",
+}
 
 T = TypeVar("T")
 
@@ -43,27 +44,28 @@ T = TypeVar("T")
 class Engine:
     """Continuous batching over one backend. Every submitted request gets exactly one `Finished`.
 
-    A prompt begins with what its slot or another one holds already, as far as that was evaluated in the
-    shapes that the policy wants: neighbours with the same beginning compute it once.
-
     `window` is the most tokens that a prompt and its reply may fill: the backend may round its own up.
     `load_s` is the time the model took to load, in seconds: it only passes into each reply's timings.
+    `on_logits` is shown each row of logits, of shape (n_vocab,), before a token is chosen from it: a view
+    that is valid during the call.
     """
 
     def __init__(
         self,
         backend: Backend,
-        policy: Policy,
+        policy: ModePolicy,
         clock: Callable[[], float],
         window: int,
         load_s: float = 0.0,
+        on_logits: Callable[[ActiveRequest, Floats], None] | None = None,
     ) -> None:
         self._backend = backend
         self._window = min(window, backend.n_ctx_seq)
         self._policy = policy
         self._clock = clock
         self._load_s = load_s
-        self._scheduler: Scheduler[Running] = Scheduler(
+        self._on_logits = on_logits
+        self._scheduler: Scheduler[ActiveRequest] = Scheduler(
             policy.width,
             policy.chunk,
             policy.fixed_width,
@@ -71,11 +73,9 @@ class Engine:
             fill_holes=policy.fill_holes and not policy.kv_unified,
             joins_prompts=policy.kv_unified,
         )
-        self._sequences: dict[str, Sequence[Running]] = {}
+        self._slots = Slots(backend, policy, self._scheduler)
+        self._sequences: dict[str, Sequence[ActiveRequest]] = {}
         self._refused: dict[str, Finished] = {}  # requests that can't run, until the next step says so
-        # What the slots hold that no begun sequence advances: replies that have ended.
-        self._residents: dict[int, tuple[Segment, ...]] = {}
-        self._min_copied = MIN_COPIED if policy.kv_unified else max(MIN_COPIED, backend.n_ctx_seq // 128)
         self._cancelled: set[str] = set()
         self._costs = StepCosts()
         self.n_decode_rows = 0  # of all decode calls that succeeded, dummies too
@@ -104,47 +104,34 @@ class Engine:
         if error is None and self._is_in_use(request.session):
             error = f"session {request.session!r} is in use"
         if error is not None:
-            self._refused[request.id] = self._refusal(request, history.length(wanted), submitted, error)
+            n_prompt, waited_s = history.length(wanted), self._clock() - submitted
+            self._refused[request.id] = refusal(request, n_prompt, waited_s, self._load_s, error)
             return
         ids = history.flat(wanted)
-        running = Running(request, wanted, ids, submitted, StopMatcher(request.stop))
-        sequence = Sequence(running, self._spans(wanted), request.session)
+        active = ActiveRequest(
+            request, wanted, ids, self._window - len(ids), submitted, StopMatcher(request.stop)
+        )
+        # Where there is no shape to keep, all of it is evaluated in large chunks.
+        spans = segment_spans(wanted) if self._policy.fixed_width else prompt_span(len(ids))
+        sequence = Sequence(active, spans, request.session)
         self._sequences[request.id] = sequence
         self._scheduler.submit(sequence)
 
     def _is_in_use(self, session: str | None) -> bool:
         return session is not None and any(session == seq.session for seq in self._sequences.values())
 
-    def _refusal(self, request: EngineRequest, n_prompt: int, submitted: float, error: str) -> Finished:
-        """The end of a request that never took part."""
-        waited = self._clock() - submitted
-        return Finished(
-            request.id,
-            "error",
-            b"",
-            (),
-            b"",
-            None if request.n_logprobs is None else (),
-            Usage(n_prompt, 0, 0),
-            Timings(
-                self._load_s, queue_s=waited, ttft_s=None, total_s=waited, prefill_tps=None, decode_tps=None
-            ),
-            error,
-        )
-
-    def _spans(self, wanted: tuple[Segment, ...]) -> tuple[Span, ...]:
-        if not self._policy.fixed_width:  # no shape to keep: all of it in large chunks
-            return prompt_span(history.length(wanted))
-        spans: list[Span] = []
-        for segment in wanted:
-            start = spans[-1].end if spans else 0
-            spans.append(Span(start, start + len(segment.ids), segment.kind == "decoded"))
-        return tuple(spans)
-
     def cancel(self, request_id: str) -> None:
         """End a request at the next step. Unknown ids are ignored: the reply may just have ended."""
         if request_id in self._sequences:
             self._cancelled.add(request_id)
+
+    def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
+        """See `Slots.adopt`."""
+        return self._slots.adopt(segments, data)
+
+    def snapshot(self, segments: tuple[Segment, ...]) -> bytearray | None:
+        """See `Slots.snapshot`."""
+        return self._slots.snapshot(segments)
 
     def step(self) -> list[Event]:
         """Advance everything by one prefill chunk and one token each."""
@@ -152,56 +139,14 @@ class Engine:
         self._refused.clear()
         events += self._end_expired()
         events += self._admit()
-        self._begin()
-        self._close_holes()
+        self._slots.begin_prompts()
+        self._slots.close_holes()
         plan = self._scheduler.plan()
         if plan.prefill:
             events += self._prefill(plan.prefill)
         if plan.decode is not None:
             events += self._decode(plan.decode)
         return events
-
-    # --- states that outlive the process ---------------------------------------------------------
-
-    def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
-        """Let an idle slot hold a saved evaluation, for the next prompts that begin with it.
-
-        False where no slot is idle, or `data` is no state of such a context.
-        """
-        kept = self._scheduler.kept.values()
-        idle = [i for i, seq in enumerate(self._scheduler.slots) if seq is None and i not in kept]
-        if not idle or not self._policy.fill_holes:
-            return False
-        slot = min(idle, key=self._length)
-        self._residents.pop(slot, None)
-        if not self._backend.state_load(slot, data, history.length(segments)):
-            return False
-        self._residents[slot] = history.normalized(segments)
-        return True
-
-    def snapshot(self, segments: tuple[Segment, ...]) -> bytearray | None:
-        """The state after `segments`, of an idle slot that has evaluated them just so; None where none has.
-
-        What the slot held beyond them is forgotten; where a state is only saved alone, other idle slots' too.
-        """
-        if not self._policy.fill_holes:
-            return None
-        wanted = history.normalized(segments)
-        chunk = self._policy.chunk if self._policy.fixed_width else None
-        for slot, held in self._residents.items():
-            if history.begins_with(held, wanted, chunk):
-                n = history.length(wanted)
-                if not self._backend.seq_rm(slot, n):
-                    return None
-                if self._backend.saves_alone:
-                    for other in self._residents.keys() - {slot}:
-                        self._backend.seq_rm(other, 0)
-                    self._residents.clear()
-                self._residents[slot] = history.first(held, n)
-                return self._backend.state_save(slot) or None
-        return None
-
-    # --- the parts of a step -------------------------------------------------------------------
 
     def _end_expired(self) -> list[Event]:
         now = self._clock()
@@ -219,110 +164,31 @@ class Engine:
         now = self._clock()
         events: list[Event] = []
         for seq in self._scheduler.admit():
-            running = seq.owner
-            running.admitted = now
-            params = running.request.sampling
+            active = seq.owner
+            active.admitted = now
+            params = active.request.sampling
             if not params.greedy or params.penalized:
                 try:
-                    running.sampler = self._backend.new_sampler(params, running.request.seed or 0)
+                    active.sampler = self._backend.new_sampler(params, active.request.seed or 0)
                 except (InferError, ValueError) as e:  # this request's alone
                     events.append(self._finish(seq, "error", str(e)))
                     continue
                 if params.penalized:
-                    for token in running.ids:
-                        running.sampler.accept(token)
+                    for token in active.ids:
+                        active.sampler.accept(token)
             if self._policy.speculates:
-                running.lookup = PromptLookup(running.ids, self._acceptance)
+                active.lookup = PromptLookup(active.ids, self._acceptance)
         return events
 
-    def _begin(self) -> None:
-        """Let the prompts whose turn has come begin with what is in memory by now."""
-        joined: list[Sequence[Running]] = []  # the prompts of the coming call
-        room = self._policy.chunk
-        for seq in self._scheduler.prompts():
-            if joined and (not self._policy.kv_unified or room <= 0):
-                break
-            if not seq.begun:
-                n_held, source = self._in_memory(seq)
-                if joined and self._waits_for(joined, seq, n_held):
-                    break
-                seq.n_past = seq.owner.n_cached = self._reuse(seq, n_held, source)
-                seq.begun = True
-                if seq.decodes:
-                    continue
-            joined.append(seq)
-            room -= seq.span.end - seq.n_past
-
-    def _close_holes(self) -> None:
-        """Towards the end of a job, let the replies that are left move together: each free slot below one of
-        them costs a dummy row a step."""
-        if self._policy.fixed_width or self._policy.kv_unified or not self._policy.fill_holes:
-            return
-        while (found := self._scheduler.hole()) is not None:
-            slot, seq = found
-            n_left = seq.owner.request.max_tokens - len(seq.owner.tokens)
-            if n_left < self._min_copied:
-                return
-            self._backend.seq_cp(seq.slot, slot)
-            self._backend.seq_rm(seq.slot, 0)
-            self._residents.pop(slot, None)
-            self._scheduler.move(seq, slot)
-
-    def _waits_for(self, joined: list[Sequence[Running]], seq: Sequence[Running], n_held: int) -> bool:
-        """Whether prompts that are about to be evaluated begin as this one does, beyond the `n_held` tokens
-        that are in memory."""
-        n_common = max(history.reusable(other.owner.wanted, seq.owner.wanted, None) for other in joined)
-        return n_common >= n_held + self._min_copied
-
-    def _in_memory(self, seq: Sequence[Running]) -> tuple[int, int]:
-        """The most tokens that begin this request and are in memory, and the slot that holds them."""
-        chunk = self._policy.chunk if self._policy.fixed_width else None
-        wanted = seq.owner.wanted
-        best, source = history.reusable(self._residents.get(seq.slot, ()), wanted, chunk), seq.slot
-        if self._policy.fill_holes:  # else a state that can't be cut
-            for slot in range(self._policy.width):
-                n = 0 if slot == seq.slot else history.reusable(self._held(slot), wanted, chunk)
-                if n >= best + self._min_copied:
-                    best, source = n, slot
-        return best, source
-
-    def _reuse(self, seq: Sequence[Running], best: int, source: int) -> int:
-        """Put into the slot what `_in_memory` has found; how many tokens that is."""
-        self._residents.pop(seq.slot, None)
-        if source != seq.slot:
-            self._backend.seq_cp(source, seq.slot)
-        if best and self._backend.seq_rm(seq.slot, best):
-            return best
-        self._backend.seq_rm(seq.slot, 0)
-        return 0
-
-    def _prefill(self, parts: tuple[PrefillPart[Running], ...]) -> list[Event]:
-        tokens: list[int] = []
-        positions: list[int] = []
-        seqs: list[int] = []
-        outputs: list[bool] = []
-        for part in parts:
-            n = part.end - part.start
-            n_outputs = min(self._policy.min_rows, n) if part.is_last else 0
-            tokens += part.seq.owner.ids[part.start : part.end]
-            positions += range(part.start, part.end)
-            seqs += [part.seq.slot] * n
-            outputs += [False] * (n - n_outputs) + [True] * n_outputs
-        n_dummies = max(0, self._policy.min_rows - len(tokens))
-        if n_dummies:  # beside a lone prompt: where prompts are joined, one row is enough
-            (part,) = parts
-            slots, lengths = self._dummies_beside(part.seq.slot, n_dummies)
-            above = slots[0] > part.seq.slot
-            tokens = _joined(tokens, [DUMMY_TOKEN] * n_dummies, above)
-            positions, seqs = _joined(positions, lengths, above), _joined(seqs, slots, above)
-            outputs = _joined(outputs, [part.is_last] * n_dummies, above)
+    def _prefill(self, parts: tuple[PrefillPart[ActiveRequest], ...]) -> list[Event]:
+        tokens, positions, seqs, outputs = _prefill_rows(parts, self._policy.min_rows, self._slots)
         status = self._backend.decode(tokens, positions, seqs, outputs)
         if status is not DecodeStatus.OK:
             return self._recover([part.seq for part in parts], status)
         for part in parts:
             part.seq.n_past = part.end
-        if n_dummies:
-            self._forget_unplanned()
+        if len(tokens) > sum(part.end - part.start for part in parts):  # there were dummies
+            self._slots.forget_unplanned()
         events: list[Event] = []
         for part in parts:
             seq, slot = part.seq, part.seq.slot
@@ -331,27 +197,21 @@ class Engine:
                 last = max(row for row, other in enumerate(seqs) if other == slot)
                 row = sum(outputs[: last + 1]) - 1
                 logits = self._backend.logits(sum(outputs))
-                events += self._commit(seq, row, int(logits[row].argmax()), logits)
+                events += self._advance(seq, row, int(logits[row].argmax()), logits)
         return events
 
-    def _dummies_beside(self, slot: int, n: int) -> tuple[list[int], list[int]]:
-        """Slots, in ascending order, for dummy rows to a too short prompt, and what their sequences hold."""
-        above = slot + 1 < self._policy.n_seq_max
-        slots = [slot + 1 + i if above else slot - n + i for i in range(n)]
-        return slots, [self._length(other) for other in slots]
-
-    def _decode(self, call: DecodeCall[Running]) -> list[Event]:
+    def _decode(self, call: DecodeCall[ActiveRequest]) -> list[Event]:
         if self._policy.speculates and (n_drafted := self._draft_length(call.live)):
             return self._decode_ahead(call.live, n_drafted)
         n = len(call.rows)
         tokens = [DUMMY_TOKEN if seq is None else seq.owner.id_at(seq.n_past) for _slot, seq in call.rows]
-        positions = [self._length(slot) if seq is None else seq.n_past for slot, seq in call.rows]
+        positions = [self._slots.length(slot) if seq is None else seq.n_past for slot, seq in call.rows]
         slots = [slot for slot, _seq in call.rows]
         # Dummies ask for logits too: otherwise the output head would see fewer rows.
         status = self._timed_decode(tokens, positions, slots)
-        for slot, seq in call.rows:
+        for (slot, seq), position in zip(call.rows, positions, strict=True):
             if seq is None:
-                self._backend.seq_rm(slot, self._length(slot))
+                self._backend.seq_rm(slot, position)
         if status is not DecodeStatus.OK:
             return self._recover(call.live, status)
         self.n_decode_rows += n
@@ -365,8 +225,8 @@ class Engine:
             seq.n_past += 1
             if seq.n_past <= seq.n_prompt:
                 events.append(Prefilled(seq.owner.request.id, seq.n_past, seq.n_prompt))
-            if seq.prefilled:
-                events += self._commit(seq, row, likeliest[row], logits)
+            if seq.n_past >= seq.n_prompt:
+                events += self._advance(seq, row, likeliest[row], logits)
         return events
 
     def _timed_decode(self, tokens: Ints, positions: Ints, slots: Ints) -> DecodeStatus:
@@ -379,7 +239,7 @@ class Engine:
         self._costs.note(n, self._clock() - start)
         return status
 
-    def _draft_length(self, live: list[Sequence[Running]]) -> int:
+    def _draft_length(self, live: list[Sequence[ActiveRequest]]) -> int:
         """Tokens to guess in this step, for each live sequence; 0 where guessing does not pay or can't be."""
         lookups = [seq.owner.lookup for seq in live if seq.owner.lookup is not None]
         if not any(lookup.has_guess for lookup in lookups):
@@ -387,15 +247,12 @@ class Engine:
         if [seq.slot for seq in live] != list(range(len(live))):  # llama.cpp would cut the batch at a hole
             return 0
         room = [
-            min(
-                self._window - seq.owner.n_total,
-                seq.owner.request.max_tokens - len(seq.owner.tokens) - 1,
-            )
+            min(seq.owner.window_room, seq.owner.request.max_tokens - 1) - len(seq.owner.tokens)
             for seq in live
         ]
         return draft_length(lookups, self._costs, min(room))
 
-    def _decode_ahead(self, live: list[Sequence[Running]], n_drafted: int) -> list[Event]:
+    def _decode_ahead(self, live: list[Sequence[ActiveRequest]], n_drafted: int) -> list[Event]:
         """A decode call with guessed tokens after each sequence's own; as many are kept as were right.
 
         All sequences have equally many rows: llama.cpp would split the call into such parts otherwise.
@@ -417,137 +274,96 @@ class Engine:
         likeliest: list[int] = logits.argmax(axis=1).tolist()
         events: list[Event] = []
         for i, (seq, draft) in enumerate(zip(live, drafts, strict=True)):
-            slot, running = seq.slot, seq.owner
+            slot, active = seq.slot, seq.owner
             for row in range(i * n, (i + 1) * n):
                 seq.n_past += 1
-                events += self._commit(seq, row, likeliest[row], logits)
-                if seq.slot < 0 or draft[row - i * n + 1 :][:1] != running.tokens[-1:]:
+                events += self._advance(seq, row, likeliest[row], logits)
+                if seq.slot < 0 or draft[row - i * n + 1 :][:1] != active.tokens[-1:]:
                     break
-            self._backend.seq_rm(slot, self._length(slot))
+            self._backend.seq_rm(slot, self._slots.length(slot))
         return events
 
-    def _commit(self, seq: Sequence[Running], row: int, likeliest: int, logits: Floats) -> list[Event]:
-        """Choose a token from output row `row`, then see whether the reply goes on."""
-        running, vocab = seq.owner, self._backend.vocab
+    def _choose_token(self, active: ActiveRequest, row: int, likeliest: int, logits: Floats) -> int | None:
+        """The next token of a reply, from output row `row`; None where the model computed NaN.
+
+        Whatever looks at a request's logits, or changes them, before its token is chosen has its place here.
+        """
+        if self._on_logits is not None:
+            self._on_logits(active, logits[row])
         if math.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
+            return None
+        return likeliest if active.sampler is None else active.sampler.sample(row)
+
+    def _advance(self, seq: Sequence[ActiveRequest], row: int, likeliest: int, logits: Floats) -> list[Event]:
+        """Choose a token from output row `row`, then see whether the reply goes on."""
+        active, vocab = seq.owner, self._backend.vocab
+        token = self._choose_token(active, row, likeliest, logits)
+        if token is None:
             return [self._finish(seq, "error", "the model computed NaN", ExitStatus.MODEL_INVALID)]
-        token = likeliest if running.sampler is None else running.sampler.sample(row)
-        now = running.last_token = self._clock()
-        if running.first_token is None:
-            running.first_token = now
-        running.tokens.append(token)
-        if running.lookup is not None:
-            running.lookup.append(token)
+        now = self._clock()
+        request = active.request
         logprobs = None
-        if running.request.n_logprobs is not None:
-            logprobs = token_logprobs(logits[row], token, running.request.n_logprobs)
-            running.logprobs.append(logprobs)
+        if request.n_logprobs is not None:
+            logprobs = token_logprobs(logits[row], token, request.n_logprobs)
+            active.logprobs.append(logprobs)
         is_end = vocab.is_eog(token)
-        piece = b"" if is_end else running.request.shown_tokens.get(token) or vocab.piece(token)
-        released, matched = running.stops.feed(piece)
-        running.text += released
+        piece = b"" if is_end else request.shown_tokens.get(token) or vocab.piece(token)
+        released, reason = active.append(token, piece, is_end, now)
         events: list[Event] = []
-        if running.request.streams:
-            events.append(Token(running.request.id, token, released, logprobs))
-        if is_end:
-            events.append(self._finish(seq, "stop"))
-        elif matched is not None:
-            events.append(self._finish(seq, "stop_string"))
-        elif len(running.tokens) >= running.request.max_tokens:
-            events.append(self._finish(seq, "length"))
-        elif running.n_total >= self._window:
-            events.append(self._finish(seq, "context"))
+        if request.streams:
+            events.append(Token(request.id, token, released, logprobs))
+        if reason is not None:
+            events.append(self._finish(seq, reason))
         return events
 
     def _finish(
         self,
-        seq: Sequence[Running],
+        seq: Sequence[ActiveRequest],
         reason: FinishReason,
         error: str | None = None,
         error_status: ExitStatus = ExitStatus.UNEXPECTED,
     ) -> Finished:
-        running = seq.owner
-        request = running.request
-        tail, matched = running.stops.finish()
-        running.text += tail
-        if matched is not None:
-            reason = "stop_string"
-        if running.sampler is not None:
-            running.sampler.close()
-        if running.lookup is not None:
-            self._acceptance = running.lookup.acceptance
-        keep = False
-        if seq.begun:
-            keep = seq.session is not None and seq.n_past > 0 and reason != "error"
-            # A state that can't be cut serves its own session only, and a dummy row would spoil it.
-            if keep or (self._policy.fill_holes and reason != "error"):
-                self._residents[seq.slot] = running.evaluated(seq.n_past)
-            else:
-                self._backend.seq_rm(seq.slot, 0)
-        self._scheduler.release(seq, keep=keep)
-        del self._sequences[request.id]
-        return Finished(
-            request.id,
-            reason,
-            tail,
-            tuple(running.tokens),
-            bytes(running.text),
-            tuple(running.logprobs) if request.n_logprobs is not None else None,
-            Usage(len(running.ids), running.n_cached, len(running.tokens)),
-            self._timings(running),
-            error,
-            error_status,
-        )
+        active = seq.owner
+        if active.lookup is not None:
+            self._acceptance = active.lookup.acceptance
+        end = active.finish(reason, self._clock(), self._load_s, error, error_status)
+        self._slots.release(seq, failed=end.reason == "error")
+        del self._sequences[active.request.id]
+        return end
 
-    def _timings(self, running: Running) -> Timings:
-        now = self._clock()
-        admitted = running.admitted if running.admitted is not None else now
-        first, last, n = running.first_token, running.last_token, len(running.tokens)
-        prefill_tps = decode_tps = None
-        if first is not None and first > admitted:
-            prefill_tps = (len(running.ids) - running.n_cached) / (first - admitted)
-        if first is not None and last is not None and last > first:
-            decode_tps = (n - 1) / (last - first)
-        return Timings(
-            load_s=self._load_s,
-            queue_s=admitted - running.submitted,
-            ttft_s=None if first is None else first - running.submitted,
-            total_s=now - running.submitted,
-            prefill_tps=prefill_tps,
-            decode_tps=decode_tps,
-        )
-
-    # --- memory --------------------------------------------------------------------------------
-
-    def _length(self, slot: int) -> int:
-        """Tokens that a slot's sequence holds."""
-        seq = self._scheduler.slots[slot] if slot < self._policy.width else None
-        if seq is not None and seq.begun:
-            return seq.n_past
-        return history.length(self._residents.get(slot, ()))
-
-    def _held(self, slot: int) -> tuple[Segment, ...]:
-        """What a slot's sequence has evaluated."""
-        seq = self._scheduler.slots[slot]
-        if seq is not None and seq.begun:
-            return seq.owner.evaluated(seq.n_past)
-        return self._residents.get(slot, ())
-
-    def _forget_unplanned(self) -> None:
-        """Bring every sequence back to the length that we count: dummies and half-done calls go."""
-        for slot in range(self._policy.n_seq_max):
-            self._backend.seq_rm(slot, self._length(slot))
-
-    def _recover(self, seqs: list[Sequence[Running]], status: DecodeStatus) -> list[Event]:
+    def _recover(self, seqs: list[Sequence[ActiveRequest]], status: DecodeStatus) -> list[Event]:
         """After a decode call that did not succeed. An aborted one is simply done again at the next step."""
-        self._forget_unplanned()
+        self._slots.forget_unplanned()
         if status is DecodeStatus.ABORTED:
             return []
-        message = {
-            DecodeStatus.NO_KV_SLOT: "the KV cache has no room for this step",
-            DecodeStatus.INVALID: "llama.cpp refused the batch",
-        }.get(status, "llama.cpp could not compute the batch")
+        message = _FAILURES.get(status, "llama.cpp could not compute the batch")
         return [self._finish(seq, "error", message) for seq in seqs]
+
+
+def _prefill_rows(
+    parts: tuple[PrefillPart[ActiveRequest], ...], min_rows: int, slots: Slots
+) -> tuple[list[int], list[int], list[int], list[bool]]:
+    """The rows of a prefill call: tokens, positions, slots, and whether logits are wanted."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    seqs: list[int] = []
+    outputs: list[bool] = []
+    for part in parts:
+        n = part.end - part.start
+        n_outputs = min(min_rows, n) if part.is_last else 0
+        tokens += part.seq.owner.ids[part.start : part.end]
+        positions += range(part.start, part.end)
+        seqs += [part.seq.slot] * n
+        outputs += [False] * (n - n_outputs) + [True] * n_outputs
+    n_dummies = max(0, min_rows - len(tokens))
+    if n_dummies:  # beside a lone prompt: where prompts are joined, one row is enough
+        (part,) = parts
+        beside, lengths = slots.dummies_beside(part.seq.slot, n_dummies)
+        above = beside[0] > part.seq.slot
+        tokens = _joined(tokens, [DUMMY_TOKEN] * n_dummies, above)
+        positions, seqs = _joined(positions, lengths, above), _joined(seqs, beside, above)
+        outputs = _joined(outputs, [part.is_last] * n_dummies, above)
+    return tokens, positions, seqs, outputs
 
 
 def _joined(rows: list[T], dummies: list[T], above: bool) -> list[T]:

@@ -14,11 +14,12 @@ until the session comes back or the slot is needed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from infer_cli.engine.history import chunk_end
+from infer_cli.types import Segment
 
 MAX_PREFILL_RUN = 512  # prompt tokens between two decode calls: fewer than this and one chunk
 
@@ -38,24 +39,31 @@ def prompt_span(n_tokens: int) -> tuple[Span, ...]:
     return (Span(0, n_tokens),)
 
 
-@dataclass(eq=False)
+def segment_spans(segments: Iterable[Segment]) -> tuple[Span, ...]:
+    """A span for each segment, none of which is empty: each is evaluated in its own shapes."""
+    spans: list[Span] = []
+    start = 0
+    for segment in segments:
+        spans.append(Span(start, start + len(segment.ids), segment.kind == "decoded"))
+        start = spans[-1].end
+    return tuple(spans)
+
+
 class Sequence(Generic[T]):
     """One request's place in the schedule.
 
-    `n_past` counts the tokens evaluated, `spans` are those before its reply. `begun`: its turn has come, and
-    what could be reused is in its slot.
+    `spans` are the tokens before its reply, `n_prompt` in all; `n_past` counts those evaluated, the reply's
+    too. `begun`: its turn has come, and what could be reused is in its slot.
     """
 
-    owner: T
-    spans: tuple[Span, ...]
-    session: str | None = None
-    slot: int = -1
-    n_past: int = 0
-    begun: bool = False
-
-    @property
-    def n_prompt(self) -> int:
-        return self.spans[-1].end
+    def __init__(self, owner: T, spans: tuple[Span, ...], session: str | None = None) -> None:
+        self.owner = owner
+        self.spans = spans
+        self.session = session
+        self.n_prompt = spans[-1].end
+        self.slot = -1
+        self.n_past = 0
+        self.begun = False
 
     @property
     def prefilled(self) -> bool:
@@ -102,7 +110,6 @@ class Plan(Generic[T]):
     decode: DecodeCall[T] | None = None
 
 
-@dataclass
 class Scheduler(Generic[T]):
     """First come, first served over `width` slots.
 
@@ -111,18 +118,24 @@ class Scheduler(Generic[T]):
     `joins_prompts`: a prefill call takes in as many prompts as it has room for.
     """
 
-    width: int
-    chunk: int
-    fixed_width: bool = False
-    min_rows: int = 1
-    fill_holes: bool = True
-    joins_prompts: bool = False
-    waiting: deque[Sequence[T]] = field(default_factory=deque)
-    slots: list[Sequence[T] | None] = field(init=False)
-    kept: dict[str, int] = field(init=False, default_factory=dict)  # session -> idle slot, longest idle first
-
-    def __post_init__(self) -> None:
-        self.slots = [None] * self.width
+    def __init__(
+        self,
+        width: int,
+        chunk: int,
+        fixed_width: bool = False,
+        min_rows: int = 1,
+        fill_holes: bool = True,
+        joins_prompts: bool = False,
+    ) -> None:
+        self.width = width
+        self.chunk = chunk
+        self.fixed_width = fixed_width
+        self.min_rows = min_rows
+        self.fill_holes = fill_holes
+        self.joins_prompts = joins_prompts
+        self.waiting: deque[Sequence[T]] = deque()
+        self.slots: list[Sequence[T] | None] = [None] * width
+        self.kept: dict[str, int] = {}  # session -> idle slot, longest idle first
         self._prefilling: deque[Sequence[T]] = deque()
         self._prefill_run = 0
 

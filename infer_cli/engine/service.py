@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.backend.base import Backend
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.types import EngineRequest, Event, Finished, Segment, Token
 
@@ -86,7 +86,7 @@ class Service:
     def __init__(
         self,
         backend: Backend,
-        policy: Policy,
+        policy: ModePolicy,
         clock: Callable[[], float],
         window: int,
         load_s: float = 0.0,

@@ -21,7 +21,7 @@ from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.types import Segment
 
 if TYPE_CHECKING:
-    from infer_cli.runtime.running import Running
+    from infer_cli.runtime.running_engine import RunningEngine
 
 
 class Kept(NamedTuple):
@@ -43,7 +43,7 @@ class PrefixCache:
 
     def __init__(
         self,
-        running: Running,
+        running: RunningEngine,
         store: PrefixStore,
         model: str,
         model_sha256: str | None,

@@ -17,13 +17,13 @@ from infer_cli.types import EngineRequest, Finished, Prefilled, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.prompt.plan import PromptPlan
-    from infer_cli.runtime.running import Running
+    from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session
 
 
 def open_cache(
     session: Session,
-    running: Running,
+    running: RunningEngine,
     sha256: str | None,
     most_bytes: int | None,
     note: Callable[[str], None],
@@ -69,7 +69,7 @@ def check_worth_warming(n_tokens: int) -> None:
 
 def warm(
     prefixes: PrefixCache,
-    running: Running,
+    running: RunningEngine,
     ids: tuple[int, ...],
     n_tokens: int,
     model: str,
@@ -100,7 +100,7 @@ def warm(
 
 
 def _evaluate(
-    running: Running, ids: tuple[int, ...], model: str, on_progress: Callable[[float], None]
+    running: RunningEngine, ids: tuple[int, ...], model: str, on_progress: Callable[[float], None]
 ) -> None:
     request = EngineRequest(new_id(), ids, SamplingParams(), max_tokens=1)
     for event in running.service.submit([request]):

@@ -11,7 +11,7 @@ from infer_cli.records.store import keep
 if TYPE_CHECKING:
     from infer_cli.answering.job import Job
     from infer_cli.prompt.plan import PromptPlan
-    from infer_cli.runtime.running import Running
+    from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session
     from infer_cli.settings.origins import Setting
     from infer_cli.types import Reply
@@ -22,7 +22,7 @@ def keep_answers(
     job: Job,
     prompt: PromptPlan,
     session: Session,
-    running: Running,
+    running: RunningEngine,
     *,
     n_window: int,
     settings: Sequence[Setting],

@@ -16,7 +16,7 @@ from infer_cli.errors import UnexpectedFailure
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend
-    from infer_cli.engine.policy import Policy
+    from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.runtime.loader import LoadedModel
 
 WIDTHS = (1, 4, 8, 16, 32)
@@ -54,7 +54,7 @@ class Pace(NamedTuple):
 
 def pace(
     loaded: LoadedModel,
-    policy: Policy,
+    policy: ModePolicy,
     n_replies: int,
     n_prompt: int,
     clock: Clock = time.perf_counter,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer_cli.backend.spec import ContextSpec, ModelSpec
-from infer_cli.engine.policy import ModelTraits, Policy, choose
+from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.errors import UsageError
 from infer_cli.models.installed import FAKE
 from infer_cli.runtime.options import EngineOptions
@@ -63,7 +63,7 @@ class FakeLoaded:
                 f" ({self.n_ctx_train})"
             )
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> ModePolicy:
         options = self._options
         return choose(
             mode or options.mode,
@@ -77,7 +77,7 @@ class FakeLoaded:
             fallback=options.fallback if mode is None else None,
         )
 
-    def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:
+    def context(self, policy: ModePolicy, n_ctx_seq: int) -> ContextSpec:
         return ContextSpec(
             n_ctx_seq,
             policy.n_seq_max,
@@ -87,7 +87,7 @@ class FakeLoaded:
             kv_unified=policy.kv_unified,
         )
 
-    def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
+    def fits(self, policy: ModePolicy, n_ctx_seq: int) -> bool:
         return True
 
     def may_expand(self, n_ctx_seq: int) -> bool:
@@ -98,7 +98,7 @@ class FakeLoaded:
 
         return FakeBackend(self._script, context)
 
-    def facts(self, policy: Policy, context: ContextSpec) -> dict[str, object]:
+    def facts(self, policy: ModePolicy, context: ContextSpec) -> dict[str, object]:
         from infer_cli.runtime.fingerprint import engine_facts
 
         return engine_facts({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {})

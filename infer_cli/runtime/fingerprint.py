@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from infer_cli import __version__
 from infer_cli.backend.spec import ContextSpec, ModelSpec
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.system.hashing import sha256_hex
 
 
 def engine_facts(
     versions: Mapping[str, str],
-    policy: Policy,
+    policy: ModePolicy,
     model: ModelSpec,
     context: ContextSpec,
     adapters: Mapping[str, float],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from infer_cli.backend.spec import ContextSpec, Device, ModelSpec
-from infer_cli.engine.policy import ModelTraits, Policy, choose
+from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.errors import ModelInvalid, OutOfMemory
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Mode
@@ -27,7 +27,7 @@ class LlamaLoaded:
         self,
         header: Header,
         options: EngineOptions,
-        policy: Policy,
+        policy: ModePolicy,
         spec: ModelSpec,
         model: LlamaModel,
         notes: list[str],
@@ -55,7 +55,7 @@ class LlamaLoaded:
     def recommended(self) -> Mapping[str, object]:
         return self.header.sampling
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> ModePolicy:
         return choose_policy(
             self.header,
             self._options,
@@ -65,7 +65,7 @@ class LlamaLoaded:
             mode=mode,
         )
 
-    def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:
+    def context(self, policy: ModePolicy, n_ctx_seq: int) -> ContextSpec:
         return ContextSpec(
             n_ctx_seq=-(-n_ctx_seq // 256) * 256,  # llama.cpp pads to 256 (llama_context)
             n_seq_max=policy.n_seq_max,
@@ -79,7 +79,7 @@ class LlamaLoaded:
             loras=self._options.loras,
         )
 
-    def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
+    def fits(self, policy: ModePolicy, n_ctx_seq: int) -> bool:
         from infer_cli.system.memory import available_memory
 
         available = available_memory()
@@ -118,7 +118,7 @@ class LlamaLoaded:
                 )
                 self.vocab = LoadedVocab(self._model.vocab, self.header)
 
-    def facts(self, policy: Policy, context: ContextSpec) -> dict[str, object]:
+    def facts(self, policy: ModePolicy, context: ContextSpec) -> dict[str, object]:
         from infer_cli.backend import native
         from infer_cli.models.hashes import file_sha256
         from infer_cli.runtime.fingerprint import engine_facts
@@ -158,7 +158,7 @@ def choose_policy(
     on_gpu: bool,
     kv_unified: bool = False,
     mode: Mode | None = None,
-) -> Policy:
+) -> ModePolicy:
     """The policy of the mode, or of another one, for a model at a width."""
     traits = ModelTraits(
         pairs_rows=header.pairs_rows,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Vocab
     from infer_cli.backend.spec import ContextSpec
-    from infer_cli.engine.policy import Policy
+    from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.types import Mode
 
 
@@ -16,7 +16,7 @@ class LoadedModel(Protocol):
     """A model in memory, without an engine. Counts are tokens."""
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> ModePolicy:
         """The mode's, for this model at the width that it was loaded for."""
 
     @property
@@ -44,13 +44,13 @@ class LoadedModel(Protocol):
     @property
     def vocab(self) -> Vocab: ...
 
-    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> Policy:
+    def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> ModePolicy:
         """The policy of the mode, or of another one, for this model at a width."""
 
-    def context(self, policy: Policy, n_ctx_seq: int) -> ContextSpec:
+    def context(self, policy: ModePolicy, n_ctx_seq: int) -> ContextSpec:
         """What a policy wants of a context, with a window of at least `n_ctx_seq` tokens a slot."""
 
-    def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
+    def fits(self, policy: ModePolicy, n_ctx_seq: int) -> bool:
         """Whether such a context has room in the memory that is free now, as far as that is known."""
 
     def may_expand(self, n_ctx_seq: int) -> bool:
@@ -59,7 +59,7 @@ class LoadedModel(Protocol):
     def open(self, context: ContextSpec) -> Backend:
         """A context over the model. Raises OutOfMemory where it does not fit."""
 
-    def facts(self, policy: Policy, context: ContextSpec) -> dict[str, object]:
+    def facts(self, policy: ModePolicy, context: ContextSpec) -> dict[str, object]:
         """What the fingerprint of an engine with this context is taken of."""
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from infer_cli.backend.ggml_types import KV_TYPES
 from infer_cli.backend.spec import LoraSpec
-from infer_cli.engine.policy import OF_TALKS
+from infer_cli.engine.mode_policy import OF_TALKS
 from infer_cli.errors import UsageError
 from infer_cli.system.files import not_a_file
 from infer_cli.types import Mode

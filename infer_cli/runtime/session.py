@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from infer_cli.runtime.loader import LoadedModel, Loader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.provenance import EngineProvenance, ModelHash
-from infer_cli.runtime.running import Running, start_engine
+from infer_cli.runtime.running_engine import RunningEngine, start_engine
 
 if TYPE_CHECKING:
-    from infer_cli.engine.policy import Policy
+    from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.models.installed import InstalledModel
     from infer_cli.prompt.template import ChatTemplate
 
@@ -69,7 +69,7 @@ class Session:
 
         return compiled_template(self.loaded.chat_template, self.loaded.vocab, file)
 
-    def start(self, n_ctx_seq: int, policy: Policy | None = None) -> Running:
+    def start(self, n_ctx_seq: int, policy: ModePolicy | None = None) -> RunningEngine:
         """An engine with a window of at least `n_ctx_seq` tokens a slot. Raises OutOfMemory.
 
         `policy`: of another width than the one that the session was opened for.

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from infer_cli.answering.reply import as_json, json_line, logprobs_json
 from infer_cli.answering.sink import Grain
-from infer_cli.sinks.order import SampleOrder
+from infer_cli.sinks.sample_order import SampleOrder
 from infer_cli.sinks.silent import SilentSink
 from infer_cli.types import Delta, Reply
 

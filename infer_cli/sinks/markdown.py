@@ -12,10 +12,10 @@ import time
 from typing import TextIO
 
 from infer_cli.answering.sink import Grain
-from infer_cli.sinks.blocks import Block, BlockSplitter
-from infer_cli.sinks.order import ReasoningView, SampleOrder
-from infer_cli.sinks.painter import Painter, Row, Size, terminal_reflows, terminal_size
-from infer_cli.sinks.render import Renderer
+from infer_cli.sinks.markdown_blocks import Block, BlockSplitter
+from infer_cli.sinks.markdown_rendering import Renderer
+from infer_cli.sinks.sample_order import ReasoningView, SampleOrder
+from infer_cli.sinks.terminal_painter import Painter, Row, Size, terminal_reflows, terminal_size
 from infer_cli.text.sanitize import Sanitizer
 from infer_cli.types import Delta, Reply
 

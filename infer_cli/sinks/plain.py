@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from infer_cli.answering.sink import Grain
-from infer_cli.sinks.order import ReasoningView, SampleOrder
+from infer_cli.sinks.sample_order import ReasoningView, SampleOrder
 from infer_cli.text.sanitize import Sanitizer
 from infer_cli.types import Delta, Reply
+
+
+class _WrittenSample:
+    """What of one sample has been written so far."""
+
+    def __init__(self) -> None:
+        self.sanitizer = Sanitizer()
+        self.tail = ""  # its last characters, enough to see a blank line
+        self.in_reasoning = False
+        self.gap_due = False  # the answer's first character is still to come after shown reasoning
 
 
 class PlainSink:
@@ -29,13 +39,7 @@ class PlainSink:
         self._reasoning = reasoning
         self._order = SampleOrder() if n_samples > 1 else None
         self._sample = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self._sanitizer = Sanitizer()
-        self._tail = ""  # the last characters written of this sample, enough to see a blank line
-        self._in_reasoning = False
-        self._gap_due = False  # the answer's first character is still to come after shown reasoning
+        self._written = _WrittenSample()
 
     def start(self, info: dict[str, object]) -> None:
         pass
@@ -53,7 +57,7 @@ class PlainSink:
         if self._order is not None:
             for item in self._order.drain():
                 self._show(item)
-        if self._tail:
+        if self._written.tail:
             self._end_line()
 
     def _take(self, item: Delta | Reply) -> None:
@@ -65,38 +69,39 @@ class PlainSink:
             self._separate(item.sample)
         if isinstance(item, Delta):
             self._show_delta(item)
-        elif item.text is not None or self._tail:
+        elif item.text is not None or self._written.tail:
             self._end_line()
 
     def _separate(self, sample: int) -> None:
-        if self._tail and not self._tail.endswith("\n"):
+        if self._written.tail and not self._written.tail.endswith("\n"):
             self._write("\n")
         self._write("---\n")
         self._sample = sample
-        self._begin()
+        self._written = _WrittenSample()
 
     def _show_delta(self, delta: Delta) -> None:
-        if delta.reasoning != self._in_reasoning:
-            self._in_reasoning = delta.reasoning
-            self._sanitizer = Sanitizer()
-            self._gap_due = bool(self._tail) and self._reasoning == "show"
+        written = self._written
+        if delta.reasoning != written.in_reasoning:
+            written.in_reasoning = delta.reasoning
+            written.sanitizer = Sanitizer()
+            written.gap_due = bool(written.tail) and self._reasoning == "show"
         if self._reasoning == ("hide" if delta.reasoning else "only"):
             return
-        text = self._sanitizer.feed(delta.text) if self._sanitize else delta.text
-        if self._gap_due:
+        text = written.sanitizer.feed(delta.text) if self._sanitize else delta.text
+        if written.gap_due:
             text = text.lstrip("\n")
             if not text:
                 return
-            self._gap_due = False
-            text = "\n" * (2 - len(self._tail) + len(self._tail.rstrip("\n"))) + text
+            written.gap_due = False
+            text = "\n" * (2 - len(written.tail) + len(written.tail.rstrip("\n"))) + text
         if text:
             self._write(text)
 
     def _end_line(self) -> None:
-        if not self._raw and not self._tail.endswith("\n"):
+        if not self._raw and not self._written.tail.endswith("\n"):
             self._write("\n")
 
     def _write(self, text: str) -> None:
         self._out.write(text.encode("utf-8"))
         self._out.flush()
-        self._tail = (self._tail + text)[-2:]
+        self._written.tail = (self._written.tail + text)[-2:]

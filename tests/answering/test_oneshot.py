@@ -13,7 +13,7 @@ from infer_cli.answering.oneshot import OneShot
 from infer_cli.answering.sink import Grain
 from infer_cli.models.installed import fake_model
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
 from infer_cli.text.reasoning import TagPair
 from infer_cli.types import Delta, Reply, SamplingParams
@@ -58,13 +58,13 @@ def session(tmp_path: Path) -> Session:
 
 
 @pytest.fixture
-def running(session: Session) -> Iterator[Running]:
+def running(session: Session) -> Iterator[RunningEngine]:
     running = session.start(512)
     yield running
     running.service.close()
 
 
-def answered(session: Session, running: Running, takes: Grain, **more: object) -> Recorder:
+def answered(session: Session, running: RunningEngine, takes: Grain, **more: object) -> Recorder:
     job = Job(
         "job",
         chat_prompt("hello"),
@@ -81,7 +81,7 @@ def answered(session: Session, running: Running, takes: Grain, **more: object) -
 
 
 @pytest.mark.parametrize("n_samples", [1, 3])
-def test_every_sink_is_told_the_same_reply(session: Session, running: Running, n_samples: int) -> None:
+def test_every_sink_is_told_the_same_reply(session: Session, running: RunningEngine, n_samples: int) -> None:
     grains: tuple[Grain, ...] = ("token", "text", "reply")
     token, text, reply = (answered(session, running, grain, n_samples=n_samples) for grain in grains)
     for sink in (token, text, reply):
@@ -106,7 +106,7 @@ def test_every_sink_is_told_the_same_reply(session: Session, running: Running, n
     assert all(delta.tokens == () for delta in reply.deltas)
 
 
-def test_a_stop_string_ends_what_does_not_stream_too(session: Session, running: Running) -> None:
+def test_a_stop_string_ends_what_does_not_stream_too(session: Session, running: RunningEngine) -> None:
     grains: tuple[Grain, ...] = ("token", "text", "reply")
     for sink in (answered(session, running, grain, stop=("本 and",)) for grain in grains):
         assert sink.text(0, reasoning=False) == "Ja: 日"
@@ -114,7 +114,7 @@ def test_a_stop_string_ends_what_does_not_stream_too(session: Session, running: 
         assert sink.replies[0].finish_reason == "stop_string"
 
 
-def test_a_reply_is_cancelled_before_it_begins(session: Session, running: Running) -> None:
+def test_a_reply_is_cancelled_before_it_begins(session: Session, running: RunningEngine) -> None:
     job = Job("job", chat_prompt("hello"), SamplingParams(), {}, max_tokens=200, run_seed=None)
     shot = OneShot(job, running, session.loaded.vocab, Recorder("text"))
     shot.cancel()

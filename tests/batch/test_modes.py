@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infer_cli.engine.policy import OF_JOBS, OF_TALKS, ModelTraits, Policy, choose
+from infer_cli.engine.mode_policy import OF_JOBS, OF_TALKS, ModelTraits, ModePolicy, choose
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, digests, lines, prompts, write_rows
 from tests.cli_helpers import Outcome, infer, lines_of, one_error_line
@@ -25,7 +25,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out.jsonl"
 
 
-def default_policy(traits: ModelTraits, **more: Any) -> Policy:
+def default_policy(traits: ModelTraits, **more: Any) -> ModePolicy:
     return choose(OF_JOBS.mode, 16, traits, fallback=OF_JOBS.fallback, **more)
 
 

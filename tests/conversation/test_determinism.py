@@ -17,7 +17,7 @@ from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ContextSpec, ModelSpec
 from infer_cli.conversation.turns import Conversation, Plan
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, choose
+from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.models.gguf.reading import read_header
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.types import EngineIdentity, EngineRequest, Finished, ModelIdentity, Reply, SamplingParams

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.drafting import MAX_ROWS
-from infer_cli.engine.policy import ModelTraits, choose
+from infer_cli.engine.engine import Engine
+from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.engine.service import HAND_OVER_S, Service
 from infer_cli.types import EngineRequest, Event, Finished, Mode, Prefilled, SamplingParams, Token
 from tests.engine_helpers import chat_prompt, fake_engine, request, run_all
@@ -243,6 +244,20 @@ def test_logprobs_are_of_the_raw_distribution() -> None:
         assert [v for _, v in lp.top] == sorted((v for _, v in lp.top), reverse=True)
         assert sum(math.exp(v) for _, v in lp.top) < 1.0 + 1e-9
     assert run_all(engine, [request("b", max_tokens=3)])[0]["b"].logprobs is None
+
+
+@pytest.mark.parametrize("speculate", [False, True])
+def test_the_logits_of_each_token_are_observed(speculate: bool) -> None:
+    """Neither those of dummies nor of guesses that were wrong."""
+    policy = choose("invariant", 3, ModelTraits(pairs_rows=True), speculate=speculate)
+    spec = ContextSpec(1024, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
+    seen: dict[str, list[int]] = {"a": [], "b": []}
+    engine = Engine(
+        FakeBackend(FakeScript(), spec), policy, lambda: 0.0, 1024,
+        on_logits=lambda active, logits: seen[active.request.id].append(int(logits.argmax())),
+    )  # fmt: skip
+    ends, _ = run_all(engine, [request("a", "again and again; " * 5), request("b", max_tokens=3)])
+    assert seen == {name: list(end.tokens) for name, end in ends.items()}
 
 
 def test_a_seed_repeats_and_another_differs() -> None:

@@ -18,7 +18,7 @@ from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine import history
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, choose
+from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams, Segment
 from tests.engine_helpers import Clock, chat_prompt, fake_engine, run_all
 

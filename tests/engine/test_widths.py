@@ -18,7 +18,7 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.batch.job import MAX_WIDTH
 from infer_cli.checking.probe import ODD, Probe
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, canonical_width, choose, why_width_breaks
+from infer_cli.engine.mode_policy import ModelTraits, canonical_width, choose, why_width_breaks
 from infer_cli.runtime.fake_loading import FakeLoaded
 from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.runtime.options import EngineOptions

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.policy import ModelTraits, choose
+from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.engine.service import Service
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.models.installed import fake_model

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infer_cli.engine.policy import CANONICAL_CHUNK
+from infer_cli.engine.mode_policy import CANONICAL_CHUNK
 from infer_cli.prefix_cache.store import GRID, MOST_BYTES, Owner, PrefixStore, keys
 from infer_cli.system.hashing import sha256
 from infer_cli.types import Segment

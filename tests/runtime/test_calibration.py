@@ -9,7 +9,7 @@ import pytest
 from infer_cli.backend.base import DecodeStatus
 from infer_cli.backend.fake import FakeBackend
 from infer_cli.backend.spec import ContextSpec
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.runtime.calibration import WIDTHS, best_width, pace, rates_by_width, reading_tps
 from infer_cli.runtime.fake_loading import FakeLoaded
@@ -33,7 +33,7 @@ class _Timed(FakeLoaded):
     def clock(self) -> float:
         return self.now
 
-    def fits(self, policy: Policy, n_ctx_seq: int) -> bool:
+    def fits(self, policy: ModePolicy, n_ctx_seq: int) -> bool:
         return policy.width <= self.most_width
 
     def open(self, context: ContextSpec) -> FakeBackend:

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from infer_cli.sinks import markdown
 from infer_cli.sinks.markdown import MarkdownSink
-from infer_cli.sinks.order import ReasoningView
+from infer_cli.sinks.sample_order import ReasoningView
 from infer_cli.types import Delta
 from tests.replies import reply
 
@@ -402,5 +402,6 @@ def test_nesting_deeper_than_the_parser_goes_is_not_lost() -> None:
 
 
 def test_sinks_load_rich_only_for_markdown() -> None:
-    code = "import sys, infer_cli.sinks.order, infer_cli.sinks.blocks; sys.exit('rich' in sys.modules)"
+    modules = "infer_cli.sinks.sample_order, infer_cli.sinks.markdown_blocks"
+    code = f"import sys, {modules}; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

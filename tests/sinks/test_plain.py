@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from infer_cli.sinks.order import ReasoningView
 from infer_cli.sinks.plain import PlainSink
+from infer_cli.sinks.sample_order import ReasoningView
 from infer_cli.types import Delta
 from tests.replies import reply
 

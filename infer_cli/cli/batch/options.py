@@ -14,7 +14,7 @@ from infer_cli.batch.rows import STDIN, Input, input_format
 from infer_cli.cli.flags.engine import engine_options
 from infer_cli.cli.flags.shared import overflow_of, sampling_of, seed_of, variables_of
 from infer_cli.cli.flags.values import Values
-from infer_cli.engine.policy import OF_JOBS
+from infer_cli.engine.mode_policy import OF_JOBS
 from infer_cli.errors import UsageError
 from infer_cli.prompt.fitting import POLICIES, Policy
 from infer_cli.runtime.options import EngineOptions

@@ -43,7 +43,7 @@ from infer_cli.cli.batch.options import BatchOptions
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import wait_for
-from infer_cli.engine.policy import canonical_width
+from infer_cli.engine.mode_policy import canonical_width
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end, shared
@@ -56,11 +56,11 @@ from infer_cli.system.hashing import sha256_hex
 from infer_cli.system.ids import new_id
 
 if TYPE_CHECKING:
-    from infer_cli.engine.policy import Policy
+    from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.models.installed import InstalledModel
     from infer_cli.process.worker import Worker
     from infer_cli.runtime.options import EngineOptions
-    from infer_cli.runtime.running import Running
+    from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.settings.origins import Setting
 
 
@@ -253,7 +253,7 @@ class _Batch:
             expanded.close()
             self._notices.note(f"weights are as they are stored: {found}")
 
-    def _policy(self, scanned: Scan) -> Policy:
+    def _policy(self, scanned: Scan) -> ModePolicy:
         """The mode's, with the width and memory that are given, or recorded, or the best here where the mode
         lets them be."""
         planned = self._session.loaded.policy
@@ -269,7 +269,7 @@ class _Batch:
             return self._session.loaded.choose_policy(policy.width)
         return policy
 
-    def _in_use(self, policy: Policy, scanned: Scan) -> Policy:
+    def _in_use(self, policy: ModePolicy, scanned: Scan) -> ModePolicy:
         """With no more slots than replies, where their number means nothing to the promise."""
         n_slots = min(policy.width, max(1, scanned.n_to_answer))
         return policy if policy.promise != "invariant" else self._session.loaded.choose_policy(n_slots)
@@ -388,7 +388,7 @@ class _Batch:
     def _my_rows(self) -> Iterable[Row]:
         return (row for row in self._options.input.rows() if self._options.shard.has(row.index))
 
-    def _tell(self, scanned: Scan, policy: Policy) -> int:
+    def _tell(self, scanned: Scan, policy: ModePolicy) -> int:
         """What `--dry-run` prints."""
         found: dict[str, float] = {
             "rows": scanned.n_mine,
@@ -409,7 +409,7 @@ class _Batch:
             write_atomically(self._options.summary, [data])
         return ExitStatus.SOME_ROWS_FAILED if scanned.failures else ExitStatus.OK
 
-    def _expected(self, scanned: Scan, policy: Policy) -> dict[str, float]:
+    def _expected(self, scanned: Scan, policy: ModePolicy) -> dict[str, float]:
         """What the job will take, by a short measurement."""
         if not scanned.n_to_answer:
             return {"expected_s": 0.0}
@@ -435,7 +435,7 @@ class _Batch:
 
     # --- the job -------------------------------------------------------------------------------
 
-    def _job(self, preparer: Preparer, running: Running, scanned: Scan, width: int) -> JobFile:
+    def _job(self, preparer: Preparer, running: RunningEngine, scanned: Scan, width: int) -> JobFile:
         """The job as it is now, planned with this width; compared with what the output was begun with, and
         written down."""
         options = self._options
@@ -506,7 +506,7 @@ class _Batch:
         self,
         job: JobFile,
         preparer: Preparer,
-        running: Running,
+        running: RunningEngine,
         scanned: Scan,
     ) -> int:
         from infer_cli.process.worker import on_interrupt

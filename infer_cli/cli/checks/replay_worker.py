@@ -18,7 +18,7 @@ from infer_cli.records.request import engine_options, job_of
 from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.running import Running
+from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
 from infer_cli.sinks.silent import SilentSink
 from infer_cli.text.sanitize import single_line
@@ -55,7 +55,7 @@ class _Engine(NamedTuple):
     wanted: tuple[object, ...]
     mode: Mode
     session: Session
-    running: Running
+    running: RunningEngine
 
 
 class _Replay:

@@ -8,7 +8,7 @@ from typing import cast, get_args
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.cli.flags.values import Values
-from infer_cli.engine.policy import OF_TALKS, DefaultMode
+from infer_cli.engine.mode_policy import OF_TALKS, DefaultMode
 from infer_cli.errors import UsageError
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.origins import Given, Setting

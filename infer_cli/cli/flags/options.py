@@ -1,6 +1,6 @@
 """Flags that commands share: one spelling, one meaning, one environment variable each.
 
-None means "not given": defaults have their homes in `settings`, `engine.policy` and `types`.
+None means "not given": defaults have their homes in `settings`, `engine.mode_policy` and `types`.
 """
 
 from __future__ import annotations

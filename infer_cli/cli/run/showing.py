@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from infer_cli.answering.job import Job
     from infer_cli.answering.sink import Sink
     from infer_cli.backend.base import Vocab
-    from infer_cli.runtime.running import Running
+    from infer_cli.runtime.running_engine import RunningEngine
 
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
 
 
 def stream_replies(
-    job: Job, running: Running, vocab: Vocab, options: RunOptions, notices: Notices
+    job: Job, running: RunningEngine, vocab: Vocab, options: RunOptions, notices: Notices
 ) -> tuple[list[Reply], bool]:
     """The replies, when all have ended and were shown; and whether they were interrupted."""
     from infer_cli.answering.oneshot import OneShot

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from infer_cli.sinks.blocks import Block
-from infer_cli.sinks.painter import MIN_WIDTH, Row
+from infer_cli.sinks.markdown_blocks import Block
+from infer_cli.sinks.terminal_painter import MIN_WIDTH, Row
 from infer_cli.text.sanitize import sanitize
 
 _MAX_CONTEXT = 1500  # characters of code before a line that its colours may depend on

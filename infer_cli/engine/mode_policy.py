@@ -48,7 +48,7 @@ class ModelTraits(NamedTuple):
     on_gpu: bool = False
 
 
-class Policy(NamedTuple):
+class ModePolicy(NamedTuple):
     """Shapes of the decode calls, and the context settings that go with them."""
 
     mode: Mode
@@ -110,7 +110,7 @@ def choose(
     kv_unified: bool = False,
     exact_width: bool = False,
     fallback: Mode | None = None,
-) -> Policy:
+) -> ModePolicy:
     """The policy of a mode for a model; of `fallback` where the model can't keep the promise of `mode`.
 
     None leaves a setting to the mode. Canonical shapes never speculate.
@@ -143,7 +143,7 @@ def choose(
         width = canonical_width(width)
     promise: Promise = "seed-only" if mode == "fast" or weaker else mode
     if mode == "invariant" and not weaker:
-        return Policy(
+        return ModePolicy(
             mode,
             promise,
             "",
@@ -162,7 +162,7 @@ def choose(
         )
     canonical = mode == "canonical" and not traits.recurrent
     kv_unified = kv_unified and mode == "fast" and not traits.recurrent
-    return Policy(
+    return ModePolicy(
         mode,
         promise,
         weaker,

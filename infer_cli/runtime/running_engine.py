@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infer_cli.engine.policy import Policy
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.runtime.loader import LoadedModel
 from infer_cli.types import Provenance
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningEngine:
     """`facts` gathers what the fingerprint is taken of. `provenance` says what replies come from; it may have
     to wait for the hash of the model's file."""
 
     service: Service
     backend: Backend
-    policy: Policy
+    policy: ModePolicy
     facts: Callable[[], dict[str, object]]
     provenance: Callable[[], Provenance]
 
@@ -35,10 +35,10 @@ class Running:
 def start_engine(
     loaded: LoadedModel,
     n_ctx_seq: int,
-    policy: Policy | None,
+    policy: ModePolicy | None,
     provenance_of: Callable[[Callable[[], dict[str, object]]], Callable[[], Provenance]],
     clock: Callable[[], float] = time.perf_counter,
-) -> Running:
+) -> RunningEngine:
     """Make a context and an engine over it, with a window of at least `n_ctx_seq` tokens a slot.
 
     `policy` None: the one that the model was loaded for. `provenance_of` makes of the engine's facts what
@@ -54,4 +54,4 @@ def start_engine(
     def facts() -> dict[str, object]:
         return loaded.facts(chosen, context)
 
-    return Running(service, backend, chosen, facts, provenance_of(facts))
+    return RunningEngine(service, backend, chosen, facts, provenance_of(facts))
