@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from infer_cli.batch.rows import FORMATS
 from infer_cli.errors import UsageError
@@ -16,7 +16,7 @@ from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES
 from infer_cli.settings.quantities import MOST_SECONDS
 from infer_cli.settings.sampling import checked
 from infer_cli.system.files import check_regular, read_regular, write_atomically
-from infer_cli.types import MAX_SEED, Mode, SamplingParams
+from infer_cli.types import MAX_SEED, Mode, ModelIdentity, SamplingParams
 
 OutputFormat = Literal["infer", "openai"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("infer", "openai")
@@ -31,6 +31,10 @@ _NOT_COMPARED = frozenset(
 )
 _MOST_BYTES = 64 << 20  # of a job file: a system prompt may be long
 _MAX_INT = 2**31 - 1
+_MODES: tuple[Mode, ...] = get_args(Mode)
+
+T = TypeVar("T")
+_Parse = Callable[[object], T]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,23 @@ class Shard:
         raise UsageError(f"--shard {text!r} is not a part such as 2/8")
 
 
+class JobEngine(NamedTuple):
+    """The engine that a job was begun with. `facts` are what its fingerprint is taken of, all of them."""
+
+    facts: Mapping[str, object]
+    mode: Mode
+    has_f16_weights: bool
+    kv_unified: bool
+
+    @classmethod
+    def of(cls, facts: Mapping[str, object]) -> JobEngine:
+        """Raises ValueError for facts that name no mode of ours."""
+        mode = next((mode for mode in _MODES if mode == facts.get("mode")), None)
+        if mode is None:
+            raise ValueError("no mode")
+        return cls(facts, mode, facts.get("weights") == "f16", "kv_unified" in facts)
+
+
 @dataclass(frozen=True)
 class JobFile:
     """A job as its first run had it. `n_rows` counts the whole input, all shards; `rows_sha256` is of what
@@ -63,14 +84,14 @@ class JobFile:
 
     id: str
     created_at: str
-    model: Mapping[str, object]
+    model: ModelIdentity
     fingerprint: str
-    engine: Mapping[str, object]  # the facts behind the fingerprint
+    engine: JobEngine
     width: int
     window: int
     run_seed: int | None  # None: nothing was sampled so far
     params: Mapping[str, object]  # all that decides a reply beside the rows
-    output_format: str
+    output_format: OutputFormat
     ordered: bool
     input: str
     n_rows: int
@@ -79,37 +100,38 @@ class JobFile:
     given: Mapping[str, object] | None = None
     deadline_s: float | None = None
 
-    @property
-    def mode(self) -> Mode:
-        """Raises UsageError for a file that names none."""
-        mode = self.engine.get("mode")
-        if mode not in get_args(Mode):
-            raise UsageError(f"the job's file names no mode of the engine: {_shown(mode)}")
-        return cast(Mode, mode)
+    def as_json(self) -> dict[str, object]:
+        """The object of the file, but for its version."""
+        return {
+            **{of.name: getattr(self, of.name) for of in fields(self)},
+            "model": self.model._asdict(),
+            "engine": dict(self.engine.facts),
+            "shard": asdict(self.shard),
+        }
 
     def write(self, path: Path) -> None:
-        value = {"version": _VERSION, **asdict(self)}
+        value = {"version": _VERSION, **self.as_json()}
         write_atomically(path, [json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"])
 
     def differences(self, other: JobFile) -> list[str]:
         """What is another job's in `other`, in words: `width was 16, is 8`."""
         found = []
-        mine, others = asdict(self), asdict(other)
+        mine, others = self.as_json(), other.as_json()
         for name, value in mine.items():
+            there = others[name]
             if name in _NOT_COMPARED or name in ("fingerprint", "width"):
                 continue  # fingerprint and width: the facts say more
-            if name == "run_seed" and None in (value, others[name]):
+            if name == "run_seed" and None in (value, there):
                 continue
-            if isinstance(value, Mapping):
-                there = others[name]
+            if isinstance(value, Mapping) and isinstance(there, Mapping):
                 keys = [*value, *(key for key in there if key not in value)]
                 found += [
                     f"{key} was {_shown(value.get(key))}, is {_shown(there.get(key))}"
                     for key in keys
                     if value.get(key) != there.get(key) and not (key == "name" and value.get("sha256"))
                 ]
-            elif value != others[name]:
-                found.append(f"{name} was {_shown(value)}, is {_shown(others[name])}")
+            elif value != there:
+                found.append(f"{name} was {_shown(value)}, is {_shown(there)}")
         return found
 
 
@@ -155,7 +177,7 @@ def read_job(output: Path) -> JobFile | None:
         raise UsageError(f"{path} is not a batch's job file")
     if value.pop("version") != _VERSION:
         raise UsageError(f"{path} was written by another version of infer")
-    return _checked_job(path, value)
+    return _JobReader(path, value).job()
 
 
 def check_beside(output: Path) -> None:
@@ -178,146 +200,177 @@ def _kind_of(path: Path) -> str:
     return "it is a link, not a file"
 
 
-def _checked_job(path: Path, value: dict[str, object]) -> JobFile:
-    def wrong(name: str) -> UsageError:
-        shown = repr(_within(value, name))
+class _JobReader:
+    """A job's file as a job. Raises UsageError for the first value that is missing or wrong, naming it."""
+
+    def __init__(self, path: Path, values: Mapping[str, object]) -> None:
+        self._path, self._values = path, values
+
+    def job(self) -> JobFile:
+        for name in self._values:
+            if name not in _FIELDS:
+                raise self._wrong(name, self._values[name])
+        job = JobFile(
+            id=self._value("id", _text),
+            created_at=self._value("created_at", _text),
+            model=self._value("model", _model),
+            fingerprint=self._value("fingerprint", _text),
+            engine=self._value("engine", _engine),
+            width=self._value("width", _whole(1, MAX_WIDTH)),
+            window=self._value("window", _whole(1, _MAX_INT)),
+            run_seed=self._value("run_seed", _or_none(_whole(0, MAX_SEED))),
+            params=self._value("params", _object),
+            output_format=self._value("output_format", _one_of(OUTPUT_FORMATS)),
+            ordered=self._value("ordered", _bool),
+            input=self._value("input", _text),
+            n_rows=self._value("n_rows", _whole(0, 2**63 - 1)),
+            rows_sha256=self._value("rows_sha256", _text),
+            shard=self._value("shard", _shard, Shard()),
+            given=self._value("given", _or_none(_given), None),
+            deadline_s=self._value("deadline_s", _or_none(_deadline), None),
+        )
+        for name, parse in _PARAMS.items():
+            if name in job.params:
+                self._parsed(f"params.{name}", job.params[name], parse)
+        return job
+
+    def _value(self, name: str, parse: _Parse[T], *default: T) -> T:
+        if name in self._values:
+            return self._parsed(name, self._values[name], parse)
+        for value in default:
+            return value
+        raise UsageError(f"{self._path} is not a batch's job file: it has no {name}")
+
+    def _parsed(self, name: str, value: object, parse: _Parse[T]) -> T:
+        try:
+            return parse(value)
+        except (ValueError, UsageError, OverflowError):
+            raise self._wrong(name, value) from None
+
+    def _wrong(self, name: str, value: object) -> UsageError:
+        shown = repr(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "…"
         return UsageError(
-            f"{path} is not a batch's job file: {name} is {shown}",
+            f"{self._path} is not a batch's job file: {name} is {shown}",
             "put back the file that the batch wrote, or name another output",
         )
 
-    for name in value:
-        if name not in _CHECKS:
-            raise wrong(name)
-    for of in fields(JobFile):
-        if of.name not in value:
-            if of.default is MISSING and of.default_factory is MISSING:
-                raise UsageError(f"{path} is not a batch's job file: it has no {of.name}")
-        elif not _CHECKS[of.name](value[of.name]):
-            raise wrong(of.name)
-    for name, check in _PARAM_CHECKS.items():
-        params = value["params"]
-        assert isinstance(params, dict)
-        if name in params and not check(params[name]):
-            raise wrong(f"params.{name}")
-    if "shard" in value:
-        shard = value["shard"]
-        assert isinstance(shard, dict)
-        value["shard"] = Shard(**shard)
-    return JobFile(**value)  # type: ignore[arg-type]  # as `_CHECKS` says
+
+# Each takes a value of a JSON file, and raises ValueError for one that it should not be.
 
 
-def _within(value: object, name: str) -> object:
-    for key in name.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")
     return value
 
 
-Check = Callable[[object], bool]
+def _bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")
+    return value
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
 
 
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
+def _whole(least: int, most: int) -> _Parse[int]:
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError("no whole number within its bounds")
+        return value
+
+    return parse
 
 
-def _is_whole(least: int, most: int) -> Check:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+def _or_none(parse: _Parse[T]) -> _Parse[T | None]:
+    return lambda value: None if value is None else parse(value)
 
 
-def _or_none(check: Check) -> Check:
-    return lambda value: value is None or check(value)
+def _one_of(known: Sequence[T]) -> _Parse[T]:
+    def parse(value: object) -> T:
+        found = [word for word in known if word == value]
+        if not found:
+            raise ValueError("an unknown word")
+        return found[0]
+
+    return parse
 
 
-def _one_of(known: Sequence[object]) -> Check:
-    return lambda value: isinstance(value, str) and value in known
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(value):
+        raise ValueError("no list of texts that say something")
+    return [_text(text) for text in value]
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) and text for text in value)
+def _table(value: object) -> dict[str, str]:
+    return {name: _text(text) for name, text in _object(value).items()}
 
 
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+def _sampling(name: str) -> _Parse[float]:
+    def parse(value: object) -> float:
+        checked(name, value, name)
+        if not isinstance(value, (int, float)):
+            raise ValueError("no number")
+        return value
+
+    return parse
 
 
-def _is_sampling(name: str) -> Check:
-    def check(value: object) -> bool:
-        try:
-            checked(name, value, name)
-        except (UsageError, OverflowError):
-            return False
-        return isinstance(value, (int, float))
-
-    return check
+def _model(value: object) -> ModelIdentity:
+    parts = _object(value)
+    if set(parts) != set(ModelIdentity._fields):
+        raise ValueError("no name and hash of a model")
+    return ModelIdentity(**{name: _or_none(_text)(part) for name, part in parts.items()})
 
 
-def _is_model(value: object) -> bool:
-    if not isinstance(value, dict) or set(value) != {"name", "sha256"}:
-        return False
-    return all(_or_none(_is_text)(part) for part in value.values())
+def _engine(value: object) -> JobEngine:
+    facts = _object(value)
+    if "width" in facts:
+        _whole(1, MAX_WIDTH)(facts["width"])
+    return JobEngine.of(facts)
 
 
-def _is_engine(value: object) -> bool:
-    if not isinstance(value, dict) or value.get("mode") not in get_args(Mode):
-        return False
-    return "width" not in value or _is_whole(1, MAX_WIDTH)(value["width"])
+def _shard(value: object) -> Shard:
+    parts = _object(value)
+    if set(parts) != {"part", "of"}:
+        raise ValueError("no part of a whole")
+    of = _whole(1, _MAX_INT)(parts["of"])
+    return Shard(_whole(1, of)(parts["part"]), of)
 
 
-def _is_shard(value: object) -> bool:
-    if not isinstance(value, dict) or set(value) != {"part", "of"}:
-        return False
-    is_part = _is_whole(1, _MAX_INT)
-    return is_part(value["part"]) and is_part(value["of"]) and value["part"] <= value["of"]
-
-
-def _is_given(value: object) -> bool:
+def _given(value: object) -> dict[str, object]:
     """Numbers are told as they were typed, and checked as a row's are, where they are used."""
-    return isinstance(value, dict) and all(
-        name in _SAMPLING and isinstance(given, (str, int, float)) for name, given in value.items()
-    )
+    found = _object(value)
+    for name, given in found.items():
+        if name not in _SAMPLING or not isinstance(given, (str, int, float)):
+            raise ValueError("no sampling parameter")
+    return found
 
 
-def _is_deadline(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MOST_SECONDS
+def _deadline(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= MOST_SECONDS:
+        raise ValueError("no length of time")
+    return value
 
 
-_SAMPLING = [field.name for field in fields(SamplingParams)]
-_CHECKS: dict[str, Check] = {
-    "id": _is_text,
-    "created_at": _is_text,
-    "model": _is_model,
-    "fingerprint": _is_text,
-    "engine": _is_engine,
-    "width": _is_whole(1, MAX_WIDTH),
-    "window": _is_whole(1, _MAX_INT),
-    "run_seed": _or_none(_is_whole(0, MAX_SEED)),
-    "params": lambda value: isinstance(value, dict),
-    "output_format": _one_of(OUTPUT_FORMATS),
-    "ordered": _is_bool,
-    "input": _is_text,
-    "n_rows": _is_whole(0, 2**63 - 1),
-    "rows_sha256": _is_text,
-    "shard": _is_shard,
-    "given": _or_none(_is_given),
-    "deadline_s": _or_none(_is_deadline),
-}
-_PARAM_CHECKS: dict[str, Check] = {
-    **{name: _is_sampling(name) for name in _SAMPLING},
-    "max_tokens": _is_whole(1, _MAX_INT),
-    "stop": _is_texts,
-    "system": _or_none(_is_text),
-    "samples": _is_whole(1, MAX_SAMPLES),
-    "logprobs": _or_none(_is_whole(0, MAX_LOGPROBS)),
-    "raw": _is_bool,
+_FIELDS = frozenset(of.name for of in fields(JobFile))
+_SAMPLING = [of.name for of in fields(SamplingParams)]
+_PARAMS: dict[str, _Parse[object]] = {
+    **{name: _sampling(name) for name in _SAMPLING},
+    "max_tokens": _whole(1, _MAX_INT),
+    "stop": _texts,
+    "system": _or_none(_text),
+    "samples": _whole(1, MAX_SAMPLES),
+    "logprobs": _or_none(_whole(0, MAX_LOGPROBS)),
+    "raw": _bool,
     "format": _one_of(FORMATS),
-    "row_template": _or_none(_is_text),
-    "chat_template": _or_none(_is_text),
-    "variables": _is_table,
+    "row_template": _or_none(_text),
+    "chat_template": _or_none(_text),
+    "variables": _table,
     "overflow": _one_of(POLICIES),
 }
 

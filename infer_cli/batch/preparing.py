@@ -11,7 +11,16 @@ from infer_cli.batch.rows import Asked, Row
 from infer_cli.errors import InferError, UsageError
 from infer_cli.prompt.attachments import Attachment
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
-from infer_cli.prompt.fitting import POLICIES, Policy, fit_encoded, needed_window, policy_named
+from infer_cli.prompt.fitting import (
+    POLICIES,
+    Dropped,
+    Fitted,
+    Policy,
+    fit_encoded,
+    needed_window,
+    policy_named,
+    report_of,
+)
 from infer_cli.prompt.messages import build_messages, messages_from
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES
 from infer_cli.settings.origins import Given, Setting
@@ -51,7 +60,7 @@ class Defaults:
 @dataclass(frozen=True)
 class Prepared:
     """A row that can be answered. `raw`: without a chat template. `n_window` is the tokens that its prompt
-    and reply may fill, `truncation` what was left out of the prompt."""
+    and reply may fill, `dropped` what `overflow` left out of the prompt."""
 
     row: Row
     raw: bool
@@ -67,7 +76,18 @@ class Prepared:
     own_seed: bool  # the row's own, not the job's
     open_reasoning: TagPair | None
     n_window: int
-    truncation: dict[str, object] | None
+    overflow: Policy
+    dropped: tuple[Dropped, ...]
+
+    @property
+    def n_dropped(self) -> int:
+        """Tokens that were left out of the prompt."""
+        return sum(part.tokens for part in self.dropped)
+
+    @property
+    def truncation(self) -> dict[str, object] | None:
+        """What was left out, as JSON has it."""
+        return report_of(self.overflow, self.dropped) if self.dropped else None
 
     def seed(self, sample: int) -> int | None:
         if self.run_seed is None:
@@ -168,7 +188,7 @@ class Preparer:
         n_logprobs = defaults.n_logprobs
         if values.get("logprobs") is not None:
             n_logprobs = _whole(values, "logprobs", 0, 0, MAX_LOGPROBS)
-        encoded, truncation = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
+        encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
         ids = encoded.ids
         return Prepared(
             row=row,
@@ -185,7 +205,8 @@ class Preparer:
             own_seed=seed is not None,
             open_reasoning=encoded.open_reasoning,
             n_window=needed_window(len(ids), max_tokens, self._window, self._n_ctx_train),
-            truncation=truncation,
+            overflow=fitted.policy,
+            dropped=fitted.dropped,
         )
 
     # --- parameters ----------------------------------------------------------------------------
@@ -211,10 +232,8 @@ class Preparer:
 
     # --- the prompt ----------------------------------------------------------------------------
 
-    def _encoded(
-        self, asked: Asked, policy: Policy, max_tokens: int
-    ) -> tuple[EncodedPrompt, dict[str, object] | None]:
-        """The prompt as tokens, and what was left out of it.
+    def _encoded(self, asked: Asked, policy: Policy, max_tokens: int) -> tuple[EncodedPrompt, Fitted]:
+        """The prompt as tokens, and how it was made to fit.
 
         What a row says itself is what the arguments of `infer run` are, and never cut; the fields of a row
         template are what its files are.
@@ -236,7 +255,7 @@ class Preparer:
         )
         if not encoded.ids:
             raise UsageError("the prompt is empty")
-        return encoded, fitted.report()
+        return encoded, fitted
 
     def _before(self, asked: Asked) -> list[Message]:
         """The messages before the row's prompt; all of them where it has no prompt."""

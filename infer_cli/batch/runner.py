@@ -185,8 +185,8 @@ class Runner:
         pairs = () if row.asked.raw else self._preparer.pairs
         reply = reply_of(self._origin, row.asked, unit.sample, end, pairs)
         self._count(reply)
-        if row.asked.truncation is not None:
-            self._tally.dropped[unit.row] = int(str(row.asked.truncation["dropped_tokens"]))
+        if row.asked.dropped:
+            self._tally.dropped[unit.row] = row.asked.n_dropped
         if self._form == "openai":
             row.replies.append(reply)
             if row.n_left == 0:

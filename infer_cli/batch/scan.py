@@ -106,7 +106,7 @@ def scan(
         found.n_reply_tokens += n_reply * asked.n_samples
         found.n_longest_reply = max(found.n_longest_reply, n_reply)
         found.n_to_answer += asked.n_samples
-        found.n_truncated += asked.truncation is not None
+        found.n_truncated += bool(asked.dropped)
         if count_distinct:
             found.n_distinct_tokens += _distinct(asked.prompt_ids, beginnings)
         found.sampled = found.sampled or not asked.sampling.greedy

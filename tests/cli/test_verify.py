@@ -599,7 +599,7 @@ def test_another_models_hash(rows: Path, out: Path, tmp_path: Path) -> None:
     """Replies that are the same, of a file that is another."""
     one = write_tiny_gguf(tmp_path / "one.gguf", seed=1)
     assert batch(rows, "-o", out, "--raw", "-n", 3, model=str(one)).code == 0
-    text = out.read_text().replace(str(read_job(out).model["sha256"]), "0" * 64)  # type: ignore[union-attr]
+    text = out.read_text().replace(str(read_job(out).model.sha256), "0" * 64)  # type: ignore[union-attr]
     out.write_text(text)
     done = verify(out, "-m", one)
     assert done.code == 9

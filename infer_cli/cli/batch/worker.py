@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from infer_cli.batch import resume
 from infer_cli.batch.in_flight import Flight, after_crash
 from infer_cli.batch.job import (
     DEFAULT_WIDTH,
     LEAST_WINDOW,
+    JobEngine,
     JobFile,
     check_beside,
     counted_rows,
@@ -200,7 +201,7 @@ class _Batch:
         engine = self._options.engine
         if self._old is None or engine.fallback is None:
             return engine
-        return dataclasses.replace(engine, mode=self._old.mode, fallback=None)
+        return dataclasses.replace(engine, mode=self._old.engine.mode, fallback=None)
 
     @property
     def _mode_setting(self) -> Setting:
@@ -226,7 +227,7 @@ class _Batch:
 
     def _had(self, fact: str) -> bool:
         """Whether the engine that the output was begun with has this fact, which others have not."""
-        return self._old is not None and fact in self._old.engine
+        return self._old is not None and fact in self._old.engine.facts
 
     def _expand(self, scanned: Scan) -> None:
         """Take the weights as F16 where the job is mostly reading, the mode lets it, and here it pays."""
@@ -443,9 +444,9 @@ class _Batch:
         job = JobFile(
             id=self._old.id if self._old is not None else new_id(),
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            model=came_from.model._asdict(),
+            model=came_from.model,
             fingerprint=str(came_from.engine.fingerprint),
-            engine=dict(came_from.engine.facts),
+            engine=JobEngine.of(came_from.engine.facts),
             width=width,
             window=self._session.loaded.window,
             run_seed=self._run_seed if scanned.sampled or self._had_seed else None,
@@ -607,7 +608,7 @@ class _Batch:
             facts = {
                 "id": job.id,
                 "output": None if options.output is None else str(options.output),
-                "model": job.model,
+                "model": job.model._asdict(),
                 "fingerprint": job.fingerprint,
                 "mode": policy.mode,
                 "promise": policy.promise,
@@ -636,12 +637,12 @@ class _Batch:
                 id=new_id(),
                 kind="batch",
                 created_at=time.time(),
-                model=str(job.model.get("name")),
-                model_sha256=cast("str | None", job.model.get("sha256")),
+                model=job.model.name,
+                model_sha256=job.model.sha256,
                 model_files=() if self._session.model.is_fake else model_files(self._session.model.path),
                 adapters=adapters_of(options.engine.loras),
                 fingerprint=job.fingerprint,
-                engine=job.engine,
+                engine=job.engine.facts,
                 mode=self._session.loaded.policy.mode,
                 promise=self._session.loaded.policy.promise,
                 width=job.width,
