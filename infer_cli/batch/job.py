@@ -145,7 +145,7 @@ def job_path(output: Path) -> Path:
 
 
 def flight_path(output: Path) -> Path:
-    """Which rows are under way: see `flight`."""
+    """Which rows are under way: see `in_flight`."""
     return job_dir(output) / "flight"
 
 

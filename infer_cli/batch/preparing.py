@@ -141,6 +141,10 @@ class Preparer:
         self.tag_tokens: Mapping[int, bytes] = {}
 
     @property
+    def run_seed(self) -> int:
+        return self._defaults.run_seed
+
+    @property
     def params(self) -> dict[str, object]:
         """The parameters of a row that says nothing."""
         return effective_params(self.sampling, self._defaults.max_tokens, self._defaults.stop)

@@ -16,7 +16,7 @@ from infer_cli.batch.in_flight import Flight, after_crash, note_crash
 from infer_cli.batch.job import Shard, job_dir, job_path, read_job
 from infer_cli.batch.ordered import Ordered, journal_entry, read_journal
 from infer_cli.batch.output import Appended, Unit
-from infer_cli.batch.output_index import Held, read_output
+from infer_cli.batch.output_index import OutputIndex, read_output
 from infer_cli.errors import UsageError
 from infer_cli.system.files import lock, write_atomically
 
@@ -198,7 +198,7 @@ def test_lines_behind_a_gap_go_back_to_the_journal(tmp_path: Path) -> None:
 
 def test_nothing_is_held_at_first(tmp_path: Path) -> None:
     found = resume.find(tmp_path / "out", tmp_path / "waiting")
-    assert found.answered.rows == Held().rows == {}
+    assert found.answered.rows == OutputIndex().rows == {}
 
 
 # --- crashes --------------------------------------------------------------------------------------

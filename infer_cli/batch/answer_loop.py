@@ -43,7 +43,7 @@ class _OpenRow:
     replies: list[Reply] = field(default_factory=list)
 
 
-class Runner:
+class AnswerLoop:
     """Answers rows. `is_written` says what the output holds already; `n_window` is what each slot holds.
 
     `max_failed` None: any number of replies may fail.

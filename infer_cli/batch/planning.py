@@ -1,0 +1,176 @@
+"""What engine a batch has: what is asked for, what the job was begun with, or the best for its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+from infer_cli.batch.job import DEFAULT_WIDTH, LEAST_WINDOW, JobEngine, JobFile
+from infer_cli.engine.policy import canonical_width
+from infer_cli.errors import UsageError
+from infer_cli.runtime.calibration import LEAST_REPLIES, best_width
+from infer_cli.system.ids import new_id
+
+if TYPE_CHECKING:
+    from infer_cli.batch.preparing import Preparer
+    from infer_cli.batch.request import BatchRequest
+    from infer_cli.batch.scan import Scan
+    from infer_cli.engine.policy import Policy
+    from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.options import EngineOptions
+    from infer_cli.types import Provenance
+
+# Tokens a second by width, for a window of so many tokens and so many replies.
+MeasureWidths = Callable[[int, int], Mapping[int, float]]
+
+
+class LoadPlan(NamedTuple):
+    """What a model is loaded for. `width`: replies side by side."""
+
+    engine: EngineOptions
+    width: int
+
+
+class EngineChoice(NamedTuple):
+    """`policy` is the engine's: no more slots than replies, where their number means nothing to the promise.
+    `width` is what the job is planned with, `window` the tokens of each slot. `notes` say why, for the user.
+    """
+
+    policy: Policy
+    width: int
+    window: int
+    notes: tuple[str, ...] = ()
+
+
+class Quicker(NamedTuple):
+    """How a small canonical job would take less time: with this width, or where every width keeps the
+    promise."""
+
+    width: int
+    invariant: bool
+
+
+def plan_load(request: BatchRequest, begun: JobFile | None) -> LoadPlan:
+    """A job that goes on keeps its width and mode, unless others are asked for, and its weights."""
+    engine = request.engine
+    if begun is None:
+        return LoadPlan(replace(engine, expand=False), request.parallel or DEFAULT_WIDTH)
+    if engine.fallback is not None:  # no mode was asked for
+        engine = replace(engine, mode=begun.engine.mode, fallback=None)
+    engine = replace(engine, expand=begun.engine.has_f16_weights)
+    return LoadPlan(engine, request.parallel or begun.width)
+
+
+def check_seed(request: BatchRequest, begun: JobFile | None, scanned: Scan) -> None:
+    """Raises UsageError for a seed that means nothing, and for shards that would each draw their own."""
+    is_sampled = _is_sampled(begun, scanned)
+    if request.seed is None:
+        if request.shard.of > 1 and is_sampled and (begun is None or begun.run_seed is None):
+            raise UsageError("shards that sample need one seed", "give each the same --seed")
+    elif request.seed_is_for_this and not is_sampled and request.shard.of == 1:  # another may sample
+        raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
+
+
+def may_try_f16(request: BatchRequest, begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> bool:
+    """Whether the weights may be quicker as F16: the job is mostly reading, and the mode and model let it."""
+    if begun is not None or request.shard.of > 1 or not scanned.mostly_read:
+        return False  # all shards have the same engine
+    return loaded.may_expand(slot_window(scanned))
+
+
+def plan(
+    request: BatchRequest,
+    begun: JobFile | None,
+    scanned: Scan,
+    loaded: LoadedModel,
+    measure: MeasureWidths,
+) -> EngineChoice:
+    """The mode's policy, with the width and memory that are given, or recorded, or the best here where the
+    mode lets them be. `measure` is called only where nothing else decides the width."""
+    policy, window, notes = loaded.policy, slot_window(scanned), list[str]()
+    if policy.mode == "canonical":
+        if request.parallel not in (None, policy.width):
+            notes.append(f"{policy.width} replies side by side: canonical has no width of {request.parallel}")
+    else:
+        width = policy.width
+        if _width_is_free(request, begun, scanned, policy):
+            rates = measure(window, scanned.n_to_answer)
+            width = best_width(rates)
+            listed = ", ".join(f"{rate:.0f} with {n}" for n, rate in rates.items())
+            notes.append(f"{width} replies side by side: tokens a second are {listed}")
+        policy = loaded.choose_policy(width, kv_unified=_shares_memory(request, begun, scanned))
+        if policy.kv_unified and not loaded.fits(policy, window):
+            policy = loaded.choose_policy(width)
+    planned = policy.width
+    if policy.promise == "invariant":
+        policy = loaded.choose_policy(min(planned, max(1, scanned.n_to_answer)))
+    return EngineChoice(policy, planned, window, tuple(notes))
+
+
+def _width_is_free(request: BatchRequest, begun: JobFile | None, scanned: Scan, policy: Policy) -> bool:
+    if request.parallel or begun is not None:
+        return False
+    if request.shard.of > 1 and policy.promise != "invariant":
+        return False  # shards of several widths could not be merged
+    return scanned.n_to_answer >= LEAST_REPLIES
+
+
+def _shares_memory(request: BatchRequest, begun: JobFile | None, scanned: Scan) -> bool:
+    """Whether the replies are to share one memory, where the mode lets them."""
+    if begun is not None:
+        return begun.engine.kv_unified
+    return request.shard.of == 1 and scanned.mostly_shared  # all shards have the same engine
+
+
+def slot_window(scanned: Scan) -> int:
+    """Tokens that each slot is to hold."""
+    return max(scanned.n_window, LEAST_WINDOW)
+
+
+def quicker_than_canonical(begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> Quicker | None:
+    """None where a job is not canonical, not new, or has replies for all slots."""
+    policy, width = loaded.policy, canonical_width(scanned.n_to_answer)
+    if policy.mode != "canonical" or not policy.fixed_width or begun is not None:
+        return None
+    if not 0 < width < policy.width:
+        return None
+    return Quicker(width, loaded.choose_policy(policy.width, mode="invariant").promise == "invariant")
+
+
+def job_of(
+    request: BatchRequest,
+    begun: JobFile | None,
+    scanned: Scan,
+    preparer: Preparer,
+    width: int,
+    window: int,
+    came_from: Provenance,
+) -> JobFile:
+    """The job as it is now: planned with `width`, `window` tokens for a prompt and its reply."""
+    deadlines = (None if begun is None else begun.deadline_s, request.deadline_s)
+    return JobFile(
+        id=new_id() if begun is None else begun.id,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        model=came_from.model,
+        fingerprint=str(came_from.engine.fingerprint),
+        engine=JobEngine.of(came_from.engine.facts),
+        width=width,
+        window=window,
+        run_seed=preparer.run_seed if _is_sampled(begun, scanned) else None,
+        params=request.params(preparer),
+        output_format=request.output_format,
+        ordered=request.ordered,
+        input=request.input.name,
+        n_rows=scanned.n_rows,
+        rows_sha256=scanned.rows_sha256,
+        shard=request.shard,
+        given={name: given.value for name, given in request.sampling.items()},
+        deadline_s=max((s for s in deadlines if s is not None), default=None),
+    )
+
+
+def _is_sampled(begun: JobFile | None, scanned: Scan) -> bool:
+    """Whether any reply of the job is, by this run or by one before it."""
+    return scanned.sampled or (begun is not None and begun.run_seed is not None)
