@@ -22,6 +22,7 @@ from infer_cli.types import EngineRequest, Event, Finished, Prefilled, Reply, To
 T = TypeVar("T")
 
 Stop = Literal["interrupted", "errors"]
+Progress = Callable[[int], None]  # is told how many requests the engine has
 _CRASHED = "llama.cpp crashed on this row, alone too"
 _KILLED = "the system killed the process on this row, alone too: most often memory ran out"
 LOOK_AHEAD = 256  # rows that are put into another order for the sake of what their prompts share
@@ -61,13 +62,11 @@ class AnswerLoop:
         is_written: Callable[[int, int], bool],
         n_window: int,
         max_failed: float | None,
-        on_event: Callable[[int], None],
     ) -> None:
         self._service, self._width = running.service, running.policy.width
         self._preparer, self._origin = preparer, origin
         self._output, self._form, self._tally, self._flight = output, form, tally, flight
         self._is_written, self._n_window, self._max_failed = is_written, n_window, max_failed
-        self._on_event = on_event
         self._rows: dict[int, _OpenRow] = {}
         self._read: dict[str, int] = {}  # prompt tokens evaluated, by request
         self._fed: Feed[Unit] | None = None
@@ -82,37 +81,38 @@ class AnswerLoop:
         if self._fed is not None:
             self._fed.cancel()
 
-    def run_alone(self, rows: Iterable[Row]) -> None:
+    def run_alone(self, rows: Iterable[Row], on_progress: Progress) -> None:
         """Answer rows one after the other, before `run`."""
         self._in_turn = False
         for row in rows:
-            self._run(self._units([row]))
+            self._run(self._units([row]), on_progress)
         self._in_turn = True
 
-    def run(self, rows: Iterable[Row]) -> None:
+    def run(self, rows: Iterable[Row], on_progress: Progress) -> None:
         """Answer rows, all that are left; returns when all are, or soon after `stop`."""
-        self._run(self._units(rows))
+        self._run(self._units(rows), on_progress)
 
-    def _run(self, units: Iterator[tuple[Prepared, int]]) -> None:
-        feed = Feed(self._service, self._width, self._work(units), self._count_tokens)
+    def _run(self, units: Iterator[tuple[Prepared, int]], on_progress: Progress) -> None:
+        def on_event(event: Event) -> None:
+            if not isinstance(event, Finished):
+                self._count_tokens(event)
+                on_progress(feed.n_open)
+
+        feed = Feed(self._service, self._width, self._work(units), on_event)
         self._fed = feed
         if self.stopped is not None:  # before there was anything to cancel
             feed.cancel()
         for unit, end in feed:
             self._finished(unit, end)
-            self._on_event(feed.n_open)
+            on_progress(feed.n_open)
         self._fed = None
 
-    def _count_tokens(self, event: Event) -> None:
-        if isinstance(event, Finished):
-            return
+    def _count_tokens(self, event: Token | Prefilled) -> None:
         if isinstance(event, Token):
             self._tally.n_written += 1
-        elif isinstance(event, Prefilled):
-            self._tally.n_read += event.done - self._read.get(event.request_id, 0)
-            self._read[event.request_id] = event.done
-        if self._fed is not None:
-            self._on_event(self._fed.n_open)
+            return
+        self._tally.n_read += event.done - self._read.get(event.request_id, 0)
+        self._read[event.request_id] = event.done
 
     # --- into the engine -----------------------------------------------------------------------
 

@@ -1,66 +1,122 @@
-"""What engine a batch has: what is asked for, what the job was begun with, or the best for its rows."""
+"""From what is asked for to a batch that may begin: the model loaded, the rows read, the engine chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from infer_cli.batch.job import DEFAULT_WIDTH, LEAST_WINDOW, JobEngine, JobFile
-from infer_cli.engine.policy import canonical_width
-from infer_cli.errors import UsageError
-from infer_cli.runtime.calibration import LEAST_REPLIES, best_width
+from infer_cli.batch.engine_choice import EngineChoice, LoadPlan, choose_engine, may_try_f16, plan_load
+from infer_cli.batch.job import JobEngine, JobFile
+from infer_cli.batch.measuring import try_f16
+from infer_cli.batch.preparing import Preparer
+from infer_cli.batch.request import BatchRequest
+from infer_cli.batch.scan import Scan, scan
+from infer_cli.errors import InferError, UsageError
+from infer_cli.runtime.calibration import rates_by_width
+from infer_cli.runtime.session import Session
 from infer_cli.system.ids import new_id
 
 if TYPE_CHECKING:
-    from infer_cli.batch.preparing import Preparer
-    from infer_cli.batch.request import BatchRequest
-    from infer_cli.batch.scan import Scan
-    from infer_cli.engine.policy import Policy
-    from infer_cli.runtime.loader import LoadedModel
-    from infer_cli.runtime.options import EngineOptions
+    from infer_cli.batch.target import JobSoFar, Target
     from infer_cli.types import Provenance
 
-# Tokens a second by width, for a window of so many tokens and so many replies.
-MeasureWidths = Callable[[int, int], Mapping[int, float]]
+# Opens a session and waits until its model is loaded.
+Load = Callable[[LoadPlan], Session]
 
 
-class LoadPlan(NamedTuple):
-    """What a model is loaded for. `width`: replies side by side."""
+class Listener(Protocol):
+    """Is told what goes on before the first reply."""
 
-    engine: EngineOptions
-    width: int
+    def status(self, text: str, /) -> None:
+        """What is being waited for."""
+
+    def clear(self) -> None:
+        """It is waited for no more."""
+
+    def note(self, message: str, /) -> None:
+        """Something that was chosen, and why."""
+
+    def warn(self, message: str, /) -> None:
+        """Something that could not be had."""
 
 
-class EngineChoice(NamedTuple):
-    """`policy` is the engine's: no more slots than replies, where their number means nothing to the promise.
-    `width` is what the job is planned with, `window` the tokens of each slot. `notes` say why, for the user.
+class BatchPlan(NamedTuple):
+    """A batch that may begin. `begun` is the job that goes on; None: it is a new one."""
+
+    begun: JobFile | None
+    session: Session
+    preparer: Preparer
+    scanned: Scan
+    choice: EngineChoice
+
+
+def plan_batch(
+    request: BatchRequest, target: Target | None, so_far: JobSoFar, load: Load, listener: Listener
+) -> BatchPlan:
+    """Load, read all rows, choose the engine. `target` None: nothing will be answered, only counted, and rows
+    that can't be answered are told.
+
+    Raises UsageError for a request that can't be met, or not with what the target holds; what `load` raises.
     """
+    begun = so_far.job
+    load_plan = plan_load(request, begun)
+    session = load(load_plan)
+    preparer = request.preparer(session, request.run_seed(begun))
+    scanned = _scan(request, target is None, so_far, session, preparer, listener)
+    if target is not None:
+        check_seed(request, begun, scanned)
+        target.check_rows(scanned.changed, redo=request.redo)
+    if may_try_f16(request, begun, scanned, session.loaded):
+        session = _with_quicker_weights(session, load_plan, load, listener)
+    choice = _choose_engine(request, begun, scanned, session, listener)
+    return BatchPlan(begun, session, preparer, scanned, choice)
 
-    policy: Policy
-    width: int
-    window: int
-    notes: tuple[str, ...] = ()
+
+def _scan(
+    request: BatchRequest,
+    only_counts: bool,
+    so_far: JobSoFar,
+    session: Session,
+    preparer: Preparer,
+    listener: Listener,
+) -> Scan:
+    def tell(n_rows: int) -> None:
+        if n_rows % 100 == 0:
+            listener.status(f"reading rows: {n_rows}")
+
+    def tell_failure(index: int, error: InferError) -> None:
+        if only_counts:  # otherwise its line in the output says so
+            listener.warn(f"row {index}: {error.message}")
+
+    count_distinct = only_counts or session.loaded.policy.mode == "fast"
+    try:
+        return scan(request, preparer, so_far.answered, tell, tell_failure, count_distinct=count_distinct)
+    finally:
+        listener.clear()
 
 
-class Quicker(NamedTuple):
-    """How a small canonical job would take less time: with this width, or where every width keeps the
-    promise."""
+def _with_quicker_weights(session: Session, load_plan: LoadPlan, load: Load, listener: Listener) -> Session:
+    listener.status("looking whether F16 weights are quicker")
+    expanded = load_plan._replace(engine=replace(load_plan.engine, expand=True))
+    trial = try_f16(session, lambda: load(expanded))
+    (listener.warn if trial.failed else listener.note)(trial.why)
+    return trial.session
 
-    width: int
-    invariant: bool
 
+def _choose_engine(
+    request: BatchRequest, begun: JobFile | None, scanned: Scan, session: Session, listener: Listener
+) -> EngineChoice:
+    def measure(n_window: int, n_replies: int) -> Mapping[int, float]:
+        listener.status("looking for the best width")
+        return rates_by_width(session.loaded, n_window, n_replies)
 
-def plan_load(request: BatchRequest, begun: JobFile | None) -> LoadPlan:
-    """A job that goes on keeps its width and mode, unless others are asked for, and its weights."""
-    engine = request.engine
-    if begun is None:
-        return LoadPlan(replace(engine, expand=False), request.parallel or DEFAULT_WIDTH)
-    if engine.fallback is not None:  # no mode was asked for
-        engine = replace(engine, mode=begun.engine.mode, fallback=None)
-    engine = replace(engine, expand=begun.engine.has_f16_weights)
-    return LoadPlan(engine, request.parallel or begun.width)
+    choice = choose_engine(request, begun, scanned, session.loaded, measure)
+    listener.clear()
+    for note in choice.notes:
+        listener.note(note)
+    return choice
 
 
 def check_seed(request: BatchRequest, begun: JobFile | None, scanned: Scan) -> None:
@@ -73,82 +129,9 @@ def check_seed(request: BatchRequest, begun: JobFile | None, scanned: Scan) -> N
         raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
 
 
-def may_try_f16(request: BatchRequest, begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> bool:
-    """Whether the weights may be quicker as F16: the job is mostly reading, and the mode and model let it."""
-    if begun is not None or request.shard.of > 1 or not scanned.mostly_read:
-        return False  # all shards have the same engine
-    return loaded.may_expand(slot_window(scanned))
-
-
-def plan(
-    request: BatchRequest,
-    begun: JobFile | None,
-    scanned: Scan,
-    loaded: LoadedModel,
-    measure: MeasureWidths,
-) -> EngineChoice:
-    """The mode's policy, with the width and memory that are given, or recorded, or the best here where the
-    mode lets them be. `measure` is called only where nothing else decides the width."""
-    policy, window, notes = loaded.policy, slot_window(scanned), list[str]()
-    if policy.mode == "canonical":
-        if request.parallel not in (None, policy.width):
-            notes.append(f"{policy.width} replies side by side: canonical has no width of {request.parallel}")
-    else:
-        width = policy.width
-        if _width_is_free(request, begun, scanned, policy):
-            rates = measure(window, scanned.n_to_answer)
-            width = best_width(rates)
-            listed = ", ".join(f"{rate:.0f} with {n}" for n, rate in rates.items())
-            notes.append(f"{width} replies side by side: tokens a second are {listed}")
-        policy = loaded.choose_policy(width, kv_unified=_shares_memory(request, begun, scanned))
-        if policy.kv_unified and not loaded.fits(policy, window):
-            policy = loaded.choose_policy(width)
-    planned = policy.width
-    if policy.promise == "invariant":
-        policy = loaded.choose_policy(min(planned, max(1, scanned.n_to_answer)))
-    return EngineChoice(policy, planned, window, tuple(notes))
-
-
-def _width_is_free(request: BatchRequest, begun: JobFile | None, scanned: Scan, policy: Policy) -> bool:
-    if request.parallel or begun is not None:
-        return False
-    if request.shard.of > 1 and policy.promise != "invariant":
-        return False  # shards of several widths could not be merged
-    return scanned.n_to_answer >= LEAST_REPLIES
-
-
-def _shares_memory(request: BatchRequest, begun: JobFile | None, scanned: Scan) -> bool:
-    """Whether the replies are to share one memory, where the mode lets them."""
-    if begun is not None:
-        return begun.engine.kv_unified
-    return request.shard.of == 1 and scanned.mostly_shared  # all shards have the same engine
-
-
-def slot_window(scanned: Scan) -> int:
-    """Tokens that each slot is to hold."""
-    return max(scanned.n_window, LEAST_WINDOW)
-
-
-def quicker_than_canonical(begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> Quicker | None:
-    """None where a job is not canonical, not new, or has replies for all slots."""
-    policy, width = loaded.policy, canonical_width(scanned.n_to_answer)
-    if policy.mode != "canonical" or not policy.fixed_width or begun is not None:
-        return None
-    if not 0 < width < policy.width:
-        return None
-    return Quicker(width, loaded.choose_policy(policy.width, mode="invariant").promise == "invariant")
-
-
-def job_of(
-    request: BatchRequest,
-    begun: JobFile | None,
-    scanned: Scan,
-    preparer: Preparer,
-    width: int,
-    window: int,
-    came_from: Provenance,
-) -> JobFile:
-    """The job as it is now: planned with `width`, `window` tokens for a prompt and its reply."""
+def job_of(request: BatchRequest, plan: BatchPlan, came_from: Provenance) -> JobFile:
+    """The job as it is now."""
+    begun, session, preparer, scanned, choice = plan
     deadlines = (None if begun is None else begun.deadline_s, request.deadline_s)
     return JobFile(
         id=new_id() if begun is None else begun.id,
@@ -156,8 +139,8 @@ def job_of(
         model=came_from.model,
         fingerprint=str(came_from.engine.fingerprint),
         engine=JobEngine.of(came_from.engine.facts),
-        width=width,
-        window=window,
+        width=choice.width,
+        window=session.loaded.window,
         run_seed=preparer.run_seed if _is_sampled(begun, scanned) else None,
         params=request.params(preparer),
         output_format=request.output_format,

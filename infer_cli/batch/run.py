@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.batch.answer_loop import AnswerLoop, Stop
+from infer_cli.batch.planning import BatchPlan, job_of
 from infer_cli.batch.replies import Origin
+from infer_cli.batch.request import BatchRequest
+from infer_cli.batch.summary import Tally
 from infer_cli.prompt.renderer import shared
 
 if TYPE_CHECKING:
-    from infer_cli.batch.job import JobFile
-    from infer_cli.batch.preparing import Preparer
-    from infer_cli.batch.rows import Input, Row
-    from infer_cli.batch.summary import Tally
+    from infer_cli.batch.rows import Row
     from infer_cli.batch.target import JobSoFar, Target
-    from infer_cli.runtime.running import Running
 
 
 class Outcome(NamedTuple):
@@ -29,41 +28,42 @@ class Outcome(NamedTuple):
 
 
 class BatchRun:
-    """One run of a job: `input` has its rows, `so_far` what need not be answered again, `n_window` is the
-    tokens of a slot. What comes is counted in `tally`; `on_progress` is called often, with the number of
-    requests that the engine has. More than `max_failed` failures stop it; None: any number may fail.
+    """One run of a batch that was planned. What comes is counted in `tally`; `job` is what it is a run of.
+
+    `so_far` is what the target had when it was planned. More than `max_failed` failures stop it; None: any
+    number may fail. Raises UsageError where the target has another job, OutOfMemory, OSError.
     """
 
     def __init__(
         self,
-        job: JobFile,
-        input: Input,
-        running: Running,
-        preparer: Preparer,
+        request: BatchRequest,
         target: Target,
         so_far: JobSoFar,
-        tally: Tally,
-        on_progress: Callable[[int], None],
-        *,
-        n_window: int,
+        plan: BatchPlan,
         max_failed: float | None = None,
     ) -> None:
-        self._job, self._input, self._running = job, input, running
-        self._target, self._tally = target, tally
+        _, session, preparer, scanned, choice = plan
+        self._input, self._target = request.input, target
+        self._running = session.start(choice.window, choice.policy)
+        came_from = self._running.provenance()
+        self.job = job_of(request, plan, came_from)
+        so_far = target.begin(self.job, so_far, scanned.changed, redo=request.redo)
+        policy = self._running.policy
+        self.tally = Tally(scanned.n_mine, scanned.n_replies, policy.width)
+        self.tally.take_over(so_far.answered)
         self._flight = target.open_flight()
-        self._output = target.open(so_far, ordered=job.ordered)
+        self._output = target.open(so_far, ordered=self.job.ordered)
         self._loop = AnswerLoop(
-            running,
+            self._running,
             preparer,
-            Origin(job.id, running.policy.mode, running.policy.promise, running.provenance()),
+            Origin(self.job.id, policy.mode, policy.promise, came_from),
             self._output,
-            job.output_format,
-            tally,
+            self.job.output_format,
+            self.tally,
             self._flight,
             so_far.written.has,
-            n_window,
+            choice.window,
             max_failed,
-            on_progress,
         )
 
     def interrupt(self) -> None:
@@ -71,27 +71,33 @@ class BatchRun:
         self._loop.stop("interrupted")
         shared().cancel()
 
-    def run(self) -> Outcome:
+    def run(self, on_progress: Callable[[int], None] = lambda n_live: None) -> Outcome:
         """Answer all rows that are left; those first, each alone, that may have crashed the engine. Once.
 
-        Raises OSError where the output can't be written.
+        `on_progress` is called often, with the number of requests that the engine has. Raises OSError where
+        the output can't be written.
         """
         began = time.perf_counter()
         try:
             if self._flight is not None and self._flight.crashes:
                 suspects = frozenset(self._flight.crashes)
-                self._loop.run_alone(row for row in self._rows() if row.index in suspects)
-            self._loop.run(self._rows())
+                alone = (row for row in self._rows() if row.index in suspects)
+                self._loop.run_alone(alone, on_progress)
+            self._loop.run(self._rows(), on_progress)
         finally:
             self._output.close()
             if self._flight is not None:
                 self._flight.close()
         wall_s = time.perf_counter() - began
-        self._tally.n_decode_rows, self._tally.n_dummy_rows = self._running.service.decode_rows
+        self.tally.n_decode_rows, self.tally.n_dummy_rows = self._running.service.decode_rows
         if self._loop.stopped is None:
             self._target.finish()
         return Outcome(wall_s, self._loop.stopped, self._loop.n_failed)
 
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        self._running.close()
+
     def _rows(self) -> Iterator[Row]:
         """Of this shard."""
-        return (row for row in self._input.rows() if self._job.shard.has(row.index))
+        return (row for row in self._input.rows() if self.job.shard.has(row.index))

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
-from infer_cli.batch.job import JobEngine, JobFile, Shard
-from infer_cli.batch.planning import (
+from infer_cli.batch.engine_choice import (
     EngineChoice,
     Quicker,
-    check_seed,
-    job_of,
+    choose_engine,
     may_try_f16,
-    plan,
     plan_load,
     quicker_than_canonical,
 )
+from infer_cli.batch.job import JobEngine, JobFile, Shard
+from infer_cli.batch.planning import BatchPlan, check_seed, job_of
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import Input
 from infer_cli.batch.scan import Scan
@@ -98,7 +97,7 @@ def planned(
     """The choice, and what was measured for it."""
     measured = Measured()
     loaded = kind("fake", *plan_load(asked, job))
-    return plan(asked, job, scanned, loaded, measured), measured.asked
+    return choose_engine(asked, job, scanned, loaded, measured), measured.asked
 
 
 # --- the load -------------------------------------------------------------------------------------
@@ -277,9 +276,10 @@ def test_a_job_keeps_what_it_was_begun_with() -> None:
         ModelIdentity("fake", None), EngineIdentity("1", "fake", "ab", facts), probed=False
     )
     scanned = Scan(n_rows=9, rows_sha256="c")
-    new = job_of(asked, None, scanned, preparer, 16, 4096, came_from)
+    choice = EngineChoice(session.loaded.policy, 16, 256)
+    new = job_of(asked, BatchPlan(None, session, preparer, scanned, choice), came_from)
     assert (new.engine.mode, new.fingerprint, new.n_rows, new.run_seed) == ("fast", "ab", 9, None)
     assert (new.given, new.deadline_s) == ({"top_k": "3"}, 2.0)
-    again = job_of(asked, begun(run_seed=7), scanned, preparer, 16, 4096, came_from)
+    again = job_of(asked, BatchPlan(begun(run_seed=7), session, preparer, scanned, choice), came_from)
     assert (again.id, again.run_seed, again.deadline_s) == ("begun", 7, 4.0)
     assert new.id != again.id

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from infer_cli.batch import measuring
+from infer_cli.batch.engine_choice import LoadPlan
 from infer_cli.batch.in_flight import note_crash
 from infer_cli.batch.job import flight_path
 from infer_cli.batch.measuring import estimate, try_f16
-from infer_cli.batch.planning import job_of, plan, plan_load
+from infer_cli.batch.planning import BatchPlan, plan_batch
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import Input
 from infer_cli.batch.run import BatchRun, Outcome
-from infer_cli.batch.scan import Scan, scan
+from infer_cli.batch.scan import Scan
 from infer_cli.batch.summary import Tally
 from infer_cli.batch.target import FileTarget, JobSoFar
 from infer_cli.errors import OutOfMemory, UsageError
@@ -29,10 +30,26 @@ from tests.batch_helpers import by_unit, lines, prompts, write_rows
 ENGINE = EngineOptions(threads=1, mode="invariant")
 
 
+class Notes:
+    """What a listener is told."""
+
+    def __init__(self) -> None:
+        self.statuses: list[str] = []
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.status, self.note, self.warn = self.statuses.append, self.notes.append, self.warnings.append
+
+    def clear(self) -> None:
+        pass
+
+
+def load(plan: LoadPlan) -> Session:
+    return Session(fake_model("fake"), plan.engine, plan.width, 2)
+
+
 class Begun(NamedTuple):
     run: BatchRun
-    tally: Tally
-    scanned: Scan
+    plan: BatchPlan
     so_far: JobSoFar
 
 
@@ -46,68 +63,35 @@ def rows(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "in.jsonl", *prompts(6))
 
 
+def request_for(rows: Path, **more: Any) -> BatchRequest:
+    return BatchRequest(Input(str(rows), "jsonl"), ENGINE, **more)
+
+
 def scanned_of(request: BatchRequest, so_far: JobSoFar) -> Scan:
-    session = Session(fake_model("fake"), ENGINE, 16, 2)
-    return _scan(request, session, so_far)
-
-
-def _scan(request: BatchRequest, session: Session, so_far: JobSoFar) -> Scan:
-    preparer = request.preparer(session, 1)
-    return scan(
-        request, preparer, so_far.answered, lambda n: None, lambda row, error: None, count_distinct=True
-    )
+    return plan_batch(request, None, so_far, load, Notes()).scanned
 
 
 @contextmanager
 def begun(
-    rows: Path,
-    out: Path,
-    on_progress: Callable[[int], None] = lambda n_live: None,
-    *,
-    retry_errors: bool = False,
-    max_failed: float | None = None,
-    **more: Any,
+    rows: Path, out: Path, *, retry_errors: bool = False, max_failed: float | None = None, **more: Any
 ) -> Iterator[Begun]:
-    request = BatchRequest(Input(str(rows), "jsonl"), ENGINE, n_logprobs=None, **more)
-    target = FileTarget(out, retry_errors=retry_errors)
-    so_far = target.read()
-    session = Session(fake_model("fake"), *plan_load(request, so_far.job), 2)
-    preparer = request.preparer(session, request.run_seed(so_far.job))
-    scanned = _scan(request, session, so_far)
-    target.check_rows(scanned.changed, redo=request.redo)
-    choice = plan(request, so_far.job, scanned, session.loaded, lambda window, n: {4: 1.0})
-    running = session.start(choice.window, choice.policy)
-    job = job_of(request, so_far.job, scanned, preparer, choice.width, 4096, running.provenance())
-    so_far = target.begin(job, so_far, scanned.changed, redo=request.redo)
-    tally = Tally(scanned.n_mine, scanned.n_replies, choice.policy.width)
-    tally.take_over(so_far.answered)
-    run = BatchRun(
-        job,
-        request.input,
-        running,
-        preparer,
-        target,
-        so_far,
-        tally,
-        on_progress,
-        n_window=choice.window,
-        max_failed=max_failed,
-    )
-    try:
-        yield Begun(run, tally, scanned, so_far)
-    finally:
-        running.close()
-        target.close()
+    request = request_for(rows, **more)
+    with closing(FileTarget(out, retry_errors=retry_errors)) as target:
+        so_far = target.read()
+        plan = plan_batch(request, target, so_far, load, Notes())
+        with closing(BatchRun(request, target, so_far, plan, max_failed)) as run:
+            yield Begun(run, plan, so_far)
 
 
 def run(rows: Path, out: Path, **more: Any) -> tuple[Outcome, Tally]:
     with begun(rows, out, **more) as batch:
-        return batch.run.run(), batch.tally
+        return batch.run.run(), batch.run.tally
 
 
 def test_all_rows_are_answered(rows: Path, out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     live: list[int] = []
-    outcome, tally = run(rows, out, on_progress=live.append)
+    with begun(rows, out) as batch:
+        outcome, tally = batch.run.run(live.append), batch.run.tally
     assert (outcome.stopped, outcome.n_failed, tally.n_done) == (None, 0, 6)
     assert outcome.wall_s > 0 and max(live) == 6
     assert {line["text"] for line in by_unit(out).values()} == {f"You said: {text}" for text in prompts(6)}
@@ -116,15 +100,17 @@ def test_all_rows_are_answered(rows: Path, out: Path, capfd: pytest.CaptureFixtu
 
 
 def test_it_goes_on_where_it_was_interrupted(rows: Path, out: Path) -> None:
-    with begun(rows, out, lambda n_live: batch.run.interrupt() if batch.tally.n_done >= 2 else None) as batch:
-        assert batch.run.run().stopped == "interrupted"
+    with begun(rows, out) as batch:
+        tally, interrupt = batch.run.tally, batch.run.interrupt
+        outcome = batch.run.run(lambda n_live: interrupt() if tally.n_done >= 2 else None)
+    assert outcome.stopped == "interrupted"
     kept = by_unit(out)
     assert flight_path(out).exists()
     with begun(rows, out) as batch:
-        assert batch.scanned.n_to_answer == 6 - len(kept)
+        assert batch.plan.scanned.n_to_answer == 6 - len(kept)
         assert batch.so_far.answered.rows.keys() == {row for row, _ in kept}
         assert batch.run.run().stopped is None
-    assert (batch.tally.n_before, batch.tally.n_done) == (len(kept), 6 - len(kept))
+    assert (batch.run.tally.n_before, batch.run.tally.n_done) == (len(kept), 6 - len(kept))
     assert kept.items() <= by_unit(out).items()
     assert len(by_unit(out)) == 6
 
@@ -165,7 +151,7 @@ def test_a_scan_tells_rows_that_changed_from_those_to_answer(tmp_path: Path, row
     run(rows, out)
     so_far = FileTarget(out).read()
     write_rows(rows, "other", *prompts(6)[1:5], *prompts(8)[5:])
-    request = BatchRequest(Input(str(rows), "jsonl"), ENGINE, max_tokens=9)
+    request = request_for(rows, max_tokens=9)
     scanned = scanned_of(request, so_far)
     assert (scanned.n_mine, scanned.n_to_answer, scanned.changed) == (8, 3, [0])
     write_rows(rows, *prompts(5))
@@ -176,26 +162,42 @@ def test_a_scan_of_what_may_all_be_redone_has_room_for_all(rows: Path, out: Path
     run(rows, out)
     so_far = FileTarget(out).read()
     for redo, n_least in ((False, 0), (True, 2000)):
-        request = BatchRequest(Input(str(rows), "jsonl"), ENGINE, redo=redo, max_tokens=2000)
+        request = request_for(rows, redo=redo, max_tokens=2000)
         found = scanned_of(request, so_far)
         assert found.n_to_answer == 0
         assert (found.n_window > n_least) == redo
 
 
 def test_a_scan_without_a_template_ends(rows: Path) -> None:
-    request = BatchRequest(Input(str(rows), "jsonl"), ENGINE, chat_template=str(rows.parent / "none"))
+    request = request_for(rows, chat_template=str(rows.parent / "none"))
     with pytest.raises(UsageError, match="none"):
         scanned_of(request, JobSoFar.nothing())
+
+
+# --- the plan -------------------------------------------------------------------------------------
+
+
+def test_a_listener_is_told_what_was_chosen_and_what_fails(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", {"prompt": "x", "top_k": 1}, *prompts(120))
+    told = Notes()
+    plan = plan_batch(request_for(rows), None, JobSoFar.nothing(), load, told)
+    assert told.statuses == ["reading rows: 100", "looking for the best width"]
+    assert told.notes == list(plan.choice.notes) and "replies side by side" in told.notes[0]
+    assert told.warnings == ["row 0: top_k has no meaning without sampling: the reply is greedy"]
+    answered = Notes()
+    with closing(FileTarget(tmp_path / "out")) as target:
+        plan_batch(request_for(rows, parallel=2), target, target.read(), load, answered)
+    assert answered.warnings == answered.notes == []  # its line in the output says so
 
 
 # --- measurements ---------------------------------------------------------------------------------
 
 
 def test_an_estimate(rows: Path) -> None:
-    request = BatchRequest(Input(str(rows), "jsonl"), ENGINE, max_tokens=50)
-    session = Session(fake_model("fake"), ENGINE, 16, 2)
-    scanned = _scan(request, session, JobSoFar.nothing())
-    found = estimate(scanned, session.loaded, session.loaded.policy)
+    _, session, _, scanned, choice = plan_batch(
+        request_for(rows, max_tokens=50), None, JobSoFar.nothing(), load, Notes()
+    )
+    found = estimate(scanned, session.loaded, choice.policy)
     assert (found.pace.n_rows, scanned.n_reply_tokens, scanned.n_longest_reply) == (6, 300, 50)
     assert found.seconds == found.pace.seconds(scanned.n_distinct_tokens, 300, 50) > 0
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infer_cli.batch.engine_choice import quicker_than_canonical
 from infer_cli.batch.measuring import estimate
-from infer_cli.batch.planning import Quicker
-from infer_cli.batch.run import Outcome
+from infer_cli.batch.planning import BatchPlan
+from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.batch.scan import Scan
 from infer_cli.batch.summary import Tally, summary_of
 from infer_cli.cli.screen.terminal import Notices
@@ -19,7 +20,6 @@ from infer_cli.settings.quantities import duration
 from infer_cli.system.files import write_atomically
 
 if TYPE_CHECKING:
-    from infer_cli.batch.job import JobFile
     from infer_cli.engine.policy import Policy
     from infer_cli.runtime.loader import LoadedModel
 
@@ -66,36 +66,37 @@ def _measured(scanned: Scan, loaded: LoadedModel, policy: Policy, notices: Notic
 
 
 def tell_end(
-    job: JobFile,
-    tally: Tally,
-    wall_s: float,
-    policy: Policy,
-    quicker: Quicker | None,
+    plan: BatchPlan,
+    run: BatchRun,
+    outcome: Outcome,
     output: Path | None,
     summary: Path | None,
     notices: Notices,
 ) -> None:
     """Tell what was done, and write it to `summary`."""
+    tally, wall_s, policy = run.tally, outcome.wall_s, plan.session.loaded.policy
     for line in tally.in_words(wall_s):
         notices.note(line)
     notices.note(
         f"mode {policy.mode}" + ("" if policy.promise == policy.mode else f", promise {policy.promise}")
     )
-    flags = _flags(quicker)
+    flags = _quicker_flags(plan)
     if flags:
         notices.note(
             f"each step had {policy.width} rows, however few the replies: quicker would be"
             f" {' or '.join(flags)}"
         )
-    if job.run_seed is not None:
-        notices.note(f"seed {job.run_seed}")
+    if run.job.run_seed is not None:
+        notices.note(f"seed {run.job.run_seed}")
     if truncated := tally.truncated():
         notices.warn(truncated)
     if summary is not None:
-        _write_json(summary, summary_of(job, tally, wall_s, policy.mode, policy.promise, flags, output))
+        _write_json(summary, summary_of(run.job, tally, wall_s, policy.mode, policy.promise, flags, output))
 
 
-def _flags(quicker: Quicker | None) -> list[str]:
+def _quicker_flags(plan: BatchPlan) -> list[str]:
+    """Each would have made a small canonical job quicker."""
+    quicker = quicker_than_canonical(plan.begun, plan.scanned, plan.session.loaded)
     if quicker is None:
         return []
     return [*(["--invariant"] if quicker.invariant else []), f"--parallel {quicker.width}"]
