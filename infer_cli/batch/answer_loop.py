@@ -11,7 +11,7 @@ from infer_cli.answering.feed import Feed
 from infer_cli.batch.in_flight import CRASHES_TO_GIVE_UP, Flight
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.output import Output, Unit
-from infer_cli.batch.preparing import Prepared, Preparer, request_of
+from infer_cli.batch.preparing import PreparedRow, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
@@ -28,10 +28,10 @@ _KILLED = "the system killed the process on this row, alone too: most often memo
 LOOK_AHEAD = 256  # rows that are put into another order for the sake of what their prompts share
 
 
-class _Waiting(NamedTuple):
+class _PendingRow(NamedTuple):
     """A row that is to be answered, and which of its samples."""
 
-    asked: Prepared
+    asked: PreparedRow
     samples: list[int]
 
 
@@ -39,7 +39,7 @@ class _Waiting(NamedTuple):
 class _OpenRow:
     """A row of which some samples are with the engine. `replies`: those of a line that is not whole yet."""
 
-    asked: Prepared
+    asked: PreparedRow
     n_left: int
     replies: list[Reply] = field(default_factory=list)
 
@@ -92,7 +92,7 @@ class AnswerLoop:
         """Answer rows, all that are left; returns when all are, or soon after `stop`."""
         self._run(self._units(rows), on_progress)
 
-    def _run(self, units: Iterator[tuple[Prepared, int]], on_progress: Progress) -> None:
+    def _run(self, units: Iterator[tuple[PreparedRow, int]], on_progress: Progress) -> None:
         def on_event(event: Event) -> None:
             if not isinstance(event, Finished):
                 self._count_tokens(event)
@@ -116,12 +116,12 @@ class AnswerLoop:
 
     # --- into the engine -----------------------------------------------------------------------
 
-    def _work(self, units: Iterator[tuple[Prepared, int]]) -> Iterator[tuple[Unit, EngineRequest]]:
+    def _work(self, units: Iterator[tuple[PreparedRow, int]]) -> Iterator[tuple[Unit, EngineRequest]]:
         for asked, sample in units:
             request = request_of(asked, sample, {} if asked.raw else self._preparer.tag_tokens)
             yield Unit(asked.row.index, sample), request
 
-    def _units(self, rows: Iterable[Row]) -> Iterator[tuple[Prepared, int]]:
+    def _units(self, rows: Iterable[Row]) -> Iterator[tuple[PreparedRow, int]]:
         """What the engine is to do: rows whose prompts begin alike follow each other."""
         for asked, samples in neighbours_together(
             self._waiting(rows), lambda waiting: waiting.asked.prompt_ids
@@ -132,7 +132,7 @@ class AnswerLoop:
             for sample in samples:
                 yield asked, sample
 
-    def _waiting(self, rows: Iterable[Row]) -> Iterator[_Waiting]:
+    def _waiting(self, rows: Iterable[Row]) -> Iterator[_PendingRow]:
         """Rows in input order; those that can't be answered become error rows on the way."""
         for row in rows:
             if self.stopped is not None:
@@ -157,7 +157,7 @@ class AnswerLoop:
                 message = f"{asked.n_window} tokens do not fit the {self._n_window} that were planned"
                 self._fail(row, todo, ExitStatus.DOES_NOT_FIT, f"{message}: did the input change meanwhile?")
                 continue
-            yield _Waiting(asked, todo)
+            yield _PendingRow(asked, todo)
 
     def _todo(self, row: Row, n_samples: int) -> list[int]:
         """The samples that are still to be answered."""

@@ -39,7 +39,7 @@ class EngineChoice(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Quicker(NamedTuple):
+class QuickerEngine(NamedTuple):
     """How a small canonical job would take less time: with this width, or where every width keeps the
     promise."""
 
@@ -114,11 +114,11 @@ def slot_window(scanned: Scan) -> int:
     return max(scanned.n_window, LEAST_WINDOW)
 
 
-def quicker_than_canonical(begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> Quicker | None:
+def quicker_than_canonical(begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> QuickerEngine | None:
     """None where a job is not canonical, not new, or has replies for all slots."""
     policy, width = loaded.policy, canonical_width(scanned.n_to_answer)
     if policy.mode != "canonical" or not policy.fixed_width or begun is not None:
         return None
     if not 0 < width < policy.width:
         return None
-    return Quicker(width, loaded.choose_policy(policy.width, mode="invariant").promise == "invariant")
+    return QuickerEngine(width, loaded.choose_policy(policy.width, mode="invariant").promise == "invariant")

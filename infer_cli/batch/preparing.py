@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from infer_cli.batch.rows import Asked, Row
+from infer_cli.batch.rows import Row, RowRequest
 from infer_cli.errors import InferError, UsageError
 from infer_cli.prompt.attachments import Attachment
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
@@ -58,7 +58,7 @@ class Defaults:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRow:
     """A row that can be answered. `raw`: without a chat template. `n_window` is the tokens that its prompt
     and reply may fill, `dropped` what `overflow` left out of the prompt."""
 
@@ -97,7 +97,7 @@ class Prepared:
         return row_seed(self.run_seed, self.row.key, sample)
 
 
-def request_of(asked: Prepared, sample: int, shown_tokens: Mapping[int, bytes]) -> EngineRequest:
+def request_of(asked: PreparedRow, sample: int, shown_tokens: Mapping[int, bytes]) -> EngineRequest:
     """What the engine is asked for one sample of a row."""
     return EngineRequest(
         f"{asked.row.index}-{sample}",
@@ -161,11 +161,11 @@ class Preparer:
             self.tag_tokens = tag_tokens(self.vocab, self.pairs) if self.pairs else {}
         return self._template
 
-    def is_raw(self, asked: Asked) -> bool:
+    def is_raw(self, asked: RowRequest) -> bool:
         """Whether a row's prompt is completed as it is, without a chat template."""
         return asked.raw or (self._defaults.raw and asked.messages is None)
 
-    def prepare(self, row: Row) -> Prepared:
+    def prepare(self, row: Row) -> PreparedRow:
         """Raises an InferError that says why this row can't be answered; NoTemplate for all like it."""
         asked = row.asked
         if asked is None:
@@ -194,7 +194,7 @@ class Preparer:
             n_logprobs = _whole(values, "logprobs", 0, 0, MAX_LOGPROBS)
         encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
         ids = encoded.ids
-        return Prepared(
+        return PreparedRow(
             row=row,
             raw=self.is_raw(asked),
             prompt_ids=ids,
@@ -215,7 +215,7 @@ class Preparer:
 
     # --- parameters ----------------------------------------------------------------------------
 
-    def _row_sampling(self, asked: Asked) -> SamplingParams:
+    def _row_sampling(self, asked: RowRequest) -> SamplingParams:
         own = {name: value for name, value in asked.values.items() if name in _SAMPLING}
         if not own:
             return self.sampling
@@ -236,7 +236,7 @@ class Preparer:
 
     # --- the prompt ----------------------------------------------------------------------------
 
-    def _encoded(self, asked: Asked, policy: Policy, max_tokens: int) -> tuple[EncodedPrompt, Fitted]:
+    def _encoded(self, asked: RowRequest, policy: Policy, max_tokens: int) -> tuple[EncodedPrompt, Fitted]:
         """The prompt as tokens, and how it was made to fit.
 
         What a row says itself is what the arguments of `infer run` are, and never cut; the fields of a row
@@ -261,7 +261,7 @@ class Preparer:
             raise UsageError("the prompt is empty")
         return encoded, fitted
 
-    def _before(self, asked: Asked) -> list[Message]:
+    def _before(self, asked: RowRequest) -> list[Message]:
         """The messages before the row's prompt; all of them where it has no prompt."""
         own = asked.values.get("system")
         system = self._defaults.system if own is None else _text(own, "system")
@@ -273,7 +273,7 @@ class Preparer:
 
     def _encode(
         self,
-        asked: Asked,
+        asked: RowRequest,
         template: Callable[[], ChatTemplate],
         before: Sequence[Message],
         fields: Sequence[Attachment],

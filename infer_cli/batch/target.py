@@ -22,8 +22,8 @@ from infer_cli.batch.job import (
     lock_path,
     read_job,
 )
-from infer_cli.batch.ordered import Ordered
-from infer_cli.batch.output import Appended, Output, Piped
+from infer_cli.batch.ordered import OrderedOutput
+from infer_cli.batch.output import FileOutput, Output, StreamOutput
 from infer_cli.batch.output_index import Line, OutputIndex
 from infer_cli.errors import UsageError
 from infer_cli.system.files import lock
@@ -120,8 +120,8 @@ class FileTarget:
         return so_far
 
     def open(self, so_far: JobSoFar, *, ordered: bool) -> Output:
-        appended = Appended(self._path, so_far.written.n_bytes)
-        return Ordered(appended, journal_path(self._path)) if ordered else appended
+        appended = FileOutput(self._path, so_far.written.n_bytes)
+        return OrderedOutput(appended, journal_path(self._path)) if ordered else appended
 
     def open_flight(self) -> Flight:
         return Flight(flight_path(self._path))
@@ -186,13 +186,13 @@ class StreamTarget:
         return so_far
 
     def open(self, so_far: JobSoFar, *, ordered: bool) -> Output:
-        piped = Piped(self._open_stream())
+        piped = StreamOutput(self._open_stream())
         if not ordered:
             return piped
         journal, name = tempfile.mkstemp(prefix="infer-batch-")
         os.close(journal)
         try:
-            return Ordered(piped, Path(name))
+            return OrderedOutput(piped, Path(name))
         finally:
             with contextlib.suppress(OSError):  # Windows keeps what is open
                 os.unlink(name)

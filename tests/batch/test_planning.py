@@ -10,7 +10,7 @@ import pytest
 
 from infer_cli.batch.engine_choice import (
     EngineChoice,
-    Quicker,
+    QuickerEngine,
     choose_engine,
     may_try_f16,
     plan_load,
@@ -220,15 +220,17 @@ def test_one_memory_for_prompts_that_begin_alike(
 @pytest.mark.parametrize(
     ("mode", "job", "n", "quicker"),
     [
-        ("canonical", None, 3, Quicker(3, invariant=True)),
-        ("canonical", None, 5, Quicker(8, invariant=True)),
+        ("canonical", None, 3, QuickerEngine(3, invariant=True)),
+        ("canonical", None, 5, QuickerEngine(8, invariant=True)),
         ("canonical", None, 13, None),  # it would have all 16
         ("canonical", None, 0, None),
         ("canonical", begun("canonical"), 3, None),
         ("fast", None, 3, None),
     ],
 )
-def test_what_would_be_quicker(mode: Mode, job: JobFile | None, n: int, quicker: Quicker | None) -> None:
+def test_what_would_be_quicker(
+    mode: Mode, job: JobFile | None, n: int, quicker: QuickerEngine | None
+) -> None:
     loaded = FakeLoaded("fake", in_mode(mode), 16)
     assert quicker_than_canonical(job, dataclasses.replace(MANY, n_to_answer=n), loaded) == quicker
 
