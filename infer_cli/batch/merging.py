@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from infer_cli.batch.job import N_SHOWN, JobFile, Shard, job_dir, job_path, journal_path, read_job
+from infer_cli.batch.job import N_SHOWN, JobFile, Shard, job_dir, job_path, journal_path
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.ordered import read_journal
 from infer_cli.batch.output_index import OutputIndex, lines_of
 from infer_cli.errors import UsageError

@@ -63,7 +63,7 @@ def plan_batch(
     begun = so_far.job
     load_plan = plan_load(request, begun)
     session = load(load_plan)
-    preparer = request.preparer(session, request.run_seed(begun))
+    preparer = request.make_preparer(session, request.choose_seed(begun))
     scanned = _scan(request, target is None, so_far, session, preparer, listener)
     if target is not None:
         check_seed(request, begun, scanned)
@@ -142,7 +142,7 @@ def job_of(request: BatchRequest, plan: BatchPlan, came_from: Provenance) -> Job
         width=choice.width,
         window=session.loaded.window,
         run_seed=preparer.run_seed if _is_sampled(begun, scanned) else None,
-        params=request.params(preparer),
+        params=request.job_params(preparer),
         output_format=request.output_format,
         ordered=request.ordered,
         input=request.input.name,

@@ -41,7 +41,7 @@ def record_of_run(
         width=job.width,
         n_ctx=job.window,
         params=preparer.params,
-        settings=(*settings, *preparer.settings),
+        settings=(*(_in_use(setting, request, plan) for setting in settings), *preparer.settings),
         run_seed=job.run_seed,
         usage={
             "prompt_tokens": tally.n_prompt,
@@ -51,3 +51,12 @@ def record_of_run(
         timings={"total_s": outcome.wall_s},
         output=None if output is None else str(output.absolute()),
     )
+
+
+def _in_use(setting: Setting, request: BatchRequest, plan: BatchPlan) -> Setting:
+    """A setting as it came to be: the mode is known once the model is."""
+    if setting.name != "mode":
+        return setting
+    goes_on = plan.begun is not None and request.engine.fallback is not None
+    origin = "the job's beginning" if goes_on else setting.origin
+    return setting._replace(value=plan.session.loaded.policy.mode, origin=origin)

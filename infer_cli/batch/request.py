@@ -52,13 +52,13 @@ class BatchRequest:
     n_logprobs: int | None = None
     deadline_s: float | None = None
 
-    def run_seed(self, begun: JobFile | None) -> int:
+    def choose_seed(self, begun: JobFile | None) -> int:
         """The seed of all rows; `begun` is the job that goes on."""
         if self.seed is not None:
             return self.seed
         return draw_seed() if begun is None or begun.run_seed is None else begun.run_seed
 
-    def preparer(self, session: Session, run_seed: int) -> Preparer:
+    def make_preparer(self, session: Session, run_seed: int) -> Preparer:
         """What makes of a row what the engine takes. Raises UsageError for parameters without a meaning."""
         loaded, recommended = session.loaded, session.recommended
         defaults = Defaults(
@@ -84,7 +84,7 @@ class BatchRequest:
             loaded.n_ctx_train,
         )
 
-    def params(self, preparer: Preparer) -> dict[str, object]:
+    def job_params(self, preparer: Preparer) -> dict[str, object]:
         """All that decides a reply beside the rows, the engine and the seed, as a job's file has it."""
         rows, template = self.input, self.chat_template
         return {

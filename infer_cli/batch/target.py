@@ -20,8 +20,8 @@ from infer_cli.batch.job import (
     job_path,
     journal_path,
     lock_path,
-    read_job,
 )
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.ordered import OrderedOutput
 from infer_cli.batch.output import FileOutput, Output, StreamOutput
 from infer_cli.batch.output_index import Line, OutputIndex

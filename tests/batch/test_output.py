@@ -13,7 +13,8 @@ import pytest
 
 from infer_cli.batch import resume
 from infer_cli.batch.in_flight import Flight, after_crash, note_crash
-from infer_cli.batch.job import Shard, job_dir, job_path, read_job
+from infer_cli.batch.job import Shard, job_dir, job_path
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.ordered import OrderedOutput, journal_entry, read_journal
 from infer_cli.batch.output import FileOutput, Unit
 from infer_cli.batch.output_index import OutputIndex, read_output

@@ -264,15 +264,15 @@ def test_which_seeds_are_refused(
 
 
 def test_whose_seed_it_is() -> None:
-    assert request(seed=9).run_seed(begun(run_seed=3)) == 9
-    assert request().run_seed(begun(run_seed=3)) == 3
-    assert request().run_seed(begun()) != request().run_seed(None)  # drawn
+    assert request(seed=9).choose_seed(begun(run_seed=3)) == 9
+    assert request().choose_seed(begun(run_seed=3)) == 3
+    assert request().choose_seed(begun()) != request().choose_seed(None)  # drawn
 
 
 def test_a_job_keeps_what_it_was_begun_with() -> None:
     asked = request(in_mode("fast"), deadline_s=2.0, sampling={"top_k": Given("3", "INFER_TOP_K")})
     session = Session(fake_model("fake"), asked.engine, 16, 2)
-    preparer = asked.preparer(session, 7)
+    preparer = asked.make_preparer(session, 7)
     facts = {"mode": "fast", "width": 16}
     came_from = Provenance(
         ModelIdentity("fake", None), EngineIdentity("1", "fake", "ab", facts), probed=False

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from infer_cli.batch.in_flight import note_crash
-from infer_cli.batch.job import JobEngine, JobFile, Shard, flight_path, job_path, journal_path, read_job
+from infer_cli.batch.job import JobEngine, JobFile, Shard, flight_path, job_path, journal_path
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.ordered import journal_entry
 from infer_cli.batch.output import Unit
 from infer_cli.batch.target import FileTarget, JobSoFar, StreamTarget, Target

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from infer_cli.answering.reply import digest
-from infer_cli.batch.job import OutputFormat, job_path, read_job
+from infer_cli.batch.job import OutputFormat, job_path
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.output_index import parse_line
 from infer_cli.checking.claims import claims_of
 from infer_cli.checking.comparison import NOT_CHECKED

@@ -12,7 +12,7 @@ from infer_cli.batch.planning import BatchPlan, Load, plan_batch
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.batch.target import FileTarget, JobSoFar, StreamTarget, Target
-from infer_cli.cli.batch import report
+from infer_cli.cli.batch import messages
 from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.options import BatchOptions
 from infer_cli.cli.screen.model_lookup import find_model
@@ -27,7 +27,6 @@ from infer_cli.runtime.session import Session
 if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
     from infer_cli.records.record import Record
-    from infer_cli.settings.origins import Setting
 
 
 def answer_all(options: BatchOptions, worker: Worker) -> int:
@@ -35,13 +34,13 @@ def answer_all(options: BatchOptions, worker: Worker) -> int:
     notices = Notices(quiet=options.quiet, stats=not options.quiet)
     try:
         with explained(worker), closed_at_end():
-            batch = _Batch(options, worker, notices)
+            batch = _BatchCommand(options, worker, notices)
             return batch.dry_run() if options.dry_run else batch.run()
     finally:
         notices.clear()
 
 
-class _Batch:
+class _BatchCommand:
     """The steps of a batch, each with what the user is told of it."""
 
     def __init__(self, options: BatchOptions, worker: Worker, notices: Notices) -> None:
@@ -51,9 +50,9 @@ class _Batch:
     def dry_run(self) -> ExitStatus:
         """Only count and measure."""
         plan = plan_batch(self._request, None, JobSoFar.nothing(), self._loader(), self._notices)
-        self._tell_mode(plan)
+        messages.tell_mode(plan, self._request.engine, self._notices)
         loaded, policy = plan.session.loaded, plan.choice.policy
-        return report.tell_dry_run(plan.scanned, loaded, policy, self._options.summary, self._notices)
+        return messages.tell_dry_run(plan.scanned, loaded, policy, self._options.summary, self._notices)
 
     def run(self) -> ExitStatus:
         with closing(self._target()) as target:
@@ -62,16 +61,16 @@ class _Batch:
             most = self._options.max_errors
             max_failed = None if most is None else most.of(plan.scanned.n_replies)
             run = BatchRun(self._request, target, so_far, plan, max_failed)
-            self._tell_mode(plan)
+            messages.tell_mode(plan, self._request.engine, self._notices)
             display = Display(run.tally, quiet=self._options.quiet)
             on_interrupt(lambda _signal_name: run.interrupt())
             try:
                 outcome = run.run(display.update)
             finally:
                 display.close()
-            report.tell_end(plan, run, outcome, self._options.output, self._options.summary, self._notices)
+            messages.tell_end(plan, run, outcome, self._options.output, self._options.summary, self._notices)
             self._record(plan, run, outcome)
-            return report.tell_status(run.tally, outcome, self._notices, resumes=target.resumes)
+            return messages.tell_status(run.tally, outcome, self._notices, resumes=target.resumes)
 
     def _target(self) -> Target:
         output = self._options.output
@@ -95,21 +94,6 @@ class _Batch:
 
         return load
 
-    # --- what is told --------------------------------------------------------------------------
-
-    def _tell_mode(self, plan: BatchPlan) -> None:
-        """Say which mode it is where none was asked for."""
-        policy, engine = plan.session.loaded.policy, self._request.engine
-        if engine.fallback is None:
-            return
-        if plan.begun is not None:
-            why = ", as the job was begun"
-        elif policy.passed_over:
-            why = f", not {engine.mode}: {policy.passed_over}"
-        else:
-            why = ", the default: what stands beside a reply does not change it"
-        self._notices.note(f"mode {policy.mode}{why}")
-
     def _record(self, plan: BatchPlan, run: BatchRun, outcome: Outcome) -> None:
         """Keep what was done. The replies are out: a failure is a warning."""
         options = self._options
@@ -119,18 +103,9 @@ class _Batch:
         from infer_cli.records.store import keep
 
         def records() -> Iterator[Record]:
-            settings = [self._in_use(setting, plan) for setting in options.settings]
-            yield record_of_run(self._request, plan, run, outcome, settings, options.output)
+            yield record_of_run(self._request, plan, run, outcome, options.settings, options.output)
 
         keep(records(), self._notices.warn)
-
-    def _in_use(self, setting: Setting, plan: BatchPlan) -> Setting:
-        """A setting as it came to be: the mode is known once the model is."""
-        if setting.name != "mode":
-            return setting
-        goes_on = plan.begun is not None and self._request.engine.fallback is not None
-        origin = "the job's beginning" if goes_on else setting.origin
-        return setting._replace(value=plan.session.loaded.policy.mode, origin=origin)
 
 
 def _request(options: BatchOptions) -> BatchRequest:

@@ -1,4 +1,4 @@
-"""What the user is told of a batch at its end, or in its place by `--dry-run`, and the exit codes."""
+"""What the user is told of a batch: its mode, what came of it or would, and the exit code."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ from infer_cli.system.files import write_atomically
 if TYPE_CHECKING:
     from infer_cli.engine.policy import Policy
     from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.options import EngineOptions
+
+
+def tell_mode(plan: BatchPlan, asked: EngineOptions, notices: Notices) -> None:
+    """Say which mode it is where none was asked for."""
+    policy = plan.session.loaded.policy
+    if asked.fallback is None:
+        return
+    if plan.begun is not None:
+        why = ", as the job was begun"
+    elif policy.passed_over:
+        why = f", not {asked.mode}: {policy.passed_over}"
+    else:
+        why = ", the default: what stands beside a reply does not change it"
+    notices.note(f"mode {policy.mode}{why}")
 
 
 def tell_dry_run(
