@@ -26,7 +26,7 @@ from fuzz.commands import infer, run_in_process
 from fuzz.mutate import changed_bytes, changed_lines, changed_value, json_bytes
 from fuzz.target import Broken, Input, Target
 from infer_cli.batch import in_flight as flight
-from infer_cli.batch.job import read_job
+from infer_cli.batch.job_reading import read_job
 from infer_cli.errors import ExitStatus, InferError
 
 _FILES = {

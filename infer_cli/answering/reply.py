@@ -16,6 +16,7 @@ from infer_cli.types import (
     Promise,
     Provenance,
     Reply,
+    ReplyError,
     Timings,
     TokenLogprobs,
     Usage,
@@ -71,7 +72,7 @@ def reply_of(
     mode: Mode,
     promise: Promise,
     truncation: dict[str, object] | None = None,
-    error: dict[str, object] | None = None,
+    error: ReplyError | None = None,
 ) -> Reply:
     """The reply of the engine's last word on a request, with its digest."""
     return Reply(

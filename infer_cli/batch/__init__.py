@@ -1,4 +1,0 @@
-"""Many prompts from a file, each reply written as it ends: what `infer batch` and `infer merge` do.
-
-Knows no command line and no terminal.
-"""

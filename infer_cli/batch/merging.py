@@ -8,9 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from infer_cli.batch.job import N_SHOWN, JobFile, Shard, job_dir, job_path, journal_path, read_job
+from infer_cli.batch.job import N_SHOWN, JobFile, Shard, job_dir, job_path, journal_path
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.ordered import read_journal
-from infer_cli.batch.output_index import Held, lines_of
+from infer_cli.batch.output_index import OutputIndex, lines_of
 from infer_cli.errors import UsageError
 from infer_cli.system.files import not_a_file, open_regular, write_atomically
 
@@ -58,7 +59,7 @@ class Merge:
 def merge(outputs: Sequence[Path]) -> Merge:
     """Raises UsageError for outputs that are not of one job, or hold a reply twice; OSError."""
     jobs = [_job(path) for path in outputs]
-    held, places = Held(), []
+    held, places = OutputIndex(), []
     for i, path in enumerate(outputs):
         different = [d for job in jobs[:i] for d in job.differences(jobs[i])][:4]
         if jobs[i].n_rows != jobs[0].n_rows:

@@ -27,7 +27,7 @@ class Place(NamedTuple):
     size: int
 
 
-class Ordered:
+class OrderedOutput:
     """An output in input order. What waits in the journal is found there by the next process."""
 
     def __init__(self, output: Output, journal: Path) -> None:

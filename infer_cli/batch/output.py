@@ -39,7 +39,7 @@ class Output(Protocol):
     def close(self) -> None: ...
 
 
-class Appended:
+class FileOutput:
     """A file that lines are appended to as they come. `n_bytes` of it are whole lines: the rest goes."""
 
     def __init__(self, path: Path, n_bytes: int) -> None:
@@ -68,7 +68,7 @@ class Appended:
         os.close(self._fd)
 
 
-class Piped:
+class StreamOutput:
     """Standard output: nothing to lock, nothing to find again."""
 
     def __init__(self, out: BinaryIO) -> None:

@@ -37,7 +37,7 @@ class HeldRow(NamedTuple):
     failed: bool  # any of them
 
 
-class Held:
+class OutputIndex:
     """Rows of an output, by index. `n_bytes` is the length of its whole lines."""
 
     def __init__(self) -> None:
@@ -57,8 +57,8 @@ class Held:
         if n_dropped := dropped_tokens(line.value):
             self.dropped[line.row] = n_dropped
 
-    def copy(self) -> Held:
-        other = Held()
+    def copy(self) -> OutputIndex:
+        other = OutputIndex()
         other.rows, other.finish_reasons = dict(self.rows), dict(self.finish_reasons)
         other.dropped, other.n_bytes = dict(self.dropped), self.n_bytes
         return other
@@ -84,12 +84,12 @@ def dropped_tokens(value: Mapping[str, object]) -> int:
     return n if isinstance(n, int) else 0
 
 
-def read_output(path: Path, keep: Callable[[Line], bool] = lambda line: True) -> Held:
+def read_output(path: Path, keep: Callable[[Line], bool] = lambda line: True) -> OutputIndex:
     """What a file holds, and `keep` wants; last lines that a power cut left broken do not count.
 
     Raises UsageError for a file that is not a batch's output, OSError where it can't be read.
     """
-    held = Held()
+    held = OutputIndex()
     for line in lines_of(path):
         if keep(line):
             held.add(line)

@@ -7,11 +7,20 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from infer_cli.batch.rows import Asked, Row
+from infer_cli.batch.rows import Row, RowRequest
 from infer_cli.errors import InferError, UsageError
 from infer_cli.prompt.attachments import Attachment
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
-from infer_cli.prompt.fitting import POLICIES, Policy, fit_encoded, needed_window, policy_named
+from infer_cli.prompt.fitting import (
+    POLICIES,
+    Dropped,
+    Fitted,
+    Policy,
+    fit_encoded,
+    needed_window,
+    policy_named,
+    report_of,
+)
 from infer_cli.prompt.messages import build_messages, messages_from
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES
 from infer_cli.settings.origins import Given, Setting
@@ -49,9 +58,9 @@ class Defaults:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRow:
     """A row that can be answered. `raw`: without a chat template. `n_window` is the tokens that its prompt
-    and reply may fill, `truncation` what was left out of the prompt."""
+    and reply may fill, `dropped` what `overflow` left out of the prompt."""
 
     row: Row
     raw: bool
@@ -67,7 +76,18 @@ class Prepared:
     own_seed: bool  # the row's own, not the job's
     open_reasoning: TagPair | None
     n_window: int
-    truncation: dict[str, object] | None
+    overflow: Policy
+    dropped: tuple[Dropped, ...]
+
+    @property
+    def n_dropped(self) -> int:
+        """Tokens that were left out of the prompt."""
+        return sum(part.tokens for part in self.dropped)
+
+    @property
+    def truncation(self) -> dict[str, object] | None:
+        """What was left out, as JSON has it."""
+        return report_of(self.overflow, self.dropped) if self.dropped else None
 
     def seed(self, sample: int) -> int | None:
         if self.run_seed is None:
@@ -77,7 +97,7 @@ class Prepared:
         return row_seed(self.run_seed, self.row.key, sample)
 
 
-def request_of(asked: Prepared, sample: int, shown_tokens: Mapping[int, bytes]) -> EngineRequest:
+def request_of(asked: PreparedRow, sample: int, shown_tokens: Mapping[int, bytes]) -> EngineRequest:
     """What the engine is asked for one sample of a row."""
     return EngineRequest(
         f"{asked.row.index}-{sample}",
@@ -121,6 +141,10 @@ class Preparer:
         self.tag_tokens: Mapping[int, bytes] = {}
 
     @property
+    def run_seed(self) -> int:
+        return self._defaults.run_seed
+
+    @property
     def params(self) -> dict[str, object]:
         """The parameters of a row that says nothing."""
         return effective_params(self.sampling, self._defaults.max_tokens, self._defaults.stop)
@@ -137,11 +161,11 @@ class Preparer:
             self.tag_tokens = tag_tokens(self.vocab, self.pairs) if self.pairs else {}
         return self._template
 
-    def is_raw(self, asked: Asked) -> bool:
+    def is_raw(self, asked: RowRequest) -> bool:
         """Whether a row's prompt is completed as it is, without a chat template."""
         return asked.raw or (self._defaults.raw and asked.messages is None)
 
-    def prepare(self, row: Row) -> Prepared:
+    def prepare(self, row: Row) -> PreparedRow:
         """Raises an InferError that says why this row can't be answered; NoTemplate for all like it."""
         asked = row.asked
         if asked is None:
@@ -168,9 +192,9 @@ class Preparer:
         n_logprobs = defaults.n_logprobs
         if values.get("logprobs") is not None:
             n_logprobs = _whole(values, "logprobs", 0, 0, MAX_LOGPROBS)
-        encoded, truncation = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
+        encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
         ids = encoded.ids
-        return Prepared(
+        return PreparedRow(
             row=row,
             raw=self.is_raw(asked),
             prompt_ids=ids,
@@ -185,12 +209,13 @@ class Preparer:
             own_seed=seed is not None,
             open_reasoning=encoded.open_reasoning,
             n_window=needed_window(len(ids), max_tokens, self._window, self._n_ctx_train),
-            truncation=truncation,
+            overflow=fitted.policy,
+            dropped=fitted.dropped,
         )
 
     # --- parameters ----------------------------------------------------------------------------
 
-    def _row_sampling(self, asked: Asked) -> SamplingParams:
+    def _row_sampling(self, asked: RowRequest) -> SamplingParams:
         own = {name: value for name, value in asked.values.items() if name in _SAMPLING}
         if not own:
             return self.sampling
@@ -211,10 +236,8 @@ class Preparer:
 
     # --- the prompt ----------------------------------------------------------------------------
 
-    def _encoded(
-        self, asked: Asked, policy: Policy, max_tokens: int
-    ) -> tuple[EncodedPrompt, dict[str, object] | None]:
-        """The prompt as tokens, and what was left out of it.
+    def _encoded(self, asked: RowRequest, policy: Policy, max_tokens: int) -> tuple[EncodedPrompt, Fitted]:
+        """The prompt as tokens, and how it was made to fit.
 
         What a row says itself is what the arguments of `infer run` are, and never cut; the fields of a row
         template are what its files are.
@@ -236,9 +259,9 @@ class Preparer:
         )
         if not encoded.ids:
             raise UsageError("the prompt is empty")
-        return encoded, fitted.report()
+        return encoded, fitted
 
-    def _before(self, asked: Asked) -> list[Message]:
+    def _before(self, asked: RowRequest) -> list[Message]:
         """The messages before the row's prompt; all of them where it has no prompt."""
         own = asked.values.get("system")
         system = self._defaults.system if own is None else _text(own, "system")
@@ -250,7 +273,7 @@ class Preparer:
 
     def _encode(
         self,
-        asked: Asked,
+        asked: RowRequest,
         template: Callable[[], ChatTemplate],
         before: Sequence[Message],
         fields: Sequence[Attachment],

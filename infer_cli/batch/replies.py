@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from infer_cli.answering import openai_form, reply
 from infer_cli.answering.reply_text import whole_text
 from infer_cli.batch.job import OutputFormat
-from infer_cli.batch.preparing import Prepared
+from infer_cli.batch.preparing import PreparedRow
 from infer_cli.batch.rows import Row
 from infer_cli.errors import ExitStatus
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import Finished, Mode, Promise, Provenance, Reply
+from infer_cli.types import Finished, Mode, Promise, Provenance, Reply, ReplyError
 
 _MAX_MESSAGE = 1000  # characters
 
@@ -27,10 +27,12 @@ class Origin:
     came_from: Provenance
 
 
-def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs: Sequence[TagPair]) -> Reply:
+def reply_of(
+    origin: Origin, asked: PreparedRow, sample: int, end: Finished, pairs: Sequence[TagPair]
+) -> Reply:
     """The reply to a row. One that a deadline cut is an error: its tokens are kept, its text is not."""
     text = whole_text(end.text, pairs, asked.open_reasoning)
-    error: dict[str, object] | None = None
+    error: ReplyError | None = None
     if end.reason == "error":
         error = {"code": int(end.error_status), "message": end.error}
     elif end.reason == "deadline":

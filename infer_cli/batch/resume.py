@@ -8,28 +8,28 @@ from typing import BinaryIO, NamedTuple
 
 from infer_cli.batch.ordered import journal_entry, read_journal
 from infer_cli.batch.output import Unit
-from infer_cli.batch.output_index import Held, Line, lines_of, parse_line, read_output
+from infer_cli.batch.output_index import Line, OutputIndex, lines_of, parse_line, read_output
 from infer_cli.system.files import open_regular, write_atomically
 
 
-class Found(NamedTuple):
+class OutputContents(NamedTuple):
     """`written`: in the output itself. `answered`: and in the journal of lines that wait for their turn."""
 
-    written: Held
-    answered: Held
+    written: OutputIndex
+    answered: OutputIndex
 
 
 Keep = Callable[[Line], bool]
 
 
-def find(output: Path, journal: Path, keep: Keep = lambda line: True) -> Found:
+def find(output: Path, journal: Path, keep: Keep = lambda line: True) -> OutputContents:
     """What an earlier run left, and `keep` wants. Raises UsageError for an output that is none of ours."""
-    written = read_output(output, keep) if output.exists() else Held()
+    written = read_output(output, keep) if output.exists() else OutputIndex()
     answered = written.copy()
     for _, line in _waiting(journal, written):
         if keep(line):
             answered.add(line)
-    return Found(written, answered)
+    return OutputContents(written, answered)
 
 
 def drop(output: Path, journal: Path, keep: Keep, *, ordered: bool) -> None:
@@ -58,7 +58,7 @@ def drop(output: Path, journal: Path, keep: Keep, *, ordered: bool) -> None:
     write_atomically(output, kept())
 
 
-def _waiting(journal: Path, written: Held) -> Iterator[tuple[bytes, Line]]:
+def _waiting(journal: Path, written: OutputIndex) -> Iterator[tuple[bytes, Line]]:
     for unit, _, data in read_journal(journal):
         line = parse_line(data, 0, len(data))
         if line is not None and not written.has(unit.row, unit.sample):

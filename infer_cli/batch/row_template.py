@@ -26,6 +26,7 @@ class RowTemplate:
         for _, name, more in self._parts:
             if name is not None and (more or not name or set(name) & set(".[]")):
                 raise UsageError(f"--row-template: {{{name}}} is not the plain name of a field", _HINT)
+        self.text = text
         self.names = tuple(dict.fromkeys(name for _, name, _ in self._parts if name is not None))
         if not self.names:
             raise UsageError("--row-template names no field: every row would be the same", _HINT)

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RowRequest:
     """What a row asks. `values` are its own parameters; `raw`: complete the prompt as it is.
 
     `openai`: parameters without an effect are no error, as there. `template` made the prompt of `fields`,
@@ -52,11 +52,11 @@ class Asked:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Read(NamedTuple):
+class _ParsedRow(NamedTuple):
     """One row of the file: the custom_id that was given, and what is asked or what is wrong with it."""
 
     custom_id: str | None
-    asked: Asked | UsageError
+    asked: RowRequest | UsageError
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Row:
     custom_id: str
     sha256: str
     key: str
-    asked: Asked | None
+    asked: RowRequest | None
     error: str = ""
 
 
@@ -94,7 +94,7 @@ class Input:
         file.seek(0)
         return file
 
-    def _asked(self, file: BinaryIO) -> Iterator[tuple[bytes, _Read]]:
+    def _asked(self, file: BinaryIO) -> Iterator[tuple[bytes, _ParsedRow]]:
         is_table = self.format in ("csv", "tsv")
         lines = _Lines(file, quoted=is_table)
         if is_table:
@@ -106,7 +106,7 @@ class Input:
             try:
                 line = next(lines, None)
             except _TooLong as e:
-                yield e.content, _Read(None, e)
+                yield e.content, _ParsedRow(None, e)
                 continue
             if line is None:
                 return
@@ -114,11 +114,13 @@ class Input:
                 line = line.rstrip(b"\r\n")
                 yield line, _guarded(read, line)
 
-    def _line(self, line: bytes) -> _Read:
+    def _line(self, line: bytes) -> _ParsedRow:
         text = _decoded(line)
-        return _Read(None, Asked(text) if self.template is None else _filled(self.template, {"line": text}))
+        return _ParsedRow(
+            None, RowRequest(text) if self.template is None else _filled(self.template, {"line": text})
+        )
 
-    def _object(self, line: bytes) -> _Read:
+    def _object(self, line: bytes) -> _ParsedRow:
         try:
             value = _DECODER.decode(_decoded(line))
         except RecursionError:
@@ -131,27 +133,27 @@ class Input:
             raise UsageError("the line is JSON but not an object", 'write {"prompt": "…"}')
         custom_id = _custom_id(value.get("custom_id"))
         try:
-            return _Read(custom_id, self._asked_by(value))
+            return _ParsedRow(custom_id, self._asked_by(value))
         except UsageError as e:
-            return _Read(custom_id, e)
+            return _ParsedRow(custom_id, e)
 
-    def _asked_by(self, value: Mapping[str, object]) -> Asked:
+    def _asked_by(self, value: Mapping[str, object]) -> RowRequest:
         if self.template is not None:
             return _filled(self.template, value)
         if "body" in value or "url" in value:
             body = openai_form.read_body(value)
             if body.is_chat:
-                return Asked(messages=body.content, values=body.values, openai=True)
-            return Asked(body.content, raw=True, values=body.values, openai=True)
+                return RowRequest(messages=body.content, values=body.values, openai=True)
+            return RowRequest(body.content, raw=True, values=body.values, openai=True)
         prompt, messages = value.get("prompt"), value.get("messages")
         if (prompt is None) == (messages is None):
             raise UsageError("a row has either a prompt or messages")
         values = {
             k: v for k, v in value.items() if v is not None and k not in ("prompt", "messages", "custom_id")
         }
-        return Asked(prompt, messages, values=values)
+        return RowRequest(prompt, messages, values=values)
 
-    def _records(self, lines: _Lines) -> Iterator[tuple[bytes, _Read]]:
+    def _records(self, lines: _Lines) -> Iterator[tuple[bytes, _ParsedRow]]:
         csv.field_size_limit(MAX_ROW_BYTES)
         # A byte that is not UTF-8 becomes half a surrogate pair, which its row is refused for.
         texts = map(partial(str, encoding="utf-8", errors="surrogateescape"), lines)
@@ -171,7 +173,7 @@ class Input:
                 fields = next(reader, None)
             except (csv.Error, _TooLong) as e:
                 content = e.content if isinstance(e, _TooLong) else b""
-                yield content, _Read(None, UsageError(f"the record from line {first} on: {e}"))
+                yield content, _ParsedRow(None, UsageError(f"the record from line {first} on: {e}"))
                 continue
             if fields is None:
                 return
@@ -211,15 +213,15 @@ def input_format(name: str, given: str | None) -> Format:
     return found
 
 
-def _numbered(asked: Iterable[tuple[bytes, _Read]]) -> Iterator[Row]:
+def _numbered(asked: Iterable[tuple[bytes, _ParsedRow]]) -> Iterator[Row]:
     """Rows with index, id and hash. Of ids and contents met before, 64-bit hashes are kept."""
     ids: set[int] = set()
     occurrences: dict[int, int] = {}
     for index, (raw, read) in enumerate(asked):
         custom_id = str(index) if read.custom_id is None else read.custom_id
-        what: Asked | None = None
+        what: RowRequest | None = None
         error = content = ""
-        if isinstance(read.asked, Asked):
+        if isinstance(read.asked, RowRequest):
             what = read.asked
             with contextlib.suppress(RecursionError):
                 content = _hash([what.prompt, what.messages, what.raw, what.values, what.openai])
@@ -303,14 +305,14 @@ class _Lines:
         return digest
 
 
-def _guarded(read: Callable[[T], _Read], source: T) -> _Read:
+def _guarded(read: Callable[[T], _ParsedRow], source: T) -> _ParsedRow:
     try:
         return read(source)
     except UsageError as e:
-        return _Read(None, e)
+        return _ParsedRow(None, e)
 
 
-def _record(names: list[str], template: RowTemplate | None, fields: list[str]) -> _Read:
+def _record(names: list[str], template: RowTemplate | None, fields: list[str]) -> _ParsedRow:
     if len(fields) != len(names):
         raise UsageError(f"the row has {len(fields)} fields, the header {len(names)}")
     values = dict(zip(names, fields, strict=True))
@@ -320,13 +322,15 @@ def _record(names: list[str], template: RowTemplate | None, fields: list[str]) -
             text.encode()
         except UnicodeEncodeError as e:
             byte = ord(text[e.start]) - 0xDC00
-            return _Read(custom_id, UsageError(f"the record is not UTF-8: byte 0x{byte:02x}"))
-    return _Read(custom_id, Asked(values["prompt"]) if template is None else _filled(template, values))
+            return _ParsedRow(custom_id, UsageError(f"the record is not UTF-8: byte 0x{byte:02x}"))
+    return _ParsedRow(
+        custom_id, RowRequest(values["prompt"]) if template is None else _filled(template, values)
+    )
 
 
-def _filled(template: RowTemplate, fields: Mapping[str, object]) -> Asked:
+def _filled(template: RowTemplate, fields: Mapping[str, object]) -> RowRequest:
     texts = template.texts(fields)
-    return Asked(template.fill(texts), template=template, fields=texts)
+    return RowRequest(template.fill(texts), template=template, fields=texts)
 
 
 def _decoded(line: bytes) -> str:

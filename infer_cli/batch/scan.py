@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from infer_cli.batch.job import Shard
-from infer_cli.batch.output_index import Held
-from infer_cli.batch.preparing import Preparer
+from infer_cli.batch.output_index import OutputIndex
+from infer_cli.batch.preparing import NoTemplate, Preparer
+from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import Row
 from infer_cli.errors import InferError
 from infer_cli.system.hashing import sha256_hex
@@ -39,8 +39,8 @@ class Scan:
 
     @property
     def mostly_shared(self) -> bool:
-        """Whether one memory for all pays (`Policy.kv_unified`): what prompts begin alike with is by far more
-        than all else that they and their replies hold.
+        """Whether one memory for all pays (`ModePolicy.kv_unified`): what prompts begin alike with is by far
+        more than all else that they and their replies hold.
 
         It lets short prompts be read together, but each step passes over what the others hold alone. GSM8K
         questions behind six examples (a share of 6) were answered 1.15 times as fast, behind four (4) 1.02
@@ -61,11 +61,9 @@ class Scan:
 
 
 def scan(
-    rows: Iterable[Row],
-    shard: Shard,
+    request: BatchRequest,
     preparer: Preparer,
-    held: Held,
-    n_samples: int,
+    answered: OutputIndex,
     on_row: Callable[[int], None],
     on_failure: Callable[[int, InferError], None],
     *,
@@ -73,23 +71,45 @@ def scan(
 ) -> Scan:
     """Read all rows; those of this shard that are not answered yet are prepared too.
 
-    `n_samples` is that of a row that says nothing. `on_row` is told how many rows were read, `on_failure` of
-    a row that can't be answered.
+    `on_row` is told how many rows were read, `on_failure` of a row that can't be answered. Raises UsageError
+    where the input can't be read, or rows need a chat template and there is none.
     """
+
+    def pass_over(answered: OutputIndex) -> Scan:
+        return _pass_over(request, preparer, answered, on_row, on_failure, count_distinct=count_distinct)
+
+    try:
+        found = pass_over(answered)
+        if request.redo and answered.rows:  # all of them may go
+            found = replace(found, n_window=pass_over(OutputIndex()).n_window)
+        return found
+    except NoTemplate as e:
+        raise e.error from None
+
+
+def _pass_over(
+    request: BatchRequest,
+    preparer: Preparer,
+    answered: OutputIndex,
+    on_row: Callable[[int], None],
+    on_failure: Callable[[int, InferError], None],
+    *,
+    count_distinct: bool,
+) -> Scan:
     found = Scan(sampled=not preparer.sampling.greedy)
     beginnings: set[int] = set()
-    for row in rows:
+    for row in request.input.rows():
         found.n_rows += 1
         on_row(found.n_rows)
         found.rows_sha256 = sha256_hex(f"{found.rows_sha256}{row.sha256}".encode())
-        if not shard.has(row.index):
+        if not request.shard.has(row.index):
             continue
         found.n_mine += 1
-        before = held.rows.get(row.index)
+        before = answered.rows.get(row.index)
         if before is not None and before.row_sha256 != row.sha256:
             found.changed.append(row.index)
             before = None
-        if before is not None and _has_one_sample(row, n_samples):
+        if before is not None and _has_one_sample(row, request.n_samples):
             found.n_replies += 1
             continue
         try:
@@ -106,11 +126,11 @@ def scan(
         found.n_reply_tokens += n_reply * asked.n_samples
         found.n_longest_reply = max(found.n_longest_reply, n_reply)
         found.n_to_answer += asked.n_samples
-        found.n_truncated += asked.truncation is not None
+        found.n_truncated += bool(asked.dropped)
         if count_distinct:
             found.n_distinct_tokens += _distinct(asked.prompt_ids, beginnings)
         found.sampled = found.sampled or not asked.sampling.greedy
-    found.changed += [index for index in held.rows if index >= found.n_rows]
+    found.changed += [index for index in answered.rows if index >= found.n_rows]
     return found
 
 

@@ -6,10 +6,12 @@ import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from infer_cli.batch.output_index import Held
+from infer_cli.batch.job import JobFile
+from infer_cli.batch.output_index import OutputIndex
 from infer_cli.settings.quantities import human_bytes
-from infer_cli.types import Reply
+from infer_cli.types import Mode, Promise, Reply
 
 QUANTILES = (50, 90, 95, 99)
 
@@ -28,7 +30,7 @@ class Tally:
     n_before: int = 0  # replies that an earlier run wrote
     n_failed_before: int = 0
     finish_reasons: dict[str, int] = field(default_factory=dict)  # earlier runs' included
-    dropped: dict[int, int] = field(default_factory=dict)  # as `Held` has it; earlier runs' included
+    dropped: dict[int, int] = field(default_factory=dict)  # as `OutputIndex` has it; earlier runs' included
     error_codes: dict[int, int] = field(default_factory=dict)
     n_done: int = 0
     n_failed: int = 0
@@ -45,7 +47,7 @@ class Tally:
     token_s: array[float] = field(default_factory=_floats)  # each reply's mean time between tokens
     total_s: array[float] = field(default_factory=_floats)
 
-    def take_over(self, held: Held) -> None:
+    def take_over(self, held: OutputIndex) -> None:
         """Count what an output holds already."""
         self.finish_reasons, self.dropped = dict(held.finish_reasons), dict(held.dropped)
         self.n_before = sum(held.finish_reasons.values())
@@ -63,7 +65,7 @@ class Tally:
         self.finish_reasons[reply.finish_reason] = self.finish_reasons.get(reply.finish_reason, 0) + 1
         if reply.error is not None:
             self.n_failed += 1
-            code = int(str(reply.error["code"]))
+            code = reply.error["code"]
             self.error_codes[code] = self.error_codes.get(code, 0) + 1
         if not reply.tokens:
             return
@@ -80,7 +82,7 @@ class Tally:
             self.token_s.append(1 / timings.decode_tps)
 
     def as_json(self, wall_s: float) -> dict[str, object]:
-        """The object of `--summary`. Seconds, bytes and rates; a rate of no time is null."""
+        """Counts and times as the summary has them. Seconds, bytes and rates; a rate of no time is null."""
         evaluated = self.n_prompt - self.n_cached
         return {
             "rows": self.n_rows,
@@ -140,6 +142,29 @@ class Tally:
         if (peak := peak_memory()) is not None:
             lines[-1] += f"; {human_bytes(peak)} of memory"
         return lines
+
+
+def summary_of(
+    job: JobFile,
+    tally: Tally,
+    wall_s: float,
+    mode: Mode,
+    promise: Promise,
+    quicker: Sequence[str],
+    output: Path | None,
+) -> dict[str, object]:
+    """The object of `--summary`. `quicker`: flags with which the job would have taken less time."""
+    return {
+        "id": job.id,
+        "output": None if output is None else str(output),
+        "model": job.model._asdict(),
+        "fingerprint": job.fingerprint,
+        "mode": mode,
+        "promise": promise,
+        "quicker": list(quicker),
+        "run_seed": job.run_seed,
+        **tally.as_json(wall_s),
+    }
 
 
 def peak_memory() -> int | None:

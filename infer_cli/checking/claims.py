@@ -94,14 +94,13 @@ def claims_of(line: Line, job: JobFile | None) -> list[Claim]:
 
 def engine_of_job(job: JobFile) -> EngineClaim:
     """Where a job's replies come from."""
-    name, sha256 = job.model["name"], job.model["sha256"]
     return EngineClaim(
-        None if name is None else str(name),
-        None if sha256 is None else str(sha256),
+        job.model.name,
+        job.model.sha256,
         job.fingerprint,
-        job.engine,
-        job.engine.get("mode") == "fast",
-        _width(job.engine, job),
+        job.engine.facts,
+        job.engine.mode == "fast",
+        _width(job.engine.facts, job),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infer_cli.batch.job import JobFile, job_path
-from infer_cli.batch.output_index import Held, Line, parse_line
+from infer_cli.batch.output_index import Line, OutputIndex, parse_line
 from infer_cli.checking.claims import (
     EngineClaim,
     claims_of,
@@ -37,7 +37,7 @@ class Results:
         self.n_replies = 0
         self.model_names: set[str | None] = set()
         places: dict[int, list[tuple[int, int]]] = {}
-        held = Held()
+        held = OutputIndex()
         engine = None if job is None else _checked_engine(job, path)
         for line in self._lines():
             held.add(line)

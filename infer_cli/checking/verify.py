@@ -15,7 +15,7 @@ from infer_cli.answering.feed import Feed
 from infer_cli.answering.reply import NOTHING_COMPUTED, digest
 from infer_cli.batch.job import JobFile, OutputFormat
 from infer_cli.batch.output_index import Line
-from infer_cli.batch.preparing import Defaults, Prepared, Preparer, request_of
+from infer_cli.batch.preparing import Defaults, PreparedRow, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.checking.claims import Claim, EngineClaim, claims_of, engine_claim, model_name
@@ -75,7 +75,7 @@ class Question(NamedTuple):
     row: Row
     line: Line
     claims: Sequence[Claim]
-    asked: Prepared | None
+    asked: PreparedRow | None
     is_chat: bool
     pairs: Sequence[TagPair] = ()
     shown_tokens: Mapping[int, bytes] = {}
@@ -247,7 +247,7 @@ def _failed_before(row: Row, line: Line, claims: Sequence[Claim], error: InferEr
     return Question(row, line, claims, None, True, error=error)
 
 
-def _unlike(claim: Claim, asked: Prepared) -> str:
+def _unlike(claim: Claim, asked: PreparedRow) -> str:
     """What of a claim is not what the row asks for, in words; empty where all is."""
     if claim.params is not None and (names := _unequal(claim.params, asked.params)):
         name = names[0]

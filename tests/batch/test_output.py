@@ -13,10 +13,11 @@ import pytest
 
 from infer_cli.batch import resume
 from infer_cli.batch.in_flight import Flight, after_crash, note_crash
-from infer_cli.batch.job import Shard, job_dir, job_path, read_job
-from infer_cli.batch.ordered import Ordered, journal_entry, read_journal
-from infer_cli.batch.output import Appended, Unit
-from infer_cli.batch.output_index import Held, read_output
+from infer_cli.batch.job import Shard, job_dir, job_path
+from infer_cli.batch.job_reading import read_job
+from infer_cli.batch.ordered import OrderedOutput, journal_entry, read_journal
+from infer_cli.batch.output import FileOutput, Unit
+from infer_cli.batch.output_index import OutputIndex, read_output
 from infer_cli.errors import UsageError
 from infer_cli.system.files import lock, write_atomically
 
@@ -51,7 +52,7 @@ def test_a_broken_end_does_not_count(tmp_path: Path, tail: bytes) -> None:
     path.write_bytes(line(1) + tail)
     held = read_output(path)
     assert (list(held.rows), held.n_bytes) == ([1], len(line(1)))
-    output = Appended(path, held.n_bytes)
+    output = FileOutput(path, held.n_bytes)
     output.complete(Unit(2, 0), line(2))
     output.close()
     assert path.read_bytes() == line(1) + line(2)
@@ -81,12 +82,12 @@ def test_what_a_full_disk_refuses_is_named(kind: str, tmp_path: Path) -> None:
             os.dup2(full.fileno(), flight._fd)
             write = partial(flight.begin, 7)
         elif kind == "output":
-            output = Appended(path, 0)
+            output = FileOutput(path, 0)
             opened.callback(os.close, output._fd)
             os.dup2(full.fileno(), output._fd)
             write = partial(output.complete, Unit(0, 0), line(0))
         else:
-            ordered = Ordered(Appended(tmp_path / "out", 0), path)
+            ordered = OrderedOutput(FileOutput(tmp_path / "out", 0), path)
             opened.callback(ordered._file.close)
             ordered.expect(Unit(0, 0))
             os.dup2(full.fileno(), ordered._file.fileno())
@@ -136,7 +137,7 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path: Path) -> None:
 
 def test_lines_wait_for_their_turn(tmp_path: Path) -> None:
     path, journal = tmp_path / "out", tmp_path / "waiting"
-    ordered = Ordered(Appended(path, 0), journal)
+    ordered = OrderedOutput(FileOutput(path, 0), journal)
     for row in (0, 1, 2, 3):
         assert ordered.expect(Unit(row, 0))
     for row, written in ((2, []), (1, []), (0, [0, 1, 2]), (3, [0, 1, 2, 3])):
@@ -149,7 +150,7 @@ def test_lines_wait_for_their_turn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [0, 1, 40, 10_000])
 def test_what_waits_is_found_by_the_next_process(tmp_path: Path, cut: int) -> None:
     path, journal = tmp_path / "out", tmp_path / "waiting"
-    first = Ordered(Appended(path, 0), journal)
+    first = OrderedOutput(FileOutput(path, 0), journal)
     for row in (0, 1, 2, 3):
         first.expect(Unit(row, 0))
     for row in (1, 3):
@@ -161,7 +162,7 @@ def test_what_waits_is_found_by_the_next_process(tmp_path: Path, cut: int) -> No
 
     found = resume.find(path, journal)
     assert (len(found.written.rows), len(found.answered.rows)) == (0, n_whole)
-    again = Ordered(Appended(path, 0), journal)
+    again = OrderedOutput(FileOutput(path, 0), journal)
     todo = [row for row in (0, 1, 2, 3) if again.expect(Unit(row, 0))]
     assert todo == [row for row in (0, 1, 2, 3) if row not in found.answered.rows]
     for row in reversed(todo):
@@ -172,7 +173,7 @@ def test_what_waits_is_found_by_the_next_process(tmp_path: Path, cut: int) -> No
 
 def test_a_line_that_was_written_before_its_journal_was_emptied(tmp_path: Path) -> None:
     path, journal = tmp_path / "out", tmp_path / "waiting"
-    first = Ordered(Appended(path, 0), journal)
+    first = OrderedOutput(FileOutput(path, 0), journal)
     first.expect(Unit(0, 0))
     first.expect(Unit(1, 0))
     first.complete(Unit(1, 0), line(1))
@@ -198,7 +199,7 @@ def test_lines_behind_a_gap_go_back_to_the_journal(tmp_path: Path) -> None:
 
 def test_nothing_is_held_at_first(tmp_path: Path) -> None:
     found = resume.find(tmp_path / "out", tmp_path / "waiting")
-    assert found.answered.rows == Held().rows == {}
+    assert found.answered.rows == OutputIndex().rows == {}
 
 
 # --- crashes --------------------------------------------------------------------------------------

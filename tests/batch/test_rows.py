@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
-from infer_cli.batch.preparing import Defaults, NoTemplate, Prepared, Preparer
+from infer_cli.batch.preparing import Defaults, NoTemplate, PreparedRow, Preparer
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.batch.rows import MAX_ROW_BYTES, Format, Input, Row, input_format
 from infer_cli.errors import InferError, UsageError
@@ -51,11 +51,11 @@ def preparer(*, template: str | None = CHAT_TEMPLATE, window: int = 4096, **defa
     return Preparer(Defaults(**{**values, **defaults}), FakeVocab(), load, window, 4096)  # type: ignore[arg-type]
 
 
-def prepared(tmp_path: Path, row: dict[str, object], **defaults: Any) -> Prepared:
+def prepared(tmp_path: Path, row: dict[str, object], **defaults: Any) -> PreparedRow:
     return preparer(**defaults).prepare(row_of(tmp_path, **row))
 
 
-def prompt_text(asked: Prepared) -> str:
+def prompt_text(asked: PreparedRow) -> str:
     return b"".join(FakeVocab().token_text(t) for t in asked.prompt_ids).decode()
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from infer_cli.answering.reply import digest
-from infer_cli.batch.job import OutputFormat, job_path, read_job
+from infer_cli.batch.job import OutputFormat, job_path
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.output_index import parse_line
 from infer_cli.checking.claims import claims_of
 from infer_cli.checking.comparison import NOT_CHECKED
@@ -599,7 +600,7 @@ def test_another_models_hash(rows: Path, out: Path, tmp_path: Path) -> None:
     """Replies that are the same, of a file that is another."""
     one = write_tiny_gguf(tmp_path / "one.gguf", seed=1)
     assert batch(rows, "-o", out, "--raw", "-n", 3, model=str(one)).code == 0
-    text = out.read_text().replace(str(read_job(out).model["sha256"]), "0" * 64)  # type: ignore[union-attr]
+    text = out.read_text().replace(str(read_job(out).model.sha256), "0" * 64)  # type: ignore[union-attr]
     out.write_text(text)
     done = verify(out, "-m", one)
     assert done.code == 9

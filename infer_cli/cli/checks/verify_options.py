@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infer_cli.backend.spec import LoraSpec
-from infer_cli.batch.job import JobFile, read_job
+from infer_cli.batch.job import JobFile
+from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.batch.rows import STDIN, Input, input_format
 from infer_cli.cli.flags.engine import lora_of

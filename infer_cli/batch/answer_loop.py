@@ -11,7 +11,7 @@ from infer_cli.answering.feed import Feed
 from infer_cli.batch.in_flight import CRASHES_TO_GIVE_UP, Flight
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.output import Output, Unit
-from infer_cli.batch.preparing import Prepared, Preparer, request_of
+from infer_cli.batch.preparing import PreparedRow, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
 from infer_cli.batch.summary import Tally
@@ -22,15 +22,16 @@ from infer_cli.types import EngineRequest, Event, Finished, Prefilled, Reply, To
 T = TypeVar("T")
 
 Stop = Literal["interrupted", "errors"]
+Progress = Callable[[int], None]  # is told how many requests the engine has
 _CRASHED = "llama.cpp crashed on this row, alone too"
 _KILLED = "the system killed the process on this row, alone too: most often memory ran out"
 LOOK_AHEAD = 256  # rows that are put into another order for the sake of what their prompts share
 
 
-class _Waiting(NamedTuple):
+class _PendingRow(NamedTuple):
     """A row that is to be answered, and which of its samples."""
 
-    asked: Prepared
+    asked: PreparedRow
     samples: list[int]
 
 
@@ -38,12 +39,12 @@ class _Waiting(NamedTuple):
 class _OpenRow:
     """A row of which some samples are with the engine. `replies`: those of a line that is not whole yet."""
 
-    asked: Prepared
+    asked: PreparedRow
     n_left: int
     replies: list[Reply] = field(default_factory=list)
 
 
-class Runner:
+class AnswerLoop:
     """Answers rows. `is_written` says what the output holds already; `n_window` is what each slot holds.
 
     `max_failed` None: any number of replies may fail.
@@ -61,13 +62,11 @@ class Runner:
         is_written: Callable[[int, int], bool],
         n_window: int,
         max_failed: float | None,
-        on_event: Callable[[int], None],
     ) -> None:
         self._service, self._width = running.service, running.policy.width
         self._preparer, self._origin = preparer, origin
         self._output, self._form, self._tally, self._flight = output, form, tally, flight
         self._is_written, self._n_window, self._max_failed = is_written, n_window, max_failed
-        self._on_event = on_event
         self._rows: dict[int, _OpenRow] = {}
         self._read: dict[str, int] = {}  # prompt tokens evaluated, by request
         self._fed: Feed[Unit] | None = None
@@ -82,46 +81,47 @@ class Runner:
         if self._fed is not None:
             self._fed.cancel()
 
-    def run_alone(self, rows: Iterable[Row]) -> None:
+    def run_alone(self, rows: Iterable[Row], on_progress: Progress) -> None:
         """Answer rows one after the other, before `run`."""
         self._in_turn = False
         for row in rows:
-            self._run(self._units([row]))
+            self._run(self._units([row]), on_progress)
         self._in_turn = True
 
-    def run(self, rows: Iterable[Row]) -> None:
+    def run(self, rows: Iterable[Row], on_progress: Progress) -> None:
         """Answer rows, all that are left; returns when all are, or soon after `stop`."""
-        self._run(self._units(rows))
+        self._run(self._units(rows), on_progress)
 
-    def _run(self, units: Iterator[tuple[Prepared, int]]) -> None:
-        feed = Feed(self._service, self._width, self._work(units), self._count_tokens)
+    def _run(self, units: Iterator[tuple[PreparedRow, int]], on_progress: Progress) -> None:
+        def on_event(event: Event) -> None:
+            if not isinstance(event, Finished):
+                self._count_tokens(event)
+                on_progress(feed.n_open)
+
+        feed = Feed(self._service, self._width, self._work(units), on_event)
         self._fed = feed
         if self.stopped is not None:  # before there was anything to cancel
             feed.cancel()
         for unit, end in feed:
             self._finished(unit, end)
-            self._on_event(feed.n_open)
+            on_progress(feed.n_open)
         self._fed = None
 
-    def _count_tokens(self, event: Event) -> None:
-        if isinstance(event, Finished):
-            return
+    def _count_tokens(self, event: Token | Prefilled) -> None:
         if isinstance(event, Token):
             self._tally.n_written += 1
-        elif isinstance(event, Prefilled):
-            self._tally.n_read += event.done - self._read.get(event.request_id, 0)
-            self._read[event.request_id] = event.done
-        if self._fed is not None:
-            self._on_event(self._fed.n_open)
+            return
+        self._tally.n_read += event.done - self._read.get(event.request_id, 0)
+        self._read[event.request_id] = event.done
 
     # --- into the engine -----------------------------------------------------------------------
 
-    def _work(self, units: Iterator[tuple[Prepared, int]]) -> Iterator[tuple[Unit, EngineRequest]]:
+    def _work(self, units: Iterator[tuple[PreparedRow, int]]) -> Iterator[tuple[Unit, EngineRequest]]:
         for asked, sample in units:
             request = request_of(asked, sample, {} if asked.raw else self._preparer.tag_tokens)
             yield Unit(asked.row.index, sample), request
 
-    def _units(self, rows: Iterable[Row]) -> Iterator[tuple[Prepared, int]]:
+    def _units(self, rows: Iterable[Row]) -> Iterator[tuple[PreparedRow, int]]:
         """What the engine is to do: rows whose prompts begin alike follow each other."""
         for asked, samples in neighbours_together(
             self._waiting(rows), lambda waiting: waiting.asked.prompt_ids
@@ -132,7 +132,7 @@ class Runner:
             for sample in samples:
                 yield asked, sample
 
-    def _waiting(self, rows: Iterable[Row]) -> Iterator[_Waiting]:
+    def _waiting(self, rows: Iterable[Row]) -> Iterator[_PendingRow]:
         """Rows in input order; those that can't be answered become error rows on the way."""
         for row in rows:
             if self.stopped is not None:
@@ -157,7 +157,7 @@ class Runner:
                 message = f"{asked.n_window} tokens do not fit the {self._n_window} that were planned"
                 self._fail(row, todo, ExitStatus.DOES_NOT_FIT, f"{message}: did the input change meanwhile?")
                 continue
-            yield _Waiting(asked, todo)
+            yield _PendingRow(asked, todo)
 
     def _todo(self, row: Row, n_samples: int) -> list[int]:
         """The samples that are still to be answered."""
@@ -185,8 +185,8 @@ class Runner:
         pairs = () if row.asked.raw else self._preparer.pairs
         reply = reply_of(self._origin, row.asked, unit.sample, end, pairs)
         self._count(reply)
-        if row.asked.truncation is not None:
-            self._tally.dropped[unit.row] = int(str(row.asked.truncation["dropped_tokens"]))
+        if row.asked.dropped:
+            self._tally.dropped[unit.row] = row.asked.n_dropped
         if self._form == "openai":
             row.replies.append(reply)
             if row.n_left == 0:
