@@ -1,7 +1,7 @@
 """Flags that commands share, each declared once: one spelling, one meaning, one environment variable.
 
-A flag that a command takes alone is a type here, flags that commands take together are a `FlagGroup`; what only
-one command has is in its signature.
+A flag that a command takes alone is a type here, flags that commands take together are a `FlagGroup`. What
+only one command has is in its signature. `shared.py` reads and checks what was given.
 None means "not given": defaults have their homes in `settings`, `engine.policy` and `types`.
 """
 
