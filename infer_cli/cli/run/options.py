@@ -57,8 +57,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         _check_continuing(values)
     if is_set("parse_special") and not is_set("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
-    n_logprobs = values.number("logprobs", 0, MAX_LOGPROBS)
-    if n_logprobs is not None and not (is_set("json") or is_set("jsonl")):
+    if values.whole("logprobs") is not None and not (is_set("json") or is_set("jsonl")):
         raise UsageError("--logprobs needs --json or --jsonl")
     if is_set("raw") and is_set("var") and text("prompt_template") is None:
         raise UsageError("--var has nothing to fill: --raw uses no template")
@@ -81,7 +80,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         parse_special=is_set("parse_special"),
         prompt_template=text("prompt_template"),
         n_samples=n_samples,
-        n_logprobs=n_logprobs,
+        n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
         format="json" if is_set("json") else "jsonl" if is_set("jsonl") else "text",
         show_params=is_set("show_params"),
         show_context=is_set("show_context"),
