@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -13,23 +14,36 @@ from infer_cli import __version__
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.settings.config_file import config_path, read_config, toml_text
 
-# Name -> module of `infer_cli.cli` and what is in it: a function, or a Typer app of several commands.
+# Name -> module of `infer_cli.cli`, what is in it (a function, or a Typer app of several commands), and the
+# first sentence of its help: so the list of all imports none of them.
 _COMMANDS = {
-    "run": ("run.command", "run"),
-    "chat": ("chat.command", "chat"),
-    "batch": ("batch.command", "batch"),
-    "merge": ("batch.merge", "merge"),
-    "verify": ("checks.verify", "verify"),
-    "replay": ("checks.replay", "replay"),
-    "tokens": ("tokens", "tokens"),
-    "template": ("template", "app"),
-    "probe": ("checks.probe", "probe"),
-    "models": ("models.command", "app"),
-    "records": ("records.command", "app"),
-    "cache": ("cache.command", "app"),
-    "devices": ("devices", "devices"),
-    "doctor": ("doctor", "doctor"),
-    "config": ("config", "app"),
+    "run": ("run.command", "run", "Answer one prompt: system, files, stdin and arguments, in that order."),
+    "chat": ("chat.command", "chat", "Talk with a model."),
+    "batch": ("batch.command", "batch", "Answer every row of a file."),
+    "merge": ("batch.merge", "merge", "Put the outputs of shards together, in input order."),
+    "verify": ("checks.verify", "verify", "Answer a sample of the rows again and compare."),
+    "replay": (
+        "checks.replay",
+        "replay",
+        "Answer a recorded request, or a conversation's, again and compare.",
+    ),
+    "tokens": ("tokens", "tokens", "Count tokens of a text, of files or of stdin, as a model would."),
+    "template": ("template", "app", "Chat templates: show, render and check them."),
+    "probe": (
+        "checks.probe",
+        "probe",
+        "Answer the same requests alone, batched, shuffled, chunked and from cache, and compare every byte.",
+    ),
+    "models": ("models.command", "app", "Models: what there is, what is here, and fetching them."),
+    "records": ("records.command", "app", "Records: what was answered, with all that it came from."),
+    "cache": ("cache.command", "app", "Files that were read by a model before, kept as it read them."),
+    "devices": (
+        "devices",
+        "devices",
+        "List the devices that this build can use: name, kind, free and total memory.",
+    ),
+    "doctor": ("doctor", "doctor", "Check the installation."),
+    "config": ("config", "app", "Show the configuration file."),
 }
 
 
@@ -50,7 +64,7 @@ def _top(
 def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False) -> typer.Typer:
     """The app with these commands: building only the one that is called saves half of the start-up.
 
-    `only_listed`: without their parameters, for the help of all.
+    `only_listed`: without their parameters, for the list of all.
     """
     app = typer.Typer(
         name="infer",
@@ -61,11 +75,12 @@ def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False)
     )
     app.callback()(_top)
     for name in names:
-        module, attribute = _COMMANDS[name]
-        found = getattr(importlib.import_module(f"infer_cli.cli.{module}"), attribute)
+        module, attribute, summary = _COMMANDS[name]
         if only_listed:
-            app.command(name, help=found.info.help if isinstance(found, typer.Typer) else found.__doc__)(_top)
-        elif isinstance(found, typer.Typer):
+            app.command(name, help=summary)(_top)
+            continue
+        found = getattr(importlib.import_module(f"infer_cli.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
             app.command(name)(found)
@@ -78,7 +93,8 @@ def call(arguments: list[str]) -> int:
     arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings
-    only_listed = not settings and arguments in (["-h"], ["--help"])
+    completes = "_INFER_COMPLETE" in os.environ  # the shell asks for words, with no arguments
+    only_listed = not settings and not completes and arguments in (["-h"], ["--help"])
     names = arguments[:1] if only_one else _COMMANDS
     command = typer.main.get_command(command_line(names, only_listed=only_listed))
     defaults = _defaults(command, settings, arguments)

@@ -92,7 +92,7 @@ def render(
     """Print a conversation as the model's own text, as `infer run` would give it to the model."""
 
     def work(opened: _Opened, notices: Notices) -> int:
-        from infer_cli.cli.flags.shared import variables_of
+        from infer_cli.cli.flags.values import variables_of
         from infer_cli.prompt.encode import encode_prompt
         from infer_cli.prompt.messages import build_messages, parse_messages, parse_tools
         from infer_cli.prompt.template import template_variables

@@ -16,6 +16,16 @@ class Given(NamedTuple):
         return self.origin.startswith("-")
 
 
+class RunSeed(Given):
+    """The seed that a run's replies have theirs of. `origin` is `drawn` too."""
+
+    __slots__ = ()
+    value: int
+
+    def __new__(cls, value: int, origin: str) -> RunSeed:
+        return super().__new__(cls, value, origin)
+
+
 def flag_of(name: str) -> str:
     """`top_k` -> `--top-k`."""
     return "--" + name.replace("_", "-")

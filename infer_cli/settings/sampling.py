@@ -12,11 +12,12 @@ from dataclasses import dataclass, fields, replace
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.settings.defaults import SAMPLING_TEMPERATURE
-from infer_cli.settings.origins import Given, Setting
+from infer_cli.settings.origins import Given, RunSeed, Setting
 from infer_cli.settings.seeds import draw_seed
 from infer_cli.types import SamplingParams
 
 _SAMPLING = {f.name: f for f in fields(SamplingParams)}
+SAMPLING_NAMES = tuple(_SAMPLING)
 # Meaningless to an argmax; penalties are not among them.
 _ONLY_WHEN_SAMPLING = (
     "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold",
@@ -115,7 +116,7 @@ def resolve_sampling(
             "temperature", checked("temperature", temperature.value, temperature.origin), temperature.origin
         )
     settings = [chosen]
-    sampled = float(str(chosen.value)) > 0
+    sampled = checked("temperature", chosen.value, chosen.origin) > 0
     for name, field in _SAMPLING.items():
         if name == "temperature":
             continue
@@ -146,16 +147,16 @@ def choose_sampling(
     given: Mapping[str, Given],
     entry: Mapping[str, object],
     gguf: Mapping[str, object],
-    seed: Given | None,
+    seed: RunSeed | None,
     *,
     default_temperature: str,
 ) -> SamplingChoice:
-    """As `resolve_sampling`, with a seed: the one that was given (an int), or one that is drawn now."""
+    """As `resolve_sampling`, with a seed: the one that was given, or one that is drawn now."""
     params, settings = resolve_sampling(given, entry, gguf, default_temperature=default_temperature)
     if params.greedy:
         return SamplingChoice(params, None, tuple(settings))
-    used = seed or Given(draw_seed(), "drawn")
-    return SamplingChoice(params, int(str(used.value)), (*settings, Setting("seed", *used)))
+    used = seed or RunSeed(draw_seed(), "drawn")
+    return SamplingChoice(params, used.value, (*settings, Setting("seed", *used)))
 
 
 def _first_of(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from infer_cli.engine.mode_policy import ModePolicy
 
 from infer_cli.batch.engine_choice import (
     EngineChoice,
@@ -22,6 +21,7 @@ from infer_cli.batch.planning import BatchPlan, check_seed, job_of
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import Input
 from infer_cli.batch.scan import Scan
+from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.errors import UsageError
 from infer_cli.models.installed import fake_model
 from infer_cli.runtime.fake_loading import FakeLoaded

@@ -11,7 +11,9 @@ from tests.cli_helpers import infer, one_error_line
 
 def summaries(*, only_listed: bool) -> dict[str, str]:
     command = typer.main.get_command(command_line(only_listed=only_listed))
-    return {name: sub.get_short_help_str() for name, sub in getattr(command, "commands", {}).items()}
+    return {
+        name: sub.get_short_help_str(limit=1000) for name, sub in getattr(command, "commands", {}).items()
+    }
 
 
 def test_the_list_of_commands_is_what_each_says_of_itself() -> None:
@@ -29,3 +31,12 @@ def test_infer_alone_shows_its_help() -> None:
 @pytest.mark.parametrize("group", ["models", "records", "cache", "template", "config"])
 def test_a_group_without_a_command_says_where_to_look(group: str) -> None:
     one_error_line(infer(group), 2, "Missing command", f"infer {group} --help")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("infer ba", "batch"), ("infer run --see", "--seed"), ("infer models lis", "list")],
+)
+def test_a_shell_completes_commands_and_their_flags(words: str, completed: str) -> None:
+    asked = {"_INFER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    assert infer(env=asked).text.split() == [completed]

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 _ROWS, _JOB = "Rows", "Job"
 
 
+@o.takes_groups
 def batch(
     context: typer.Context,
+    *,
     input: Annotated[str, typer.Argument(metavar="IN", help="JSON lines, CSV, TSV or text; `-` is stdin.")],
     output: Annotated[
         Optional[str],
@@ -71,21 +73,10 @@ def batch(
     model: o.Model = None,
     system: o.System = None,
     raw: o.Raw = False,
-    var: o.Var = None,
-    chat_template: o.ChatTemplate = None,
-    overflow: o.Overflow = None,
-    temperature: o.Temperature = None,
-    seed: o.Seed = None,
+    template: o.TemplateFlags,
+    temperature: o.TemperatureFlags,
     samples: o.Samples = None,
-    max_tokens: o.MaxTokens = None,
-    stop: o.Stop = None,
-    top_k: o.TopK = None,
-    top_p: o.TopP = None,
-    min_p: o.MinP = None,
-    repeat_penalty: o.RepeatPenalty = None,
-    frequency_penalty: o.FrequencyPenalty = None,
-    presence_penalty: o.PresencePenalty = None,
-    set_: o.Set = None,
+    sampling: o.SamplingFlags,
     logprobs: Annotated[
         Optional[int],
         typer.Option("--logprobs", metavar="N", help="Log-probabilities of each token and the N likeliest."),
@@ -125,22 +116,19 @@ def batch(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_record: o.NoRecord = False,
-    fast: o.Fast = False,
-    canonical: o.Canonical = False,
-    invariant: o.Invariant = False,
-    no_speculation: o.NoSpeculation = False,
-    parallel: o.Parallel = None,
-    ctx: o.Ctx = None,
-    threads: o.Threads = None,
-    gpu_layers: o.GpuLayers = None,
-    device: o.DeviceNames = None,
-    cache_type_k: o.CacheTypeK = None,
-    cache_type_v: o.CacheTypeV = None,
-    flash_attn: o.FlashAttn = None,
-    no_mmap: o.NoMmap = False,
-    mlock: o.Mlock = False,
-    lora: o.Lora = None,
-    offline: o.Offline = False,
+    mode: o.ModeFlags,
+    parallel: Annotated[
+        Optional[int],
+        typer.Option(
+            "--parallel",
+            envvar="INFER_PARALLEL",
+            show_envvar=False,
+            metavar="N",
+            help="Replies computed side by side (--canonical: 16, else the best here).",
+            rich_help_panel="Engine",
+        ),
+    ] = None,
+    engine: o.EngineFlags,
 ) -> int:
     """Answer every row of a file. The same command line goes on where it was stopped."""
     from infer_cli.cli.batch.options import check

@@ -11,15 +11,13 @@ from pathlib import Path
 from infer_cli.batch.job import MAX_WIDTH, OUTPUT_FORMATS, OutputFormat, Shard
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.batch.rows import STDIN, Input, input_format
-from infer_cli.cli.flags.engine import engine_options
-from infer_cli.cli.flags.shared import overflow_of, sampling_of, seed_of, variables_of
+from infer_cli.cli.flags.shared import AskingOptions, n_samples_of, overflow_of, read_asking
 from infer_cli.cli.flags.values import Values
 from infer_cli.engine.mode_policy import OF_JOBS
 from infer_cli.errors import UsageError
 from infer_cli.prompt.fitting import POLICIES, Policy
-from infer_cli.runtime.options import EngineOptions
-from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES, MAX_TOKENS
-from infer_cli.settings.origins import Given, Setting
+from infer_cli.settings.defaults import MAX_LOGPROBS
+from infer_cli.settings.origins import Given
 from infer_cli.system.files import not_a_file
 
 STDOUT = "-"
@@ -37,69 +35,47 @@ class MaxErrors:
         return self.value * n_replies if self.is_share else self.value
 
 
-@dataclass(frozen=True)
-class BatchOptions:
+@dataclass(eq=False, repr=False)
+class BatchOptions(AskingOptions):
     """A checked command line of `infer batch`. `output` None is stdout."""
 
-    model: str | None
-    offline: bool
+    overflow: Policy  # no conversation is summarized
     input: Input
     row_template: str | None
     output: Path | None
     output_format: OutputFormat
     ordered: bool
     shard: Shard
-    system: str | None
     raw: bool
-    variables: Mapping[str, str]
-    chat_template: str | None
-    overflow: Policy
-    sampling: Mapping[str, Given]
-    seed: Given | None  # an int
     n_samples: int
-    max_tokens: int
-    stop: tuple[str, ...]
     n_logprobs: int | None
-    deadline_s: float | None
     parallel: int | None
     max_errors: MaxErrors | None
     retry_errors: bool
     redo: bool
     dry_run: bool
     summary: Path | None
-    quiet: bool
-    no_record: bool
-    engine: EngineOptions
-    settings: tuple[Setting, ...]
 
 
 def check(given: Mapping[str, Given]) -> BatchOptions:
     """The command line's values, typed. Raises UsageError for the first that is wrong."""
-
     values = Values(given)
-    value, text, texts, setting = values.get, values.text, values.texts, values.setting
-
+    is_set, text = values.is_set, values.text
     values.exclude([("raw", "system"), ("raw", "chat_template"), ("fail_fast", "max_errors")])
-    stop = values.stop()
+    n_samples = n_samples_of(values)
+    shared = read_asking(
+        values, overflow=overflow_of(values, POLICIES, "error"), n_samples=n_samples, mode=OF_JOBS
+    )
     output_format = text("output_format") or OUTPUT_FORMATS[0]
     if output_format not in OUTPUT_FORMATS:
         raise UsageError(f"--output-format {output_format!r} is not {' or '.join(OUTPUT_FORMATS)}")
-    sampling = sampling_of(given, texts("set_"))
-    n_samples = values.number("samples", 1, MAX_SAMPLES) or 1
-    if n_samples > 1 and "temperature" not in given:
-        raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
-    overflow: Policy = overflow_of(given, POLICIES) if "overflow" in given else "error"
-    engine, engine_settings = engine_options(given, OF_JOBS)
-    max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
-    row_template = text("row_template")
-    name = str(value("input"))
-    output = _output(text("output"), dry_run=bool(value("dry_run")))
-    summary = None if value("summary") is None else Path(str(value("summary")))
+    name, row_template, shard = values.argument("input"), text("row_template"), text("shard")
+    output = _output(text("output"), dry_run=is_set("dry_run"))
+    summary = None if (path := text("summary")) is None else Path(path)
     _check_files(name, output, text("chat_template"), summary)
 
     return BatchOptions(
-        model=text("model"),
-        offline=bool(value("offline")),
+        **vars(shared),
         input=Input(
             name,
             input_format(name, text("format_")),
@@ -108,50 +84,30 @@ def check(given: Mapping[str, Given]) -> BatchOptions:
         row_template=row_template,
         output=output,
         output_format=output_format,
-        ordered=bool(value("ordered")),
-        shard=Shard() if value("shard") is None else Shard.parse(str(value("shard"))),
-        system=text("system"),
-        raw=bool(value("raw")),
-        variables=variables_of(texts("var")),
-        chat_template=text("chat_template"),
-        overflow=overflow,
-        sampling=sampling,
-        seed=seed_of(given),
+        ordered=is_set("ordered"),
+        shard=Shard() if shard is None else Shard.parse(shard),
+        raw=is_set("raw"),
         n_samples=n_samples,
-        max_tokens=max_tokens,
-        stop=stop,
         n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
-        deadline_s=values.seconds("deadline"),
         parallel=values.number("parallel", 1, MAX_WIDTH),
-        max_errors=MaxErrors(0) if value("fail_fast") else _max_errors(text("max_errors")),
-        retry_errors=bool(value("retry_errors")),
-        redo=bool(value("redo")),
-        dry_run=bool(value("dry_run")),
+        max_errors=MaxErrors(0) if is_set("fail_fast") else _max_errors(text("max_errors")),
+        retry_errors=is_set("retry_errors"),
+        redo=is_set("redo"),
+        dry_run=is_set("dry_run"),
         summary=summary,
-        quiet=bool(value("quiet")),
-        no_record=bool(value("no_record")),
-        engine=engine,
-        settings=(
-            *engine_settings,
-            setting("max_tokens", max_tokens),
-            setting("samples", n_samples),
-            setting("stop", list(stop)),
-            setting("deadline", text("deadline")),
-            setting("overflow", overflow),
-        ),
     )
 
 
 def _output(name: str | None, *, dry_run: bool) -> Path | None:
     if name is None and not dry_run:
         raise UsageError("where do the replies go?", "give -o OUT.jsonl, or -o - for standard output")
-    return None if name in (None, STDOUT) else Path(str(name))
+    return None if name is None or name == STDOUT else Path(name)
 
 
 def _check_files(name: str, output: Path | None, chat_template: str | None, summary: Path | None) -> None:
     for needed in (name, chat_template):
-        if needed not in (None, STDIN) and not os.path.exists(str(needed)):
-            raise UsageError(not_a_file(str(needed)))
+        if needed is not None and needed != STDIN and not os.path.exists(needed):
+            raise UsageError(not_a_file(needed))
     if name == STDIN and sys.stdin is None:
         raise UsageError("there is no stdin to read", "name a file of rows")
     if summary is not None:

@@ -12,8 +12,10 @@ from infer_cli.cli.flags import options as o
 # ruff: noqa: UP045
 
 
+@o.takes_groups
 def chat(
     context: typer.Context,
+    *,
     model: o.Model = None,
     continue_: o.Continue = False,
     resume: Annotated[
@@ -30,20 +32,9 @@ def chat(
             "-f", "--file", rich_help_panel="Prompt", help="Put a file's text before the first message.",
         ),
     ] = None,
-    var: o.Var = None,
-    chat_template: o.ChatTemplate = None,
-    overflow: o.Overflow = None,
-    temperature: o.Temperature = None,
-    seed: o.Seed = None,
-    max_tokens: o.MaxTokens = None,
-    stop: o.Stop = None,
-    top_k: o.TopK = None,
-    top_p: o.TopP = None,
-    min_p: o.MinP = None,
-    repeat_penalty: o.RepeatPenalty = None,
-    frequency_penalty: o.FrequencyPenalty = None,
-    presence_penalty: o.PresencePenalty = None,
-    set_: o.Set = None,
+    template: o.TemplateFlags,
+    temperature: o.TemperatureFlags,
+    sampling: o.SamplingFlags,
     keys: Annotated[
         Optional[str],
         typer.Option(
@@ -51,32 +42,15 @@ def chat(
             help="Keys of the input line (emacs).",
         ),
     ] = None,
-    reasoning: o.Reasoning = None,
-    plain: o.Plain = False,
-    markdown: o.Markdown = False,
-    stats: o.Stats = False,
+    display: o.DisplayFlags,
     quiet: o.Quiet = False,
     private: o.Private = False,
     no_record: o.NoRecord = False,
-    no_cache: o.NoCache = False,
-    cache_size: o.CacheSize = None,
+    cache: o.CacheFlags,
     verbose: o.Verbose = False,
-    fast: o.Fast = False,
-    canonical: o.Canonical = False,
-    invariant: o.Invariant = False,
-    no_speculation: o.NoSpeculation = False,
+    mode: o.ModeFlags,
     deadline: o.Deadline = None,
-    ctx: o.Ctx = None,
-    threads: o.Threads = None,
-    gpu_layers: o.GpuLayers = None,
-    device: o.DeviceNames = None,
-    cache_type_k: o.CacheTypeK = None,
-    cache_type_v: o.CacheTypeV = None,
-    flash_attn: o.FlashAttn = None,
-    no_mmap: o.NoMmap = False,
-    mlock: o.Mlock = False,
-    lora: o.Lora = None,
-    offline: o.Offline = False,
+    engine: o.EngineFlags,
 ) -> int:  # fmt: skip
     """Talk with a model. `/help` lists the commands; from a pipe, each line is a turn.
 

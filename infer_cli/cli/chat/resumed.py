@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from infer_cli.cli.chat.options import ChatOptions
-from infer_cli.cli.flags.shared import variables_of
+from infer_cli.cli.flags.values import variables_of
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.conversation import continuing
 from infer_cli.records.record import making_sense
 from infer_cli.records.store import Store, store_path
-from infer_cli.settings.origins import Given, Setting
+from infer_cli.settings.origins import RunSeed, Setting
 from infer_cli.settings.quantities import parse_duration
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _as_before(options: Options, continued: Continued) -> Options:
         variables=variables,
         chat_template=cast("str | None", told("chat_template", options.chat_template)),
         sampling=continuing.sampling_as_before(record, options.sampling),
-        seed=options.seed if seed is None else Given(seed, continuing.ORIGIN),
+        seed=RunSeed(seed, continuing.ORIGIN) if isinstance(seed, int) else options.seed,
         max_tokens=max_tokens,
         stop=stop,
         deadline_s=None if deadline is None else parse_duration(str(deadline), "--deadline"),

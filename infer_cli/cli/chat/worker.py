@@ -95,7 +95,7 @@ class Chat:
         self._shot: OneShot | None = None
         self._stopped = False  # Ctrl-C ended the reply
         self._leaving = False  # SIGTERM or SIGHUP came
-        self.seed = options.seed
+        self.seed: Given | None = options.seed
         self._own = {setting.name: setting for setting in options.settings}
         self.reasoning = options.reasoning or ("show" if self._on_terminal else "hide")
         self.attached = [self.file(name) for name in options.files]

@@ -37,7 +37,8 @@ def probe(
 
     def work(worker: Worker) -> int:
         from infer_cli.cli.checks.probe_worker import probe_modes
+        from infer_cli.cli.flags.values import Values
 
-        return probe_modes(given, worker, n_requests=requests, n_tokens=max_tokens)
+        return probe_modes(Values(given), worker, n_requests=requests, n_tokens=max_tokens)
 
     return supervise(work, verbose=verbose)

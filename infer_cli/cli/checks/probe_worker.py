@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infer_cli.checking.probe_process import MODES, ProbeOrder, probe_one
 from infer_cli.cli.flags.engine import engine_options
+from infer_cli.cli.flags.values import Values
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.process.explain import explained
-from infer_cli.settings.origins import Given
 
 if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
@@ -21,16 +20,15 @@ if TYPE_CHECKING:
 _SPEEDS = {"prefill_tps": "prefill", "decode_tps": "decode", "batch_tps": "batch of 16"}
 
 
-def probe_modes(given: Mapping[str, Given], worker: Worker, *, n_requests: int, n_tokens: int) -> int:
+def probe_modes(values: Values, worker: Worker, *, n_requests: int, n_tokens: int) -> int:
     """Probe all modes; returns the exit code. Raises InferError."""
-    quiet = _is_set(given, "quiet")
+    quiet = values.is_set("quiet")
     notices = Notices(quiet=quiet, stats=False)
     with explained(worker):
-        name = str(given["model"].value) if "model" in given else None
-        model = find_model(name, offline=_is_set(given, "offline"), quiet=quiet)
+        model = find_model(values.text("model"), offline=values.is_set("offline"), quiet=quiet)
         if model.is_fake:
             raise UsageError("the fake model computes nothing that could be probed", "name a real one")
-        engine, _ = engine_options(given)
+        engine, _ = engine_options(values)
         found = []
         try:
             for mode in MODES:
@@ -47,17 +45,13 @@ def probe_modes(given: Mapping[str, Given], worker: Worker, *, n_requests: int, 
         finally:
             notices.clear()
         _keep(model.path, found, notices)
-    if _is_set(given, "json"):
+    if values.is_set("json"):
         print(json.dumps({"model": model.name, "modes": found}))
     else:
         for result in found:
             print(_table(result, found[0]))
     broken = [r for r in found if r["promise"] == r["mode"] and not r["holds"]]
     return ExitStatus.CHECK_FAILED if broken else ExitStatus.OK
-
-
-def _is_set(given: Mapping[str, Given], name: str) -> bool:
-    return name in given and bool(given[name].value)
 
 
 def _keep(path: Path, found: list[dict[str, Any]], notices: Notices) -> None:

@@ -1,98 +1,178 @@
-"""Values of flags that several commands have: sampling, seed, overflow, cache, variables."""
+"""What commands that ask a model are told alike, checked and typed. Knows no model."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from infer_cli.cli.flags.engine import engine_options
+from infer_cli.cli.flags.values import Values, variables_of
+from infer_cli.engine.policy import OF_TALKS, DefaultMode
 from infer_cli.errors import UsageError
-from infer_cli.settings.origins import Given, Setting
-from infer_cli.settings.sampling import parse_set
+from infer_cli.runtime.options import EngineOptions
+from infer_cli.settings.defaults import MAX_SAMPLES, MAX_TOKENS
+from infer_cli.settings.origins import Given, RunSeed, Setting
+from infer_cli.settings.sampling import SAMPLING_NAMES, parse_set
 from infer_cli.settings.seeds import check_seed
 from infer_cli.settings.sizes import parse_size
 
+if TYPE_CHECKING:
+    from infer_cli.conversation.shortening import TalkPolicy
 
-def check_max_tokens(value: object, origin: str) -> int:
-    """Raises UsageError for what is no number of tokens."""
-    try:
-        n = int(str(value))
-    except ValueError:
-        n = 0
-    if not 1 <= n < 2**31:
-        raise UsageError(f"{origin} {value} is not a number of tokens above 0")
-    return n
-
-
+Reasoning = Literal["show", "hide", "only"]
+REASONING_VIEWS: tuple[Reasoning, ...] = ("show", "hide", "only")
+PRIVATE_HINT = "a conversation whose turns are not kept can't be continued"
 P = TypeVar("P", bound=str)
 
-PRIVATE_HINT = "a conversation whose turns are not kept can't be continued"
+
+# Nobody changes, compares or prints these: what `dataclass` writes for that would cost each start 1 ms.
+@dataclass(eq=False, repr=False)
+class AskingOptions:
+    """What `run`, `chat` and `batch` are told alike."""
+
+    model: str | None
+    offline: bool
+    system: str | None
+    variables: Mapping[str, str]
+    chat_template: str | None
+    overflow: TalkPolicy  # `summarize` only where a conversation was told so
+    sampling: Mapping[str, Given]
+    seed: RunSeed | None
+    max_tokens: int
+    stop: tuple[str, ...]
+    deadline_s: float | None  # of each reply
+    quiet: bool
+    no_record: bool
+    engine: EngineOptions
+    settings: tuple[Setting, ...]  # those that need no model to be known
 
 
-def overflow_of(given: Mapping[str, Given], known: Sequence[P]) -> P:
-    """`--overflow`, which was given. Raises UsageError for a word that the command does not know."""
+@dataclass(eq=False, repr=False)
+class ShowingOptions(AskingOptions):
+    """What `run` and `chat` are told alike, which show a reply as it comes."""
+
+    files: tuple[str, ...]
+    reasoning: Reasoning | None
+    plain: bool
+    markdown: bool
+    stats: bool
+    private: bool
+    no_cache: bool
+    cache_bytes: int | None  # most that the prefix cache may hold
+    flags: frozenset[str]  # parameters that were given by flag
+
+
+def read_asking(
+    values: Values,
+    *,
+    overflow: TalkPolicy,
+    n_samples: int | None = None,
+    mode: DefaultMode = OF_TALKS,
+    template: Sequence[Setting] = (),
+) -> AskingOptions:
+    """`overflow`, `n_samples`, `template`: what the command made of its own; `settings` names them.
+
+    Raises UsageError for the first value that is wrong.
+    """
+    stop = values.texts("stop")
+    if "" in stop:
+        raise UsageError("--stop: a stop string is empty")
+    engine, engine_settings = engine_options(values, mode)
+    max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
+    return AskingOptions(
+        model=values.text("model"),
+        offline=values.is_set("offline"),
+        system=values.text("system"),
+        variables=variables_of(values.texts("var")),
+        chat_template=values.text("chat_template"),
+        overflow=overflow,
+        sampling=sampling_of(values),
+        seed=_seed(values),
+        max_tokens=max_tokens,
+        stop=stop,
+        deadline_s=values.seconds("deadline"),
+        quiet=values.is_set("quiet"),
+        no_record=values.is_set("no_record"),
+        engine=engine,
+        settings=(
+            *engine_settings,
+            values.setting("max_tokens", max_tokens),
+            *([] if n_samples is None else [values.setting("samples", n_samples)]),
+            values.setting("stop", list(stop)),
+            values.setting("deadline", values.text("deadline")),
+            values.setting("overflow", overflow),
+            *template,
+        ),
+    )
+
+
+def read_showing(
+    values: Values, *, overflow: TalkPolicy, n_samples: int | None = None, variables: tuple[str, ...]
+) -> ShowingOptions:
+    """`variables`: those of the chat template, as they were given. Otherwise as `read_asking`."""
+    asking = read_asking(
+        values, overflow=overflow, n_samples=n_samples, template=_template_settings(values, variables)
+    )
+    return ShowingOptions(
+        **vars(asking),
+        files=values.texts("file"),
+        reasoning=values.one_of("reasoning", REASONING_VIEWS),
+        plain=values.is_set("plain"),
+        markdown=values.is_set("markdown"),
+        stats=values.is_set("stats"),
+        private=values.is_set("private"),
+        no_cache=values.is_set("no_cache"),
+        cache_bytes=_cache_bytes(values),
+        flags=values.by_flag(),
+    )
+
+
+def overflow_of(values: Values, known: Sequence[P], default: P) -> P:
+    """Raises UsageError for a word that the command does not know."""
     from infer_cli.prompt.fitting import policy_named
 
-    name, origin = given["overflow"]
+    name = values.text("overflow")
+    if name is None:
+        return default
     policy = policy_named(name, known)
     if policy is None:
-        raise UsageError(f"{origin} {name!r} is not one of {', '.join(known)}")
+        raise UsageError(f"{values.origin('overflow')} {name!r} is not one of {', '.join(known)}")
     return policy
 
 
-def template_settings(
-    given: Mapping[str, Given], template: str | None, pairs: tuple[str, ...]
-) -> list[Setting]:
-    """A chat template of the user's own and its variables, where there are any."""
-    found = []
-    if template is not None:
-        found.append(Setting("chat_template", os.path.abspath(template), given["chat_template"].origin))
-    if pairs:
-        found.append(Setting("var", list(pairs), given["var"].origin))
-    return found
-
-
-def cache_bytes(given: Mapping[str, Given]) -> int | None:
-    """`--cache-size` in bytes. Raises UsageError."""
-    if "cache_size" not in given:
-        return None
-    return parse_size(str(given["cache_size"].value), given["cache_size"].origin)
-
-
-def seed_of(given: Mapping[str, Given]) -> Given | None:
-    """The seed that was given. Raises UsageError."""
-    if "seed" not in given:
-        return None
-    value, origin = given["seed"]
-    return Given(check_seed(int(str(value)), origin), origin)
-
-
-def flags_of(given: Mapping[str, Given]) -> frozenset[str]:
-    """Names of the parameters that were given by flag."""
-    return frozenset(name for name, value in given.items() if value.by_flag)
-
-
-_SAMPLING_FLAGS = (
-    "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty",
-)  # fmt: skip
-
-
-def sampling_of(given: Mapping[str, Given], sets: tuple[str, ...]) -> dict[str, Given]:
+def sampling_of(values: Values) -> dict[str, Given]:
     """The sampling parameters that the user gave, by flag and with `--set`. Raises UsageError."""
-    chosen = {name: given[name] for name in _SAMPLING_FLAGS if name in given}
-    for name, value in parse_set(list(sets)).items():
+    chosen = {name: given for name in SAMPLING_NAMES if (given := values.given(name)) is not None}
+    for name, given in parse_set(list(values.texts("set_"))).items():
         if name in chosen and chosen[name].by_flag:
-            raise UsageError(f"{chosen[name].origin} and {value.origin} say the same thing twice")
-        chosen[name] = value
+            raise UsageError(f"{chosen[name].origin} and {given.origin} say the same thing twice")
+        chosen[name] = given
     return chosen
 
 
-def variables_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`--var KEY=VALUE` arguments. Raises UsageError."""
-    variables = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"--var {pair!r} is not KEY=VALUE")
-        variables[name] = value
-    return variables
+def n_samples_of(values: Values) -> int:
+    """Raises UsageError for a number that is out of its bounds, or has no meaning without a temperature."""
+    n_samples = values.number("samples", 1, MAX_SAMPLES) or 1
+    if n_samples > 1 and values.given("temperature") is None:
+        raise UsageError("--samples above 1 needs -t: greedy replies would all be the same")
+    return n_samples
+
+
+def _template_settings(values: Values, pairs: tuple[str, ...]) -> list[Setting]:
+    """A chat template of the user's own and its variables, where there are any."""
+    template = values.text("chat_template")
+    found = [] if template is None else [values.setting("chat_template", os.path.abspath(template))]
+    return [*found, values.setting("var", list(pairs))] if pairs else found
+
+
+def _cache_bytes(values: Values) -> int | None:
+    text = values.text("cache_size")
+    return None if text is None else parse_size(text, values.origin("cache_size"))
+
+
+def _seed(values: Values) -> RunSeed | None:
+    n = values.whole("seed")
+    origin = values.origin("seed")
+    return None if n is None else RunSeed(check_seed(n, origin), origin)

@@ -11,9 +11,13 @@ from infer_cli.cli.flags import options as o
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
 
+_OUTPUT = "Output"
 
+
+@o.takes_groups
 def run(
     context: typer.Context,
+    *,
     prompt: Annotated[Optional[list[str]], typer.Argument(help="The prompt; words are joined.")] = None,
     model: o.Model = None,
     continue_: o.Continue = False,
@@ -24,52 +28,44 @@ def run(
     raw: o.Raw = False,
     parse_special: o.ParseSpecial = False,
     prompt_template: o.PromptTemplate = None,
-    var: o.Var = None,
-    chat_template: o.ChatTemplate = None,
-    overflow: o.Overflow = None,
-    temperature: o.Temperature = None,
-    seed: o.Seed = None,
+    template: o.TemplateFlags,
+    temperature: o.TemperatureFlags,
     samples: o.Samples = None,
-    max_tokens: o.MaxTokens = None,
-    stop: o.Stop = None,
-    top_k: o.TopK = None,
-    top_p: o.TopP = None,
-    min_p: o.MinP = None,
-    repeat_penalty: o.RepeatPenalty = None,
-    frequency_penalty: o.FrequencyPenalty = None,
-    presence_penalty: o.PresencePenalty = None,
-    set_: o.Set = None,
+    sampling: o.SamplingFlags,
     json: o.Json = False,
-    jsonl: o.Jsonl = False,
-    logprobs: o.Logprobs = None,
-    reasoning: o.Reasoning = None,
-    plain: o.Plain = False,
-    markdown: o.Markdown = False,
-    stats: o.Stats = False,
-    show_params: o.ShowParams = False,
-    show_context: o.ShowContext = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", rich_help_panel=_OUTPUT, help="Events as JSON lines.")
+    ] = False,
+    logprobs: Annotated[
+        Optional[int],
+        typer.Option(
+            "--logprobs",
+            metavar="N",
+            rich_help_panel=_OUTPUT,
+            help="With --json or --jsonl: log-probabilities of each token and the N likeliest.",
+        ),
+    ] = None,
+    display: o.DisplayFlags,
+    show_params: Annotated[
+        bool,
+        typer.Option(
+            "--show-params", rich_help_panel=_OUTPUT, help="Each effective value and where it came from."
+        ),
+    ] = False,
+    show_context: Annotated[
+        bool,
+        typer.Option(
+            "--show-context", rich_help_panel=_OUTPUT, help="What fills the window, before anything runs."
+        ),
+    ] = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     private: o.Private = False,
     no_record: o.NoRecord = False,
-    fast: o.Fast = False,
-    canonical: o.Canonical = False,
-    invariant: o.Invariant = False,
-    no_speculation: o.NoSpeculation = False,
-    no_cache: o.NoCache = False,
-    cache_size: o.CacheSize = None,
+    mode: o.ModeFlags,
+    cache: o.CacheFlags,
     deadline: o.Deadline = None,
-    ctx: o.Ctx = None,
-    threads: o.Threads = None,
-    gpu_layers: o.GpuLayers = None,
-    device: o.DeviceNames = None,
-    cache_type_k: o.CacheTypeK = None,
-    cache_type_v: o.CacheTypeV = None,
-    flash_attn: o.FlashAttn = None,
-    no_mmap: o.NoMmap = False,
-    mlock: o.Mlock = False,
-    lora: o.Lora = None,
-    offline: o.Offline = False,
+    engine: o.EngineFlags,
 ) -> int:
     """Answer one prompt: system, files, stdin and arguments, in that order. The answer goes to stdout."""
     from infer_cli.process.supervisor import supervise
