@@ -168,6 +168,17 @@ def test_a_wrong_command_is_one_line(line: str, words: list[str]) -> None:
 def test_wrong_flags() -> None:
     one_error_line(infer("chat", "-m", "fake", "-t", "0", "--seed", "1", stdin=b""), 2, "--seed")
     one_error_line(infer("chat", "-m", "fake", "--keys", "nano", stdin=b""), 2, "--keys")
+    one_error_line(infer("chat", "-m", "fake", "-n", "0", stdin=b""), 2, "--max-tokens", "0")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2147483648", "many", "\u00b2"])
+def test_a_reply_has_at_least_one_token(value: str) -> None:
+    done = infer("chat", "-m", "fake", stdin=f"/set max_tokens {value}\n".encode())
+    one_error_line(done, 2, "tokens", value)
+
+
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    one_error_line(infer("chat", "-m", "fake", stdin=b"/seed " + b"9" * 5000), 2, "is no seed")
 
 
 def test_an_interrupt_ends_a_talk_from_a_pipe(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.cli.flags.shared import check_max_tokens
+from infer_cli.cli.flags.values import check_between
 from infer_cli.cli.screen.terminal import settings_table
 from infer_cli.errors import UsageError
 from infer_cli.settings.origins import Given
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?\s*", re.DOTALL)
 N_LISTED = 10  # conversations
+_MOST_DIGITS = 20  # of a number; Python refuses to read thousands
 REASONING_VIEWS = ("show", "hide", "only")
 
 
@@ -115,7 +116,7 @@ def _set(chat: ChatActions, argument: str) -> None:
     if not name or not value:
         raise UsageError("/set takes a name and a value", "e.g. /set temperature 0.7; /params lists them")
     if name == "max_tokens":
-        chat.max_tokens = check_max_tokens(value, "max_tokens")
+        chat.max_tokens = check_between(_number(value, "number of tokens"), 1, 2**31 - 1, "max_tokens")
     elif name == "reasoning":
         if value not in REASONING_VIEWS:
             raise UsageError(f"reasoning {value!r} is not show, hide or only")
@@ -130,17 +131,21 @@ def _seed(chat: ChatActions, argument: str) -> None:
     if argument in ("new", "none"):
         chat.seed = None
     elif argument:
-        chat.seed = Given(_number(argument, "seed"), "/seed")
+        chat.seed = Given(_seed_of(argument), "/seed")
     if argument:
         chat.moved()
     seed = chat.seed
     chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
 
 
+def _seed_of(text: str) -> int:
+    return check_seed(_number(text, "seed"), "seed")
+
+
 def _number(text: str, what: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise UsageError(f"{text!r} is no {what}", "it is a whole number")
-    return check_seed(int(text), what)
+    return int(text)
 
 
 def _model(chat: ChatActions, argument: str) -> None:
@@ -154,7 +159,7 @@ def _regen(chat: ChatActions, argument: str) -> None:
     if argument == "same":
         chat.regenerate(same=True)
     else:
-        chat.regenerate(seed=_number(argument, "seed") if argument else None)
+        chat.regenerate(seed=_seed_of(argument) if argument else None)
 
 
 def _undo(chat: ChatActions, argument: str) -> None:

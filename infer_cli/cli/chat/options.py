@@ -11,7 +11,6 @@ from infer_cli.cli.flags.engine import engine_options
 from infer_cli.cli.flags.shared import (
     PRIVATE_HINT,
     cache_bytes,
-    check_max_tokens,
     flags_of,
     overflow_of,
     sampling_of,
@@ -88,7 +87,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         other = "--continue" if value("continue_") else "--resume"
         raise UsageError(f"{given['private'].origin} and {other} exclude each other", PRIVATE_HINT)
     overflow = overflow_of(given, TALK_POLICIES) if "overflow" in given else DEFAULT
-    max_tokens = check_max_tokens(value("max_tokens") or MAX_TOKENS, "--max-tokens")
+    max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
     engine, engine_settings = engine_options(given)
 
     return ChatOptions(

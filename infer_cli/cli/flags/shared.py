@@ -12,18 +12,6 @@ from infer_cli.settings.sampling import parse_set
 from infer_cli.settings.seeds import check_seed
 from infer_cli.settings.sizes import parse_size
 
-
-def check_max_tokens(value: object, origin: str) -> int:
-    """Raises UsageError for what is no number of tokens."""
-    try:
-        n = int(str(value))
-    except ValueError:
-        n = 0
-    if not 1 <= n < 2**31:
-        raise UsageError(f"{origin} {value} is not a number of tokens above 0")
-    return n
-
-
 P = TypeVar("P", bound=str)
 
 PRIVATE_HINT = "a conversation whose turns are not kept can't be continued"

@@ -10,6 +10,13 @@ from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.quantities import parse_duration
 
 
+def check_between(n: int, least: int, most: int, origin: str) -> int:
+    """Raises UsageError for a number that is out of its bounds."""
+    if not least <= n <= most:
+        raise UsageError(f"{origin} {n} is not between {least} and {most}")
+    return n
+
+
 class Values:
     """What the user gave. Checks raise UsageError, naming the flag, variable or setting that is wrong."""
 
@@ -34,10 +41,7 @@ class Values:
         value = self.get(name)
         if value is None:
             return None
-        n = int(str(value))
-        if not least <= n <= most:
-            raise UsageError(f"{self.origin(name)} {n} is not between {least} and {most}")
-        return n
+        return check_between(int(str(value)), least, most, self.origin(name))
 
     def one_of(self, name: str, *known: str) -> str | None:
         value = self.get(name)
