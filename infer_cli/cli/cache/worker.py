@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.run.asking import begin_load, caches_files, import_rest, plan_of, read_prompt
+from infer_cli.cli.run.asking import begin_load, caches_files, finish_load, plan_of, read_prompt
 from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.errors import ExitStatus
 from infer_cli.prefix_cache import warming
 from infer_cli.process.explain import explained
@@ -38,8 +37,7 @@ def _warm(options: RunOptions, worker: Worker, notices: Notices) -> int:
     # While the model loads:
     given = read_prompt(options, notices, awaits_question=True)
     caches = caches_files(options, given)
-    import_rest(recording=not options.no_record, caching=caches)
-    wait_for(session, notices)
+    finish_load(session, notices, recording=not options.no_record, caching=caches)
     prompt = plan_of(options, session, given, notices)
     n_window = prompt.needed_window(options.max_tokens, session.loaded.n_ctx_train)
     n_shared = warming.n_shared(prompt) if caches else 0

@@ -19,7 +19,7 @@ from infer_cli.cli.flags.shared import (
     variables_of,
 )
 from infer_cli.cli.flags.values import Values
-from infer_cli.conversation.shortening import DEFAULT, TALK_POLICIES, TalkPolicy
+from infer_cli.conversation.shortening import DEFAULT, OVERFLOW_POLICIES, OverflowPolicy
 from infer_cli.errors import UsageError
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.defaults import MAX_TOKENS
@@ -40,7 +40,7 @@ class ChatOptions:
     files: tuple[str, ...]  # before the first message
     variables: Mapping[str, str]
     chat_template: str | None
-    overflow: TalkPolicy
+    overflow: OverflowPolicy
     sampling: Mapping[str, Given]
     seed: Given | None  # an int
     max_tokens: int
@@ -86,7 +86,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
     if value("private") and (value("continue_") or value("resume") is not None):
         other = "--continue" if value("continue_") else "--resume"
         raise UsageError(f"{given['private'].origin} and {other} exclude each other", PRIVATE_HINT)
-    overflow = overflow_of(given, TALK_POLICIES) if "overflow" in given else DEFAULT
+    overflow = overflow_of(given, OVERFLOW_POLICIES) if "overflow" in given else DEFAULT
     max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
     engine, engine_settings = engine_options(given)
 

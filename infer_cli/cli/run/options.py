@@ -27,7 +27,7 @@ from infer_cli.settings.origins import Given, Setting
 from infer_cli.system.files import not_a_file
 
 if TYPE_CHECKING:
-    from infer_cli.conversation.shortening import TalkPolicy
+    from infer_cli.conversation.shortening import OverflowPolicy
 
 
 Format = Literal["text", "json", "jsonl"]
@@ -49,7 +49,7 @@ class RunOptions:
     prompt_template: str | None
     variables: Mapping[str, str]
     chat_template: str | None
-    overflow: TalkPolicy  # `summarize` only where a conversation was told so
+    overflow: OverflowPolicy  # `summarize` only where a conversation was told so
     sampling: Mapping[str, Given]
     seed: Given | None  # an int
     n_samples: int
@@ -162,7 +162,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     )
 
 
-def _overflow(given: Mapping[str, Given]) -> TalkPolicy:
+def _overflow(given: Mapping[str, Given]) -> OverflowPolicy:
     if "overflow" not in given:
         return "drop-oldest" if "continue_" in given else "error"
     from infer_cli.prompt.fitting import POLICIES
