@@ -54,13 +54,13 @@ class KeptConversation:
 def find_conversation(name: str | None, warn: Callable[[str], None]) -> KeptConversation:
     """The user's conversation of this name or id; None is the last one. Raises UsageError."""
     with Store.open(store_path(), warn) as store:
-        kept = latest(store) if name is None else named(store, name)
+        kept = find_latest(store) if name is None else find_named(store, name)
     if kept.has_gaps:
         warn("turns of this conversation are missing: it goes on without them")
     return kept
 
 
-def latest(store: Store) -> KeptConversation:
+def find_latest(store: Store) -> KeptConversation:
     """The conversation of the newest answer that belongs to one. Raises UsageError where there is none."""
     for record in store.backwards():
         if _why_not(record) is None:
@@ -68,7 +68,7 @@ def latest(store: Store) -> KeptConversation:
     raise UsageError("no conversation yet", "`infer run` and `infer chat` begin one, unless with --no-record")
 
 
-def named(store: Store, text: str) -> KeptConversation:
+def find_named(store: Store, text: str) -> KeptConversation:
     """A conversation by its id, its name, or the id of one of its records. Raises UsageError."""
     found = store.find(text)
     if isinstance(found, Thread):

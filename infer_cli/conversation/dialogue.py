@@ -112,8 +112,8 @@ class Totals:
 class Dialogue:
     """A conversation with its model, which `open_model` finds by name and loads.
 
-    Everything raises InferError where it fails, and then leaves the conversation as it was. Ctrl-C is `stop`,
-    or KeyboardInterrupt where that has nothing to stop.
+    What fails raises InferError; a message that does leaves the conversation as it was. Ctrl-C is `stop`, or
+    KeyboardInterrupt where that has nothing to stop.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Dialogue:
         """`kept`: the conversation to go on with."""
         self._options, self._open_model, self._view = options, open_model, view
         self._model = model = open_model(options.model)
-        self.replies = ReplySettings(
+        self.reply_settings = ReplySettings(
             options.sampling, options.seed, options.max_tokens, options.settings, model.session.recommended
         )
         codec = model.codec(options.variables, options.deadline_s)
@@ -174,7 +174,7 @@ class Dialogue:
     def _switch_model(self, name: str) -> None:
         new = self._open_model(name)
         try:
-            self.replies.use(new.session.recommended)
+            self.reply_settings.use(new.session.recommended)
         except InferError:
             new.close()
             raise
@@ -212,16 +212,16 @@ class Dialogue:
         self._moved()
 
     def set_sampling(self, given: Mapping[str, Given]) -> None:
-        self.replies.set_sampling(given)
+        self.reply_settings.set_sampling(given)
         self._moved()
 
     def set_max_tokens(self, n: int) -> None:
-        self.replies.set_max_tokens(n)
+        self.reply_settings.set_max_tokens(n)
         self._moved()
 
     def set_seed(self, seed: Given | None) -> None:
         """None: each reply draws its own."""
-        self.replies.seed = seed
+        self.reply_settings.seed = seed
         self._moved()
 
     def undo(self) -> str:
@@ -241,7 +241,7 @@ class Dialogue:
         if turns and turns[-1].ids is None:  # another one gave the last answer
             own = self._model.session.model
             model = own.name if own.is_fake else continuing.handle(own.name, own.path)
-        settings = self.replies.all_of(self.replies.choose())
+        settings = self.reply_settings.all_of(self.reply_settings.choose())
         self.ledger.move(self.conversation, Told(model, self.conversation.system, settings))
 
     # --- replies -------------------------------------------------------------------------------
@@ -249,7 +249,9 @@ class Dialogue:
     def ask(self, message: str, seed: Given | None = None) -> bool:
         """Compute the reply to a message; whether both became part of the conversation."""
         try:
-            return self._answer(self.conversation.plan(message, self.replies.max_tokens, self._summary), seed)
+            return self._answer(
+                self.conversation.plan(message, self.reply_settings.max_tokens, self._summary), seed
+            )
         except KeyboardInterrupt:  # while the prompt was made, a summary included
             self._view.message_not_taken("stopped")
             raise
@@ -284,7 +286,7 @@ class Dialogue:
     def _answer(self, plan: TurnPlan, seed: Given | None) -> bool:
         if plan.truncation is not None:
             self._view.warn(plan.truncation.told())
-        choice = self.replies.choose(seed)
+        choice = self.reply_settings.choose(seed)
         if self._cache is not None and not self.totals.n_replies and not plan.past:
             self._cache.restore_beginning(plan.prompt_ids)  # later on, the engine itself holds more
         with self._replied(self._job(plan, choice), self._view.sink()) as reply:
@@ -296,7 +298,7 @@ class Dialogue:
             plan.prompt_ids,
             choice,
             ReasoningTags((), tags.opened, tags.tokens) if plan.continues else tags,
-            max_tokens=self.replies.max_tokens,
+            max_tokens=self.reply_settings.max_tokens,
             stop=self._options.stop,
             deadline_s=self._options.deadline_s,
             history=plan.past,
@@ -350,5 +352,5 @@ class Dialogue:
         self._view.reply_taken(
             TakenReply(reply, self.model_name, conversation.n_tokens, conversation.window, self._is_stopped)
         )
-        self.ledger.add(reply, turn, conversation, self._model, self.replies.all_of(choice))
+        self.ledger.add(reply, turn, conversation, self._model, self.reply_settings.all_of(choice))
         return True

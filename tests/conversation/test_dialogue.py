@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from infer_cli.answering.silent import SilentSink
 from infer_cli.answering.sink import Grain
 from infer_cli.conversation.continuing import find_conversation
 from infer_cli.conversation.dialogue import Dialogue, DialogueOptions, NotTaken, TakenReply
+from infer_cli.conversation.earlier_settings import EarlierSettings
 from infer_cli.conversation.ledger import Ledger
 from infer_cli.conversation.model import ConversationModel, open_for_conversation
 from infer_cli.errors import ContextOverflow, ModelNotFound, UsageError
 from infer_cli.models.installed import fake_model
+from infer_cli.records.record import making_sense
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.session import Session
 from infer_cli.settings.origins import Given, Setting
@@ -318,7 +321,7 @@ def test_settings_hold_from_the_next_reply_on(view: View, models: Models) -> Non
     dialogue.ask("b")
     reply = dialogue.conversation.turns[-1].reply
     assert (reply.run_seed, reply.params["top_k"], reply.params["max_tokens"]) == (3, 5, 7)
-    assert dialogue.replies.sampling.temperature == 8
+    assert dialogue.reply_settings.sampling.temperature == 8
 
 
 def test_a_seed_by_flag_wants_sampling(view: View, models: Models) -> None:
@@ -327,6 +330,24 @@ def test_a_seed_by_flag_wants_sampling(view: View, models: Models) -> None:
     greedy = Dialogue(options(seed=Given(1, "INFER_SEED")), models.open, view)
     greedy.ask("a")
     assert view.taken[0].reply.seed is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_tokens", "many"), ("stop", "END"), ("deadline", 5), ("overflow", "nonsense")]
+)
+def test_a_setting_that_makes_no_sense_is_refused(
+    view: View, models: Models, name: str, value: object
+) -> None:
+    Dialogue(options(), models.open, view).ask("a")
+    record = find_conversation(None, view.warn).last
+    record = replace(record, settings=(*record.settings[1:], Setting(name, value, "--flag")))
+    earlier = EarlierSettings(record, frozenset())
+    read = {"max_tokens": earlier.number, "stop": earlier.texts, "deadline": earlier.text}
+    with pytest.raises(UsageError, match=f"can't be used again.*{value}"), making_sense(record):
+        earlier.overflow() if name == "overflow" else read[name](name)
+    by_flag = EarlierSettings(record, frozenset({name}))
+    assert by_flag.overflow() is None
+    assert by_flag.number("max_tokens") is None
 
 
 def test_a_ledger_that_is_off_keeps_nothing(view: View, models: Models, own_home: Path) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, NamedTuple, Protocol, get_args
 
+from infer_cli.cli.chat.options import Reasoning
 from infer_cli.cli.flags.values import check_between
 from infer_cli.cli.screen.terminal import settings_table
 from infer_cli.errors import UsageError
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?\s*", re.DOTALL)
 N_LISTED = 10  # conversations
 _MOST_DIGITS = 20  # of a number; Python refuses to read thousands
-ReasoningView = Literal["show", "hide", "only"]
-REASONING_VIEWS: tuple[ReasoningView, ...] = get_args(ReasoningView)
 
 
 class CommandHost(Protocol):
@@ -35,7 +34,7 @@ class CommandHost(Protocol):
 
     dialogue: Dialogue
     attached: list[Attachment]  # what goes before the next message
-    reasoning: ReasoningView
+    reasoning: Reasoning
 
     @property
     def settings(self) -> Sequence[Setting]: ...
@@ -145,14 +144,15 @@ def _set(chat: CommandHost, argument: str) -> None:
         n = check_between(_number(value, "number of tokens"), 1, 2**31 - 1, "max_tokens")
         chat.dialogue.set_max_tokens(n)
     elif name == "reasoning":
-        chat.reasoning = _reasoning_view(value)
+        chat.reasoning = _reasoning_of(value)
     else:
         chat.dialogue.set_sampling(parse_set([f"{name}={value}"]))
     chat.say(f"{name} = {value}")
 
 
-def _reasoning_view(text: str) -> ReasoningView:
-    for view in REASONING_VIEWS:
+def _reasoning_of(text: str) -> Reasoning:
+    views: tuple[Reasoning, ...] = get_args(Reasoning)
+    for view in views:
         if view == text:
             return view
     raise UsageError(f"reasoning {text!r} is not show, hide or only")
@@ -163,7 +163,7 @@ def _seed(chat: CommandHost, argument: str) -> None:
         chat.dialogue.set_seed(None)
     elif argument:
         chat.dialogue.set_seed(Given(_seed_of(argument), "/seed"))
-    seed = chat.dialogue.replies.seed
+    seed = chat.dialogue.reply_settings.seed
     chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
 
 

@@ -20,7 +20,6 @@ from infer_cli.cli.chat.line import (
     is_smart_terminal,
 )
 from infer_cli.cli.chat.options import ChatOptions, Reasoning, check
-from infer_cli.cli.chat.resumed import as_before
 from infer_cli.cli.chat.view import ChatView
 from infer_cli.cli.flags.shared import PRIVATE_HINT
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
@@ -72,6 +71,8 @@ class Chat:
     def __init__(self, options: ChatOptions, worker: Worker, notices: Notices) -> None:
         kept = None
         if options.continues or options.resume is not None:
+            from infer_cli.cli.chat.resumed import as_before
+
             kept = find_conversation(options.resume, notices.warn)
             options = as_before(options, kept)
         self._options, self._worker, self._notices = options, worker, notices
@@ -192,7 +193,7 @@ class Chat:
 
     @property
     def settings(self) -> list[Setting]:
-        replies = self.dialogue.replies
+        replies = self.dialogue.reply_settings
         seed = "drawn for each reply" if replies.seed is None else replies.seed.value
         return [
             *replies.without_seed,
@@ -202,7 +203,7 @@ class Chat:
         ]
 
     def _toolbar(self) -> str:
-        conversation, replies = self.dialogue.conversation, self.dialogue.replies
+        conversation, replies = self.dialogue.conversation, self.dialogue.reply_settings
         # A narrow terminal cuts the end off.
         parts = [f"{conversation.n_tokens}/{conversation.window}", self.dialogue.model_name]
         if self.attached:
