@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.chat.resumed import as_before
 from infer_cli.cli.run.asking import (
     begin_load,
-    carry_out,
     finish_load,
     job_of,
     open_prefixes,
+    perform,
     read_prompt,
     sampling_of,
     settings_of,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     """As `infer run`, the next turn of the last conversation. Raises InferError."""
-    return carry_out(_answer, values, worker)
+    return perform(_answer, values, worker)
 
 
 def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from infer_cli.types import Segment
 
 
-def carry_out(
+def perform(
     work: Callable[[RunOptions, Worker, Notices], int],
     values: Mapping[str, tuple[object, str]],
     worker: Worker,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.run.asking import (
     begin_load,
     caches_files,
-    carry_out,
     finish_load,
     job_of,
     open_prefixes,
+    perform,
     plan_of,
     read_prompt,
     sampling_of,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     """Answer one command line, given as (value, origin) by name; returns the exit code. Raises InferError."""
-    return carry_out(_answer, values, worker)
+    return perform(_answer, values, worker)
 
 
 def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
