@@ -68,6 +68,7 @@ def make_job(
     n_logprobs: int | None = None,
     deadline_s: float | None = None,
     history: tuple[Segment, ...] = (),
+    session: str | None = None,
     truncation: dict[str, object] | None = None,
 ) -> Job:
     """A new job. `deadline_s` is seconds from when it is handed in; `history` was evaluated before."""
@@ -86,5 +87,6 @@ def make_job(
         open_reasoning=reasoning.opened,
         tag_tokens=reasoning.tokens,
         history=history,
+        session=session,
         truncation=truncation,
     )

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.conversation import continuing
-from infer_cli.conversation.dialogue import shape_of
-from infer_cli.conversation.turns import Conversation, Plan
+from infer_cli.conversation.codec import TurnCodec
+from infer_cli.conversation.conversation import Conversation, TurnPlan
+from infer_cli.conversation.ledger import Ledger, new_turn
+from infer_cli.conversation.model import ConversationModel, shape_of
 from infer_cli.errors import ContextOverflow
 from infer_cli.prompt.fitting import needed_window
 from infer_cli.prompt.plan import check_not_empty
-from infer_cli.records.store import keep_turn
 from infer_cli.records.thread import Thread
 from infer_cli.text.reasoning import ReasoningTags
 
 if TYPE_CHECKING:
-    from infer_cli.backend.spec import LoraSpec
-    from infer_cli.conversation.continuing import Continued
-    from infer_cli.conversation.shortening import TalkPolicy
+    from infer_cli.conversation.continuing import KeptConversation
+    from infer_cli.conversation.shortening import OverflowPolicy
     from infer_cli.prompt.encode import EncodedPrompt
     from infer_cli.prompt.template import ChatTemplate
     from infer_cli.runtime.running_engine import RunningEngine
@@ -33,15 +33,14 @@ class NextTurn:
     """A conversation with its turns so far, and the request for one more."""
 
     conversation: Conversation
-    plan: Plan
+    plan: TurnPlan
     thread: Thread
-    template_sha256: str
+    template: ChatTemplate
 
     @property
     def reasoning(self) -> ReasoningTags:
         """The tags that the reply's reasoning may stand between."""
-        conversation = self.conversation
-        return ReasoningTags(conversation.pairs, self.plan.open_reasoning, conversation.tag_tokens)
+        return self.conversation.codec.reasoning(self.plan.open_reasoning)
 
     def keep(
         self,
@@ -51,38 +50,27 @@ class NextTurn:
         *,
         stop: tuple[str, ...],
         settings: Sequence[Setting],
-        loras: Sequence[LoraSpec],
         warn: Callable[[str], None],
     ) -> None:
         """Make a reply part of the conversation and of the records. A failure of the latter is a warning."""
-        conversation, plan = self.conversation, self.plan
-        turn = continuing.new_turn(conversation, plan, self.thread.id)
+        conversation, plan, codec = self.conversation, self.plan, self.conversation.codec
+        ledger = Ledger(warn)
+        ledger.go_on(self.thread)
+        turn = new_turn(conversation, plan, ledger.thread_id)
         conversation.add(plan, reply, stop)
-        keep_turn(
-            lambda: continuing.record_of_turn(
-                reply,
-                turn,
-                model_path=None if session.model.is_fake else session.model.path,
-                template_sha256=self.template_sha256,
-                settings=settings,
-                width=running.policy.width,
-                loras=loras,
-                private=False,
-            ),
-            Thread(self.thread.id, conversation.branch, conversation.heads),
-            warn,
-        )
+        model = ConversationModel(session, running, self.template, codec.window, codec.chunk)
+        ledger.add(reply, turn, conversation, model, settings)
 
 
 def plan_next_turn(
     session: Session,
-    continued: Continued,
+    kept: KeptConversation,
     message: str,
     template: ChatTemplate,
     *,
     system: str | None,
     variables: Mapping[str, object],
-    overflow: TalkPolicy,
+    overflow: OverflowPolicy,
     max_tokens: int,
     deadline_s: float | None,
     warn: Callable[[str], None],
@@ -93,10 +81,9 @@ def plan_next_turn(
     needed; UsageError for an empty prompt, and what a template fails with.
     """
     window, chunk = shape_of(session.loaded, session.options.ctx)
-    conversation = Conversation(
-        template, session.loaded.vocab, window, chunk, system, variables, overflow, deadline_s
-    )
-    continuing.restore(conversation, continued, lambda record: continuing.is_by(record, session.model))
+    codec = TurnCodec(template, session.loaded.vocab, window, chunk, variables, deadline_s)
+    conversation = Conversation(codec, system, overflow)
+    continuing.restore(conversation, kept, lambda record: continuing.is_by(record, session.model))
     plan = conversation.plan(message, max_tokens, _no_summary)
     if plan.truncation is not None:
         warn(plan.truncation.told())
@@ -104,7 +91,7 @@ def plan_next_turn(
     # A lone answer's reserve for the reply holds here too: a conversation's is less in a small window.
     loaded = session.loaded
     needed_window(len(plan.prompt_ids), max_tokens, loaded.window, loaded.n_ctx_train)
-    return NextTurn(conversation, plan, continued.thread, template.sha256)
+    return NextTurn(conversation, plan, kept.thread, template)
 
 
 def _no_summary(prompt: EncodedPrompt, max_tokens: int) -> str:

@@ -1,4 +1,4 @@
-"""What of a talk's turns stands in a prompt once not all of it fits, and how each policy makes it less.
+"""What of a conversation stands in a prompt once not all of it fits, and how each policy makes it less.
 
 - `drop-oldest` and `drop-middle` leave out whole turns, in the order of `overflow`; a summary goes first.
 - `keep-ends` leaves out no turn: it cuts the middles of the longest texts before the last message.
@@ -28,9 +28,9 @@ from infer_cli.prompt.fitting import (
     report_of,
 )
 
-TalkPolicy = Policy | Literal["summarize"]
-TALK_POLICIES: tuple[TalkPolicy, ...] = (*POLICIES, "summarize")
-DEFAULT: TalkPolicy = "drop-oldest"
+OverflowPolicy = Policy | Literal["summarize"]
+OVERFLOW_POLICIES: tuple[OverflowPolicy, ...] = (*POLICIES, "summarize")
+DEFAULT: OverflowPolicy = "drop-oldest"
 LOW_WATER = 0.75  # of the window: down to here it goes once it is full
 _N_LISTED = 4  # parts that are told one by one
 
@@ -50,14 +50,14 @@ class CutTurn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shown:
+class VisibleTurns:
     """What of the turns before a message is in its prompt: all of them, but for what is said here."""
 
     gone: frozenset[int] = frozenset()
     summary: Summary | None = None
     cuts: Mapping[int, CutTurn] = field(default_factory=dict)
 
-    def without(self, turns: Iterable[int]) -> Shown:
+    def without(self, turns: Iterable[int]) -> VisibleTurns:
         gone = self.gone | set(turns)
         return replace(self, gone=gone, cuts={i: cut for i, cut in self.cuts.items() if i not in gone})
 
@@ -73,7 +73,7 @@ class Truncation:
     `tokens` of a part left the prompt, `summary_tokens` is what the summary made it longer.
     """
 
-    policy: TalkPolicy
+    policy: OverflowPolicy
     dropped: tuple[Dropped, ...]
     summary_tokens: int | None = None
     n_summarized: int = 0  # turns
@@ -100,30 +100,30 @@ class Truncation:
         return f"the window is full, so these were dropped: {listed(self.dropped)}"
 
 
-Count = Callable[[Shown], int]  # tokens of the prompt
+Count = Callable[[VisibleTurns], int]  # tokens of the prompt
 
 
 def drop(
-    before: Shown, n_turns: int, count: Count, limit: int, policy: TalkPolicy
-) -> tuple[Shown, Truncation]:
+    before: VisibleTurns, n_turns: int, count: Count, limit: int, policy: OverflowPolicy
+) -> tuple[VisibleTurns, Truncation]:
     """Leave out the summary, if any, and then as few turns as need be; all where that is not enough."""
-    n_tokens, shown, dropped = count(before), before, []
+    n_tokens, visible, dropped = count(before), before, []
     if before.summary is not None:
-        shown = replace(before, summary=None)
-        n_left = count(shown)
+        visible = replace(before, summary=None)
+        n_left = count(visible)
         dropped.append(Dropped("the summary", n_tokens - n_left))
         n_tokens = n_left
     order = in_dropping_order(before.left(n_turns), policy)
     if n_tokens > limit and order:
-        went = order[: fewest(len(order), lambda n: count(shown.without(order[:n])) <= limit)]
-        shown = shown.without(went)
-        dropped.append(Dropped(_turns(went), n_tokens - count(shown)))
-    return shown, Truncation(policy, tuple(dropped))
+        went = order[: fewest(len(order), lambda n: count(visible.without(order[:n])) <= limit)]
+        visible = visible.without(went)
+        dropped.append(Dropped(_turns(went), n_tokens - count(visible)))
+    return visible, Truncation(policy, tuple(dropped))
 
 
 def cut(
-    before: Shown, texts: Sequence[tuple[str, str]], count: Count, limit: int, most: int
-) -> tuple[Shown, Truncation]:
+    before: VisibleTurns, texts: Sequence[tuple[str, str]], count: Count, limit: int, most: int
+) -> tuple[VisibleTurns, Truncation]:
     """Cut the longest of the turns' `texts`, (message, reply) each, until `count` is at most `limit`; where
     it can't be, until it is at most `most`, or as far as that goes.
 
@@ -132,10 +132,10 @@ def cut(
     places = [(i, part) for i in before.left(len(texts)) for part in (0, 1)]
 
     def now(i: int, part: int) -> str:
-        shown = before.cuts[i][part] if i in before.cuts else None
-        return texts[i][part] if shown is None else shown
+        cut_to = before.cuts[i][part] if i in before.cuts else None
+        return texts[i][part] if cut_to is None else cut_to
 
-    def shown_with(items: Sequence[Attachment]) -> Shown:
+    def visible_with(items: Sequence[Attachment]) -> VisibleTurns:
         kept: dict[int, list[str | None]] = {}
         for (i, part), item in zip(places, items, strict=True):
             shortest = min(now(i, part), item.text, key=len)
@@ -148,17 +148,19 @@ def cut(
     def changes(index: int, text: str) -> bool:
         return len(text) < len(now(*places[index]))
 
-    fitted = cut_ends(whole, lambda items: count(shown_with(items)), limit, changes)
+    fitted = cut_ends(whole, lambda items: count(visible_with(items)), limit, changes)
     if limit < fitted.n_tokens <= most:
-        fitted = cut_ends(whole, lambda items: count(shown_with(items)), most, changes)
-    return shown_with(fitted.attachments), Truncation("keep-ends", fitted.dropped)
+        fitted = cut_ends(whole, lambda items: count(visible_with(items)), most, changes)
+    return visible_with(fitted.attachments), Truncation("keep-ends", fitted.dropped)
 
 
-def summarized(before: Shown, n_turns: int, count: Count, limit: int) -> tuple[Shown, tuple[int, ...]]:
+def summarized(
+    before: VisibleTurns, n_turns: int, count: Count, limit: int
+) -> tuple[VisibleTurns, tuple[int, ...]]:
     """Leave out as few of the oldest turns as need be, an empty summary in their place; and which went."""
     left = before.left(n_turns)
 
-    def without(n: int) -> Shown:
+    def without(n: int) -> VisibleTurns:
         before_it = () if before.summary is None else before.summary.turns
         return replace(before.without(left[:n]), summary=Summary("", (*before_it, *left[:n])))
 
@@ -167,11 +169,14 @@ def summarized(before: Shown, n_turns: int, count: Count, limit: int) -> tuple[S
 
 
 def with_summary(
-    before: Shown, shown: Shown, went: Sequence[int], text: str, count: Count
-) -> tuple[Shown, Truncation]:
+    before: VisibleTurns, visible: VisibleTurns, went: Sequence[int], text: str, count: Count
+) -> tuple[VisibleTurns, Truncation]:
     """Put the text of a summary into what `summarized` left."""
-    assert shown.summary is not None
-    bare, after = replace(shown, summary=None), replace(shown, summary=Summary(text, shown.summary.turns))
+    assert visible.summary is not None
+    bare, after = (
+        replace(visible, summary=None),
+        replace(visible, summary=Summary(text, visible.summary.turns)),
+    )
     n_bare, n_left = count(bare), count(replace(bare, summary=before.summary))
     dropped = [Dropped(_turns(went), count(before) - n_left)]
     if before.summary is not None:

@@ -1,4 +1,4 @@
-"""What a model is asked for where a talk is to be summarized, and how the summary stands in later prompts.
+"""What a model is asked for where a conversation is to be summarized, and how its summary stands in prompts.
 
 A summary is the model's own text, so it gets no more authority than a user's message: it stands at the
 beginning of the first one that is left. That suits every template: none has to know a system message, or to

@@ -53,7 +53,7 @@ class PrefixCache:
 
         self.model_sha256 = model_sha256
         self.n_restored = 0
-        self._restored_talk: tuple[Segment, ...] = ()
+        self._restored_conversation: tuple[Segment, ...] = ()
         self._service, self._store, self._model, self._note = running.service, store, model, note
         # A state is laid out for the number of sequences, which `invariant` leaves out of its fingerprint.
         self._engine = f"{fingerprint(running.facts())}/{running.backend.n_seq_max}"
@@ -84,7 +84,7 @@ class PrefixCache:
         state = self._store.read(owner, what)
         return state is not None and self._service.adopt(segments, state)
 
-    def restore_talk(self, evaluated: tuple[Segment, ...]) -> None:
+    def restore_conversation(self, evaluated: tuple[Segment, ...]) -> None:
         """Give the engine what a conversation has evaluated, where just that was kept."""
         n = length(evaluated)
         if not self._cuts or self.model_sha256 is None or n < MIN_PREFIX:
@@ -97,7 +97,7 @@ class PrefixCache:
         except MemoryError:
             used = False
         if used:
-            self._restored_talk = evaluated
+            self._restored_conversation = evaluated
             self._store.enforce()
             self._note(
                 f"prefix cache: {n} tokens of the conversation read in {time.perf_counter() - began:.2f} s"
@@ -105,7 +105,7 @@ class PrefixCache:
         else:
             self._note(f"prefix cache: {n} tokens of the conversation could not be used")
 
-    def keep_talk(self, evaluated: tuple[Segment, ...]) -> None:
+    def keep_conversation(self, evaluated: tuple[Segment, ...]) -> None:
         """Store what a conversation has evaluated, in place of what it began with. Never fails."""
         if not self._cuts or self.model_sha256 is None or length(evaluated) < MIN_PREFIX:
             return
@@ -120,8 +120,8 @@ class PrefixCache:
         except (InferError, OSError, ValueError, MemoryError) as e:
             self._note(f"prefix cache: nothing kept: {reason(e)}")
             return
-        if self._restored_talk and self._restored_talk != evaluated:
-            self._store.remove(owner, self._restored_talk)
+        if self._restored_conversation and self._restored_conversation != evaluated:
+            self._store.remove(owner, self._restored_conversation)
 
     def found(self, n_shared: int, ids: tuple[int, ...]) -> Kept | None:
         """What was restored, where there is not enough more of a prompt to keep.

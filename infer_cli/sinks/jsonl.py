@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from infer_cli.answering.reply import as_json, json_line, logprobs_json
+from infer_cli.answering.silent import SilentSink
 from infer_cli.answering.sink import Grain
 from infer_cli.sinks.sample_order import SampleOrder
-from infer_cli.sinks.silent import SilentSink
 from infer_cli.types import Delta, Reply
 
 

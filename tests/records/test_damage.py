@@ -87,7 +87,7 @@ def _use(path: Path, warn: Callable[[str], None]) -> list[Record]:
                 reply_of(record)
             for work in (
                 lambda r=record: (request.engine_options(r), request.job_of(r, {})),
-                lambda r=record: continuing.named(store, r.id),
+                lambda r=record: continuing.find_named(store, r.id),
             ):
                 try:
                     work()
@@ -97,11 +97,11 @@ def _use(path: Path, warn: Callable[[str], None]) -> list[Record]:
         for name in names:
             try:
                 assert isinstance(store.find(name), Thread)
-                continuing.named(store, name)
+                continuing.find_named(store, name)
             except InferError:
                 continue
         with contextlib.suppress(InferError):
-            continuing.latest(store)
+            continuing.find_latest(store)
     return found
 
 
@@ -149,7 +149,7 @@ def test_any_column_of_a_conversation_may_hold_anything(damaged: Path, whole: Pa
 def test_records_that_lead_in_a_circle(damaged: Path) -> None:
     _change(damaged, "UPDATE records SET parent = id WHERE thread IS NOT NULL")
     with Store.open(damaged, pytest.fail) as store:
-        assert continuing.named(store, store.threads(1)[0].thread.id).has_gaps
+        assert continuing.find_named(store, store.threads(1)[0].thread.id).has_gaps
 
 
 def test_text_that_is_not_utf8(damaged: Path) -> None:

@@ -7,15 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.run.asking import begin_load, caches_files, import_rest, plan_of, read_prompt
-from infer_cli.cli.run.options import RunOptions, check
+from infer_cli.cli.run.asking import begin_load, caches_files, finish_load, perform, plan_of, read_prompt
+from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.errors import ExitStatus
 from infer_cli.prefix_cache import warming
-from infer_cli.process.explain import explained
-from infer_cli.prompt.renderer import closed_at_end
-from infer_cli.settings.origins import Given
 
 if TYPE_CHECKING:
     from infer_cli.prefix_cache.cache import Kept
@@ -24,22 +20,16 @@ if TYPE_CHECKING:
 
 def warm(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     """Evaluate files, and keep that; the command line is (value, origin) by name. Raises InferError."""
-    options = check({name: Given(*value) for name, value in values.items()})
-    notices = Notices(quiet=options.quiet, stats=False)
-    try:
-        with explained(worker), closed_at_end():
-            return _warm(replace(options, max_tokens=1), worker, notices)
-    finally:
-        notices.clear()
+    return perform(_warm, values, worker)
 
 
 def _warm(options: RunOptions, worker: Worker, notices: Notices) -> int:
+    options = replace(options, max_tokens=1)
     session = begin_load(options, worker)
     # While the model loads:
     given = read_prompt(options, notices, awaits_question=True)
     caches = caches_files(options, given)
-    import_rest(recording=not options.no_record, caching=caches)
-    wait_for(session, notices)
+    finish_load(session, notices, recording=not options.no_record, caching=caches)
     prompt = plan_of(options, session, given, notices)
     n_window = prompt.needed_window(options.max_tokens, session.loaded.n_ctx_train)
     n_shared = warming.n_shared(prompt) if caches else 0

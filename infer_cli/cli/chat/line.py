@@ -1,6 +1,7 @@
-"""Where the next line of a talk comes from: an editor line at a terminal, or plain lines.
+"""Where the next line of a chat comes from: an editor line at a terminal, or plain lines.
 
-A message that begins with three double quotes goes on to the next three. Knows no model and no talk.
+A message that begins with three double quotes goes on to the next three. Knows no model and no
+conversation.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
 
 QUOTES = '"""'
 PROMPT = "> "
+
+
+def is_smart_terminal() -> bool:
+    """Whether stdout can show more than lines of text."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def has_editor_line() -> bool:
+    """Whether messages are typed where an `EditorLine` can be drawn."""
+    return sys.stdin is not None and sys.stdin.isatty() and is_smart_terminal()
 
 
 class LineSource(Protocol):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from infer_cli.cli.flags.shared import PRIVATE_HINT, ShowingOptions, overflow_of, read_showing
 from infer_cli.cli.flags.values import Values
-from infer_cli.conversation.shortening import DEFAULT, TALK_POLICIES
+from infer_cli.conversation.shortening import DEFAULT, OVERFLOW_POLICIES
 from infer_cli.errors import UsageError
 from infer_cli.settings.origins import Given
 from infer_cli.system.files import not_a_file
@@ -47,6 +47,6 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
         other = "--continue" if continues else "--resume"
         raise UsageError(f"{values.origin('private')} and {other} exclude each other", PRIVATE_HINT)
     shared = read_showing(
-        values, overflow=overflow_of(values, TALK_POLICIES, DEFAULT), variables=values.texts("var")
+        values, overflow=overflow_of(values, OVERFLOW_POLICIES, DEFAULT), variables=values.texts("var")
     )
     return ChatOptions(**vars(shared), keys=keys, continues=continues, resume=resume)

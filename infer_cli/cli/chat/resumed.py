@@ -1,67 +1,48 @@
-"""Going on with a conversation: which one, and the command line with what it was told before."""
+"""Going on with a conversation: the command line with what it was told before."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.cli.chat.options import ChatOptions
 from infer_cli.cli.flags.values import variables_of
 from infer_cli.cli.run.options import RunOptions
-from infer_cli.conversation import continuing
+from infer_cli.conversation.continuing import model_of
+from infer_cli.conversation.earlier_settings import ORIGIN, EarlierSettings
 from infer_cli.records.record import making_sense
-from infer_cli.records.store import Store, store_path
 from infer_cli.settings.origins import RunSeed, Setting
 from infer_cli.settings.quantities import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from infer_cli.conversation.continuing import Continued
-    from infer_cli.conversation.shortening import TalkPolicy
-
-_OF_THE_MODEL = {"chat_template", "var", "lora"}  # mean nothing to another one
+    from infer_cli.conversation.continuing import KeptConversation
 
 Options = TypeVar("Options", ChatOptions, RunOptions)
+T = TypeVar("T")
 
 
-def conversation(name: str | None, warn: Callable[[str], None]) -> Continued:
-    """The conversation of this name or id; None is the last one. Raises UsageError."""
-    with Store.open(store_path(), warn) as store:
-        found = continuing.latest(store) if name is None else continuing.named(store, name)
-    if found.has_gaps:
-        warn("turns of this conversation are missing: it goes on without them")
-    return found
-
-
-def as_before(options: Options, continued: Continued) -> Options:
+def as_before(options: Options, kept: KeptConversation) -> Options:
     """The command line with what the conversation was told, where no flag says otherwise.
 
     Raises UsageError, ModelNotFound.
     """
-    told_last = continued.thread.told
+    told_last = kept.thread.told
     if told_last is not None and told_last.model is not None and "model" not in options.flags:
         options = replace(options, model=told_last.model, flags=options.flags | {"model"})
-    with making_sense(continued.last):
-        return _as_before(options, continued)
+    with making_sense(kept.last):
+        return _as_before(options, kept)
 
 
-def _as_before(options: Options, continued: Continued) -> Options:
-    record, flags = continued.last, options.flags
-    not_kept = flags | _OF_THE_MODEL if "model" in flags else flags
-
-    def told(name: str, now: object) -> object:
-        before = None if name in not_kept else continuing.told(record, name)
-        return now if before is None else before
-
-    engine = continuing.engine_as_before(record, options.engine, not_kept)
-    max_tokens = int(str(told("max_tokens", options.max_tokens)))
-    stop = tuple(map(str, cast("Sequence[object]", told("stop", options.stop))))
-    overflow = cast("TalkPolicy", told("overflow", options.overflow))
-    deadline = told("deadline", {setting.name: setting.value for setting in options.settings}["deadline"])
-    seed, variables = told("seed", None), options.variables
-    if (pairs := told("var", None)) is not None:
-        variables = variables_of(tuple(map(str, cast("Sequence[object]", pairs))))
+def _as_before(options: Options, kept: KeptConversation) -> Options:
+    flags, earlier = options.flags, EarlierSettings(kept.last, options.flags)
+    engine = earlier.engine(options.engine)
+    max_tokens = _else(earlier.number("max_tokens"), options.max_tokens)
+    stop = _else(earlier.texts("stop"), options.stop)
+    overflow = _else(earlier.overflow(), options.overflow)
+    deadline, deadline_s = earlier.text("deadline"), options.deadline_s
+    if deadline is not None:
+        deadline_s = parse_duration(deadline, "--deadline")
+    seed, template, pairs = earlier.number("seed"), earlier.text("chat_template"), earlier.texts("var")
     values = {
         "mode": engine.mode,
         "ctx": engine.ctx or "auto",
@@ -69,26 +50,30 @@ def _as_before(options: Options, continued: Continued) -> Options:
         "gpu_layers": engine.gpu_layers,
         "max_tokens": max_tokens,
         "stop": list(stop),
-        "deadline": deadline,
         "overflow": overflow,
+        **({} if deadline is None else {"deadline": deadline}),
     }
-    settings: tuple[Setting, ...] = continuing.settings_as_before(record, options.settings, values)
-    for name in ("chat_template", "var"):
-        if (value := told(name, None)) is not None:
+    settings: tuple[Setting, ...] = earlier.merged(options.settings, values)
+    for name, value in (("chat_template", template), ("var", None if pairs is None else list(pairs))):
+        if value is not None:
             rest: list[Setting] = [setting for setting in settings if setting.name != name]
-            settings = (*rest, Setting(name, value, continuing.ORIGIN))
+            settings = (*rest, Setting(name, value, ORIGIN))
     return replace(
         options,
-        model=options.model if "model" in flags else continuing.model_of(record),
-        system=options.system if "system" in flags else continued.system,
-        variables=variables,
-        chat_template=cast("str | None", told("chat_template", options.chat_template)),
-        sampling=continuing.sampling_as_before(record, options.sampling),
-        seed=RunSeed(seed, continuing.ORIGIN) if isinstance(seed, int) else options.seed,
+        model=options.model if "model" in flags else model_of(kept.last),
+        system=options.system if "system" in flags else kept.system,
+        variables=options.variables if pairs is None else variables_of(pairs),
+        chat_template=_else(template, options.chat_template),
+        sampling=earlier.sampling(options.sampling),
+        seed=options.seed if seed is None else RunSeed(seed, ORIGIN),
         max_tokens=max_tokens,
         stop=stop,
-        deadline_s=None if deadline is None else parse_duration(str(deadline), "--deadline"),
+        deadline_s=deadline_s,
         overflow=overflow,
         engine=engine,
         settings=settings,
     )
+
+
+def _else(told: T | None, now: T) -> T:
+    return now if told is None else told

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.answering.oneshot import OneShot
+from infer_cli.answering.silent import SilentSink
 from infer_cli.checking.replay import is_same, logprobs_at, reasons
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
@@ -20,7 +21,6 @@ from infer_cli.records.thread import Thread
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
-from infer_cli.sinks.silent import SilentSink
 from infer_cli.text.sanitize import single_line
 from infer_cli.types import Mode, Reply
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from infer_cli.cli.flags.engine import engine_options
 from infer_cli.cli.flags.values import Values, variables_of
-from infer_cli.engine.policy import OF_TALKS, DefaultMode
+from infer_cli.engine.mode_policy import OF_TALKS, DefaultMode
 from infer_cli.errors import UsageError
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.defaults import MAX_SAMPLES, MAX_TOKENS
@@ -19,7 +19,7 @@ from infer_cli.settings.seeds import check_seed
 from infer_cli.settings.sizes import parse_size
 
 if TYPE_CHECKING:
-    from infer_cli.conversation.shortening import TalkPolicy
+    from infer_cli.conversation.shortening import OverflowPolicy
 
 Reasoning = Literal["show", "hide", "only"]
 REASONING_VIEWS: tuple[Reasoning, ...] = ("show", "hide", "only")
@@ -37,7 +37,7 @@ class AskingOptions:
     system: str | None
     variables: Mapping[str, str]
     chat_template: str | None
-    overflow: TalkPolicy  # `summarize` only where a conversation was told so
+    overflow: OverflowPolicy  # `summarize` only where a conversation was told so
     sampling: Mapping[str, Given]
     seed: RunSeed | None
     max_tokens: int
@@ -67,7 +67,7 @@ class ShowingOptions(AskingOptions):
 def read_asking(
     values: Values,
     *,
-    overflow: TalkPolicy,
+    overflow: OverflowPolicy,
     n_samples: int | None = None,
     mode: DefaultMode = OF_TALKS,
     template: Sequence[Setting] = (),
@@ -109,7 +109,7 @@ def read_asking(
 
 
 def read_showing(
-    values: Values, *, overflow: TalkPolicy, n_samples: int | None = None, variables: tuple[str, ...]
+    values: Values, *, overflow: OverflowPolicy, n_samples: int | None = None, variables: tuple[str, ...]
 ) -> ShowingOptions:
     """`variables`: those of the chat template, as they were given. Otherwise as `read_asking`."""
     asking = read_asking(

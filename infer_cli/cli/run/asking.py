@@ -1,4 +1,4 @@
-"""What commands that answer one prompt do before its reply: a load, and meanwhile the prompt's parts."""
+"""What commands that answer one prompt have in common: a load, meanwhile the prompt's parts, then a job."""
 
 from __future__ import annotations
 
@@ -7,24 +7,51 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.run.options import RunOptions
+from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
+from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.errors import UsageError
+from infer_cli.process.explain import explained
+from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
 from infer_cli.prompt.vouched import begin_for
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX
+from infer_cli.settings.origins import Given
 from infer_cli.settings.sampling import SamplingChoice, choose_sampling
 from infer_cli.system.files import read_stdin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping
 
+    from infer_cli.answering.job import Job
+    from infer_cli.prefix_cache.cache import PrefixCache
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.input import PromptInput
     from infer_cli.prompt.plan import PromptPlan
+    from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.settings.origins import Setting
+    from infer_cli.text.reasoning import ReasoningTags
+    from infer_cli.types import Segment
+
+
+def perform(
+    work: Callable[[RunOptions, Worker, Notices], int],
+    values: Mapping[str, tuple[object, str]],
+    worker: Worker,
+) -> int:
+    """Do the work of a command line that is given as (value, origin) by name; returns the exit code.
+
+    Raises InferError.
+    """
+    options = check({name: Given(*value) for name, value in values.items()})
+    notices = Notices(quiet=options.quiet, stats=options.stats)
+    try:
+        with explained(worker), closed_at_end():
+            return work(options, worker, notices)
+    finally:
+        notices.clear()
 
 
 def begin_load(options: RunOptions, worker: Worker) -> Session:
@@ -76,8 +103,8 @@ def caches_files(options: RunOptions, given: PromptInput) -> bool:
     return sum(len(item.text) for item in given.attachments) >= MIN_PREFIX
 
 
-def import_rest(*, recording: bool, caching: bool) -> None:
-    """Import what is needed later. The load has begun and holds no Python lock."""
+def finish_load(session: Session, notices: Notices, *, recording: bool, caching: bool) -> None:
+    """Import what is needed later while the load, which holds no Python lock, goes on; then wait for it."""
     import infer_cli.answering.oneshot
     import infer_cli.backend.llama
     import infer_cli.prompt.plan
@@ -87,6 +114,8 @@ def import_rest(*, recording: bool, caching: bool) -> None:
         import infer_cli.records.answers
     if caching:
         import infer_cli.prefix_cache.warming  # noqa: F401
+
+    wait_for(session, notices)
 
 
 def sampling_of(options: RunOptions, session: Session) -> SamplingChoice:
@@ -133,6 +162,44 @@ def plan_of(options: RunOptions, session: Session, given: PromptInput, notices: 
     return prompt
 
 
-def show_settings(settings: Sequence[Setting], notices: Notices) -> None:
-    notices.clear()
-    print(settings_table(list(settings)), file=sys.stderr)
+def settings_of(options: RunOptions, sampling: SamplingChoice, notices: Notices) -> tuple[Setting, ...]:
+    """Every setting of the reply; shown where that is wanted."""
+    settings = (*options.settings, *sampling.settings)
+    if options.show_params:
+        notices.clear()
+        print(settings_table(settings), file=sys.stderr)
+    return settings
+
+
+def job_of(
+    options: RunOptions,
+    sampling: SamplingChoice,
+    prompt_ids: tuple[int, ...],
+    reasoning: ReasoningTags,
+    truncation: dict[str, object] | None,
+    history: tuple[Segment, ...] = (),
+) -> Job:
+    """What the command line asks of the engine."""
+    from infer_cli.answering.job import make_job
+
+    return make_job(
+        prompt_ids,
+        sampling,
+        reasoning,
+        max_tokens=options.max_tokens,
+        n_samples=options.n_samples,
+        stop=options.stop,
+        n_logprobs=options.n_logprobs,
+        deadline_s=options.deadline_s,
+        history=history,
+        truncation=truncation,
+    )
+
+
+def open_prefixes(
+    options: RunOptions, session: Session, running: RunningEngine, notices: Notices
+) -> PrefixCache:
+    """The user's prefix cache, as far as the model's hash is known."""
+    from infer_cli.prefix_cache.warming import open_cache
+
+    return open_cache(session, running, session.model.sha256, options.cache_bytes, notices.detail)

@@ -23,7 +23,7 @@ from infer_cli.settings.origins import Given
 from infer_cli.system.files import not_a_file
 
 if TYPE_CHECKING:
-    from infer_cli.conversation.shortening import TalkPolicy
+    from infer_cli.conversation.shortening import OverflowPolicy
 
 
 Format = Literal["text", "json", "jsonl"]
@@ -106,7 +106,7 @@ def _check_sources(values: Values) -> None:
         raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
 
 
-def _overflow(values: Values) -> TalkPolicy:
+def _overflow(values: Values) -> OverflowPolicy:
     if values.text("overflow") is None:
         return "drop-oldest" if values.is_set("continue_") else "error"
     from infer_cli.prompt.fitting import POLICIES

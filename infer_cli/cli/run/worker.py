@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.run.asking import (
     begin_load,
     caches_files,
-    import_rest,
+    finish_load,
+    job_of,
+    open_prefixes,
+    perform,
     plan_of,
     read_prompt,
     sampling_of,
-    show_settings,
+    settings_of,
 )
-from infer_cli.cli.run.options import RunOptions, check
+from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.errors import ExitStatus
-from infer_cli.process.explain import explained
-from infer_cli.prompt.renderer import closed_at_end
-from infer_cli.settings.origins import Given
 
 if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
@@ -29,13 +28,7 @@ if TYPE_CHECKING:
 
 def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
     """Answer one command line, given as (value, origin) by name; returns the exit code. Raises InferError."""
-    options = check({name: Given(*value) for name, value in values.items()})
-    notices = Notices(quiet=options.quiet, stats=options.stats)
-    try:
-        with explained(worker), closed_at_end():
-            return _answer(options, worker, notices)
-    finally:
-        notices.clear()
+    return perform(_answer, values, worker)
 
 
 def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
@@ -43,34 +36,15 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     # While the model loads:
     given = read_prompt(options, notices)
     caches = caches_files(options, given)
-    import_rest(recording=not options.no_record, caching=caches)
-    wait_for(session, notices)
-
-    from infer_cli.answering.job import make_job
-
+    finish_load(session, notices, recording=not options.no_record, caching=caches)
     sampling = sampling_of(options, session)
     prompt = plan_of(options, session, given, notices)
     n_window = prompt.needed_window(options.max_tokens, session.loaded.n_ctx_train)
-    settings = (*options.settings, *sampling.settings)
-    if options.show_params:
-        show_settings(settings, notices)
-    job = make_job(
-        prompt.ids,
-        sampling,
-        prompt.reasoning,
-        max_tokens=options.max_tokens,
-        n_samples=options.n_samples,
-        stop=options.stop,
-        n_logprobs=options.n_logprobs,
-        deadline_s=options.deadline_s,
-        truncation=prompt.fitted.report(),
-    )
+    settings = settings_of(options, sampling, notices)
+    job = job_of(options, sampling, prompt.ids, prompt.reasoning, prompt.fitted.report())
     running = session.start(n_window)
-    prefixes = None
-    if caches:
-        from infer_cli.prefix_cache.warming import open_cache
-
-        prefixes = open_cache(session, running, session.model.sha256, options.cache_bytes, notices.detail)
+    prefixes = open_prefixes(options, session, running, notices) if caches else None
+    if prefixes is not None:
         prefixes.restore(job.prompt_ids)
     replies, is_interrupted = stream_replies(job, running, session.loaded.vocab, options, notices)
     if not options.no_record:

@@ -1,36 +1,63 @@
-"""The commands of a talk: `/name arguments`. Data and short handlers; the work is the chat's."""
+"""The commands of a chat: `/name arguments`. Data and short handlers; the work is the dialogue's."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from infer_cli.cli.flags.shared import REASONING_VIEWS, Reasoning
 from infer_cli.cli.flags.values import check_between
 from infer_cli.cli.screen.terminal import settings_table
 from infer_cli.errors import UsageError
-from infer_cli.settings.origins import Given
+from infer_cli.settings.origins import RunSeed
 from infer_cli.settings.sampling import parse_set
 from infer_cli.settings.seeds import check_seed
 
 if TYPE_CHECKING:
-    from infer_cli.cli.chat.actions import ChatActions
+    from infer_cli.conversation.dialogue import Dialogue
+    from infer_cli.prompt.attachments import Attachment
+    from infer_cli.settings.origins import Setting
 
 _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?\s*", re.DOTALL)
 N_LISTED = 10  # conversations
 _MOST_DIGITS = 20  # of a number; Python refuses to read thousands
-REASONING_VIEWS = ("show", "hide", "only")
+
+
+class CommandHost(Protocol):
+    """What the commands may ask of the chat that they are typed in."""
+
+    dialogue: Dialogue
+    attached: list[Attachment]  # what goes before the next message
+    reasoning: Reasoning
+
+    @property
+    def settings(self) -> Sequence[Setting]: ...
+
+    def say(self, text: str) -> None: ...
+
+    def say_attached(self) -> None: ...
+
+    def file(self, name: str) -> Attachment: ...
+
+    def send(self, text: str, *files: Attachment) -> None: ...
+
+    def edited(self, text: str) -> str: ...
+
+    def copy(self, text: str) -> None: ...
+
+    def load_conversation(self, name: str) -> None: ...
 
 
 class Command(NamedTuple):
     usage: str
     help: str
-    run: Callable[[ChatActions, str], None]
+    run: Callable[[CommandHost, str], None]
     complete: str = ""  # what its argument is: "path" or "model"
 
 
@@ -83,58 +110,59 @@ def _paths(begun: str) -> list[str]:
     ]
 
 
-def _help(chat: ChatActions, argument: str) -> None:
+def _help(chat: CommandHost, argument: str) -> None:
     width = max(len(command.usage) for command in COMMANDS.values())
     chat.say("\n".join(f"{command.usage:<{width}}  {command.help}" for command in COMMANDS.values()))
     chat.say("Enter sends, Alt-Enter begins a new line, Ctrl-X Ctrl-E opens the editor, Ctrl-D leaves.")
 
 
-def _exit(chat: ChatActions, argument: str) -> None:
+def _exit(chat: CommandHost, argument: str) -> None:
     raise EOFError
 
 
-def _clear(chat: ChatActions, argument: str) -> None:
-    chat.talk.clear()
-    chat.ledger.begin()
-    chat.say("a new talk")
+def _clear(chat: CommandHost, argument: str) -> None:
+    chat.dialogue.clear()
+    chat.say("a new conversation")
 
 
-def _system(chat: ChatActions, argument: str) -> None:
+def _system(chat: CommandHost, argument: str) -> None:
     if argument:
-        chat.talk.system = None if argument == "none" else argument
-        chat.moved()
-    chat.say(f"system prompt: {chat.talk.system or 'none'}")
+        chat.dialogue.set_system(None if argument == "none" else argument)
+    chat.say(f"system prompt: {chat.dialogue.conversation.system or 'none'}")
 
 
-def _params(chat: ChatActions, argument: str) -> None:
+def _params(chat: CommandHost, argument: str) -> None:
     chat.say(settings_table(chat.settings))
 
 
-def _set(chat: ChatActions, argument: str) -> None:
+def _set(chat: CommandHost, argument: str) -> None:
     name, _, value = argument.replace("=", " ", 1).partition(" ")
     name, value = name.strip().replace("-", "_"), value.strip()
     if not name or not value:
         raise UsageError("/set takes a name and a value", "e.g. /set temperature 0.7; /params lists them")
     if name == "max_tokens":
-        chat.max_tokens = check_between(_number(value, "number of tokens"), 1, 2**31 - 1, "max_tokens")
+        n = check_between(_number(value, "number of tokens"), 1, 2**31 - 1, "max_tokens")
+        chat.dialogue.set_max_tokens(n)
     elif name == "reasoning":
-        if value not in REASONING_VIEWS:
-            raise UsageError(f"reasoning {value!r} is not show, hide or only")
-        chat.reasoning = value  # type: ignore[assignment]  # checked above
+        chat.reasoning = _reasoning_of(value)
     else:
-        chat.set_sampling(parse_set([f"{name}={value}"]))
-    chat.moved()
+        chat.dialogue.set_sampling(parse_set([f"{name}={value}"]))
     chat.say(f"{name} = {value}")
 
 
-def _seed(chat: ChatActions, argument: str) -> None:
+def _reasoning_of(text: str) -> Reasoning:
+    for view in REASONING_VIEWS:
+        if view == text:
+            return view
+    raise UsageError(f"reasoning {text!r} is not show, hide or only")
+
+
+def _seed(chat: CommandHost, argument: str) -> None:
     if argument in ("new", "none"):
-        chat.seed = None
+        chat.dialogue.set_seed(None)
     elif argument:
-        chat.seed = Given(_seed_of(argument), "/seed")
-    if argument:
-        chat.moved()
-    seed = chat.seed
+        chat.dialogue.set_seed(RunSeed(_seed_of(argument), "/seed"))
+    seed = chat.dialogue.reply_settings.seed
     chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
 
 
@@ -148,81 +176,80 @@ def _number(text: str, what: str) -> int:
     return int(text)
 
 
-def _model(chat: ChatActions, argument: str) -> None:
+def _model(chat: CommandHost, argument: str) -> None:
     if argument:
-        chat.switch_model(argument)
-        chat.moved()
-    chat.say(f"model: {chat.name}")
+        chat.dialogue.change_model(argument)
+    chat.say(f"model: {chat.dialogue.model_name}")
 
 
-def _regen(chat: ChatActions, argument: str) -> None:
+def _regen(chat: CommandHost, argument: str) -> None:
     if argument == "same":
-        chat.regenerate(same=True)
+        chat.dialogue.ask_again(same=True)
     else:
-        chat.regenerate(seed=_seed_of(argument) if argument else None)
+        chat.dialogue.ask_again(seed=_seed_of(argument) if argument else None)
 
 
-def _undo(chat: ChatActions, argument: str) -> None:
-    turn = chat.talk.undo()
-    chat.moved()
-    chat.say(f"took back: {' '.join(turn.user.split())[:60]}")
+def _undo(chat: CommandHost, argument: str) -> None:
+    message = chat.dialogue.undo()
+    chat.say(f"took back: {' '.join(message.split())[:60]}")
 
 
-def _edit(chat: ChatActions, argument: str) -> None:
-    if not chat.talk.turns:
+def _edit(chat: CommandHost, argument: str) -> None:
+    turns = chat.dialogue.conversation.turns
+    if not turns:
         raise UsageError("there is no message yet")
-    before = chat.talk.turns[-1].user
+    before = turns[-1].user
     text = argument or chat.edited(before)
     if not text.strip() or text == before:
         chat.say("the message is as it was")
         return
-    chat.replace_last(text)
+    chat.dialogue.replace_last(text)
 
 
-def _continue(chat: ChatActions, argument: str) -> None:
-    chat.go_on()
+def _continue(chat: CommandHost, argument: str) -> None:
+    chat.dialogue.go_on()
 
 
-def _branch(chat: ChatActions, argument: str) -> None:
+def _branch(chat: CommandHost, argument: str) -> None:
+    branches = chat.dialogue.conversation.branches
     if not argument:
-        for name, n_turns in chat.talk.branches.items():
-            chat.say(f"{'*' if name == chat.talk.branch else ' '} {name} ({turns_of(n_turns)})")
+        for name, n_turns in branches.sizes.items():
+            chat.say(f"{'*' if name == branches.current else ' '} {name} ({turns_of(n_turns)})")
         return
-    is_new = chat.talk.switch_branch(argument)
-    chat.moved()
-    chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({turns_of(len(chat.talk.turns))})")
+    is_new = chat.dialogue.switch_branch(argument)
+    chat.say(f"{'a new branch' if is_new else 'branch'}: {argument} ({turns_of(len(branches.turns))})")
 
 
-def _list(chat: ChatActions, argument: str) -> None:
-    found = chat.ledger.recent(N_LISTED)
+def _list(chat: CommandHost, argument: str) -> None:
+    found = chat.dialogue.ledger.recent(N_LISTED)
     for thread, last_at, n_turns, begins in found:
         when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
         turns = f"{turns_of(n_turns):<7}"
         name = f"{thread.name}: " if thread.name is not None else ""
-        here = " (this one)" if thread.id == chat.ledger.thread_id else ""
+        here = " (this one)" if thread.id == chat.dialogue.ledger.thread_id else ""
         chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
     if not found:
         chat.say("no conversation is kept")
 
 
-def _load(chat: ChatActions, argument: str) -> None:
+def _load(chat: CommandHost, argument: str) -> None:
     if not argument:
         raise UsageError("/load takes the id or the name of a conversation", "/list shows them")
     chat.load_conversation(argument)
 
 
-def _rename(chat: ChatActions, argument: str) -> None:
+def _rename(chat: CommandHost, argument: str) -> None:
     if not argument:
         raise UsageError("/rename takes a name")
-    chat.ledger.rename(argument)
+    chat.dialogue.ledger.rename(argument)
     chat.say(f"this conversation is {argument}")
 
 
-def _read(chat: ChatActions, argument: str) -> None:
+def _read(chat: CommandHost, argument: str) -> None:
     chat.send("", chat.file(argument))
 
 
-def _attach(chat: ChatActions, argument: str) -> None:
+def _attach(chat: CommandHost, argument: str) -> None:
     if argument == "none":
         chat.attached.clear()
     elif argument:
@@ -230,18 +257,19 @@ def _attach(chat: ChatActions, argument: str) -> None:
     chat.say_attached()
 
 
-def _export(chat: ChatActions, argument: str) -> None:
+def _export(chat: CommandHost, argument: str) -> None:
     path = Path(argument).expanduser()
     if not argument or path.suffix not in (".md", ".json"):
         raise UsageError("/export takes a file that ends in .md or .json")
-    if not chat.talk.turns:
+    conversation = chat.dialogue.conversation
+    if not conversation.turns:
         raise UsageError("there is no turn yet")
     if path.suffix == ".json":
         # As `infer run --messages` reads it.
-        messages = [{"role": m.role, "content": m.content} for m in chat.talk.messages()]
+        messages = [{"role": m.role, "content": m.content} for m in conversation.messages()]
         text = json.dumps(messages, ensure_ascii=False, indent=1) + "\n"
     else:
-        text = "\n".join(f"## {m.role.capitalize()}\n\n{m.text}\n" for m in chat.talk.messages())
+        text = "\n".join(f"## {m.role.capitalize()}\n\n{m.text}\n" for m in conversation.messages())
     try:
         with path.open("x", encoding="utf-8", errors="replace") as file:
             file.write(text)
@@ -252,56 +280,61 @@ def _export(chat: ChatActions, argument: str) -> None:
     chat.say(f"wrote {path}")
 
 
-def _context(chat: ChatActions, argument: str) -> None:
-    talk, shown = chat.talk, chat.talk.shown
-    summary = shown.summary
-    if talk.system:
-        chat.say(f"system: {' '.join(talk.system.split())[:60]}")
+def _context(chat: CommandHost, argument: str) -> None:
+    conversation = chat.dialogue.conversation
+    visible = conversation.visible
+    summary = visible.summary
+    if conversation.system:
+        chat.say(f"system: {' '.join(conversation.system.split())[:60]}")
     if summary is not None:
         chat.say(f"summary: {' '.join(summary.text.split())[:60]}")
-    for i, turn in enumerate(talk.turns):
+    for i, turn in enumerate(conversation.turns):
         n = "text of another model" if turn.ids is None else f"{len(turn.ids)} tokens sampled"
-        if i in shown.gone:
+        if i in visible.gone:
             n = "dropped" if summary is None or i not in summary.turns else "summarized"
-        elif i in shown.cuts:
+        elif i in visible.cuts:
             n = "cut"
         chat.say(f"{i + 1}  {' '.join(turn.user.split())[:60]}  ({n})")
-    chat.say(f"{talk.n_tokens} of {talk.window} tokens are in use")
+    chat.say(f"{conversation.n_tokens} of {conversation.window} tokens are in use")
 
 
-def _tokens(chat: ChatActions, argument: str) -> None:
+def _tokens(chat: CommandHost, argument: str) -> None:
+    conversation = chat.dialogue.conversation
+    vocab = conversation.codec.vocab
     if argument:
-        ids = chat.vocab.tokenize(argument.encode())
+        ids = vocab.tokenize(argument.encode())
     else:
-        last = chat.talk.turns[-1] if chat.talk.turns else None
+        last = conversation.turns[-1] if conversation.turns else None
         if last is None or last.ids is None:
             what = "there is no reply yet" if last is None else "another model wrote the last reply"
             raise UsageError(what, "/tokens TEXT counts the tokens of a text")
         ids = list(last.ids)
-    pieces = " ".join(f"{i}:{chat.vocab.token_text(i).decode('utf-8', 'replace')!r}" for i in ids)
+    pieces = " ".join(f"{i}:{vocab.token_text(i).decode('utf-8', 'replace')!r}" for i in ids)
     chat.say(f"{len(ids)} tokens: {pieces}")
 
 
-def _stats(chat: ChatActions, argument: str) -> None:
-    if chat.talk.turns:
-        reply = chat.talk.turns[-1].reply
+def _stats(chat: CommandHost, argument: str) -> None:
+    turns, totals = chat.dialogue.conversation.turns, chat.dialogue.totals
+    if turns:
+        reply = turns[-1].reply
         usage, timings = reply.usage, reply.timings
         chat.say(
             f"last reply: {usage.prompt_tokens - usage.cached_tokens} prompt tokens evaluated,"
             f" {usage.cached_tokens} reused, {usage.completion_tokens} sampled, {timings.total_s:.2f} s,"
             f" {reply.finish_reason}, {reply.digest}"
         )
-    replies = "1 reply" if chat.n_replies == 1 else f"{chat.n_replies} replies"
+    replies = "1 reply" if totals.n_replies == 1 else f"{totals.n_replies} replies"
     chat.say(
-        f"so far: {replies}, {chat.n_evaluated} tokens evaluated, {chat.n_reused} reused,"
-        f" {chat.n_sampled} sampled"
+        f"so far: {replies}, {totals.n_evaluated} tokens evaluated, {totals.n_reused} reused,"
+        f" {totals.n_sampled} sampled"
     )
 
 
-def _copy(chat: ChatActions, argument: str) -> None:
-    if not chat.talk.turns:
+def _copy(chat: CommandHost, argument: str) -> None:
+    turns = chat.dialogue.conversation.turns
+    if not turns:
         raise UsageError("there is no reply yet")
-    chat.copy(chat.talk.turns[-1].text)
+    chat.copy(turns[-1].text)
 
 
 COMMANDS: dict[str, Command] = {
@@ -323,7 +356,7 @@ COMMANDS: dict[str, Command] = {
     "rename": Command("/rename NAME", "Name this conversation.", _rename),
     "read": Command("/read FILE", "Send a file as a message.", _read, "path"),
     "attach": Command("/attach [FILE|none]", "Put a file before the next message.", _attach, "path"),
-    "export": Command("/export FILE", "Write the talk as .md or .json.", _export, "path"),
+    "export": Command("/export FILE", "Write the conversation as .md or .json.", _export, "path"),
     "context": Command("/context", "What is in the window, and what was dropped.", _context),
     "tokens": Command("/tokens [TEXT]", "Tokens of a text, or of the last reply.", _tokens),
     "stats": Command("/stats", "Counts and times.", _stats),
