@@ -29,6 +29,7 @@ ONLY_IN = {
     "rich": {"cli", "sinks"},
     "jinja2": {"prompt.sandbox", "prompt.renderer_process"},
     "tiktoken": {"vocab"},
+    "tomlkit": {"models.catalogue_edit"},
     "platformdirs": {"system.paths"},
     "huggingface_hub": {"models.fetch"},
     "requests": {"models.fetch"},
@@ -39,7 +40,7 @@ ONLY_IN = {
 
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
-    "prompt_toolkit",
+    "tomlkit", "prompt_toolkit",
     "infer_cli.engine.engine", "infer_cli.models.shelf", "ctypes",
 }  # fmt: skip
 
