@@ -36,11 +36,12 @@ ONLY_IN = {
     "filelock": {"models", "records", "system", "batch"},
     "sqlite3": {"records"},
     "prompt_toolkit": {"cli"},
+    "wcwidth": {"text.graphemes"},
 }
 
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
-    "tomlkit", "prompt_toolkit",
+    "tomlkit", "prompt_toolkit", "wcwidth",
     "infer_cli.engine.engine", "infer_cli.models.shelf", "ctypes",
 }  # fmt: skip
 
