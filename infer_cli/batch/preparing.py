@@ -14,8 +14,8 @@ from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, ta
 from infer_cli.prompt.fitting import POLICIES, Policy, fit_encoded, needed_window, policy_named
 from infer_cli.prompt.messages import build_messages, messages_from
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES
+from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
-from infer_cli.settings.quantities import parse_duration
 from infer_cli.settings.sampling import effective_params, resolve_sampling
 from infer_cli.settings.seeds import check_seed, row_seed, sample_seed
 from infer_cli.text.reasoning import TagPair, pairs_of

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infer_cli.batch.output_index import Held
-from infer_cli.settings.quantities import human_bytes
+from infer_cli.settings.sizes import size_text
 from infer_cli.types import Reply
 
 QUANTILES = (50, 90, 95, 99)
@@ -138,7 +138,7 @@ class Tally:
             if padding := round(100 * self.n_dummy_rows / max(self.n_decode_rows, 1)):
                 lines[-1] += f", {padding}% of the decode rows padding"
         if (peak := peak_memory()) is not None:
-            lines[-1] += f"; {human_bytes(peak)} of memory"
+            lines[-1] += f"; {size_text(peak)} of memory"
         return lines
 
 

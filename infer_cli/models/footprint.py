@@ -11,7 +11,7 @@ import re
 from infer_cli.backend.ggml_types import TYPE_BY_NAME, GgmlType
 from infer_cli.errors import OutOfMemory, UsageError
 from infer_cli.models.gguf.header import Header
-from infer_cli.settings.quantities import human_bytes
+from infer_cli.settings.sizes import size_text
 
 CTX_PAD = 256  # llama.cpp rounds a sequence's window up to this (llama-context.cpp)
 GPU_MARGIN = 2**30  # left free on a device, as llama.cpp's `fit_params_target` (common.h)
@@ -103,7 +103,7 @@ def check_fits(needed: int, available: int | None) -> None:
     """Raise OutOfMemory if `needed` is more than `available`; an unknown `available` passes."""
     if available is not None and needed > available:
         raise OutOfMemory(
-            f"this needs {human_bytes(needed)} of memory, {human_bytes(max(available, 0))} is available",
+            f"this needs {size_text(needed)} of memory, {size_text(max(available, 0))} is available",
             "use a smaller --ctx or --parallel, --cache-type-k and --cache-type-v q8_0, or a smaller model",
         )
 

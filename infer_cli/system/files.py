@@ -22,8 +22,8 @@ from infer_cli.system.private_files import is_private, make_private_dir, open_pr
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-MOST_SETTINGS = 4 << 20  # bytes of a file of settings or notes: far more than anyone writes
-MOST_INPUT = 64 << 20  # bytes of a text: far beyond any window
+MOST_SETTINGS = 4 * 10**6  # bytes of a file of settings or notes: far more than anyone writes
+MOST_INPUT = 64 * 10**6  # bytes of a text: far beyond any window
 
 _OPEN_ALREADY = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _KINDS = (
@@ -75,7 +75,7 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_SETTINGS) 
     with open_regular(path) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
-        raise UnusableFile(errno.EINVAL, f"more than {most_bytes >> 20} MiB", os.fspath(path))
+        raise UnusableFile(errno.EINVAL, f"more than {most_bytes // 10**6} MB", os.fspath(path))
     return data
 
 
@@ -183,7 +183,7 @@ def read_stdin() -> bytes:
 def _bounded(file: BinaryIO, name: str) -> bytes:
     data = file.read(MOST_INPUT + 1)
     if len(data) > MOST_INPUT:
-        raise UsageError(f"{name}: more than {MOST_INPUT >> 20} MiB of text", "give the part that matters")
+        raise UsageError(f"{name}: more than {MOST_INPUT // 10**6} MB of text", "give the part that matters")
     return data
 
 

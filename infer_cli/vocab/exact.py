@@ -249,8 +249,10 @@ class _Held:
         self.tail = (self.tail + block[-_BEFORE_CUT:])[-_BEFORE_CUT:]
         available = available_memory() if self._n_bytes > _ALWAYS_HELD else None
         if available is not None and self._n_bytes * _MEMORY_A_BYTE > available:
+            from infer_cli.settings.sizes import size_text
+
             raise TooLongAtOnce(
-                f"{self._n_bytes >> 20} MiB have to be tokenized at once, and there is no memory for that",
+                f"{size_text(self._n_bytes)} have to be tokenized at once, and there is no memory for that",
                 "count it in parts, or see whether it is a text: texts are cut between words and lines",
             )
 

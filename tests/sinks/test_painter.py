@@ -1,4 +1,4 @@
-"""Rows of the screen that a printed row takes up: what is one character for a reader is not torn by the edge."""
+"""Rows of the screen that a printed row takes up: the edge tears nothing that a reader takes for one."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end, shared
 from infer_cli.prompt.template import template_variables
 from infer_cli.runtime.session import Session
-from infer_cli.settings.quantities import duration
+from infer_cli.settings.durations import duration
 from infer_cli.settings.seeds import draw_seed
 from infer_cli.system.files import lock, read_bytes, write_atomically
 from infer_cli.system.hashing import sha256_hex

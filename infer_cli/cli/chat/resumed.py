@@ -11,8 +11,8 @@ from infer_cli.cli.run.options import RunOptions
 from infer_cli.conversation import continuing
 from infer_cli.records.record import making_sense
 from infer_cli.records.store import Store, store_path
+from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
-from infer_cli.settings.quantities import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

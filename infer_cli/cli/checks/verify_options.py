@@ -14,8 +14,8 @@ from infer_cli.batch.rows import STDIN, Input, input_format
 from infer_cli.cli.flags.engine import lora_of
 from infer_cli.cli.flags.shared import variables_of
 from infer_cli.errors import UsageError
+from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given
-from infer_cli.settings.quantities import parse_duration
 from infer_cli.system.files import not_a_file, read_bytes
 from infer_cli.system.hashing import sha256_hex
 

@@ -250,7 +250,7 @@ CacheSize = Annotated[
         env="CACHE_SIZE",
         panel=_ENGINE,
         metavar="SIZE",
-        help="Most that `infer cache` holds, e.g. 500MB (2 GiB, at most a tenth of the free disk).",
+        help="Most that `infer cache` holds, e.g. 500MB (2 GB, at most a tenth of the free disk).",
     ),
 ]
 
