@@ -15,7 +15,7 @@ from infer_cli.prompt.fitting import POLICIES
 from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES
 from infer_cli.settings.durations import MOST_SECONDS
 from infer_cli.settings.sampling import checked
-from infer_cli.system.files import check_regular, read_regular, write_atomically
+from infer_cli.system.files import check_regular, read_regular, write_atomic
 from infer_cli.types import MAX_SEED, Mode, SamplingParams
 
 OutputFormat = Literal["infer", "openai"]
@@ -89,7 +89,7 @@ class JobFile:
 
     def write(self, path: Path) -> None:
         value = {"version": _VERSION, **asdict(self)}
-        write_atomically(path, [json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"])
+        write_atomic(path, [json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"], durable=True)
 
     def differences(self, other: JobFile) -> list[str]:
         """What is another job's in `other`, in words: `width was 16, is 8`."""

@@ -116,9 +116,10 @@ def _read() -> str:
 def _write(text: str) -> None:
     """Replace the file. Raises UsageError where the catalogue would then be wrong."""
     check_user_text(text)
-    path = user_path().resolve()  # a link stays a link
+    path = user_path()
     try:
-        write_atomic(path, text.encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, [text.encode()])
     except OSError as error:
         raise UnexpectedFailure(f"cannot write {path}: {error.strerror}", "check its permissions") from error
 

@@ -136,7 +136,7 @@ class PrefixStore:
             raise ValueError(f"its {size} bytes are more than all that the cache may take ({limit})")
         make_private_dir(self._directory)  # a state tells of its text
         path = self._path(key)
-        write_atomic(path, head, payload)
+        write_atomic(path, [head, payload])
         for other in self._beyond(limit, but=path):
             self._remove(other)
         return size

@@ -118,7 +118,7 @@ def _broken_link(path: Path, error: OSError) -> str | None:
     return "it is a link to nothing" if link == path else f"{link} is a link to nothing"
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     """Raises OSError, as `os.write`, which may write less."""
     rest = memoryview(data)
     while rest:
@@ -139,24 +139,36 @@ def lock(path: Path, what: Path) -> BaseFileLock:
     return held
 
 
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """A new content for a file: all of it or none, also after a power cut.
+def write_atomic(path: Path, pieces: Iterable[bytes | bytearray], *, durable: bool = False) -> None:
+    """Give a file a new content in one step: all of it or none. The file is for the user alone where its
+    place is (`private_files`); a link to it stays one, and a pipe or a device is written to as it is.
 
-    A pipe or a device is written to as it is.
+    `durable`: it is on the disk when this returns, and a process that is killed meanwhile leaves one file
+    beside it at most, however often; for a file that one process at a time writes. Raises OSError.
     """
     if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):
         with open(path, "ab", buffering=0) as file:
             for piece in pieces:
                 write_all(file.fileno(), piece)
         return
-    path = path.resolve()  # a link stays one
-    beside = path.with_name(f".{path.name}.new")
-    with open(beside, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    private = is_private(path)
+    if private:
+        make_private_dir(path.parent)
+    path = path.resolve()
+    # Not tempfile: all its files are private to the user, and a shelf may be shared.
+    temporary = path.with_name(f".{path.name}.new" if durable else f"{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "wb" if durable else "xb", opener=open_private if private else None) as file:
+            for piece in pieces:
+                file.write(piece)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def read_bytes(name: str) -> bytes:
@@ -185,29 +197,6 @@ def _bounded(file: BinaryIO, name: str) -> bytes:
     if len(data) > MOST_INPUT:
         raise UsageError(f"{name}: more than {MOST_INPUT // 10**6} MB of text", "give the part that matters")
     return data
-
-
-def write_atomic(path: Path, *parts: bytes | bytearray) -> None:
-    """Create or replace a file in one step, for the user alone where its place is (`private_files`).
-
-    Raises OSError.
-    """
-    private = is_private(path)
-    if private:
-        make_private_dir(path.parent)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: all its files are private to the user, and a shelf may be shared.
-    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb", opener=open_private if private else None) as file:
-            for part in parts:
-                file.write(part)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 @contextlib.contextmanager

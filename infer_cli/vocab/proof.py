@@ -51,7 +51,7 @@ def exact_tokenizer(
         verdict = judge(header, pre, load_vocab())
         # A cache that cannot be written costs time, nothing else.
         with contextlib.suppress(OSError):
-            write_atomic(path, _as_json(verdict))
+            write_atomic(path, [_as_json(verdict)])
     if not verdict.exact:
         return None
     return TiktokenTokenizer(tokens, pre, verdict.order, verdict.added, load_vocab)

@@ -51,7 +51,7 @@ from infer_cli.prompt.template import template_variables
 from infer_cli.runtime.session import Session
 from infer_cli.settings.durations import duration
 from infer_cli.settings.seeds import draw_seed
-from infer_cli.system.files import lock, read_bytes, write_atomically
+from infer_cli.system.files import lock, read_bytes, write_atomic
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.system.ids import new_id
 
@@ -406,7 +406,7 @@ class _Batch:
         _print_table(measured)
         if self._options.summary is not None:
             data = json.dumps({**found, **measured}, indent=1).encode() + b"\n"
-            write_atomically(self._options.summary, [data])
+            write_atomic(self._options.summary, [data], durable=True)
         return ExitStatus.SOME_ROWS_FAILED if scanned.failures else ExitStatus.OK
 
     def _expected(self, scanned: Scan, policy: Policy) -> dict[str, float]:
@@ -615,7 +615,7 @@ class _Batch:
                 "run_seed": job.run_seed,
                 **tally.as_json(wall_s),
             }
-            write_atomically(options.summary, [json.dumps(facts, indent=1).encode() + b"\n"])
+            write_atomic(options.summary, [json.dumps(facts, indent=1).encode() + b"\n"], durable=True)
 
     def _record(
         self,
