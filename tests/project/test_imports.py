@@ -27,7 +27,12 @@ ONLY_IN = {
     "ctypes": {"backend", "prompt.renderer_process"},
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
-    "jinja2": {"prompt.sandbox", "prompt.renderer_process"},
+    "jinja2": {
+        "prompt.sandbox",
+        "prompt.template_charges",
+        "prompt.template_work",
+        "prompt.renderer_process",
+    },
     "tiktoken": {"vocab"},
     "tomlkit": {"models.catalogue_edit"},
     "platformdirs": {"system.paths"},
