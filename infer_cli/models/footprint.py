@@ -35,11 +35,6 @@ def kv_bytes(header: Header, n_ctx_seq: int, n_seqs: int, type_k: str = "F16", t
     return sum(_kv_by_layer(header, n_ctx_seq, n_seqs, type_k, type_v))
 
 
-def logits_bytes(n_outputs: int, n_vocab: int) -> int:
-    """The buffer of logits of n_outputs rows (llama.cpp's "output buffer size")."""
-    return n_outputs * n_vocab * _FLOAT
-
-
 def compute_bytes(
     header: Header, n_ctx_seq: int, n_ubatch: int, n_outputs: int, flash_attention: bool = True
 ) -> int:
