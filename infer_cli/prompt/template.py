@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from infer_cli.errors import DeadlineExceeded, InferError, ModelInvalid, UsageError
 from infer_cli.prompt.renderer import CeilingReached, TemplateSource
 from infer_cli.prompt.template_errors import TemplateFailed, TemplateRaised
-from infer_cli.prompt.vouched import TemplateRenderer, renderer_of
+from infer_cli.prompt.trusted_templates import TemplateRenderer, renderer_of
 from infer_cli.system.files import read_bytes
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.types import Message

@@ -37,7 +37,7 @@ from infer_cli.prompt.attachments import Attachment, are_several, message_text
 from infer_cli.prompt.messages import decode_input
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
-from infer_cli.prompt.vouched import begin_for
+from infer_cli.prompt.trusted_templates import begin_for
 from infer_cli.records.thread import Told
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX

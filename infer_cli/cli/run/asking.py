@@ -12,7 +12,7 @@ from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
 from infer_cli.errors import UsageError
 from infer_cli.prompt.template import template_variables
-from infer_cli.prompt.vouched import begin_for
+from infer_cli.prompt.trusted_templates import begin_for
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.settings.sampling import SamplingChoice, choose_sampling
