@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.prompt.seams import Seams
+from infer_cli.prompt.control_token_seams import Seams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab

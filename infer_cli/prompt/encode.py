@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.backend.base import Vocab
 from infer_cli.errors import ModelInvalid, UsageError
+from infer_cli.prompt.control_token_seams import Seams, seams_of
 from infer_cli.prompt.controls import (
     _C_SPACE,
     CONTROLS_HINT,
@@ -43,7 +44,6 @@ from infer_cli.prompt.controls import (
     controls_of,
 )
 from infer_cli.prompt.messages import ROLES, check_message, check_role, check_unicode, map_strings, strings_in
-from infer_cli.prompt.seams import Seams, seams_of
 from infer_cli.prompt.splice import KeptReply, Splice
 from infer_cli.text.reasoning import TagPair, opened_pair, pairs_of
 from infer_cli.types import Message
