@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 from infer_cli.backend.base import Vocab
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt.control_token_seams import Seams, seams_of
-from infer_cli.prompt.controls import (
+from infer_cli.prompt.control_tokens import (
     _C_SPACE,
     CONTROLS_HINT,
     Controls,

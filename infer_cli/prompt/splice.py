@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.errors import ModelInvalid
-from infer_cli.prompt.controls import escapes_of
+from infer_cli.prompt.control_tokens import escapes_of
 from infer_cli.text.reasoning import TagPair
 
 if TYPE_CHECKING:
