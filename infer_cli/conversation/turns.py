@@ -20,7 +20,7 @@ from infer_cli.errors import ContextOverflow, UsageError
 from infer_cli.prompt.attachments import Attachment
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, tag_tokens
 from infer_cli.prompt.fitting import cut_ends
-from infer_cli.prompt.splice import KeptReply
+from infer_cli.prompt.kept_replies import KeptReply
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.settings.defaults import FIT_RESERVE
 from infer_cli.text.reasoning import ReasoningSplitter, TagPair, pairs_of

@@ -43,8 +43,8 @@ from infer_cli.prompt.control_tokens import (
     HasSeam,
     controls_of,
 )
+from infer_cli.prompt.kept_replies import KeptReply, Splice
 from infer_cli.prompt.messages import ROLES, check_message, check_role, check_unicode, map_strings, strings_in
-from infer_cli.prompt.splice import KeptReply, Splice
 from infer_cli.text.reasoning import TagPair, opened_pair, pairs_of
 from infer_cli.types import Message
 

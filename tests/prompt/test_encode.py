@@ -18,8 +18,8 @@ from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt.encode import encode_prompt, encode_raw
+from infer_cli.prompt.kept_replies import KeptReply
 from infer_cli.prompt.messages import ROLES, build_messages, decode_input, parse_messages
-from infer_cli.prompt.splice import KeptReply
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.text.reasoning import TagPair
 from infer_cli.types import Message
