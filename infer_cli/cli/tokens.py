@@ -102,7 +102,7 @@ def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput
 
 def _reader(name: str) -> Callable[[], Iterator[bytes]]:
     def blocks() -> Iterator[bytes]:
-        from infer_cli.vocab.exact import BLOCK_BYTES
+        from infer_cli.vocab.tiktoken_tokenizer import BLOCK_BYTES
 
         try:
             with contextlib.nullcontext(_stdin()) if name == "-" else open_regular(name) as file:
@@ -177,7 +177,7 @@ class _Report:
         self._out: BinaryIO = sys.stdout.buffer
 
     def of(self, inputs: list[CountedInput]) -> None:
-        from infer_cli.vocab.exact import NotText, TooLongAtOnce
+        from infer_cli.vocab.tiktoken_tokenizer import NotText, TooLongAtOnce
 
         counts = []
         for item in inputs:

@@ -12,7 +12,7 @@ from infer_cli.errors import ModelInvalid, ModelNotFound
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.models.gguf.header import Header
-    from infer_cli.vocab.exact import TiktokenTokenizer
+    from infer_cli.vocab.tiktoken_tokenizer import TiktokenTokenizer
 
 
 # Bytes of text, for each token of the vocabulary, that llama.cpp tokenizes before tiktoken does. To import it

@@ -1,6 +1,6 @@
 """Token ids without llama.cpp: a `tiktoken.Encoding` made of a GGUF's own vocabulary, where that is exact.
 
-Exact is proven per vocabulary: its merges are turned into ranks that leave no choice (`bpe_vocab`), Unicode
+Exact is proven per vocabulary: its merges are turned into ranks that leave no choice (`merges`), Unicode
 categories of tiktoken are compared with llama.cpp's, and a probe text, every token's own text among it, must
 give llama.cpp's ids. The verdict is kept in the cache directory, under a hash of vocabulary and versions.
 
