@@ -137,7 +137,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     from infer_cli.models.gguf.reading import read_header
     from infer_cli.models.shelf import resolve
     from infer_cli.vocab.loading import load_vocab
-    from infer_cli.vocab.proof import exact_tokenizer
+    from infer_cli.vocab.tiktoken_proof import exact_tokenizer
 
     with PullProgress(quiet) as progress:
         found = resolve(model, offline=offline, on_fetch=progress.notice, on_event=progress.event)

@@ -52,7 +52,7 @@ class LoadedVocab:
         return (self._exact or self._vocab).tokenize(text)
 
     def _look_for_exact(self) -> None:
-        from infer_cli.vocab.proof import exact_tokenizer, is_checked
+        from infer_cli.vocab.tiktoken_proof import exact_tokenizer, is_checked
 
         enough_for_check = BYTES_FOR_CHECK * self.n_tokens
         may_check, self._enough = self._n_bytes > enough_for_check, sys.maxsize

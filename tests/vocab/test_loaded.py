@@ -23,7 +23,7 @@ from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Message
 from infer_cli.vocab import loaded
 from infer_cli.vocab.loaded import BYTES_FOR_CHECK, BYTES_FOR_TIKTOKEN, LoadedVocab
-from infer_cli.vocab.proof import exact_tokenizer
+from infer_cli.vocab.tiktoken_proof import exact_tokenizer
 from infer_cli.vocab.tiktoken_tokenizer import TiktokenTokenizer
 from tests.cli_helpers import infer
 from tests.tiny_gguf import CONTROL_TOKENS, DEFAULT_TEMPLATE, USER_TOKEN, vocabulary, write_tiny_gguf

@@ -22,7 +22,7 @@ from infer_cli.backend.spec import ModelSpec
 from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_header
 from infer_cli.vocab.merges import BYTE_CHARACTERS, MAX_TOKEN_CHARS, NotRepresentable, rank_order, token_bytes
-from infer_cli.vocab.proof import exact_tokenizer, judge
+from infer_cli.vocab.tiktoken_proof import exact_tokenizer, judge
 from infer_cli.vocab.tiktoken_tokenizer import NotText, TiktokenTokenizer, TooLongAtOnce, check_text, joined
 from tests.tiny_gguf import CONTROL, CONTROL_TOKENS, NORMAL, USER_DEFINED, gguf_bytes, metadata
 
