@@ -15,10 +15,18 @@ def graphemes(text: str) -> Iterator[str]:
     return iter_graphemes(text)
 
 
+def beginning(text: str, n_chars: int) -> str:
+    """At most so many code points from the start of a text; whole graphemes only."""
+    return text[: grapheme_start(text, n_chars)]
+
+
 def grapheme_start(text: str, index: int) -> int:
     """Where the grapheme begins that a cut before `text[index]` would split; `index` where it splits none."""
     if not 0 < index < len(text):
         return index
+    around = text[index - 1 : index + 1]
+    if around.isascii():
+        return index - (around == "\r\n")
     begin = max(index - _LONGEST, 0)
     *_, last = graphemes(text[begin : index + 1])
     return index + 1 - len(last)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infer_cli.text.graphemes import grapheme_end, grapheme_start, graphemes
+from infer_cli.text.graphemes import beginning, grapheme_end, grapheme_start, graphemes
 
 UNITS = {
     "family": "👨\u200d👩\u200d👧",
@@ -34,6 +34,8 @@ def test_a_cut_inside_goes_to_either_end(unit: str) -> None:
             assert grapheme_start(text, index) == start
             assert grapheme_end(text, index) == start + len(unit)
         assert grapheme_start(text, start) == grapheme_end(text, start) == start
+    assert beginning(text, 2 * len(unit)) == "a" + unit
+    assert beginning(text, len(text)) == beginning(text, 10_000) == text
 
 
 def test_the_ends_of_a_text_are_ends() -> None:

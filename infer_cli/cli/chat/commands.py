@@ -160,7 +160,7 @@ def _regen(chat: ChatActions, argument: str) -> None:
 def _undo(chat: ChatActions, argument: str) -> None:
     turn = chat.talk.undo()
     chat.moved()
-    chat.say(f"took back: {' '.join(turn.user.split())[:60]}")
+    chat.say(f"took back: {_preview(turn.user, 60)}")
 
 
 def _edit(chat: ChatActions, argument: str) -> None:
@@ -195,7 +195,7 @@ def _list(chat: ChatActions, argument: str) -> None:
         turns = f"{turns_of(n_turns):<7}"
         name = f"{thread.name}: " if thread.name is not None else ""
         here = " (this one)" if thread.id == chat.ledger.thread_id else ""
-        chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
+        chat.say(f"{thread.id}  {when}  {turns}  {name}{_preview(begins, 50)}{here}")
     if not found:
         chat.say("no conversation is kept")
 
@@ -251,17 +251,23 @@ def _context(chat: ChatActions, argument: str) -> None:
     talk, shown = chat.talk, chat.talk.shown
     summary = shown.summary
     if talk.system:
-        chat.say(f"system: {' '.join(talk.system.split())[:60]}")
+        chat.say(f"system: {_preview(talk.system, 60)}")
     if summary is not None:
-        chat.say(f"summary: {' '.join(summary.text.split())[:60]}")
+        chat.say(f"summary: {_preview(summary.text, 60)}")
     for i, turn in enumerate(talk.turns):
         n = "text of another model" if turn.ids is None else f"{len(turn.ids)} tokens sampled"
         if i in shown.gone:
             n = "dropped" if summary is None or i not in summary.turns else "summarized"
         elif i in shown.cuts:
             n = "cut"
-        chat.say(f"{i + 1}  {' '.join(turn.user.split())[:60]}  ({n})")
+        chat.say(f"{i + 1}  {_preview(turn.user, 60)}  ({n})")
     chat.say(f"{talk.n_tokens} of {talk.window} tokens are in use")
+
+
+def _preview(text: str, n_chars: int) -> str:
+    from infer_cli.text.graphemes import beginning
+
+    return beginning(" ".join(text.split()), n_chars)
 
 
 def _tokens(chat: ChatActions, argument: str) -> None:
