@@ -26,6 +26,7 @@ MOST_SETTINGS = 4 * 10**6  # bytes of a file of settings or notes: far more than
 MOST_INPUT = 64 * 10**6  # bytes of a text: far beyond any window
 
 _OPEN_ALREADY = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+_OPENED_TO_WRITE = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")
 _KINDS = (
     (stat.S_ISDIR, "it is a directory, not a file"),
     (stat.S_ISFIFO, "it is a pipe (FIFO), not a file"),
@@ -146,7 +147,7 @@ def write_atomic(path: Path, pieces: Iterable[bytes | bytearray], *, durable: bo
     `durable`: it is on the disk when this returns, and a process that is killed meanwhile leaves one file
     beside it at most, however often; for a file that one process at a time writes. Raises OSError.
     """
-    if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):
+    if os.fspath(path).startswith(_OPENED_TO_WRITE) or (path.exists() and not path.is_file()):
         with open(path, "ab", buffering=0) as file:
             for piece in pieces:
                 write_all(file.fileno(), piece)
