@@ -70,7 +70,7 @@ class CatalogueTarget(Target):
                     raise Broken(f"a source does not read as it is written: {source!s:.60}")
         for name in TEXTS[:8]:
             catalogue.get(name)
-        before = set(catalogue.own)
+        before = {name: catalogue.entries[name] for name in catalogue.own - {"added-here"}}
         failure: InferError | None = None
         for edit in (
             lambda: add_entry("added-here", "https://h/x.gguf"),
@@ -82,7 +82,10 @@ class CatalogueTarget(Target):
                 edit()
             except InferError as error:
                 failure = failure or error
-        if failure is None and set(load_catalogue().own) != before:
+        after = load_catalogue()
+        if {name: after.entries[name] for name in after.own - {"added-here"}} != before:
+            raise Broken("an edit of one entry changed another")
+        if failure is None and set(after.own) != before.keys():
             raise Broken("an entry that was added and removed has left something")
         if failure is not None:
             raise failure

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from fuzz.judge import Fault, judged
 from fuzz.target import input_name, input_of, target_class
+from infer_cli.settings.sizes import size_text
 
 MOST_ADDRESS_SPACE = 6 * 2**30
 BLOATED = 75  # exit code: an input took too much memory; the parent begins another child
@@ -61,7 +62,7 @@ def main() -> int:
             grown = _memory() - before
             bloated = grown > target.most_memory
             if fault is None and bloated:
-                fault = Fault("too much memory", f"{grown >> 20} MiB more than before")
+                fault = Fault("too much memory", f"{size_text(grown)} more than before")
             if fault is not None:
                 print(json.dumps({"input": name, **fault._asdict()}), flush=True)
             number += 1

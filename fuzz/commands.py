@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from infer_cli.cli.app import call
 from infer_cli.process import supervisor
-from infer_cli.process.worker import Worker, in_process_worker
+from infer_cli.process.streams import new_capture
+from infer_cli.process.worker import Worker
 
 
 def run_in_process() -> None:
@@ -36,5 +38,8 @@ def _captured() -> Iterator[io.BytesIO]:
 
 
 def _work_here(work: Callable[[Worker], int], **how: Any) -> int:
-    with in_process_worker() as worker:
-        return work(worker)
+    capture = new_capture()
+    try:
+        return work(Worker(capture, capture, None))
+    finally:
+        os.close(capture)

@@ -130,44 +130,6 @@ def parts_of(data: bytes) -> Parts:
     return Parts(tuple(keys), tuple(tensors), hole)
 
 
-def cut_short(data: bytes, n_strings: int = 20, n_layers: int = 1) -> bytes:
-    """The header of a real model with arrays of at most `n_strings` and only its first layers.
-
-    This is how the real headers of the corpus were made.
-    """
-    keys, tensors = [], []
-    parts = parts_of(data)
-    for key in parts.keys:
-        at = _after_text(key, 0)
-        name = key[8:at].decode()
-        kind = int.from_bytes(key[at : at + 4], "little")
-        if name.endswith(".block_count"):
-            key = key[: at + 4] + struct.pack("<I", n_layers)
-        elif kind == _ARRAY:
-            inner, count = struct.unpack_from("<IQ", key, at + 4)
-            count = min(count, n_strings)
-            end = at + 16
-            for _ in range(count):
-                end = _after_value(key, end, inner)
-            key = key[: at + 4] + struct.pack("<IQ", inner, count) + key[at + 16 : end]
-        keys.append(key)
-    offset = 0
-    for tensor in parts.tensors:
-        end = _after_text(tensor, 0)
-        name = tensor[8:end].decode()
-        if name.startswith("blk.") and int(name.split(".")[1]) >= n_layers:
-            continue
-        n_dims = int.from_bytes(tensor[end : end + 4], "little")
-        shape = struct.unpack_from(f"<{n_dims}Q", tensor, end + 4)
-        (type_id,) = struct.unpack_from("<I", tensor, end + 4 + 8 * n_dims)
-        tensors.append(tensor[:-8] + struct.pack("<Q", offset))
-        n_bytes = GGML_TYPES[type_id].size
-        for n in shape:
-            n_bytes *= n
-        offset += -(-n_bytes // GGML_TYPES[type_id].block // 32) * 32
-    return _COUNTS.pack(b"GGUF", 3, len(tensors), len(keys)) + b"".join(keys) + b"".join(tensors)
-
-
 def _after_text(data: bytes, at: int) -> int:
     return at + 8 + int.from_bytes(data[at : at + 8], "little")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from fuzz import template_grammar
 from fuzz.target import Input, Target
 from infer_cli.errors import ExitStatus, InferError
-from infer_cli.prompt.stored import PromptTemplate
+from infer_cli.prompt.stored_prompts import PromptTemplate
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.prompt.template_check import STANDARD
 from infer_cli.types import Message

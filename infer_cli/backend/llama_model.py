@@ -70,7 +70,7 @@ class LlamaVocab:
         if not text:
             return []
         if len(text) > 2**31 - 1 - 2:
-            raise UnexpectedFailure("more than 2 GiB of text in one piece", "split the input")
+            raise UnexpectedFailure("more than 2.15 GB of text in one piece", "split the input")
         n_deep = self._longest_match(text)
         if n_deep > _SHALLOW_CHARS:
             return _on_deep_stack(lambda: self._ids(text, parse_special), n_deep)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from infer_cli.errors import UsageError
-from infer_cli.system.files import check_regular, write_atomically
+from infer_cli.system.files import check_regular, write_atomic
 from infer_cli.types import Mode, ModelIdentity
 
 OutputFormat = Literal["infer", "openai"]
@@ -101,7 +101,7 @@ class JobFile:
 
     def write(self, path: Path) -> None:
         value = {"version": JOB_VERSION, **self.as_json()}
-        write_atomically(path, [json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"])
+        write_atomic(path, [json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"], durable=True)
 
     def differences(self, other: JobFile) -> list[str]:
         """What is another job's in `other`, in words: `width was 16, is 8`."""

@@ -22,7 +22,7 @@ from infer_cli.batch.rows import FORMATS
 from infer_cli.errors import UsageError
 from infer_cli.prompt.fitting import POLICIES
 from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES
-from infer_cli.settings.quantities import MOST_SECONDS
+from infer_cli.settings.durations import MOST_SECONDS
 from infer_cli.settings.sampling import checked
 from infer_cli.system.files import read_regular
 from infer_cli.types import MAX_SEED, ModelIdentity, SamplingParams

@@ -13,7 +13,7 @@ from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.ordered import read_journal
 from infer_cli.batch.output_index import OutputIndex, lines_of
 from infer_cli.errors import UsageError
-from infer_cli.system.files import not_a_file, open_regular, write_atomically
+from infer_cli.system.files import not_a_file, open_regular, write_atomic
 
 
 class Place(NamedTuple):
@@ -53,7 +53,7 @@ class Merge:
         """The lines as one output, which `infer batch` can go on with."""
         job_dir(path).mkdir(exist_ok=True)
         dataclasses.replace(self.job, shard=Shard()).write(job_path(path))
-        write_atomically(path, self.lines())
+        write_atomic(path, self.lines(), durable=True)
 
 
 def merge(outputs: Sequence[Path]) -> Merge:

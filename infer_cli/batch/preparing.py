@@ -23,8 +23,8 @@ from infer_cli.prompt.fitting import (
 )
 from infer_cli.prompt.messages import build_messages, messages_from
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES
+from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
-from infer_cli.settings.quantities import parse_duration
 from infer_cli.settings.sampling import effective_params, resolve_sampling
 from infer_cli.settings.seeds import check_seed, row_seed, sample_seed
 from infer_cli.text.reasoning import TagPair, pairs_of

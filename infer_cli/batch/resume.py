@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from infer_cli.batch.ordered import journal_entry, read_journal
 from infer_cli.batch.output import Unit
 from infer_cli.batch.output_index import Line, OutputIndex, lines_of, parse_line, read_output
-from infer_cli.system.files import open_regular, write_atomically
+from infer_cli.system.files import open_regular, write_atomic
 
 
 class OutputContents(NamedTuple):
@@ -47,7 +47,7 @@ def drop(output: Path, journal: Path, keep: Keep, *, ordered: bool) -> None:
                 if keep(line):
                     yield journal_entry(_unit(line), data)
 
-        write_atomically(journal, entries())
+        write_atomic(journal, entries(), durable=True)
 
     def kept() -> Iterator[bytes]:
         with open_regular(output) as file:
@@ -55,7 +55,7 @@ def drop(output: Path, journal: Path, keep: Keep, *, ordered: bool) -> None:
                 if keep(line) and not (ordered and line.start > gap):
                     yield _read(file, line)
 
-    write_atomically(output, kept())
+    write_atomic(output, kept(), durable=True)
 
 
 def _waiting(journal: Path, written: OutputIndex) -> Iterator[tuple[bytes, Line]]:

@@ -19,6 +19,7 @@ from typing import BinaryIO, Literal, NamedTuple, TypeVar
 from infer_cli.answering import openai_form
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.errors import UsageError
+from infer_cli.settings.sizes import size_text
 from infer_cli.system.files import open_regular
 from infer_cli.system.hashing import sha256_hex
 
@@ -28,7 +29,7 @@ STDIN = "-"
 _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "lines",
 }  # fmt: skip
-MAX_ROW_BYTES = 8 << 20  # far beyond any window; reading a row takes some 20 times as much memory
+MAX_ROW_BYTES = 8 * 10**6  # far beyond any window; reading a row takes some 20 times as much memory
 _PIECE = 1 << 20  # bytes
 _N_NAMED = 20  # columns in a message
 
@@ -257,7 +258,7 @@ class _TooLong(UsageError):
     """Of a row that is not kept in memory. `content` stands for it."""
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(f"the row has more than {MAX_ROW_BYTES >> 20} MiB")
+        super().__init__(f"the row has more than {size_text(MAX_ROW_BYTES)}")
         self.content = content
 
 

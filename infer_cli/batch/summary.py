@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infer_cli.batch.job import JobFile
 from infer_cli.batch.output_index import OutputIndex
-from infer_cli.settings.quantities import human_bytes
+from infer_cli.settings.sizes import size_text
 from infer_cli.types import Mode, Promise, Reply
 
 QUANTILES = (50, 90, 95, 99)
@@ -140,7 +140,7 @@ class Tally:
             if padding := round(100 * self.n_dummy_rows / max(self.n_decode_rows, 1)):
                 lines[-1] += f", {padding}% of the decode rows padding"
         if (peak := peak_memory()) is not None:
-            lines[-1] += f"; {human_bytes(peak)} of memory"
+            lines[-1] += f"; {size_text(peak)} of memory"
         return lines
 
 

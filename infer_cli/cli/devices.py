@@ -19,14 +19,14 @@ def devices(
 
     def work(worker: Worker) -> int:
         from infer_cli.backend import native
-        from infer_cli.settings.quantities import human_bytes
+        from infer_cli.settings.sizes import size_text
 
         native.log_to(worker.native_fd)
         for device in native.devices():
             if as_json:
                 print(json.dumps(device._asdict()))
             else:
-                free, total = human_bytes(device.free), human_bytes(device.total)
+                free, total = size_text(device.free), size_text(device.total)
                 print(f"{device.name}\t{device.kind}\t{free} free of {total}\t{device.description}")
         return 0
 

@@ -52,7 +52,7 @@ def doctor(
 def _findings() -> Iterator[Finding]:
     from infer_cli import __version__
     from infer_cli.backend import native
-    from infer_cli.settings.quantities import human_bytes
+    from infer_cli.settings.sizes import size_text
     from infer_cli.system import paths
     from infer_cli.system.memory import available_memory
     from infer_cli.system.processors import default_threads
@@ -65,14 +65,14 @@ def _findings() -> Iterator[Finding]:
     )
     yield Finding(True, versions["system"])
     for device in native.devices():
-        yield Finding(True, f"device {device.name}: {device.description}, {human_bytes(device.free)} free")
+        yield Finding(True, f"device {device.name}: {device.description}, {size_text(device.free)} free")
     yield Finding(True, "GPU offload" if native.supports_gpu() else "no GPU offload in this build",
                   "" if native.supports_gpu() else _GPU_HINT)  # fmt: skip
     memory = available_memory()
     yield Finding(
         True,
         f"{default_threads()} threads by default, "
-        f"{human_bytes(memory) if memory is not None else 'an unknown amount'} of memory available",
+        f"{size_text(memory) if memory is not None else 'an unknown amount'} of memory available",
     )
     for name, directory in (
         ("models", paths.models_dir()),

@@ -105,7 +105,7 @@ def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput
 def _reader(name: str) -> Callable[[], Iterator[bytes]]:
     def blocks() -> Iterator[bytes]:
         from infer_cli.system.files import open_regular
-        from infer_cli.vocab.exact import BLOCK_BYTES
+        from infer_cli.vocab.tiktoken_tokenizer import BLOCK_BYTES
 
         try:
             with contextlib.nullcontext(_stdin()) if name == "-" else open_regular(name) as file:
@@ -141,7 +141,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
     from infer_cli.models.shelf import resolve
     from infer_cli.vocab.counting import CountedText, read_once
     from infer_cli.vocab.loading import load_vocab
-    from infer_cli.vocab.proof import exact_tokenizer
+    from infer_cli.vocab.tiktoken_proof import exact_tokenizer
 
     with PullProgress(quiet) as progress:
         found = resolve(model, offline=offline, on_fetch=progress.notice, on_event=progress.event)
@@ -183,7 +183,7 @@ class _Report:
         self._out: BinaryIO = sys.stdout.buffer
 
     def of(self, inputs: list[CountedInput]) -> None:
-        from infer_cli.vocab.exact import NotText, TooLongAtOnce
+        from infer_cli.vocab.tiktoken_tokenizer import NotText, TooLongAtOnce
 
         counts = []
         for item in inputs:

@@ -13,7 +13,7 @@ from infer_cli.conversation import summarizing
 from infer_cli.conversation.shortening import CutTurn, VisibleTurns
 from infer_cli.conversation.turns import Turn
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, tag_tokens
-from infer_cli.prompt.splice import KeptReply
+from infer_cli.prompt.kept_replies import KeptReply
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.text.reasoning import ReasoningSplitter, ReasoningTags, TagPair, pairs_of
 from infer_cli.text.stream import StopMatcher

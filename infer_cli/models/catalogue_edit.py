@@ -1,34 +1,26 @@
 """Changes the user's own `models.toml`: adds and removes entries, sets the default. Fetches nothing.
 
-The file is edited as text, so that its comments and layout stay, and written only if it then says exactly
-what was meant: the outcome is parsed and compared first.
+What is not changed stays as it was written, comments and layout included. A file is written only if it then
+makes a whole catalogue.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infer_cli.errors import ModelNotFound, UnexpectedFailure, UsageError
 from infer_cli.models.catalogue import check_user_text, is_name, load_catalogue, user_path
 from infer_cli.models.sources import LocalFile, parse_source
-from infer_cli.settings.config_file import read_settings, toml_text
-from infer_cli.settings.toml_file import parse_toml
+from infer_cli.settings.config_file import read_settings
 from infer_cli.system.files import not_a_file, write_atomic
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+if TYPE_CHECKING:
+    from tomlkit.items import Table
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
-_ENTRY_LINE = re.compile(r"\s*\[\[\s*model\s*\]\]\s*(#.*)?")
-_TABLE_LINE = re.compile(r"\s*\[")
-_SUBTABLE_LINE = re.compile(r"\s*\[+\s*model\s*\.")
-_DEFAULT_LINE = re.compile(r"(\s*default\s*=\s*)(?:\"[^\"]*\"|'[^']*')(.*)")
 
 
 def add_entry(
@@ -57,17 +49,13 @@ def add_entry(
     if sha256 is not None:
         entry["sha256"] = sha256
 
-    load_catalogue()  # a file that is wrong already is named before anything is added
+    own = load_catalogue().own  # a file that is wrong already is named before anything is added
     text = _read()
-    if any(table.get("name") == name for table in _tables(text)):
+    if name in own:
         if not replace:
             raise UsageError(f"{user_path()} has a model {name!r} already", "--replace replaces it")
         text = _without(text, name)
-    expected = _parsed(text)
-    expected["model"] = [*expected.get("model", []), entry]
-    lines = ["[[model]]", *(f"{key} = {toml_text(value)}" for key, value in entry.items())]
-    gap = "\n" if text.strip() else ""
-    _write(_ended(text) + gap + "\n".join(lines) + "\n", expected)
+    _write(_with(text, entry))
     return user_path()
 
 
@@ -80,8 +68,7 @@ def remove_entry(name: str) -> None:
     """Remove an entry of the user's file. Raises UsageError where it has none of that name, or where the
     default would then name nothing."""
     check_removable(name)
-    text = _without(_read(), name)
-    _write(text, _parsed(text))
+    _write(_without(_read(), name))
 
 
 def check_removable(name: str) -> None:
@@ -104,20 +91,16 @@ def set_default(name: str) -> str:
 
     Raises ModelNotFound for a name that the catalogue does not have.
     """
+    import tomlkit
+
     entry = load_catalogue().find(name)
     text = _read()
-    line = f"default = {toml_text(entry.name)}"
-    lines = text.splitlines(keepends=True)
-    top = next((i for i, each in enumerate(lines) if _TABLE_LINE.match(each)), len(lines))
-    for i, each in enumerate(lines[:top]):
-        if match := _DEFAULT_LINE.fullmatch(each.rstrip("\r\n")):
-            ending = each[len(each.rstrip("\r\n")) :]
-            lines[i] = match[1] + toml_text(entry.name) + match[2] + ending
-            break
+    document = tomlkit.parse(text)
+    if "default" in document:
+        document["default"] = entry.name
+        _write(tomlkit.dumps(document))
     else:
-        gap = "\n" if lines else ""
-        lines.insert(0, line + "\n" + gap)
-    _write("".join(lines), {**_parsed(text), "default": entry.name})
+        _write(tomlkit.dumps({"default": entry.name}) + ("\n" + text if text else ""))
     return entry.name
 
 
@@ -125,70 +108,67 @@ def set_default(name: str) -> str:
 
 
 def _read() -> str:
+    """The user's file, which has been read as a catalogue already."""
     content = read_settings(user_path())
-    if content is None:
-        return ""
-    parse_toml(content, user_path())  # what is wrong is named before anything is changed
-    return content.decode()
+    return "" if content is None else content.decode()
 
 
-def _write(text: str, expected: dict[str, Any]) -> None:
-    """Replace the file. Raises UsageError unless `text` means `expected` and makes a whole catalogue."""
-    if not _means(text, expected):
-        raise _not_editable()
+def _write(text: str) -> None:
+    """Replace the file. Raises UsageError where the catalogue would then be wrong."""
     check_user_text(text)
-    path = user_path().resolve()  # a link stays a link
+    path = user_path()
     try:
-        write_atomic(path, text.encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, [text.encode()])
     except OSError as error:
         raise UnexpectedFailure(f"cannot write {path}: {error.strerror}", "check its permissions") from error
 
 
+def _with(text: str, entry: dict[str, Any]) -> str:
+    """`text` and a new last entry."""
+    import tomlkit
+    from tomlkit.items import Array
+
+    document = tomlkit.parse(text)
+    if isinstance(entries := document.get("model"), Array):  # model = [{ name = … }]
+        table = tomlkit.inline_table()
+        table.update(entry)
+        entries.append(table)
+        return tomlkit.dumps(document)
+    ended = text if not text or text.endswith("\n") else text + "\n"
+    return ended + ("\n" if text.strip() else "") + tomlkit.dumps({"model": [entry]})
+
+
 def _without(text: str, name: str) -> str:
-    """`text` without the entry `name`: from its [[model]] to its last value. Comments after it stay."""
-    tables = _tables(text)
-    number = next(i for i, table in enumerate(tables) if table.get("name") == name)
-    expected = _parsed(text)
-    expected["model"] = [*tables[:number], *tables[number + 1 :]]
-    lines = text.splitlines(keepends=True)
-    starts = [i for i, line in enumerate(lines) if _ENTRY_LINE.fullmatch(line.rstrip("\r\n"))]
-    if len(starts) != len(tables):
-        raise _not_editable()
-    start = starts[number]
-    end = start + 1
-    while end < len(lines) and not (_TABLE_LINE.match(lines[end]) and not _SUBTABLE_LINE.match(lines[end])):
-        end += 1
-    while lines[end - 1].lstrip()[:1] in ("", "#"):
-        end -= 1
-    kept = "".join(lines[:start] + lines[end:])
-    if not _means(kept, expected):
-        raise _not_editable()
-    return kept
+    """`text` without the entry `name`. Comments between it and the next one stay."""
+    import tomlkit
+    from tomlkit.items import Array
+
+    document = tomlkit.parse(text)
+    entries = document["model"]
+    number = next(i for i, entry in enumerate(entries) if entry["name"] == name)
+    if isinstance(entries, Array):
+        del entries[number]
+        return tomlkit.dumps(document)
+    rest = _comments_after(entries[number])
+    if number + 1 < len(entries):
+        trivia = entries[number + 1].trivia
+        trivia.indent = rest + trivia.indent
+        rest = ""
+    del entries[number]
+    if not entries:
+        del document["model"]
+    return tomlkit.dumps(document) + rest  # nothing can follow the last [[model]] but its own values
 
 
-def _means(text: str, expected: dict[str, Any]) -> bool:
-    """Whether `text` says `expected`, no entries being the same as none mentioned."""
-    try:
-        found = _parsed(text)
-    except tomllib.TOMLDecodeError:
-        return False
-    return {"model": [], **found} == {"model": [], **expected}
+def _comments_after(table: Table) -> str:
+    """Comments and empty lines after the last value of an entry, which tomlkit counts as the entry's own."""
+    from tomlkit.items import Comment, Table, Whitespace
 
-
-def _not_editable() -> UsageError:
-    return UsageError(
-        f"{user_path()} is laid out in a way that cannot be edited from here", "edit it with a text editor"
-    )
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    return tomllib.loads(text)
-
-
-def _tables(text: str) -> list[dict[str, Any]]:
-    tables: list[dict[str, Any]] = _parsed(text).get("model", [])
-    return tables
-
-
-def _ended(text: str) -> str:
-    return text if not text or text.endswith("\n") else text + "\n"
+    body = table.value.body
+    while body and isinstance(body[-1][1], Table):
+        body = body[-1][1].value.body
+    start = len(body)
+    while start and isinstance(body[start - 1][1], (Comment, Whitespace)):
+        start -= 1
+    return "".join(item.as_string() for _, item in body[start:])

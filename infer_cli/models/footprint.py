@@ -11,7 +11,7 @@ import re
 from infer_cli.backend.ggml_types import TYPE_BY_NAME, GgmlType
 from infer_cli.errors import OutOfMemory, UsageError
 from infer_cli.models.gguf.header import Header
-from infer_cli.settings.quantities import human_bytes
+from infer_cli.settings.sizes import size_text
 
 CTX_PAD = 256  # llama.cpp rounds a sequence's window up to this (llama-context.cpp)
 GPU_MARGIN = 2**30  # left free on a device, as llama.cpp's `fit_params_target` (common.h)
@@ -33,11 +33,6 @@ def kv_bytes(header: Header, n_ctx_seq: int, n_seqs: int, type_k: str = "F16", t
     architectures are not included. `type_k` and `type_v` are ggml type names.
     """
     return sum(_kv_by_layer(header, n_ctx_seq, n_seqs, type_k, type_v))
-
-
-def logits_bytes(n_outputs: int, n_vocab: int) -> int:
-    """The buffer of logits of n_outputs rows (llama.cpp's "output buffer size")."""
-    return n_outputs * n_vocab * _FLOAT
 
 
 def compute_bytes(
@@ -103,7 +98,7 @@ def check_fits(needed: int, available: int | None) -> None:
     """Raise OutOfMemory if `needed` is more than `available`; an unknown `available` passes."""
     if available is not None and needed > available:
         raise OutOfMemory(
-            f"this needs {human_bytes(needed)} of memory, {human_bytes(max(available, 0))} is available",
+            f"this needs {size_text(needed)} of memory, {size_text(max(available, 0))} is available",
             "use a smaller --ctx or --parallel, --cache-type-k and --cache-type-v q8_0, or a smaller model",
         )
 

@@ -86,4 +86,4 @@ def _store_path(identity: str) -> Path:
 def _remember(identity: str, digest: str) -> None:
     # A cache that cannot be written (a read-only home) costs time, nothing else.
     with contextlib.suppress(OSError):
-        write_atomic(_store_path(identity), digest.encode())
+        write_atomic(_store_path(identity), [digest.encode()])

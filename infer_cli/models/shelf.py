@@ -285,7 +285,8 @@ def _write_note(wanted: _Wanted, files: tuple[Path, ...], sha256: str, source: s
     data = asdict(note)
     del data["folder"]
     with local_io(folder):
-        write_atomic(folder / NOTE, json.dumps(data, indent=2).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / NOTE, [json.dumps(data, indent=2).encode()])
     return note
 
 

@@ -32,7 +32,10 @@ class Kept(NamedTuple):
     written: bool
 
     def __str__(self) -> str:
-        return f"{self.n_tokens} tokens, {amount(self.size)}, {amount(self.size // self.n_tokens)} a token"
+        from infer_cli.settings.sizes import size_text
+
+        per_token = size_text(self.size // self.n_tokens)
+        return f"{self.n_tokens} tokens, {size_text(self.size)}, {per_token} a token"
 
 
 class PrefixCache:
@@ -171,13 +174,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error) or "there is no memory for it"
-
-
-def amount(n_bytes: int) -> str:
-    """`67.7 MB`: decimal units, as the file manager of most systems has them."""
-    from infer_cli.settings.quantities import human_size
-
-    return human_size(n_bytes)
 
 
 def _most(n_prompt: int) -> int:

@@ -35,7 +35,7 @@ from infer_cli.system.private_files import make_private_dir
 from infer_cli.types import Segment
 
 GRID = 64  # tokens; a state ends at a multiple of this, which is where canonical chunks end
-MOST_BYTES = 2 << 30  # of all files, where the user names no limit: this, and at most
+MOST_BYTES = 2 * 10**9  # of all files, where the user names no limit: this, and at most
 FREE_SHARE = 0.1  # of what the disk has free, our own files counted as free
 
 _MAGIC = b"INFERKV\n"
@@ -136,7 +136,7 @@ class PrefixStore:
             raise ValueError(f"its {size} bytes are more than all that the cache may take ({limit})")
         make_private_dir(self._directory)  # a state tells of its text
         path = self._path(key)
-        write_atomic(path, head, payload)
+        write_atomic(path, [head, payload])
         for other in self._beyond(limit, but=path):
             self._remove(other)
         return size

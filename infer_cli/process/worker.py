@@ -9,14 +9,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from infer_cli.errors import ExitStatus
 from infer_cli.process.report import run_guarded
 from infer_cli.process.streams import (
     capture_tail,
-    new_capture,
     take_over_streams,
 )
 
@@ -58,16 +57,6 @@ class Worker:
         """Tell the supervisor that an interrupt is dealt with and the work goes on."""
         if self._acks is not None:
             os.write(self._acks, b"\0")
-
-
-@contextlib.contextmanager
-def in_process_worker() -> Iterator[Worker]:
-    """A `Worker` for work that runs unsupervised in this process."""
-    capture = new_capture()
-    try:
-        yield Worker(capture, capture, None)
-    finally:
-        os.close(capture)
 
 
 def raise_keyboard_interrupt(signal_name: str) -> None:

@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING
 
 from infer_cli.backend.base import Vocab
 from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.prompt.controls import (
+from infer_cli.prompt.control_token_seams import Seams, seams_of
+from infer_cli.prompt.control_tokens import (
     _C_SPACE,
     CONTROLS_HINT,
     Controls,
@@ -42,9 +43,8 @@ from infer_cli.prompt.controls import (
     HasSeam,
     controls_of,
 )
+from infer_cli.prompt.kept_replies import KeptReply, Splice
 from infer_cli.prompt.messages import ROLES, check_message, check_role, check_unicode, map_strings, strings_in
-from infer_cli.prompt.seams import Seams, seams_of
-from infer_cli.prompt.splice import KeptReply, Splice
 from infer_cli.text.reasoning import TagPair, opened_pair, pairs_of
 from infer_cli.types import Message
 
@@ -80,10 +80,6 @@ class EncodedPrompt:
     text: str
     open_reasoning: TagPair | None
 
-    @property
-    def opens_reasoning(self) -> bool:
-        return self.open_reasoning is not None
-
 
 def encode_prompt(
     template: ChatTemplate,
@@ -111,8 +107,8 @@ def encode_prompt(
     controls = controls_of(vocab)
     texts = [text for value in (*_values(messages), variables, tools) for text, _ in strings_in(value, "")]
     kept = kept or {}
-    guards = Guards(controls, [*texts, template.source], n_spare=1 if kept else 0)
-    splice = Splice(kept, "".join(guards.spare), vocab)
+    guards = Guards(controls, [*texts, template.source], template.called, n_spare=1 if kept else 0)
+    splice = Splice(kept, "".join(guards.spare), vocab, template.called)
 
     def render(change: Callable[[object], object]) -> str:
         guarded = [
@@ -129,7 +125,7 @@ def encode_prompt(
             variables=None if variables is None else _changed_mapping(variables, change),
             tools=None if tools is None else [_changed_mapping(tool, change) for tool in tools],
         )
-        _check_rendered(rendered)
+        _check_rendered(rendered, template.called)
         return splice.joined(rendered)
 
     rendered = render(guards.guard)
@@ -144,7 +140,11 @@ def encode_prompt(
             again = render(lambda value: guards.guard_seams(value, seams, has_seam, but))
             return _Rendering.of(again, controls, guards)
 
-        _check_same_controls(_Rendering.of(rendered, controls, guards), guarded, seams.own_strings)
+        plain = _Rendering.of(rendered, controls, guards)
+        if not _has_same_controls(plain, guarded, seams.own_strings):
+            raise UsageError(
+                f"{template.called} would make control tokens of the text that it is given", CONTROLS_HINT
+            )
 
     ids: list[int] = []
     for fragment in fragments:
@@ -193,12 +193,12 @@ def _changed_mapping(value: Mapping[str, object], change: Callable[[object], obj
     return changed
 
 
-def _check_rendered(text: str) -> None:
+def _check_rendered(text: str, called: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ModelInvalid(
-            f"the model's chat template writes half a surrogate pair (U+{ord(text[error.start]):04X})",
+            f"{called} writes half a surrogate pair (U+{ord(text[error.start]):04X})",
             "Give another template with --chat-template, or use --raw.",
         ) from error
 
@@ -223,12 +223,12 @@ class _Rendering:
         return [part for part in self.fragments if isinstance(part, int)]
 
 
-def _check_same_controls(
+def _has_same_controls(
     plain: _Rendering,
     guarded: Callable[[HasSeam, re.Pattern[str] | None], _Rendering],
     own_strings: re.Pattern[str] | None,
-) -> None:
-    """Raises UsageError unless the same text, cut at the same control tokens, comes of guarded input."""
+) -> bool:
+    """Whether the same text, cut at the same control tokens, comes of guarded input."""
     try:
         ways: tuple[HasSeam, ...] = (_has_seam, _may_be_part)
         try:
@@ -238,13 +238,11 @@ def _check_same_controls(
             ways = (_may_be_part,)
             again = guarded(_may_be_part, None)
         if again == plain:
-            return
+            return True
         # It looks for strings in the text (`</think>`): leave those alone that are no part of a token.
-        if again.controls == plain.controls and any(guarded(way, own_strings) == plain for way in ways):
-            return
-    except (UsageError, ModelInvalid) as error:
-        raise _made_of_text() from error
-    raise _made_of_text()
+        return again.controls == plain.controls and any(guarded(way, own_strings) == plain for way in ways)
+    except (UsageError, ModelInvalid):
+        return False
 
 
 def _has_seam(value: object, seams: Seams) -> bool:
@@ -255,12 +253,6 @@ def _may_be_part(value: object, seams: Seams) -> bool:
     if isinstance(value, str):
         return seams.may_be_part(value)
     return any(seams.may_glue(text) for text in _written_forms(value))
-
-
-def _made_of_text() -> UsageError:
-    return UsageError(
-        "the model's chat template would make control tokens of the text that it is given", CONTROLS_HINT
-    )
 
 
 def _written_forms(scalar: object) -> tuple[str, ...]:

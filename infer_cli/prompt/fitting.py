@@ -16,7 +16,6 @@ It knows no engine, no tokenizer and no command line: tokens are counted by a fu
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
@@ -35,7 +34,6 @@ _SYSTEM_ROLES = ("system", "developer")
 # A boundary is taken where it costs at most this part of what is kept.
 _NEAR = 4
 _BOUNDARIES = ("\n\n", "\n", " ")
-_ZWJ = "\u200d"
 
 
 def policy_named(word: object, known: Sequence[P]) -> P | None:
@@ -360,49 +358,26 @@ def _cut(text: str, length: int, ends: _Ends) -> _Cut:
 
 def _boundary_before(text: str, index: int, near: int) -> int:
     """The best place to cut at or at most `near` characters before `index`."""
+    from infer_cli.text.graphemes import grapheme_start
+
     for boundary in _BOUNDARIES:
         found = text.rfind(boundary, index - near, index)
         if found >= 0:
             index = found + len(boundary)
             break
-    while _inside_character(text, index):
-        index -= 1
-    return index
+    return grapheme_start(text, index)
 
 
 def _boundary_after(text: str, index: int, near: int) -> int:
     """The best place to cut at or at most `near` characters after `index`."""
+    from infer_cli.text.graphemes import grapheme_end
+
     for boundary in _BOUNDARIES:
         found = text.find(boundary, max(index - len(boundary), 0), index + near)
         if found >= 0:
             index = max(found + len(boundary), index)
             break
-    while _inside_character(text, index):
-        index += 1
-    return index
-
-
-def _inside_character(text: str, index: int) -> bool:
-    """Whether a cut before `text[index]` would split what a reader takes for one character."""
-    if not 0 < index < len(text):
-        return False
-    before, after = text[index - 1], text[index]
-    return (
-        before == _ZWJ
-        or after == _ZWJ
-        or unicodedata.category(after) in ("Mn", "Me", "Mc")
-        or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
-        or (before == "\r" and after == "\n")
-        or ("\U0001f1e6" <= after <= "\U0001f1ff" and _odd_flags_before(text, index))
-    )
-
-
-def _odd_flags_before(text: str, index: int) -> bool:
-    """A flag is two letters of its own kind: whether an odd number of them stands before `index`."""
-    start = index
-    while start > 0 and "\U0001f1e6" <= text[start - 1] <= "\U0001f1ff":
-        start -= 1
-    return (index - start) % 2 == 1
+    return grapheme_end(text, index)
 
 
 def needed_window(n_prompt: int, max_tokens: int, window: int, n_ctx_train: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from infer_cli.prompt import stored
+from infer_cli.prompt import stored_prompts
 from infer_cli.prompt.attachments import Attachment, are_several, between_tags, message_text
 from infer_cli.prompt.budget import Part
 from infer_cli.prompt.messages import build_messages, decode_input, parse_messages, parse_tools
@@ -114,7 +114,7 @@ def read_input(sources: PromptSources, read_piped: Callable[[], bytes | None]) -
     history = [] if sources.messages is None else parse_messages(read_bytes(sources.messages))
     fill = None
     if sources.prompt_template is not None:
-        fill = partial(stored.load(sources.prompt_template).render, sources.variables)
+        fill = partial(stored_prompts.load(sources.prompt_template).render, sources.variables)
     several = sources.awaits_question or are_several(attachments, " ".join(sources.words))
     tagged = several and not sources.raw
     given = PromptInput((), tuple(attachments), sources.words, sources.raw, tagged, fill, tools)

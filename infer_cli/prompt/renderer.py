@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Published templates need a hundredth of a second; a start of the process on a busy machine, a second.
 MOST_SECONDS = 10.0
 # Of address space, the interpreter's own included. The largest prompt that infer reads fits.
-MOST_BYTES = 1 << 30
+MOST_BYTES = 10**9
 OUT_OF_MEMORY = 70  # the exit code of a process that has not even the memory to say so
 
 
@@ -164,7 +164,9 @@ class Renderer:
 
     @property
     def _needs_more(self) -> str:
-        return f"it needs more than {self._memory >> 20} MiB of memory"
+        from infer_cli.settings.sizes import size_text
+
+        return f"it needs more than {size_text(self._memory)} of memory"
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from infer_cli.errors import DeadlineExceeded, InferError, ModelInvalid, UsageError
 from infer_cli.prompt.renderer import CeilingReached, TemplateSource
 from infer_cli.prompt.template_errors import TemplateFailed, TemplateRaised
-from infer_cli.prompt.vouched import TemplateRenderer, renderer_of
+from infer_cli.prompt.trusted_templates import TemplateRenderer, renderer_of
 from infer_cli.system.files import read_bytes
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.types import Message
@@ -177,7 +177,7 @@ class ChatTemplate:
         except TemplateRaised as error:
             said = " ".join(str(error).split())[:MAX_RAISED_CHARS]
             raise UsageError(
-                f"the model's chat template refuses this conversation: {said}",
+                f"{self.called} refuses this conversation: {said}",
                 "Change the messages, or give another template with --chat-template.",
             ) from error
         except TemplateFailed as error:
@@ -194,7 +194,7 @@ class ChatTemplate:
             changed = [*messages[:index], other, *messages[index + 1 :]]
             if self._render(changed, names) == text:
                 raise UsageError(
-                    f"the model's chat template ignores the {message.role} message",
+                    f"{self.called} ignores the {message.role} message",
                     "Put its text into the prompt, or give another template with --chat-template.",
                 )
 
@@ -208,7 +208,7 @@ class ChatTemplate:
             return
         if without == text:
             raise UsageError(
-                "the model's chat template ignores the tools",
+                f"{self.called} ignores the tools",
                 "Leave them out, or give another template with --chat-template.",
             )
 
@@ -225,7 +225,7 @@ class ChatTemplate:
                 continue
             if without == text:
                 raise UsageError(
-                    f"the model's chat template ignores the tool calls of messages[{index}]",
+                    f"{self.called} ignores the tool calls of messages[{index}]",
                     "Write them into the content and leave tool_calls out, or give another template with"
                     " --chat-template.",
                 )

@@ -149,7 +149,7 @@ def _outcome(template: ChatTemplate, conversation: Conversation, messages: Seque
 
 
 def _reason(template: ChatTemplate, error: InferError) -> str:
-    reason = error.message.removeprefix(f"{template.called} ").removeprefix("the model's chat template ")
+    reason = error.message.removeprefix(f"{template.called} ")
     return reason.removeprefix("refuses this conversation: ")
 
 

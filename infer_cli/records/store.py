@@ -43,7 +43,7 @@ from infer_cli.system.files import check_regular
 from infer_cli.system.paths import data_dir
 from infer_cli.system.private_files import make_private_dir
 
-MAX_BYTES = 512 * 2**20  # of the store; beyond it the oldest records go
+MAX_BYTES = 512 * 10**6  # of the store; beyond it the oldest records go
 
 _PRUNE_STEP = 16  # records a transaction
 _REMOVE_STEP = 200

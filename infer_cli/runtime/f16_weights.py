@@ -15,7 +15,7 @@ from pathlib import Path
 
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.models.gguf.header import Header
-from infer_cli.settings.quantities import human_bytes
+from infer_cli.settings.sizes import size_text
 
 # Neither repacked (repack.cpp), nor tiled (tiled.cpp), nor in tinyBLAS (sgemm.cpp). Prompts of 128 tokens,
 # SmolLM2 on two cores with AVX-512, tokens a second: Q4_1 500, Q5_1 440; F16 1,130; Q5_0 810, Q8_0 980,
@@ -55,7 +55,7 @@ def expanded_copy(header: Header, n_threads: int) -> Iterator[Path]:
         if not write_f16(header.path, path, n_threads):
             raise UnexpectedFailure(
                 f"llama.cpp could not write {header.path} as F16 into {tempfile.gettempdir()}",
-                f"it takes {human_bytes(expanded_bytes(header))} there; TMPDIR names another folder",
+                f"it takes {size_text(expanded_bytes(header))} there; TMPDIR names another folder",
                 native=True,
             )
         yield path

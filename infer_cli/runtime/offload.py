@@ -9,7 +9,7 @@ from infer_cli.backend.spec import FREE_CHUNK, Device
 from infer_cli.errors import UsageError
 from infer_cli.models.footprint import compute_bytes, plan_gpu_layers
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.settings.quantities import human_bytes
+from infer_cli.settings.sizes import size_text
 
 if TYPE_CHECKING:
     from infer_cli.models.gguf.header import Header
@@ -66,5 +66,5 @@ def plan_offload(
     )
     names = ", ".join(device.name for device in gpus)
     return OffloadPlan(
-        layers, f"offloading {layers} of {all_layers} layers to {names} ({human_bytes(free)} free)"
+        layers, f"offloading {layers} of {all_layers} layers to {names} ({size_text(free)} free)"
     )

@@ -17,7 +17,7 @@ _FREE = ("width", "chunk", "threads")
 def keep_verdict(model_sha256: str, facts: Mapping[str, object], verdict: Mapping[str, object]) -> Path:
     """Write what a probe of a mode found; returns where. Raises OSError."""
     path = _path(model_sha256, facts)
-    write_atomic(path, json.dumps(verdict, indent=1).encode())
+    write_atomic(path, [json.dumps(verdict, indent=1).encode()])
     return path
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TextIO
 
-from rich.cells import cell_len, get_character_cell_size
+from rich.cells import cell_len
 
 Size = Callable[[], tuple[int, int]]  # columns, rows
 
@@ -29,11 +29,13 @@ def height(rows: Iterable[Row], columns: int) -> int:
 def _height(text: str, columns: int) -> int:
     if cell_len(text) <= columns:
         return 1
+    from infer_cli.text.graphemes import graphemes
+
     n_rows, column = 1, 0
-    for char in text:
-        cells = get_character_cell_size(char)
+    for grapheme in graphemes(text):
+        cells = cell_len(grapheme)
         column += cells
-        if column > columns:  # a wide character does not straddle the edge
+        if column > columns:  # a wide one does not straddle the edge
             n_rows, column = n_rows + 1, cells
     return n_rows
 
@@ -111,7 +113,11 @@ class Painter:
     def _last(self, rows: list[Row], columns: int) -> list[Row]:
         room = self.capacity()
         if rows and not self.fits(rows[-1:]):
-            end = rows[-1].plain[-max(room * columns // 2, 1) :]
+            from infer_cli.text.graphemes import grapheme_end
+
+            text = rows[-1].plain
+            begin = max(len(text) - max(room * columns // 2, 1), 0)
+            end = text[grapheme_end(text, begin) :]
             return [Row(end, end)]
         first = len(rows)
         while first > 0 and (taken := height(rows[first - 1 : first], columns)) <= room:

@@ -22,10 +22,11 @@ from infer_cli.system.private_files import is_private, make_private_dir, open_pr
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-MOST_SETTINGS = 4 << 20  # bytes of a file of settings or notes: far more than anyone writes
-MOST_INPUT = 64 << 20  # bytes of a text: far beyond any window
+MOST_SETTINGS = 4 * 10**6  # bytes of a file of settings or notes: far more than anyone writes
+MOST_INPUT = 64 * 10**6  # bytes of a text: far beyond any window
 
 _OPEN_ALREADY = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+_OPENED_TO_WRITE = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")
 _KINDS = (
     (stat.S_ISDIR, "it is a directory, not a file"),
     (stat.S_ISFIFO, "it is a pipe (FIFO), not a file"),
@@ -75,7 +76,7 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_SETTINGS) 
     with open_regular(path) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
-        raise UnusableFile(errno.EINVAL, f"more than {most_bytes >> 20} MiB", os.fspath(path))
+        raise UnusableFile(errno.EINVAL, f"more than {most_bytes // 10**6} MB", os.fspath(path))
     return data
 
 
@@ -118,7 +119,7 @@ def _broken_link(path: Path, error: OSError) -> str | None:
     return "it is a link to nothing" if link == path else f"{link} is a link to nothing"
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     """Raises OSError, as `os.write`, which may write less."""
     rest = memoryview(data)
     while rest:
@@ -139,24 +140,36 @@ def lock(path: Path, what: Path) -> BaseFileLock:
     return held
 
 
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """A new content for a file: all of it or none, also after a power cut.
+def write_atomic(path: Path, pieces: Iterable[bytes | bytearray], *, durable: bool = False) -> None:
+    """Give a file a new content in one step: all of it or none. The file is for the user alone where its
+    place is (`private_files`); a link to it stays one, and a pipe or a device is written to as it is.
 
-    A pipe or a device is written to as it is.
+    `durable`: it is on the disk when this returns, and a process that is killed meanwhile leaves one file
+    beside it at most, however often; for a file that one process at a time writes. Raises OSError.
     """
-    if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):
+    if os.fspath(path).startswith(_OPENED_TO_WRITE) or (path.exists() and not path.is_file()):
         with open(path, "ab", buffering=0) as file:
             for piece in pieces:
                 write_all(file.fileno(), piece)
         return
-    path = path.resolve()  # a link stays one
-    beside = path.with_name(f".{path.name}.new")
-    with open(beside, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    private = is_private(path)
+    if private:
+        make_private_dir(path.parent)
+    path = path.resolve()
+    # Not tempfile: all its files are private to the user, and a shelf may be shared.
+    temporary = path.with_name(f".{path.name}.new" if durable else f"{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "wb" if durable else "xb", opener=open_private if private else None) as file:
+            for piece in pieces:
+                file.write(piece)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def read_bytes(name: str) -> bytes:
@@ -183,31 +196,8 @@ def read_stdin() -> bytes:
 def _bounded(file: BinaryIO, name: str) -> bytes:
     data = file.read(MOST_INPUT + 1)
     if len(data) > MOST_INPUT:
-        raise UsageError(f"{name}: more than {MOST_INPUT >> 20} MiB of text", "give the part that matters")
+        raise UsageError(f"{name}: more than {MOST_INPUT // 10**6} MB of text", "give the part that matters")
     return data
-
-
-def write_atomic(path: Path, *parts: bytes | bytearray) -> None:
-    """Create or replace a file in one step, for the user alone where its place is (`private_files`).
-
-    Raises OSError.
-    """
-    private = is_private(path)
-    if private:
-        make_private_dir(path.parent)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: all its files are private to the user, and a shelf may be shared.
-    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb", opener=open_private if private else None) as file:
-            for part in parts:
-                file.write(part)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.models.gguf.header import Header
-    from infer_cli.vocab.exact import TiktokenTokenizer
+    from infer_cli.vocab.tiktoken_tokenizer import TiktokenTokenizer
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TokenCounter:
         self._before, self._after = self._frame() if add_special else ([], [])
 
     def _frame(self) -> tuple[list[int], list[int]]:
-        from infer_cli.vocab.exact import frame
+        from infer_cli.vocab.tiktoken_tokenizer import frame
 
         return frame(self.source.header, self.source.vocab())
 
@@ -75,7 +75,7 @@ class TokenCounter:
 
             yield from self._exact.tokenize_blocks(item.blocks(), default_threads())
         else:
-            from infer_cli.vocab.exact import joined
+            from infer_cli.vocab.tiktoken_tokenizer import joined
 
             text = joined(item.blocks())
             vocab = self.source.vocab()

@@ -12,7 +12,7 @@ from infer_cli.errors import ModelInvalid, ModelNotFound
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.models.gguf.header import Header
-    from infer_cli.vocab.exact import TiktokenTokenizer
+    from infer_cli.vocab.tiktoken_tokenizer import TiktokenTokenizer
 
 
 # Bytes of text, for each token of the vocabulary, that llama.cpp tokenizes before tiktoken does. To import it
@@ -52,7 +52,7 @@ class LoadedVocab:
         return (self._exact or self._vocab).tokenize(text)
 
     def _look_for_exact(self) -> None:
-        from infer_cli.vocab.proof import exact_tokenizer, is_checked
+        from infer_cli.vocab.tiktoken_proof import exact_tokenizer, is_checked
 
         enough_for_check = BYTES_FOR_CHECK * self.n_tokens
         may_check, self._enough = self._n_bytes > enough_for_check, sys.maxsize

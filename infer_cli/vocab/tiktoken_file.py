@@ -14,8 +14,8 @@ from infer_cli.backend.pretokenizers import PreTokenizer
 from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.system.files import MOST_INPUT, read_regular
 from infer_cli.system.hashing import sha256_hex
-from infer_cli.vocab.exact import NotText, TiktokenTokenizer
 from infer_cli.vocab.merges import BYTE_CHARACTERS
+from infer_cli.vocab.tiktoken_tokenizer import NotText, TiktokenTokenizer
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab

@@ -19,7 +19,7 @@ from infer_cli.batch.ordered import OrderedOutput, journal_entry, read_journal
 from infer_cli.batch.output import FileOutput, Unit
 from infer_cli.batch.output_index import OutputIndex, read_output
 from infer_cli.errors import UsageError
-from infer_cli.system.files import lock, write_atomically
+from infer_cli.system.files import lock
 
 
 def line(row: int, sample: int = 0, error: object = None) -> bytes:
@@ -103,33 +103,6 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
         lock(tmp_path / "lock", tmp_path / "out")
     held.release()
     lock(tmp_path / "lock", tmp_path / "out").release()
-
-
-def test_a_write_is_all_or_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-
-    def pieces() -> list[bytes]:
-        raise OSError("disk")
-
-    with pytest.raises(OSError, match="disk"):
-        write_atomically(path, (piece for _ in "x" for piece in pieces()))
-    assert path.read_bytes() == b"old"
-
-
-def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path: Path) -> None:
-    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
-    file.write_bytes(b"old")
-    link.symlink_to(file)
-    write_atomically(link, [b"ne", b"w"])
-    assert link.is_symlink()
-    assert file.read_bytes() == b"new"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    write_atomically(pipe, [b"ne", b"w"])
-    assert os.read(reader, 9) == b"new"
-    assert pipe.is_fifo()
-    os.close(reader)
 
 
 # --- input order ----------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ def test_a_row_of_100_mb_takes_little_memory(tmp_path: Path) -> None:
     rows = list(Input(str(path), "jsonl").rows())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert [row.error for row in rows] == ["the row has more than 8 MiB", ""]
+    assert [row.error for row in rows] == ["the row has more than 8 MB", ""]
     assert peak < 4 * MAX_ROW_BYTES
 
 

@@ -12,7 +12,7 @@ import pytest
 from infer_cli.batch.summary import Tally
 from infer_cli.cli.batch import display as batch_display
 from infer_cli.cli.batch.display import LINE_INTERVAL_S, Display, fitting
-from infer_cli.settings.quantities import duration
+from infer_cli.settings.durations import duration
 from infer_cli.types import Timings, Usage
 from tests.batch_helpers import by_unit, prompts, write_rows
 from tests.cli_helpers import script
@@ -26,7 +26,7 @@ def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
     with Terminal("batch", "-m", slow, str(rows), "-o", str(out), "--parallel", "4", columns=100) as t:
         text = t.wait_for(
             lambda text: (
-                re.search(r"[1-9]\d*/20 .* tok/s in, \d+ out, \d/4 slots, [\d.]+ MiB", text) is not None
+                re.search(r"[1-9]\d*/20 .* tok/s in, \d+ out, \d/4 slots, [\d.]+ MB", text) is not None
             )
         )
         assert "left" in text
@@ -54,7 +54,7 @@ def test_a_line_every_ten_seconds(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(batch_display, "peak_memory", lambda: 64 << 20)
+    monkeypatch.setattr(batch_display, "peak_memory", lambda: 64 * 10**6)
     tally = Tally(n_rows=40, n_replies=40, width=4)
     display = Display(tally, quiet=False)
     for _ in range(20):
@@ -66,8 +66,8 @@ def test_a_line_every_ten_seconds(
     display.close()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "10 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 64.0 MiB, 30s left",
-        "20 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 64.0 MiB, 20s left",
+        "10 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 64 MB, 30s left",
+        "20 of 40 replies, 10 tok/s in, 5 out, 4/4 slots, 64 MB, 20s left",
     ]
     silent = Display(tally, quiet=True)
     now[0] += 2 * LINE_INTERVAL_S
@@ -76,8 +76,8 @@ def test_a_line_every_ten_seconds(
 
 
 def test_a_narrow_terminal_has_the_time_that_is_left() -> None:
-    parts = ["3 failed", "10 tok/s in, 5 out", "4/4 slots", "64.0 MiB", "30s left"]
-    assert fitting(parts, 80) == "3 failed, 10 tok/s in, 5 out, 4/4 slots, 64.0 MiB, 30s left"
+    parts = ["3 failed", "10 tok/s in, 5 out", "4/4 slots", "64 MB", "30s left"]
+    assert fitting(parts, 80) == "3 failed, 10 tok/s in, 5 out, 4/4 slots, 64 MB, 30s left"
     assert fitting(parts, 50) == "3 failed, 10 tok/s in, 5 out, 4/4 slots, 30s left"
     assert fitting(parts, 40) == "3 failed, 10 tok/s in, 5 out, 30s left"
     assert fitting(parts, 30) == "3 failed, 30s left"

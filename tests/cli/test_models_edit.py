@@ -243,16 +243,75 @@ def test_add_to_a_file_that_is_wrong_already() -> None:
     assert user_path().read_text() == "[[model"
 
 
-def test_layout_that_cannot_be_edited_is_left_alone() -> None:
-    text = 'model = [{ name = "own", sources = ["hf:o/r:Q8_0"] }]\n'
-    write_user(text)
-    for change in (
-        lambda: catalogue_edit.add_entry("x", "hf:o/r:Q8_0"),
-        lambda: catalogue_edit.remove_entry("own"),
+ENTRY = "[[model]]\nname = '{}'\nsources = [\n  'hf:o/r:Q8_0',  # a comment\n]\n"
+OWN = '{ name = "own", sources = ["hf:o/r:Q8_0"] }'
+NEW = '{name = "new", sources = ["hf:o/r:Q4_0"]}'
+
+
+@pytest.mark.parametrize(
+    "before, with_new, without_own",
+    [
+        (f"model = [{OWN}]\n", f"model = [{OWN}, {NEW}]\n", "model = []\n"),
+        (
+            f"model = [\n  # mine\n  {OWN}  # first\n]  # all\n",
+            f"model = [\n  # mine\n  {OWN},  # first\n  {NEW}\n]  # all\n",
+            "model = [\n  # mine\n]  # all\n",
+        ),
+    ],
+)
+def test_entries_of_an_array_are_edited_in_it(before: str, with_new: str, without_own: str) -> None:
+    write_user(before)
+    catalogue_edit.add_entry("new", "hf:o/r:Q4_0")
+    assert user_path().read_text() == with_new
+    catalogue_edit.remove_entry("new")
+    assert load_catalogue().own == {"own"}
+    write_user(before)
+    catalogue_edit.remove_entry("own")
+    assert user_path().read_text() == without_own
+    catalogue_edit.add_entry("new", "hf:o/r:Q4_0")
+    assert load_catalogue().own == {"new"}
+
+
+@pytest.mark.parametrize(
+    "header, inside",
+    [
+        ('[["model"]]', ""),
+        ("[[ 'model' ]]  # one", ""),
+        ("  [[model]]", "sampling.top_k = 1\nsampling.temperature = 0.5\n"),
+        ("[[model]]", "sampling = { top_k = 1 }\n"),
+        ("[[model]]", '  [ model . "sampling" ]\n  top_k = 1\n'),
+        ("[[model]]", 'notes = """\n[[model]]\nname = "none"\n# kept\n"""\n'),
+        ("[[model]]", "'aliases' = [\n  'n',\n\n  # [[model]]\n]\n"),
+    ],
+)
+def test_however_an_entry_is_written_it_can_be_removed(header: str, inside: str) -> None:
+    entry = f"{header}\nname = 'own'\nsources = ['hf:o/r:Q8_0']\n{inside}"
+    other = ENTRY.format("other").replace("[[model]]", header)  # tomlkit spells all headers of an array alike
+    for text in (
+        f"# top\n\n{{}}# after\n\n{other}",
+        f"# top\n\n{other}# between\n\n{{}}  # last\n",
+        "# top\n\n{}\n# last\n",
     ):
-        with pytest.raises(UsageError, match="edit"):
-            change()
-    assert user_path().read_text() == text
+        write_user(text.format(entry))
+        assert "own" in load_catalogue().own
+        catalogue_edit.remove_entry("own")
+        assert user_path().read_text() == text.format("")
+        assert load_catalogue().own <= {"other"}
+
+
+def test_default_is_set_however_it_is_written() -> None:
+    for text in (
+        '"default" = {}  # why\n',
+        "model = []\ndefault={}\n",
+        "# top\r\ndefault = {}\r\n\r\n",
+        "default = {}",
+    ):
+        for old in ("'qwen3-4b'", '"""\nqwen3-4b"""', '"""qwen3\\\n   -4b"""'):
+            user_path().parent.mkdir(parents=True, exist_ok=True)
+            user_path().write_bytes(text.format(old).encode())
+            assert load_catalogue().default == "qwen3-4b"
+            catalogue_edit.set_default("smollm2-360m-instruct")
+            assert user_path().read_bytes().decode() == text.format('"smollm2-360m-instruct"')
 
 
 def test_link_stays_a_link(tmp_path: Path) -> None:
@@ -264,7 +323,6 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
     assert user_path().is_symlink() and "# kept" in real.read_text() and "mine" in real.read_text()
 
 
-ENTRY = "[[model]]\nname = '{}'\nsources = [\n  'hf:o/r:Q8_0',  # a comment\n]\n"
 _GAPS = st.lists(st.sampled_from(["", "# note", "  # [[model]]", "\t"]), max_size=3)
 
 

@@ -290,7 +290,7 @@ def test_a_file_without_an_end_is_refused() -> None:
         )
         endless.kill()
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.startswith(b"error: stdin: more than 64 MiB of text\n")
+    assert done.stderr.startswith(b"error: stdin: more than 64 MB of text\n")
 
 
 def test_lone_surrogates_in_an_argument_are_refused() -> None:

@@ -27,7 +27,6 @@ from infer_cli.models.fetch.pull import fetch, find_here
 from infer_cli.models.fetch.session import check_redirect
 from infer_cli.models.sources import Source, parse_source
 from infer_cli.process import child_process
-from infer_cli.settings.quantities import human_size
 from tests.model_server import ModelServer, answering, serving
 from tests.tiny_gguf import gguf_bytes
 
@@ -510,15 +509,6 @@ def test_full_disk_keeps_what_came(server: ModelServer, run: Run, monkeypatch: p
     assert os.strerror(errno.ENOSPC) in caught.value.message and str(run.folder) in caught.value.message
     run(url, sha256=SHA)
     assert server.gets("/m.gguf")[1]["Range"] == f"bytes={HALF}-"
-
-
-def test_sizes_read_as_on_model_pages() -> None:
-    assert [human_size(n) for n in (98362432, 1060000000, 5, 400_000)] == [
-        "98.4 MB",
-        "1.06 GB",
-        "5 bytes",
-        "400 kB",
-    ]
 
 
 # --- the hub --------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from infer_cli.errors import OutOfMemory, UsageError
 from infer_cli.models import footprint
 from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_header
-from infer_cli.settings.quantities import human_bytes
 from infer_cli.system import memory
 from tests.tiny_gguf import gguf_bytes, metadata, vocabulary, write_tiny_gguf
 
@@ -89,13 +88,6 @@ def test_the_compute_estimate_is_above_and_near(tiny: Header, logs: list[str], i
     ours = footprint.compute_bytes(tiny, n_ctx_seq, n_ubatch, n_outputs, flash)
     theirs = float(logged_mib(logs[i], "compute")) * 2**20
     assert theirs <= ours <= 3 * theirs
-
-
-def test_the_logits_are_as_large_as_llama_cpp_says(logs: list[str]) -> None:
-    # llama.cpp allocates one row a sequence at first, and grows with use.
-    n_vocab = len(vocabulary()[0])
-    for (_, n_seqs, *_), log in zip(CONFIGS, logs, strict=True):
-        assert f"{footprint.logits_bytes(n_seqs, n_vocab) / 2**20:.2f}" == logged_mib(log, "output")
 
 
 def test_weights_are_the_file_less_its_header(tiny: Header) -> None:
@@ -265,20 +257,6 @@ def test_this_machine_has_memory() -> None:
 def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
     footprint.check_fits(5, 5)
     footprint.check_fits(5, None)
-    with pytest.raises(OutOfMemory, match=r"needs 12\.5 GiB of memory, 8\.0 GiB is available") as caught:
-        footprint.check_fits(12 * GIB + GIB // 2, 8 * GIB)
+    with pytest.raises(OutOfMemory, match=r"needs 12\.5 GB of memory, 8 GB is available") as caught:
+        footprint.check_fits(12_500_000_000, 8_000_000_000)
     assert "--ctx" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "shown"),
-    [
-        (0, "0 bytes"),
-        (1023, "1023 bytes"),
-        (1536, "1.5 KiB"),
-        (92 * 2**20, "92.0 MiB"),
-        (5 * 2**40, "5.0 TiB"),
-    ],
-)
-def test_human_units(n_bytes: int, shown: str) -> None:
-    assert human_bytes(n_bytes) == shown

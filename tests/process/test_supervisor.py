@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.process import streams, supervisor
 from infer_cli.process.report import report, run_guarded
-from infer_cli.process.worker import in_process_worker
+from infer_cli.process.worker import Worker
 from infer_cli.text.sanitize import single_line
 from tests.cli_helpers import REPO
 
@@ -230,11 +230,13 @@ def test_trim_keeps_the_end_and_leaves_a_short_capture_alone() -> None:
 
 
 def test_log_tail_is_safe_to_show() -> None:
-    with in_process_worker() as worker:
-        os.write(worker.native_fd, b"a\x1b[31mred\x07\r\n\n\xff\xfe\ttab\n" + b"y" * 5000 + b"\n")
-        assert worker.log_tail(2) == ["\ufffd\ufffd tab", "y" * 500]
-        assert worker.log_tail()[0] == "a\ufffd[31mred\ufffd"
-        worker.carry_on()
+    capture = streams.new_capture()
+    worker = Worker(capture, capture, None)
+    os.write(capture, b"a\x1b[31mred\x07\r\n\n\xff\xfe\ttab\n" + b"y" * 5000 + b"\n")
+    assert worker.log_tail(2) == ["\ufffd\ufffd tab", "y" * 500]
+    assert worker.log_tail()[0] == "a\ufffd[31mred\ufffd"
+    worker.carry_on()
+    os.close(capture)
 
 
 # --- how the worker ends --------------------------------------------------------------------------

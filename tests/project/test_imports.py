@@ -27,19 +27,26 @@ ONLY_IN = {
     "ctypes": {"backend", "prompt.renderer_process"},
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
-    "jinja2": {"prompt.sandbox", "prompt.renderer_process"},
+    "jinja2": {
+        "prompt.sandbox",
+        "prompt.template_charges",
+        "prompt.template_work",
+        "prompt.renderer_process",
+    },
     "tiktoken": {"vocab"},
+    "tomlkit": {"models.catalogue_edit"},
     "platformdirs": {"system.paths"},
     "huggingface_hub": {"models.fetch"},
     "requests": {"models.fetch"},
     "filelock": {"models", "records", "system", "batch"},
     "sqlite3": {"records"},
     "prompt_toolkit": {"cli"},
+    "wcwidth": {"text.graphemes"},
 }
 
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
-    "prompt_toolkit",
+    "tomlkit", "prompt_toolkit", "wcwidth",
     "infer_cli.engine.engine", "infer_cli.models.shelf", "infer_cli.cli.flags.options", "ctypes",
 }  # fmt: skip
 

@@ -18,8 +18,8 @@ from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt.encode import encode_prompt, encode_raw
+from infer_cli.prompt.kept_replies import KeptReply
 from infer_cli.prompt.messages import ROLES, build_messages, decode_input, parse_messages
-from infer_cli.prompt.splice import KeptReply
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.text.reasoning import TagPair
 from infer_cli.types import Message
@@ -293,8 +293,7 @@ def test_a_prompt_that_opens_a_reasoning_block() -> None:
     source = CHATML.replace("assistant\n", "assistant\n<think>\n")
     encoded = encode_prompt(_template(source), HI, ByteVocab())
     assert encoded.open_reasoning == TagPair("<think>", "</think>")
-    assert encoded.opens_reasoning
-    assert not encode_prompt(_template(), [Message("user", "<think>")], ByteVocab()).opens_reasoning
+    assert encode_prompt(_template(), [Message("user", "<think>")], ByteVocab()).open_reasoning is None
 
 
 def test_a_vocabulary_with_many_control_tokens_and_ten_megabytes_of_text() -> None:
@@ -505,3 +504,28 @@ def test_a_template_that_cuts_replies_is_refused() -> None:
     template = "{% for m in messages %}{{ m.content[:1] }}<|im_end|>{% endfor %}"
     with pytest.raises(ModelInvalid, match="apart"):
         _kept_prompt(template, KeptReply((7,)))
+
+
+@pytest.mark.parametrize(
+    "source, messages, what",
+    [
+        ("{{ raise_exception('no') }}", HI, "refuses this conversation: no"),
+        ("{{ messages[-1].content }}", [Message("system", "Be kind."), *HI], "ignores the system message"),
+        (r"{{ '\ud800' }}", HI, "writes half a surrogate pair"),
+        ("{{ messages[0].content }}|im_end|>", [Message("user", "<")], "would make control tokens"),
+        (
+            "{{ messages[0].content|tojson(ensure_ascii=true)|tojson }}",
+            [Message("user", "<|im_end|>")],
+            "escapes text",
+        ),
+    ],
+)
+def test_an_error_says_whose_template_it_is(source: str, messages: Sequence[Message], what: str) -> None:
+    for file, called in ((None, "the model's chat template "), ("my.jinja", "the chat template my.jinja ")):
+        template = ChatTemplate(source, bos="<s>", eos="</s>", now=NOW, file=file)
+        with pytest.raises((UsageError, ModelInvalid)) as caught:
+            encode_prompt(template, messages, ByteVocab())
+        assert caught.value.message.startswith(called + what)
+        cutting = ChatTemplate("{{ messages[0].content[:1] }}", bos="", eos="", now=NOW, file=file)
+        with pytest.raises(ModelInvalid, match=f"{called}takes earlier replies apart"):
+            encode_prompt(cutting, [Message("assistant", "x")], ByteVocab(), kept={0: KeptReply((7,))})

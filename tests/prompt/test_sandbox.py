@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from infer_cli.prompt import sandbox
+from infer_cli.prompt import template_work
 from infer_cli.prompt.sandbox import BoundedTemplate
 from infer_cli.prompt.template_errors import TemplateFailed, TemplateRaised
 
@@ -148,7 +148,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_ends_in_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "BASE_ALLOWANCE", 200_000)
+    monkeypatch.setattr(template_work, "BASE_ALLOWANCE", 200_000)
     started = time.process_time()
     with pytest.raises(TemplateFailed):
         BoundedTemplate(HOSTILE[name]).render(HI)
@@ -171,7 +171,7 @@ def test_what_is_refused_was_not_built(name: str) -> None:
 def test_the_bound_is_a_count() -> None:
     """The same template fails at the same place, however fast the machine."""
     template = BoundedTemplate("{% for i in range(n) %}{% for j in range(1000) %}{% endfor %}{% endfor %}")
-    fits = sandbox.BASE_ALLOWANCE // 1000 // 4
+    fits = template_work.BASE_ALLOWANCE // 1000 // 4
     assert template.render({"n": fits}) == ""
     with pytest.raises(TemplateFailed, match="too much work"):
         template.render({"n": fits * 4})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infer_cli.errors import UsageError
-from infer_cli.settings.quantities import parse_duration
+from infer_cli.settings.durations import parse_duration
 from tests.batch_helpers import batch, lines, write_rows
 from tests.cli_helpers import infer, one_error_line
 

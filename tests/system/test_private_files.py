@@ -71,7 +71,8 @@ def test_model_files_and_output_stay_readable(umask: int, tmp_path: Path, own_ho
     wanted = 0o666 & ~umask
     for path in (paths.models_dir() / "m" / "note.json", paths.config_dir() / "models.toml"):
         assert not is_private(path)
-        write_atomic(path, b"x")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, [b"x"])
         assert _mode(path) == wanted
     rows, out = tmp_path / "rows.txt", tmp_path / "out.jsonl"
     rows.write_text("hello\n")

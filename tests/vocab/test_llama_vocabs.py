@@ -16,7 +16,7 @@ from infer_cli.backend import native
 from infer_cli.backend.llama_model import LlamaModel
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.models.gguf.reading import read_header
-from infer_cli.vocab.proof import exact_tokenizer
+from infer_cli.vocab.tiktoken_proof import exact_tokenizer
 from tests.sdist import models_dir
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(600)]

@@ -22,9 +22,9 @@ from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Message
 from infer_cli.vocab import loaded
-from infer_cli.vocab.exact import TiktokenTokenizer
 from infer_cli.vocab.loaded import BYTES_FOR_CHECK, BYTES_FOR_TIKTOKEN, LoadedVocab
-from infer_cli.vocab.proof import exact_tokenizer
+from infer_cli.vocab.tiktoken_proof import exact_tokenizer
+from infer_cli.vocab.tiktoken_tokenizer import TiktokenTokenizer
 from tests.cli_helpers import infer
 from tests.tiny_gguf import CONTROL_TOKENS, DEFAULT_TEMPLATE, USER_TOKEN, vocabulary, write_tiny_gguf
 
@@ -113,7 +113,7 @@ def test_a_short_text_imports_nothing_for_it(tiny: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
     assert "infer_cli.runtime.loading" in modules
-    assert not {"tiktoken", "regex", "infer_cli.vocab.exact"} & modules
+    assert not {"tiktoken", "regex", "infer_cli.vocab.tiktoken_tokenizer"} & modules
 
 
 def test_an_unknown_vocabulary_is_checked_where_that_pays(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.vocab import tiktoken_file
-from infer_cli.vocab.exact import NotText, TiktokenTokenizer
+from infer_cli.vocab.tiktoken_tokenizer import NotText, TiktokenTokenizer
 from tests.cli_helpers import infer, one_error_line
 
 # As tiktoken_ext/openai_public.py of tiktoken 0.9 has them.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from infer_cli.batch.summary import Tally, peak_memory
 from infer_cli.cli.screen.terminal import console
-from infer_cli.settings.quantities import duration, human_bytes
+from infer_cli.settings.durations import duration
+from infer_cli.settings.sizes import size_text
 
 if TYPE_CHECKING:
     from rich.progress import BarColumn, Progress, TaskID
@@ -77,7 +78,7 @@ class Display:
             f"{failed} failed" if failed else "",
             f"{rate_in:.0f} tok/s in, {rate_out:.0f} out",
             f"{min(n_live, tally.width)}/{tally.width} slots",
-            "" if peak is None else human_bytes(peak),
+            "" if peak is None else size_text(peak),
             f"{duration(seconds)} left" if tally.n_done else "",
         ]
 

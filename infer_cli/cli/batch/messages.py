@@ -16,8 +16,8 @@ from infer_cli.batch.scan import Scan
 from infer_cli.batch.summary import Tally, summary_of
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus
-from infer_cli.settings.quantities import duration
-from infer_cli.system.files import write_atomically
+from infer_cli.settings.durations import duration
+from infer_cli.system.files import write_atomic
 
 if TYPE_CHECKING:
     from infer_cli.engine.mode_policy import ModePolicy
@@ -140,4 +140,4 @@ def _print_table(values: Mapping[str, float]) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, object]) -> None:
-    write_atomically(path, [json.dumps(value, indent=1).encode() + b"\n"])
+    write_atomic(path, [json.dumps(value, indent=1).encode() + b"\n"], durable=True)

@@ -122,7 +122,7 @@ def _print_table(entries: list[Entry], limit: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from infer_cli.settings.quantities import human_size
+    from infer_cli.settings.sizes import size_text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("key", "model", "tokens", "size", "a token", "last used"):
@@ -134,12 +134,12 @@ def _print_table(entries: list[Entry], limit: int) -> None:
         )
     for entry in entries:
         when = datetime.fromtimestamp(entry.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        per_token = human_size(entry.size // entry.n_tokens)
+        per_token = size_text(entry.size // entry.n_tokens)
         cells = (
             entry.key[:12],
             entry.owner.model,
             f"{entry.n_tokens}",
-            human_size(entry.size),
+            size_text(entry.size),
             per_token,
             when,
         )
@@ -147,17 +147,17 @@ def _print_table(entries: list[Entry], limit: int) -> None:
     screen = console(sys.stdout)
     if entries:
         screen.print(table)
-    total = human_size(sum(entry.size for entry in entries))
-    screen.print(Text(f"{total} of at most {human_size(limit)}"))
+    total = size_text(sum(entry.size for entry in entries))
+    screen.print(Text(f"{total} of at most {size_text(limit)}"))
 
 
 def _remove(removing: Callable[[], tuple[int, int]]) -> None:
     """Remove files of the store and say how many."""
-    from infer_cli.settings.quantities import human_size
+    from infer_cli.settings.sizes import size_text
 
     try:
         n_files, n_bytes = removing()
     except OSError as e:
         raise UnexpectedFailure(f"{e.filename} can't be removed: {e.strerror}") from None
     what = "1 file" if n_files == 1 else f"{n_files} files"
-    print(f"removed {what}: {human_size(n_bytes)} freed", file=sys.stderr)
+    print(f"removed {what}: {size_text(n_bytes)} freed", file=sys.stderr)

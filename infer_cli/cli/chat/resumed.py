@@ -11,8 +11,8 @@ from infer_cli.cli.run.options import RunOptions
 from infer_cli.conversation.continuing import model_of
 from infer_cli.conversation.earlier_settings import ORIGIN, EarlierSettings
 from infer_cli.records.record import making_sense
+from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import RunSeed, Setting
-from infer_cli.settings.quantities import parse_duration
 
 if TYPE_CHECKING:
     from infer_cli.conversation.continuing import KeptConversation

@@ -191,7 +191,7 @@ def _regen(chat: CommandHost, argument: str) -> None:
 
 def _undo(chat: CommandHost, argument: str) -> None:
     message = chat.dialogue.undo()
-    chat.say(f"took back: {' '.join(message.split())[:60]}")
+    chat.say(f"took back: {_preview(message, 60)}")
 
 
 def _edit(chat: CommandHost, argument: str) -> None:
@@ -227,7 +227,7 @@ def _list(chat: CommandHost, argument: str) -> None:
         turns = f"{turns_of(n_turns):<7}"
         name = f"{thread.name}: " if thread.name is not None else ""
         here = " (this one)" if thread.id == chat.dialogue.ledger.thread_id else ""
-        chat.say(f"{thread.id}  {when}  {turns}  {name}{' '.join(begins.split())[:50]}{here}")
+        chat.say(f"{thread.id}  {when}  {turns}  {name}{_preview(begins, 50)}{here}")
     if not found:
         chat.say("no conversation is kept")
 
@@ -285,17 +285,23 @@ def _context(chat: CommandHost, argument: str) -> None:
     visible = conversation.visible
     summary = visible.summary
     if conversation.system:
-        chat.say(f"system: {' '.join(conversation.system.split())[:60]}")
+        chat.say(f"system: {_preview(conversation.system, 60)}")
     if summary is not None:
-        chat.say(f"summary: {' '.join(summary.text.split())[:60]}")
+        chat.say(f"summary: {_preview(summary.text, 60)}")
     for i, turn in enumerate(conversation.turns):
         n = "text of another model" if turn.ids is None else f"{len(turn.ids)} tokens sampled"
         if i in visible.gone:
             n = "dropped" if summary is None or i not in summary.turns else "summarized"
         elif i in visible.cuts:
             n = "cut"
-        chat.say(f"{i + 1}  {' '.join(turn.user.split())[:60]}  ({n})")
+        chat.say(f"{i + 1}  {_preview(turn.user, 60)}  ({n})")
     chat.say(f"{conversation.n_tokens} of {conversation.window} tokens are in use")
+
+
+def _preview(text: str, n_chars: int) -> str:
+    from infer_cli.text.graphemes import beginning
+
+    return beginning(" ".join(text.split()), n_chars)
 
 
 def _tokens(chat: CommandHost, argument: str) -> None:

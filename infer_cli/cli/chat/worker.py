@@ -38,7 +38,7 @@ from infer_cli.prompt.attachments import Attachment, are_several, message_text
 from infer_cli.prompt.messages import decode_input
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
-from infer_cli.prompt.vouched import begin_for
+from infer_cli.prompt.trusted_templates import begin_for
 from infer_cli.runtime.session import Session
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.system.files import read_file

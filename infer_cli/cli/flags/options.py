@@ -312,7 +312,7 @@ CacheSize = Annotated[
         "--cache-size",
         panel=_ENGINE,
         metavar="SIZE",
-        help="Most that `infer cache` holds, e.g. 500MB (2 GiB, at most a tenth of the free disk).",
+        help="Most that `infer cache` holds, e.g. 500MB (2 GB, at most a tenth of the free disk).",
     ),
 ]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from infer_cli.errors import UsageError
+from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
-from infer_cli.settings.quantities import parse_duration
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)

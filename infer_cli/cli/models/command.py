@@ -141,9 +141,9 @@ def rm(
         if own is None:
             raise
     else:
-        from infer_cli.settings.quantities import human_size
+        from infer_cli.settings.sizes import size_text
 
-        name, freed = single_line(removed.name), human_size(removed.freed)
+        name, freed = single_line(removed.name), size_text(removed.freed)
         print(f"removed {name}: {freed} freed", file=sys.stderr)
         for path in removed.kept:
             print(f"kept {single_line(str(path))}: it was used in place", file=sys.stderr)

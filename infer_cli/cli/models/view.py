@@ -43,18 +43,18 @@ def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:
 
 def _shown(fact: Fact) -> str:
     """A value in one line."""
-    from infer_cli.settings.quantities import human_bytes, human_size
+    from infer_cli.settings.sizes import size_text
 
     value = fact.value
     if fact.name == "quantization":
         parts = (
-            f"{kind} {human_size(sums['bytes'])} ({sums['tensors']} tensors)" for kind, sums in value.items()
+            f"{kind} {size_text(sums['bytes'])} ({sums['tensors']} tensors)" for kind, sums in value.items()
         )
         return ", ".join(parts)
     if fact.name.startswith("memory"):
-        return human_bytes(value)
+        return size_text(value)
     if fact.name == "size":
-        return f"{value} bytes ({human_size(value)})"
+        return f"{value} bytes ({size_text(value)})"
     if fact.name == "parameters":
         return f"{value} ({value / 1e9:.2f}B)"
     if isinstance(value, Mapping):
@@ -151,7 +151,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from infer_cli.settings.quantities import human_size
+    from infer_cli.settings.sizes import size_text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "size", "context", "licence", "here"):
@@ -164,7 +164,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in (row for row in rows if not row["tool"]):
         cells = (
             row["name"] + (" (default)" if row["default"] else ""),
-            human_size(row["size"]) if row["size"] else "",
+            size_text(row["size"]) if row["size"] else "",
             str(row["context"] or ""),
             row["licence"] or "",
             "yes" if row["installed"] else "",
@@ -178,7 +178,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for heading in ("found elsewhere", "size", "tool"):
         table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
     for row in elsewhere:
-        cells_of = (row["name"], human_size(row["size"]), row["tool"])
+        cells_of = (row["name"], size_text(row["size"]), row["tool"])
         table.add_row(*(Text(single_line(cell)) for cell in cells_of))
     console(sys.stdout).print()
     console(sys.stdout).print(table)

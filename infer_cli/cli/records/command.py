@@ -23,7 +23,7 @@ from infer_cli.cli.records.view import (
 )
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
-from infer_cli.settings.quantities import parse_duration
+from infer_cli.settings.durations import parse_duration
 
 if TYPE_CHECKING:
     from infer_cli.records.store import Store

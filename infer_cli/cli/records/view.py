@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import console
+from infer_cli.text.graphemes import beginning
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _preview(record: Record) -> str | None:
         return "(private)"
     asked = [message.text for message in record.messages or () if message.role == "user"]
     text = asked[-1] if asked else record.prompt or record.output
-    return None if text is None else text[:_PREVIEW]
+    return None if text is None else beginning(text, _PREVIEW)
 
 
 def described(record: Record) -> str:

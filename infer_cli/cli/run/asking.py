@@ -15,7 +15,7 @@ from infer_cli.errors import UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
-from infer_cli.prompt.vouched import begin_for
+from infer_cli.prompt.trusted_templates import begin_for
 from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MIN_PREFIX
 from infer_cli.settings.origins import Given

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import console
 from infer_cli.models.fetch.base import Failed, FetchEvent, Progress, Trying, Waiting
-from infer_cli.settings.quantities import human_size
+from infer_cli.settings.sizes import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -39,7 +39,7 @@ class PullProgress:
 
     def notice(self, notice: FetchNotice) -> None:
         self._name = notice.name
-        size = f" ({human_size(notice.size)})" if notice.size else ""
+        size = f" ({size_text(notice.size)})" if notice.size else ""
         self._say(f"fetching {notice.name}{size}")
 
     def event(self, event: FetchEvent) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.settings.quantities import human_size
+from infer_cli.settings.sizes import size_text
 
 GGUF_MAGIC = b"GGUF"
 _MAX_NAME = 200  # bytes: file systems allow 255, and a download adds to it
@@ -126,7 +126,7 @@ def ensure_space(folder: Path, need: int) -> None:
         free = shutil.disk_usage(folder).free
     if free < need:
         raise UnexpectedFailure(
-            f"not enough disk space in {folder}: {human_size(need)} needed, {human_size(free)} free",
+            f"not enough disk space in {folder}: {size_text(need)} needed, {size_text(free)} free",
             "free some space, or set INFER_HOME to a directory on another disk",
         )
 

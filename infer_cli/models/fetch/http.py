@@ -211,6 +211,6 @@ def _note_validator(part: Path, url: str, response: requests.Response) -> None:
     validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
     with local_io(part):
         if validator:
-            write_atomic(_meta_path(part), json.dumps({"url": url, "validator": validator}).encode())
+            write_atomic(_meta_path(part), [json.dumps({"url": url, "validator": validator}).encode()])
         else:
             _meta_path(part).unlink(missing_ok=True)

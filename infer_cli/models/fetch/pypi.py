@@ -19,7 +19,7 @@ from infer_cli.errors import InferError
 from infer_cli.models.fetch.base import Report, SourceFailure, check_magic, ensure_space, local_io, reason_of
 from infer_cli.models.sources import LOOPBACK, PypiFile, WheelPart
 from infer_cli.process import child_process
-from infer_cli.settings.quantities import human_size
+from infer_cli.settings.sizes import size_text
 
 _CHUNK = 1 << 20
 _POLL_S = 0.2
@@ -164,7 +164,7 @@ def _fetch_wheel(
                     process.wait(_POLL_S)
                 here = _bytes_in(temp)
                 if size is not None and here > _MOST_OF_PIP * size + _SPARE:
-                    raise SourceFailure(f"pip loads more than the {human_size(size)} that were announced")
+                    raise SourceFailure(f"pip loads more than the {size_text(size)} that were announced")
                 ensure_space(folder, _SPARE)
                 report(done + here if size is None else min(done + here, size), size)
         finally:
@@ -196,7 +196,7 @@ def _content(wheel: Path, piece: WheelPart, folder: Path) -> Iterator[bytes]:
             packed = min(about.compress_size, wheel.stat().st_size)  # both may lie, the file does not
             if about.file_size > _MOST_UNPACKED * max(packed, _CHUNK):
                 raise SourceFailure(
-                    f"{piece.path} in {wheel.name} would unpack to {human_size(about.file_size)}"
+                    f"{piece.path} in {wheel.name} would unpack to {size_text(about.file_size)}"
                 )
             ensure_space(folder, about.file_size)
             with archive.open(about) as file:

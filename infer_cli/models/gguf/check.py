@@ -309,7 +309,7 @@ def check_vocabulary(header: Header) -> None:
     if not os.path.exists(passed):
         _check_tokens(header, kind)
         with contextlib.suppress(OSError):  # as a cache that can't be written costs time, nothing else
-            write_atomic(passed, b"")
+            write_atomic(passed, [])
 
 
 def _check_tokens(header: Header, kind: object) -> None:

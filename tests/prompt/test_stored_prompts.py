@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infer_cli.errors import UsageError
-from infer_cli.prompt.stored import PromptTemplate, load, names
+from infer_cli.prompt.stored_prompts import PromptTemplate, load, names
 from infer_cli.system.paths import config_dir
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.errors import ModelInvalid
-from infer_cli.prompt.controls import (
-    escapes_of,
-)
+from infer_cli.prompt.control_tokens import escapes_of
 from infer_cli.text.reasoning import TagPair
 
 if TYPE_CHECKING:
@@ -38,9 +36,9 @@ class Splice:
     and for the answer (`a`), the first one between its tags, so that templates find the block.
     """
 
-    def __init__(self, kept: Mapping[int, KeptReply], mark: str, vocab: Vocab) -> None:
-        """`mark`: a character that is in no text here."""
-        self._kept, self._mark, self._vocab = kept, mark, vocab
+    def __init__(self, kept: Mapping[int, KeptReply], mark: str, vocab: Vocab, called: str) -> None:
+        """`mark`: a character that is in no text here. `called`: how an error calls the template."""
+        self._kept, self._mark, self._vocab, self._called = kept, mark, vocab, called
         self._placeholder = re.compile(f"{mark}([0-9]+)([ra]?){mark}" if kept else "(?!)")
 
     def content(self, index: int) -> str:
@@ -66,7 +64,7 @@ class Splice:
         left = self._placeholder.sub("", text) if self._kept else ""
         if self._kept and any(form in left for form in (self._mark, *escapes_of(self._mark))):
             raise ModelInvalid(
-                "the model's chat template takes earlier replies apart",
+                f"{self._called} takes earlier replies apart",
                 "give another one with --chat-template",
             )
         return text

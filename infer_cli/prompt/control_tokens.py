@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from infer_cli.errors import ModelInvalid, UsageError
-from infer_cli.prompt.seams import Seams
+from infer_cli.prompt.control_token_seams import Seams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -114,7 +114,9 @@ class Guards:
     Raises UsageError where the input uses up Unicode's 32 noncharacters.
     """
 
-    def __init__(self, controls: Controls, inputs: Sequence[str], n_spare: int = 0) -> None:
+    def __init__(self, controls: Controls, inputs: Sequence[str], called: str, n_spare: int = 0) -> None:
+        """`called`: how an error calls the template (`ChatTemplate.called`)."""
+        self._called = called
         used = (*inputs, *controls.texts)
         free = (
             char
@@ -189,7 +191,7 @@ class Guards:
         # Text that is escaped once has an odd number of them there: pairs that are its own, and one.
         if len(slashes) % 2 == 0 or meant is None:
             raise UsageError(
-                "the model's chat template escapes text with control tokens in a way that can't be undone",
+                f"{self._called} escapes text with control tokens in a way that can't be undone",
                 CONTROLS_HINT,
             )
         return slashes[:-1] + meant

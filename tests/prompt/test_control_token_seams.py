@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt.attachments import Attachment, message_text
 from infer_cli.prompt.encode import encode_prompt
-from infer_cli.prompt.splice import KeptReply
+from infer_cli.prompt.kept_replies import KeptReply
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.types import Message
 from tests.prompt.test_encode import CHATML, NOW, ByteVocab

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from infer_cli.backend.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS, PreTokenizer, as_known
 from infer_cli.system.files import MOST_INPUT, read_regular, write_atomic
 from infer_cli.system.paths import cache_dir
-from infer_cli.vocab.exact import (
+from infer_cli.vocab.merges import NotRepresentable, rank_order, token_bytes
+from infer_cli.vocab.tiktoken_tokenizer import (
     CONTROL,
     MADE_USER_DEFINED,
     MERGES,
@@ -25,7 +26,6 @@ from infer_cli.vocab.exact import (
     TiktokenTokenizer,
     Verdict,
 )
-from infer_cli.vocab.merges import NotRepresentable, rank_order, token_bytes
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -51,7 +51,7 @@ def exact_tokenizer(
         verdict = judge(header, pre, load_vocab())
         # A cache that cannot be written costs time, nothing else.
         with contextlib.suppress(OSError):
-            write_atomic(path, _as_json(verdict))
+            write_atomic(path, [_as_json(verdict)])
     if not verdict.exact:
         return None
     return TiktokenTokenizer(tokens, pre, verdict.order, verdict.added, load_vocab)

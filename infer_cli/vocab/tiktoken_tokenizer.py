@@ -1,6 +1,6 @@
 """Token ids without llama.cpp: a `tiktoken.Encoding` made of a GGUF's own vocabulary, where that is exact.
 
-Exact is proven per vocabulary: its merges are turned into ranks that leave no choice (`bpe_vocab`), Unicode
+Exact is proven per vocabulary: its merges are turned into ranks that leave no choice (`merges`), Unicode
 categories of tiktoken are compared with llama.cpp's, and a probe text, every token's own text among it, must
 give llama.cpp's ids. The verdict is kept in the cache directory, under a hash of vocabulary and versions.
 
@@ -249,8 +249,10 @@ class _Held:
         self.tail = (self.tail + block[-_BEFORE_CUT:])[-_BEFORE_CUT:]
         available = available_memory() if self._n_bytes > _ALWAYS_HELD else None
         if available is not None and self._n_bytes * _MEMORY_A_BYTE > available:
+            from infer_cli.settings.sizes import size_text
+
             raise TooLongAtOnce(
-                f"{self._n_bytes >> 20} MiB have to be tokenized at once, and there is no memory for that",
+                f"{size_text(self._n_bytes)} have to be tokenized at once, and there is no memory for that",
                 "count it in parts, or see whether it is a text: texts are cut between words and lines",
             )
 

@@ -21,9 +21,9 @@ from infer_cli.backend.pretokenizers import CATEGORY_DIGESTS, PRE_TOKENIZERS
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_header
-from infer_cli.vocab.exact import NotText, TiktokenTokenizer, TooLongAtOnce, check_text, joined
 from infer_cli.vocab.merges import BYTE_CHARACTERS, MAX_TOKEN_CHARS, NotRepresentable, rank_order, token_bytes
-from infer_cli.vocab.proof import exact_tokenizer, judge
+from infer_cli.vocab.tiktoken_proof import exact_tokenizer, judge
+from infer_cli.vocab.tiktoken_tokenizer import NotText, TiktokenTokenizer, TooLongAtOnce, check_text, joined
 from tests.tiny_gguf import CONTROL, CONTROL_TOKENS, NORMAL, USER_DEFINED, gguf_bytes, metadata
 
 quick = settings(
@@ -166,8 +166,8 @@ def test_blocks_are_cut_where_there_are_words(cases: Cases) -> None:
 def test_a_text_without_a_cut_is_held_as_long_as_there_is_memory(
     cases: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infer_cli.vocab.exact._ALWAYS_HELD", 1000)
-    monkeypatch.setattr("infer_cli.vocab.exact.available_memory", lambda: 100_000)
+    monkeypatch.setattr("infer_cli.vocab.tiktoken_tokenizer._ALWAYS_HELD", 1000)
+    monkeypatch.setattr("infer_cli.vocab.tiktoken_tokenizer.available_memory", lambda: 100_000)
     tokenizer = cases(["a b"]).tokenizer()
     uncut, words = [bytes(500)] * 4, [b"some words and more " * 50] * 10
     assert tokenizer.count_blocks(uncut, 1) == 2000
@@ -176,7 +176,7 @@ def test_a_text_without_a_cut_is_held_as_long_as_there_is_memory(
         tokenizer.count_blocks(uncut * 2, 1)
     with pytest.raises(TooLongAtOnce):
         joined(words)  # llama.cpp needs all of it
-    monkeypatch.setattr("infer_cli.vocab.exact.available_memory", lambda: None)  # not known
+    monkeypatch.setattr("infer_cli.vocab.tiktoken_tokenizer.available_memory", lambda: None)  # not known
     assert tokenizer.count_blocks(uncut * 2, 1) == 4000
 
 

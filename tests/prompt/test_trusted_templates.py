@@ -13,7 +13,7 @@ from infer_cli.backend.fake import CHAT_TEMPLATE
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.prompt.renderer import Renderer, TemplateSource
 from infer_cli.prompt.template import ChatTemplate
-from infer_cli.prompt.vouched import VOUCHED_FOR, VouchedRenderer, is_vouched_for, renderer_of
+from infer_cli.prompt.trusted_templates import VOUCHED_FOR, VouchedRenderer, is_vouched_for, renderer_of
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.types import Message
 

@@ -1,0 +1,38 @@
+"""Where a text can be cut: between graphemes, which are what a reader takes for characters (UAX #29)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_LONGEST = (
+    1024  # code points that are looked at for one: far more than anyone's script, and 512 flags in a row
+)
+
+
+def graphemes(text: str) -> Iterator[str]:
+    from wcwidth import iter_graphemes
+
+    return iter_graphemes(text)
+
+
+def beginning(text: str, n_chars: int) -> str:
+    """At most so many code points from the start of a text; whole graphemes only."""
+    return text[: grapheme_start(text, n_chars)]
+
+
+def grapheme_start(text: str, index: int) -> int:
+    """Where the grapheme begins that a cut before `text[index]` would split; `index` where it splits none."""
+    if not 0 < index < len(text):
+        return index
+    around = text[index - 1 : index + 1]
+    if around.isascii():
+        return index - (around == "\r\n")
+    begin = max(index - _LONGEST, 0)
+    *_, last = graphemes(text[begin : index + 1])
+    return index + 1 - len(last)
+
+
+def grapheme_end(text: str, index: int) -> int:
+    """Where the grapheme ends that a cut before `text[index]` would split; `index` where it splits none."""
+    start = grapheme_start(text, index)
+    return index if start == index else start + len(next(graphemes(text[start : start + 2 * _LONGEST])))
