@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 from infer_cli.errors import ExitStatus
 
@@ -221,6 +221,13 @@ class Provenance(NamedTuple):
     probed: bool
 
 
+class ReplyError(TypedDict):
+    """Why a reply failed: an exit code, and one line."""
+
+    code: int
+    message: str | None
+
+
 @dataclass(frozen=True)
 class Reply:
     """One finished reply. `as_json()` in `infer_cli.answering.reply` gives its public form."""
@@ -245,4 +252,4 @@ class Reply:
     model: ModelIdentity
     engine: EngineIdentity
     truncation: dict[str, object] | None = None
-    error: dict[str, object] | None = None
+    error: ReplyError | None = None

@@ -12,7 +12,7 @@ from infer_cli.batch.preparing import Prepared
 from infer_cli.batch.rows import Row
 from infer_cli.errors import ExitStatus
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import Finished, Mode, Promise, Provenance, Reply
+from infer_cli.types import Finished, Mode, Promise, Provenance, Reply, ReplyError
 
 _MAX_MESSAGE = 1000  # characters
 
@@ -30,7 +30,7 @@ class Origin:
 def reply_of(origin: Origin, asked: Prepared, sample: int, end: Finished, pairs: Sequence[TagPair]) -> Reply:
     """The reply to a row. One that a deadline cut is an error: its tokens are kept, its text is not."""
     text = whole_text(end.text, pairs, asked.open_reasoning)
-    error: dict[str, object] | None = None
+    error: ReplyError | None = None
     if end.reason == "error":
         error = {"code": int(end.error_status), "message": end.error}
     elif end.reason == "deadline":

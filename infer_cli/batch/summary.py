@@ -63,7 +63,7 @@ class Tally:
         self.finish_reasons[reply.finish_reason] = self.finish_reasons.get(reply.finish_reason, 0) + 1
         if reply.error is not None:
             self.n_failed += 1
-            code = int(str(reply.error["code"]))
+            code = reply.error["code"]
             self.error_codes[code] = self.error_codes.get(code, 0) + 1
         if not reply.tokens:
             return

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.policy import Policy
-from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.types import EngineRequest, Event, Finished, SamplingParams
 
 if TYPE_CHECKING:
@@ -164,8 +163,8 @@ class Probe:
             "holds": all(tally.holds for tally in tallies),
             "ways": [tally._asdict() for tally in tallies],
             "reference": _as_json(reference),
-            "facts": facts,
-            "fingerprint": fingerprint(facts),
+            "facts": facts.as_json(),
+            "fingerprint": facts.fingerprint,
         }
         if priced:
             on_way("speed")

@@ -22,7 +22,7 @@ from infer_cli.models.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.models.hashes import cached_sha256, compute_sha256, hash_files, remember_sha256
 from infer_cli.models.installed import InstalledModel, at_path, named_by_path
 from infer_cli.models.notes import NOTE, Note, note_file, notes_in, read_note
-from infer_cli.models.sources import OllamaModel, Source, StudioFile, has_scheme, parse_source
+from infer_cli.models.sources import OllamaModel, Source, StudioFile, has_scheme, parse_ollama, parse_source
 from infer_cli.system.files import write_atomic
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.system.paths import models_dir
@@ -296,11 +296,10 @@ def _current_note(wanted: _Wanted) -> Note | None:
         return None
     if not all(path.is_file() for path in note.paths()):
         return None
-    if note.source.startswith("ollama:") and wanted.expected is None:
-        source = parse_source(note.source)  # its tag may have moved to another file
-        assert isinstance(source, OllamaModel)
-        if neighbours.locate(source) != note.paths():
-            return None
+    if (
+        note.source.startswith("ollama:") and wanted.expected is None
+    ):  # its tag may have moved to another file
+        return note if neighbours.locate(parse_ollama(note.source)) == note.paths() else None
     return note
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.models.gguf.header import Header
     from infer_cli.models.gguf.shape import ModelShape
+    from infer_cli.runtime.engine_facts import EngineFacts
 
 OnProgress = Callable[[float], None]  # of a load, 0 to 1
 
@@ -120,13 +121,13 @@ class LlamaLoaded:
                 )
                 self.vocab = LoadedVocab(self._model.vocab, self.header)
 
-    def facts(self, policy: Policy, context: ContextSpec) -> dict[str, object]:
+    def facts(self, policy: Policy, context: ContextSpec) -> EngineFacts:
         from infer_cli.backend import native
         from infer_cli.models.hashes import file_sha256
-        from infer_cli.runtime.fingerprint import engine_facts
+        from infer_cli.runtime.engine_facts import EngineFacts
 
         adapters = {file_sha256(lora.path): lora.scale for lora in self._options.loras}
-        return engine_facts(native.versions(), policy, self._spec, context, adapters)
+        return EngineFacts.of(native.versions(), policy, self._spec, context, adapters)
 
     def close(self) -> None:
         self._model.close()

@@ -18,7 +18,7 @@ from infer_cli.checking.claims import claims_of
 from infer_cli.checking.comparison import NOT_CHECKED
 from infer_cli.checking.results import chance_of_finding, forged_rows_found
 from infer_cli.errors import UsageError
-from infer_cli.runtime.fingerprint import fingerprint
+from infer_cli.runtime.engine_facts import fingerprint
 from tests.batch_helpers import batch, lines, prompts, write_rows
 from tests.cli_helpers import REPO, Outcome, infer, one_error_line, script
 from tests.tiny_gguf import write_tiny_gguf

@@ -84,7 +84,7 @@ def test_the_same_weights_in_another_type(
     stored, expanded = logits
     assert not np.array_equal(stored, expanded)
     assert np.corrcoef(stored.ravel(), expanded.ravel())[0, 1] > 0.99
-    assert facts[1] == {**facts[0], "weights": "f16"}
+    assert facts[1].as_json() == {**facts[0].as_json(), "weights": "f16"}
     options = EngineOptions.of_facts(facts[1], threads=1, ctx=None, loras=())
     assert options.expand and not EngineOptions.of_facts(facts[0], threads=1, ctx=None, loras=()).expand
 
@@ -92,7 +92,7 @@ def test_the_same_weights_in_another_type(
 @pytest.mark.parametrize("mode", ["canonical", "invariant"])
 def test_a_promise_keeps_the_stored_weights(load: Load, mode: Mode) -> None:
     loaded = load(mode=mode, expand=True)
-    assert "weights" not in loaded.facts(loaded.policy, loaded.context(loaded.policy, 256))
+    assert "weights" not in loaded.facts(loaded.policy, loaded.context(loaded.policy, 256)).as_json()
     assert not loaded.may_expand(256)
     loaded.close()
 

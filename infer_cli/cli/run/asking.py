@@ -81,7 +81,7 @@ def import_rest(*, recording: bool, caching: bool) -> None:
     import infer_cli.answering.oneshot
     import infer_cli.backend.llama
     import infer_cli.prompt.plan
-    import infer_cli.runtime.fingerprint
+    import infer_cli.runtime.engine_facts
 
     if recording:
         import infer_cli.records.answers
