@@ -48,7 +48,7 @@ class EngineProvenance:
 
     def __call__(self) -> Provenance:
         if self._found is None:
-            from infer_cli.runtime.verdicts import was_probed
+            from infer_cli.runtime.probe_verdicts import was_probed
 
             facts = self._facts()
             engine = EngineIdentity(facts.infer, facts.llama_cpp, facts.fingerprint, facts.as_json())

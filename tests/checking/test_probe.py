@@ -13,7 +13,7 @@ import pytest
 from infer_cli.checking.probe import Answer, Tally, compare
 from infer_cli.runtime.fake_loading import FakeLoaded
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.verdicts import keep_verdict, was_probed
+from infer_cli.runtime.probe_verdicts import keep_verdict, was_probed
 from tests.batch_helpers import batch, write_rows
 from tests.cli_helpers import REPO, infer, lines_of
 from tests.tiny_gguf import write_tiny_gguf

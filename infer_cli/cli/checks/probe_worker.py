@@ -63,7 +63,7 @@ def _is_set(given: Mapping[str, Given], name: str) -> bool:
 def _keep(path: Path, found: list[dict[str, Any]], notices: Notices) -> None:
     from infer_cli.models.hashes import file_sha256
     from infer_cli.runtime.engine_facts import EngineFacts
-    from infer_cli.runtime.verdicts import keep_verdict
+    from infer_cli.runtime.probe_verdicts import keep_verdict
 
     for result in found:
         if result["promise"] == result["mode"]:
