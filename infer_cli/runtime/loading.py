@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import UsageError
+from infer_cli.runtime.llama_environment import PROCESS_SWITCHES
 from infer_cli.runtime.llama_loaded import LlamaLoaded, choose_policy, load_weights
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.process_switches import PROCESS_SWITCHES
 
 if TYPE_CHECKING:
     from infer_cli.models.gguf.shape import ModelShape

@@ -22,10 +22,10 @@ from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.runtime import f16_weights as expansion
 from infer_cli.runtime import loading
+from infer_cli.runtime.llama_environment import ProcessSwitches
 from infer_cli.runtime.llama_loaded import LlamaLoaded
 from infer_cli.runtime.loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.process_switches import ProcessSwitches
 from infer_cli.system import memory
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, lines, write_rows
