@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infer_cli.batch.job import JobFile, job_path
 from infer_cli.batch.output_index import Held, Line, parse_line
-from infer_cli.checking.claims import (
+from infer_cli.checking.claimed_replies import (
     EngineClaim,
     claims_of,
     engine_claim,

@@ -18,7 +18,7 @@ from infer_cli.batch.output_index import Line
 from infer_cli.batch.preparing import Defaults, Prepared, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
-from infer_cli.checking.claims import Claim, EngineClaim, claims_of, engine_claim, model_name
+from infer_cli.checking.claimed_replies import Claim, EngineClaim, claims_of, engine_claim, model_name
 from infer_cli.checking.comparison import differing_fields, is_same
 from infer_cli.engine.policy import Policy as DecodePolicy
 from infer_cli.engine.policy import why_width_breaks
