@@ -20,8 +20,8 @@ from infer_cli.models import other_programs as neighbours
 from infer_cli.models.catalogue import ModelEntry, load_catalogue
 from infer_cli.models.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.models.hashes import cached_sha256, compute_sha256, hash_files, remember_sha256
+from infer_cli.models.install_note import NOTE, Note, note_file, notes_in, read_note
 from infer_cli.models.installed import InstalledModel, at_path, named_by_path
-from infer_cli.models.notes import NOTE, Note, note_file, notes_in, read_note
 from infer_cli.models.sources import OllamaModel, Source, StudioFile, has_scheme, parse_ollama, parse_source
 from infer_cli.system.files import write_atomic
 from infer_cli.system.hashing import sha256_hex

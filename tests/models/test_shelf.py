@@ -18,8 +18,8 @@ from infer_cli.errors import ModelInvalid, ModelNotFound, SourceUnreachable, Usa
 from infer_cli.models import hashes as digests
 from infer_cli.models.catalogue import load_catalogue, user_path
 from infer_cli.models.fetch.base import Failed, FetchEvent, Waiting
+from infer_cli.models.install_note import NOTE
 from infer_cli.models.installed import InstalledModel
-from infer_cli.models.notes import NOTE
 from infer_cli.models.shelf import FetchNotice, list_installed, pull, resolve
 from tests.cli_helpers import REPO
 from tests.model_server import ModelServer, serving
