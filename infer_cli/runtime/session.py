@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.runtime.loader import LoadedModel, Loader
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.provenance import EngineProvenance, ModelHash
+from infer_cli.runtime.reply_provenance import EngineProvenance, ModelHash
 from infer_cli.runtime.running import Running, start_engine
 
 if TYPE_CHECKING:
