@@ -32,7 +32,7 @@ from infer_cli.records.record import (
     reply_of,
     segments_of,
 )
-from infer_cli.records.request import engine_options
+from infer_cli.records.recorded_job import engine_options
 from infer_cli.records.thread import Thread
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.origins import Given, Setting
