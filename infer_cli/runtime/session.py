@@ -94,6 +94,6 @@ def _loader(model: InstalledModel, options: EngineOptions, width: int, native_fd
         from infer_cli.runtime.fake_loading import FakeLoader
 
         return FakeLoader(model.name, options, width)
-    from infer_cli.runtime.loading import LlamaLoader
+    from infer_cli.runtime.llama_loading import LlamaLoader
 
     return LlamaLoader(model.path, options, width, native_fd)

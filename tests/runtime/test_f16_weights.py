@@ -21,10 +21,10 @@ from infer_cli.batch.scan import Scan
 from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.runtime import f16_weights as expansion
-from infer_cli.runtime import loading
+from infer_cli.runtime import llama_loading
 from infer_cli.runtime.llama_environment import ProcessSwitches
 from infer_cli.runtime.llama_loaded import LlamaLoaded
-from infer_cli.runtime.loading import LlamaLoader
+from infer_cli.runtime.llama_loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.system import memory
 from infer_cli.types import Mode
@@ -41,7 +41,7 @@ Load = Callable[..., LlamaLoaded]
 @pytest.fixture(autouse=True)
 def _own_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Modes may mix here: what they compute is not compared."""
-    monkeypatch.setattr(loading, "PROCESS_SWITCHES", ProcessSwitches())
+    monkeypatch.setattr(llama_loading, "PROCESS_SWITCHES", ProcessSwitches())
 
 
 @pytest.fixture
