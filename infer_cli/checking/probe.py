@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Floats, Vocab
     from infer_cli.backend.spec import ContextSpec
     from infer_cli.engine.scheduler import Sequence as Row
-    from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.model_protocols import LoadedModel
 
 WIDTH = 16  # of a job; also the most at once
 ODD = 7  # replies side by side that are no whole groups of rows

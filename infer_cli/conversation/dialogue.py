@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.errors import InferError
-from infer_cli.runtime.loader import LoadedModel
+from infer_cli.runtime.model_protocols import LoadedModel
 from infer_cli.runtime.running import Running
 from infer_cli.runtime.session import Session
 

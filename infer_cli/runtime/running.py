@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.engine.policy import Policy
-from infer_cli.runtime.loader import LoadedModel
+from infer_cli.runtime.model_protocols import LoadedModel
 from infer_cli.types import Provenance
 
 if TYPE_CHECKING:

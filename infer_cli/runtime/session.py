@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.runtime.loader import LoadedModel, Loader
+from infer_cli.runtime.model_protocols import LoadedModel, Loader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.reply_provenance import EngineProvenance, ModelHash
 from infer_cli.runtime.running import Running, start_engine
