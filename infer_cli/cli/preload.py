@@ -33,7 +33,7 @@ _LOAD = [
         "models.gguf.reading",
         "backend.llama_model",
         "models.footprint",
-        "models.shelf",
+        "models.store",
     ),
 ]
 _STEPS: dict[str, list[Callable[[], object]]] = {

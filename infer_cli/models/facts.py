@@ -1,6 +1,6 @@
 """What a model is, each value with where it comes from: its GGUF header, the catalogue, or our arithmetic.
 
-Reads headers only, never weights. Knows no shelf and no terminal; text from a file is untrusted and passed on
+Reads headers only, never weights. Knows no store and no terminal; text from a file is untrusted and passed on
 as it is.
 """
 

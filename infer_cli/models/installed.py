@@ -1,4 +1,4 @@
-"""A model that is here. A path is one already: it needs neither catalogue nor shelf, and loads neither."""
+"""A model that is here. A path is one already: it needs neither catalogue nor store, and loads neither."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def write_atomic(path: Path, *parts: bytes | bytearray) -> None:
         make_private_dir(path.parent)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: all its files are private to the user, and a shelf may be shared.
+    # Not tempfile: all its files are private to the user, and a store of models may be shared.
     temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb", opener=open_private if private else None) as file:

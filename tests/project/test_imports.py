@@ -40,7 +40,7 @@ ONLY_IN = {
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
     "prompt_toolkit",
-    "infer_cli.engine.engine", "infer_cli.models.shelf", "ctypes",
+    "infer_cli.engine.engine", "infer_cli.models.store", "ctypes",
 }  # fmt: skip
 
 
