@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar, cast, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.batch.job import DEFAULT_WIDTH, MAX_WIDTH, JobFile
 from infer_cli.batch.output_index import Line
 from infer_cli.errors import UsageError
-from infer_cli.prompt.fitting import POLICIES, Policy
+from infer_cli.prompt.fitting import POLICIES, Policy, policy_named
 from infer_cli.runtime.engine_facts import EngineFacts, fingerprint
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.defaults import MAX_LOGPROBS
@@ -17,6 +17,7 @@ from infer_cli.system.processors import default_threads
 from infer_cli.types import MAX_SEED, EngineIdentity, FinishReason, ModelIdentity
 
 _MAX_TOKENS = 2**31 - 1
+_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 T = TypeVar("T")
 
@@ -38,13 +39,9 @@ class Claim(NamedTuple):
     params: Mapping[str, object] | None
     n_prompt: int | None  # tokens; None in OpenAI's form where a row failed
     truncation: Mapping[str, object] | None
+    overflow: Policy  # what its prompt was cut by
     n_logprobs: int | None  # of each token, as `EngineRequest` has it
     error_code: int | None
-
-    @property
-    def overflow(self) -> Policy:
-        """What its prompt was cut by."""
-        return "error" if self.truncation is None else cast(Policy, self.truncation["policy"])
 
     @property
     def was_cut(self) -> bool:
@@ -210,7 +207,7 @@ def _own_claim(line: Line) -> Claim:
         _seed(line, value.get("run_seed")),
         params,
         _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
-        _truncation(line, value),
+        *_truncation(line, value),
         _n_logprobs(line),
         error_code,
     )
@@ -255,7 +252,7 @@ def _openai_claims(line: Line, job: JobFile | None) -> list[Claim]:
                 None if job is None else job.run_seed,
                 None,
                 n_prompt,
-                _truncation(line, ours),
+                *_truncation(line, ours),
                 None,
                 error_code,
             )
@@ -293,13 +290,15 @@ def _whole(line: Line, name: str, value: object, least: int, most: int) -> int:
     return value
 
 
-def _truncation(line: Line, value: Mapping[str, Any]) -> Mapping[str, object] | None:
+def _truncation(line: Line, value: Mapping[str, Any]) -> tuple[Mapping[str, object] | None, Policy]:
+    """What was cut from a prompt, and by which policy."""
     if value.get("truncation") is None:
-        return None
+        return None, "error"
     found = _of(line, value, "truncation", dict)
-    if found.get("policy") not in POLICIES:
+    policy = policy_named(found.get("policy"), POLICIES)
+    if policy is None:
         raise UsageError(f"row {line.row}: truncation is not as it should be: {str(found)[:60]!r}")
-    return found
+    return found, policy
 
 
 def _seed(line: Line, value: object) -> int | None:
@@ -315,6 +314,7 @@ def _text_or_none(line: Line, name: str, value: object) -> str | None:
 
 
 def _reason(line: Line, value: object) -> FinishReason:
-    if value not in get_args(FinishReason):
+    reason = next((reason for reason in _REASONS if reason == value), None)
+    if reason is None:
         raise UsageError(f"row {line.row}: finish_reason is not as it should be: {str(value)[:60]!r}")
-    return cast(FinishReason, value)
+    return reason

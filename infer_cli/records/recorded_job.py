@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 from infer_cli.answering.job import Job
 from infer_cli.backend.spec import LoraSpec
@@ -68,7 +67,7 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
         params=record.params,
         max_tokens=max_tokens,
         run_seed=record.seed,
-        stop=tuple(cast("Sequence[str]", record.params["stop"])),
+        stop=_texts("stop", record.params["stop"]),
         n_logprobs=N_CANDIDATES,
         reasoning_pairs=() if continues(record) else record.reasoning_pairs,
         open_reasoning=record.open_reasoning,
@@ -82,6 +81,12 @@ def _whole(name: str, value: object, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"{name} is {value!r}")
     return value
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{name} is {value!r}")
+    return tuple(value)
 
 
 def was_cut(record: Record) -> bool:
