@@ -105,7 +105,7 @@ def answer_all() -> None:
     import time
 
     from infer_cli.engine.engine import Engine
-    from infer_cli.runtime.loading import LlamaLoader
+    from infer_cli.runtime.llama_loading import LlamaLoader
     from infer_cli.runtime.options import EngineOptions
     from infer_cli.types import EngineRequest, Finished, SamplingParams
 

@@ -19,6 +19,7 @@ from infer_cli.backend.ggml_types import GGML_TYPES
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_header
+from infer_cli.models.gguf.shape import ModelShape
 
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY = 8, 9
@@ -43,7 +44,13 @@ _TEXTS = (
     b"\x1b]0;t\x07", b"a\nb", b"\0", b"{{ 1 }}", b"{%", b"linear", "é".encode() * 40,
 )  # fmt: skip
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 3e38, float("inf"), float("-inf"), float("nan"), 0.31)
-_DERIVED = [name for name, kind in vars(Header).items() if isinstance(kind, (property, cached_property))]
+
+
+def _derived(owner: type) -> list[str]:
+    return [name for name, kind in vars(owner).items() if isinstance(kind, (property, cached_property))]
+
+
+_OF_HEADER, _OF_SHAPE = _derived(Header), _derived(ModelShape)
 
 
 class Parts(NamedTuple):
@@ -91,9 +98,10 @@ class HeaderTarget(Target):
         os.ftruncate(self._fd, min(len(given.data) + int(hole), _MOST_HOLE))
         header = read_header(self._path)
         failure: InferError | None = None
-        for name in _DERIVED:
+        shape = ModelShape(header)
+        for owner, name in [*((header, n) for n in _OF_HEADER), *((shape, n) for n in _OF_SHAPE)]:
             try:
-                getattr(header, name)
+                getattr(owner, name)
             except InferError as error:
                 failure = failure or error
         for key in header.arrays:

@@ -28,7 +28,7 @@ from infer_cli.batch.rows import key_of_id
 from infer_cli.engine.service import Stream
 from infer_cli.errors import ContextOverflow, InferError, UnexpectedFailure, UsageError
 from infer_cli.models.installed import InstalledModel, fake_model, is_fake
-from infer_cli.models.shelf import resolve
+from infer_cli.models.store import resolve
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session

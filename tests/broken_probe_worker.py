@@ -15,7 +15,7 @@ from infer_cli.backend.spec import ContextSpec
 from infer_cli.checking.probe import RESUMED, WIDTH, Probe, compare, ways_of
 from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.runtime.llama_loaded import LlamaLoaded
-from infer_cli.runtime.loading import LlamaLoader
+from infer_cli.runtime.llama_loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Mode
 

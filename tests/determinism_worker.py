@@ -27,6 +27,7 @@ from infer_cli.engine.active_request import ActiveRequest
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.models.gguf.reading import read_header
+from infer_cli.models.gguf.shape import ModelShape
 from infer_cli.types import EngineRequest, Finished, Mode, SamplingParams
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def main() -> None:
     path, mode, *ways = sys.argv[1:]
     assert mode in ("fast", "canonical", "invariant")
     header = read_header(Path(path))
-    traits = ModelTraits(pairs_rows=header.pairs_rows)
+    traits = ModelTraits(pairs_rows=ModelShape(header).pairs_rows)
     chosen: Mode = mode  # type: ignore[assignment]
     os.environ.update(choose(chosen, 1, traits).environment)
     native.log_to(os.open(os.devnull, os.O_WRONLY))

@@ -17,7 +17,7 @@ import infer_cli
 from infer_cli import InferError, Message, Model, Request, SamplingParams, api, as_json
 from infer_cli.backend.fake import CHAT_TEMPLATE
 from infer_cli.errors import ExitStatus, ModelNotFound, UnexpectedFailure, UsageError
-from infer_cli.runtime.process_switches import ProcessSwitches
+from infer_cli.runtime.llama_environment import ProcessSwitches
 from tests.batch_helpers import batch, by_unit, write_rows
 from tests.cli_helpers import REPO, infer, script
 from tests.project.test_imports import HEAVY

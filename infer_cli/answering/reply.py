@@ -117,7 +117,7 @@ def as_json(reply: Reply) -> dict[str, object]:
         "finish_reason": reply.finish_reason,
         "digest": reply.digest,
         "usage": reply.usage._asdict(),
-        "timings": {name: _finite(value) for name, value in reply.timings._asdict().items()},
+        "timings": timings_json(reply.timings),
         "run_seed": reply.run_seed,
         "seed": reply.seed,
         "mode": reply.mode,
@@ -131,10 +131,15 @@ def as_json(reply: Reply) -> dict[str, object]:
     }
 
 
+def timings_json(timings: Timings) -> dict[str, object]:
+    """What is not finite becomes null."""
+    return {name: _finite(value) for name, value in timings._asdict().items()}
+
+
 def failure_of(reply: Reply, model: str) -> InferError:
     """Why there is no answer, to be raised: `reply.error` must be there. `model`: what the user calls it."""
     assert reply.error is not None
-    return failure(str(reply.error["message"]), int(str(reply.error["code"])), model)
+    return failure(str(reply.error["message"]), reply.error["code"], model)
 
 
 def failure(message: str, status: int, model: str) -> InferError:

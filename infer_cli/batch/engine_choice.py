@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from infer_cli.batch.request import BatchRequest
     from infer_cli.batch.scan import Scan
     from infer_cli.engine.mode_policy import ModePolicy
-    from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.model_protocols import LoadedModel
     from infer_cli.runtime.options import EngineOptions
 
 # Tokens a second by width, for a window of so many tokens and so many replies.

@@ -11,7 +11,7 @@ from infer_cli.runtime.calibration import EXPANSION_PAYS, Pace, pace, reading_tp
 if TYPE_CHECKING:
     from infer_cli.batch.scan import Scan
     from infer_cli.engine.mode_policy import ModePolicy
-    from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.model_protocols import LoadedModel
     from infer_cli.runtime.session import Session
 
 

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.mode_policy import ModePolicy
-from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.types import EngineRequest, Finished, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Floats, Vocab
     from infer_cli.backend.spec import ContextSpec
     from infer_cli.engine.active_request import ActiveRequest
-    from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.model_protocols import LoadedModel
 
 WIDTH = 16  # of a job; also the most at once
 ODD = 7  # replies side by side that are no whole groups of rows
@@ -164,8 +163,8 @@ class Probe:
             "holds": all(tally.holds for tally in tallies),
             "ways": [tally._asdict() for tally in tallies],
             "reference": _as_json(reference),
-            "facts": facts,
-            "fingerprint": fingerprint(facts),
+            "facts": facts.as_json(),
+            "fingerprint": facts.fingerprint,
         }
         if priced:
             on_way("speed")

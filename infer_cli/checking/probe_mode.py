@@ -33,7 +33,7 @@ def main() -> None:
 def probe(order: ProbeOrder, on_way: Callable[[str], None]) -> dict[str, object]:
     """Carry out an order. Raises InferError."""
     from infer_cli.checking.probe import WIDTH, Probe
-    from infer_cli.runtime.loading import LlamaLoader
+    from infer_cli.runtime.llama_loading import LlamaLoader
     from infer_cli.runtime.options import EngineOptions
 
     options = EngineOptions(order.threads, order.mode, gpu_layers=order.gpu_layers, devices=order.devices)

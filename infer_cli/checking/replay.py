@@ -5,7 +5,7 @@ from __future__ import annotations
 from infer_cli.engine.mode_policy import why_width_breaks
 from infer_cli.records.compare import Comparison
 from infer_cli.records.record import Record
-from infer_cli.records.request import was_cut
+from infer_cli.records.recorded_job import was_cut
 from infer_cli.types import Reply
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infer_cli.batch.job import JobFile, job_path
 from infer_cli.batch.output_index import Line, OutputIndex, parse_line
-from infer_cli.checking.claims import (
+from infer_cli.checking.claimed_replies import (
     EngineClaim,
     claims_of,
     engine_claim,
@@ -16,7 +16,7 @@ from infer_cli.checking.claims import (
     model_name,
 )
 from infer_cli.errors import UsageError
-from infer_cli.runtime.fingerprint import fingerprint
+from infer_cli.runtime.engine_facts import fingerprint
 from infer_cli.system.files import open_regular
 from infer_cli.system.hashing import sha256_hex
 
@@ -107,7 +107,7 @@ def _order(challenge: str, row: int) -> str:
 
 def _checked_engine(job: JobFile, path: Path) -> EngineClaim:
     engine = engine_of_job(job)
-    if engine.fingerprint != fingerprint(engine.facts):
+    if engine.fingerprint != fingerprint(engine.recorded):
         raise UsageError(f"{job_path(path)}: its fingerprint is not that of its engine's facts")
     return engine
 

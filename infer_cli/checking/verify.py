@@ -18,7 +18,7 @@ from infer_cli.batch.output_index import Line
 from infer_cli.batch.preparing import Defaults, PreparedRow, Preparer, request_of
 from infer_cli.batch.replies import Origin, failure, line_of, reply_of
 from infer_cli.batch.rows import Row
-from infer_cli.checking.claims import Claim, EngineClaim, claims_of, engine_claim, model_name
+from infer_cli.checking.claimed_replies import Claim, EngineClaim, claims_of, engine_claim, model_name
 from infer_cli.checking.comparison import differing_fields, is_same
 from infer_cli.engine.mode_policy import ModePolicy, why_width_breaks
 from infer_cli.errors import ExitStatus, InferError, UsageError
@@ -365,7 +365,7 @@ def _compare_reply(claim: Claim, reply: Reply) -> Difference | None:
 
 def promise_then(engine: EngineClaim, policy: ModePolicy) -> Promise:
     """What the engine promised when the lines were written: a width was thought to keep it that does not."""
-    return "canonical" if why_width_breaks(engine.mode, engine.width) else policy.promise
+    return "canonical" if why_width_breaks(engine.facts.mode, engine.width) else policy.promise
 
 
 def reasons(engine: EngineClaim, now: Provenance) -> list[str]:
@@ -375,10 +375,10 @@ def reasons(engine: EngineClaim, now: Provenance) -> list[str]:
         found.append(f"the model's sha256 was {engine.model_sha256}, is {now.model.sha256}")
     fingerprint, facts = now.engine.fingerprint, now.engine.facts
     if engine.fingerprint != fingerprint:
-        changed = _unequal(engine.facts, facts)
-        what = "; ".join(f"{name} was {engine.facts.get(name)}, is {facts.get(name)}" for name in changed)
+        changed = _unequal(engine.recorded, facts)
+        what = "; ".join(f"{name} was {engine.recorded.get(name)}, is {facts.get(name)}" for name in changed)
         found.append(f"the engine's fingerprint was {engine.fingerprint}, is {fingerprint}: {what}")
-    if why := why_width_breaks(engine.mode, engine.width):
+    if why := why_width_breaks(engine.facts.mode, engine.width):
         found.append(why)
     if engine.only_seed:
         found.append(ONLY_SEED)

@@ -94,7 +94,7 @@ def _directory(name: str, path: str) -> Finding:
 
 def _default_model() -> Finding:
     """Whether the default model is here and computes: a wrong CPU build fails at the first product."""
-    from infer_cli.models.shelf import resolve
+    from infer_cli.models.store import resolve
 
     try:
         model = resolve(None, offline=True)

@@ -29,7 +29,11 @@ def _modules(*names: str) -> list[Callable[[], object]]:
 _LOAD = [
     _bindings,
     *_modules(
-        "runtime.loading", "models.gguf.reading", "backend.llama_model", "models.footprint", "models.shelf"
+        "runtime.llama_loading",
+        "models.gguf.reading",
+        "backend.llama_model",
+        "models.footprint",
+        "models.store",
     ),
 ]
 _STEPS: dict[str, list[Callable[[], object]]] = {

@@ -138,7 +138,7 @@ def _open(model: str | None, offline: bool, quiet: bool, notices: Notices, worke
         return _encoding(Path(model))
     from infer_cli.cli.screen.pull_progress import PullProgress
     from infer_cli.models.gguf.reading import read_header
-    from infer_cli.models.shelf import resolve
+    from infer_cli.models.store import resolve
     from infer_cli.vocab.counting import CountedText, read_once
     from infer_cli.vocab.loading import load_vocab
     from infer_cli.vocab.tiktoken_proof import exact_tokenizer

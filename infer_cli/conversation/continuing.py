@@ -241,7 +241,7 @@ def model_of(record: Record) -> str:
 def handle(name: str | None, path: Path) -> str:
     """What `-m` would name an installed model with: its name where that leads to it, else its path."""
     if name is not None:
-        from infer_cli.models.shelf import look
+        from infer_cli.models.store import look
 
         with contextlib.suppress(InferError):
             found = look(name)

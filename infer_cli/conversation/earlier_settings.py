@@ -9,7 +9,7 @@ from typing import get_args
 
 from infer_cli.conversation.shortening import OVERFLOW_POLICIES, OverflowPolicy
 from infer_cli.records.record import Record
-from infer_cli.records.request import engine_options
+from infer_cli.records.recorded_job import engine_options
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.types import Mode, SamplingParams

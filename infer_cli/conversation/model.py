@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.conversation.codec import TurnCodec
 from infer_cli.errors import InferError
-from infer_cli.runtime.loader import LoadedModel
+from infer_cli.runtime.model_protocols import LoadedModel
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
 

@@ -1,6 +1,6 @@
 """What a model is, each value with where it comes from: its GGUF header, the catalogue, or our arithmetic.
 
-Reads headers only, never weights. Knows no shelf and no terminal; text from a file is untrusted and passed on
+Reads headers only, never weights. Knows no store and no terminal; text from a file is untrusted and passed on
 as it is.
 """
 
@@ -18,6 +18,7 @@ from infer_cli.models import footprint as memory
 from infer_cli.models.catalogue import ModelEntry
 from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_model_header
+from infer_cli.models.gguf.shape import ModelShape
 from infer_cli.models.hashes import parts_of
 
 DEFAULT_WINDOW = 8192  # tokens, where the model was trained for as many
@@ -41,10 +42,10 @@ def facts_of_model(
     `window`: tokens of one sequence that the memory is computed for; None is min(trained, 8192). Raises
     ModelNotFound, ModelInvalid, and UsageError for a window beyond the trained one.
     """
-    header = read_model_header(path)
-    if window is not None and window > header.n_ctx_train:
+    shape = ModelShape(read_model_header(path))
+    if window is not None and window > shape.n_ctx_train:
         raise UsageError(
-            f"--ctx {window} is larger than the window this model was trained for ({header.n_ctx_train})"
+            f"--ctx {window} is larger than the window this model was trained for ({shape.n_ctx_train})"
         )
     files = parts_of(path)
     facts = [
@@ -54,7 +55,7 @@ def facts_of_model(
     ]
     if sha256 is not None:
         facts.append(Fact("sha256", sha256, "computed when it was last read in full"))
-    return [*facts, *_header_facts(header), *_stated(entry), *_memory_facts(header, window)]
+    return [*facts, *_header_facts(shape), *_stated(entry), *_memory_facts(shape, window)]
 
 
 def facts_of_entry(entry: ModelEntry) -> list[Fact]:
@@ -79,7 +80,8 @@ def _stated(entry: ModelEntry | None) -> list[Fact]:
     return [fact for fact in facts if fact.value is not None]
 
 
-def _header_facts(header: Header) -> list[Fact]:
+def _header_facts(shape: ModelShape) -> list[Fact]:
+    header = shape.header
     arch = header.architecture
     templates = {name: len(text) for name, text in header.chat_templates.items()}
     facts = [
@@ -87,10 +89,10 @@ def _header_facts(header: Header) -> list[Fact]:
         Fact("architecture", arch, "general.architecture"),
         Fact("parameters", header.n_params, f"{_COMPUTED} from the tensors' shapes"),
         Fact("quantization", _quantization(header), f"{_COMPUTED} from the tensors' types"),
-        Fact("context", header.n_ctx_train, f"{arch}.context_length"),
-        Fact("layers", header.n_layer, f"{arch}.block_count"),
-        Fact("embedding", header.n_embd, f"{arch}.embedding_length"),
-        Fact("vocabulary", header.n_vocab, _vocabulary_origin(header)),
+        Fact("context", shape.n_ctx_train, f"{arch}.context_length"),
+        Fact("layers", shape.n_layer, f"{arch}.block_count"),
+        Fact("embedding", shape.n_embd, f"{arch}.embedding_length"),
+        Fact("vocabulary", shape.n_vocab, _vocabulary_origin(header)),
         Fact("tokenizer", header.metadata.get("tokenizer.ggml.model"), "tokenizer.ggml.model"),
         Fact("chat_templates", templates, "tokenizer.chat_template: characters of each"),
         Fact("licence_in_file", header.licence, "general.license"),
@@ -118,11 +120,11 @@ def _quantization(header: Header) -> Mapping[str, Mapping[str, int]]:
     }
 
 
-def _memory_facts(header: Header, window: int | None) -> list[Fact]:
-    n_ctx = window or min(header.n_ctx_train, DEFAULT_WINDOW)
-    weights = memory.weights_bytes(header)
-    cache = memory.kv_bytes(header, n_ctx, 1)
-    compute = memory.compute_bytes(header, n_ctx, FREE_CHUNK, 1)
+def _memory_facts(shape: ModelShape, window: int | None) -> list[Fact]:
+    n_ctx = window or min(shape.n_ctx_train, DEFAULT_WINDOW)
+    weights = memory.weights_bytes(shape.header)
+    cache = memory.kv_bytes(shape, n_ctx, 1)
+    compute = memory.compute_bytes(shape, n_ctx, FREE_CHUNK, 1)
     origin = "--ctx" if window else f"the trained window, {DEFAULT_WINDOW} at most"
     return [
         Fact("window", n_ctx, origin),

@@ -1,4 +1,4 @@
-"""A model that is here. A path is one already: it needs neither catalogue nor shelf, and loads neither."""
+"""A model that is here. A path is one already: it needs neither catalogue nor store, and loads neither."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.models.hashes import cached_sha256, parts_of
-from infer_cli.models.sources import LocalFile, has_scheme, parse_source
+from infer_cli.models.sources import has_scheme, parse_path
 from infer_cli.system.files import not_a_file
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def named_by_path(text: str) -> InstalledModel | None:
     """
     if has_scheme(text) or not _looks_like_path(text):
         return None
-    source = parse_source(text)
-    assert isinstance(source, LocalFile)  # it has no scheme
-    return at_path(source.path)
+    return at_path(parse_path(text).path)
 
 
 def _looks_like_path(text: str) -> bool:

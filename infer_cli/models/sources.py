@@ -149,11 +149,17 @@ def parse_source(text: str) -> Source:
     if text.lower().startswith(("https:", "http:")):
         return _parse_url(text)
     if text.startswith("ollama:"):
-        return _parse_ollama(text)
+        return parse_ollama(text)
     if text.startswith("lmstudio:"):
         return _parse_studio(text)
     if has_scheme(text):
         raise _bad(text, f"{text.split(':', 1)[0]!r} is no kind of source")
+    return parse_path(text)
+
+
+def parse_path(text: str) -> LocalFile:
+    """Parse a source string that has no scheme. Raises UsageError."""
+    text = text.strip()
     if not text or "\0" in text:
         raise _bad(text, "it is empty" if not text else "a path cannot contain a null character")
     try:
@@ -206,7 +212,8 @@ def _parse_pypi(text: str) -> PypiFile:
     return source
 
 
-def _parse_ollama(text: str) -> OllamaModel:
+def parse_ollama(text: str) -> OllamaModel:
+    """Parse `ollama:NAME[:TAG]`. Raises UsageError."""
     match = _OLLAMA.fullmatch(text)
     if not match:
         raise _bad(text, "ollama: wants NAME or NAME:TAG, as `ollama list` shows them")

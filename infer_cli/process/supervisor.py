@@ -106,12 +106,11 @@ def supervise(
         end, interrupted = _run_on_windows(capture), False
     else:
         restore = _terminal_settings()  # before there is a worker that changes them
-        if _ahead is None:
+        if _ahead is not None and isinstance(work, Task):
+            started = _ahead.tell(work, verbose)
+        else:
             open_standard_fds()
             started = _start(work, None if verbose else new_capture(), verbose)
-        else:
-            assert isinstance(work, Task)
-            started = _ahead.tell(work, verbose)
         capture = started.capture
         end, interrupted = _watch(started)
         restore()

@@ -182,15 +182,11 @@ def _values(messages: Sequence[Message]) -> Iterator[object]:
 
 
 def _changed_content(message: Message, change: Callable[[object], object]) -> str | None:
-    changed = None if message.content is None else change(message.content)
-    assert changed is None or isinstance(changed, str)
-    return changed
+    return None if message.content is None else str(change(message.content))
 
 
 def _changed_mapping(value: Mapping[str, object], change: Callable[[object], object]) -> dict[str, object]:
-    changed = map_strings(value, change)
-    assert isinstance(changed, dict)
-    return changed
+    return {str(change(name)): map_strings(item, change) for name, item in value.items()}
 
 
 def _check_rendered(text: str, called: str) -> None:

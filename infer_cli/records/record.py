@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from infer_cli.answering.reply import as_json as reply_json
+from infer_cli.answering.reply import timings_json
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
 from infer_cli.models.hashes import parts_of
@@ -151,7 +151,6 @@ def record_of(
     `history` None: the prompt was evaluated in one go. `model_path` None: the fake model. Raises OSError
     where the model's files are gone.
     """
-    public = reply_json(reply)
     record = Record(
         id=reply.id,
         kind=kind,
@@ -191,7 +190,7 @@ def record_of(
         finish_reason=reply.finish_reason,
         truncation=reply.truncation,
         usage=reply.usage._asdict(),
-        timings=_object(public["timings"]),
+        timings=timings_json(reply.timings),
         digest=reply.digest,
         error=reply.error,
         prompt_sha256=sha256_hex(pack_ids(prompt_ids)),
@@ -398,8 +397,3 @@ def _text_or_none(value: object) -> str | None:
 
 def _list(values: Sequence[Any] | None) -> list[Any] | None:
     return None if values is None else list(values)
-
-
-def _object(value: object) -> dict[str, object]:
-    assert isinstance(value, dict)
-    return value

@@ -1,4 +1,4 @@
-"""Reads what can still be read of a damaged record store. Writes nothing."""
+"""Reads what can still be read of a damaged record store, which it leaves as it is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from pathlib import Path
 from infer_cli.records.columns import NAMES, THREAD_NAMES, DamagedRow, record_of_row, thread_of_row
 from infer_cli.records.record import Record
 from infer_cli.records.schema import FAILURES, readable
+from infer_cli.records.statements import insert_missing
 from infer_cli.records.thread import Thread
 
 _STEP = 50  # records a query
 _MOST_PROBES = 50_000  # numbers that are tried one by one between what the two ends give
 # Columns that older stores have not, as their migrations fill them.
 _LATER = {"parent": "NULL", "turn": "NULL", "dropped_turns": "0", "shortened": "'null'", "told": "'null'"}
+
+
+def copy_sound(path: Path, target: sqlite3.Connection) -> int:
+    """Copy what can be read of the damaged store at `path` into another; returns how many records."""
+    with opened(path) as damaged:
+        return insert_missing(target, records_in(damaged), threads_in(damaged))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from infer_cli.errors import UnexpectedFailure
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend
     from infer_cli.engine.mode_policy import ModePolicy
-    from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.model_protocols import LoadedModel
 
 WIDTHS = (1, 4, 8, 16, 32)
 LEAST_REPLIES = 8  # for fewer, a search for the best width costs more than it saves

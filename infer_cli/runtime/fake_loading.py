@@ -17,6 +17,7 @@ from infer_cli.types import Mode
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.backend.fake import FakeBackend
+    from infer_cli.runtime.engine_facts import EngineFacts
 
 
 class FakeLoader:
@@ -98,10 +99,10 @@ class FakeLoaded:
 
         return FakeBackend(self._script, context)
 
-    def facts(self, policy: ModePolicy, context: ContextSpec) -> dict[str, object]:
-        from infer_cli.runtime.fingerprint import engine_facts
+    def facts(self, policy: ModePolicy, context: ContextSpec) -> EngineFacts:
+        from infer_cli.runtime.engine_facts import EngineFacts
 
-        return engine_facts({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {})
+        return EngineFacts.of({"llama_cpp": FAKE}, policy, ModelSpec(Path(FAKE)), context, {})
 
     def close(self) -> None:
         pass

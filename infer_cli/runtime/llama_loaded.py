@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from infer_cli.backend.llama import LlamaBackend
     from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.models.gguf.header import Header
+    from infer_cli.models.gguf.shape import ModelShape
+    from infer_cli.runtime.engine_facts import EngineFacts
 
 OnProgress = Callable[[float], None]  # of a load, 0 to 1
 
@@ -25,7 +27,7 @@ class LlamaLoaded:
 
     def __init__(
         self,
-        header: Header,
+        shape: ModelShape,
         options: EngineOptions,
         policy: ModePolicy,
         spec: ModelSpec,
@@ -34,14 +36,15 @@ class LlamaLoaded:
         load_s: float,
         on_progress: OnProgress,
     ) -> None:
-        self.header, self.policy, self.notes, self.load_s = header, policy, notes, load_s
+        self.policy, self.notes, self.load_s = policy, notes, load_s
+        self._shape, self.header = shape, shape.header
         self._options, self._on_progress = options, on_progress
         self._spec, self._model = spec, model
-        self.vocab = LoadedVocab(model.vocab, header)
+        self.vocab = LoadedVocab(model.vocab, shape.header)
 
     @property
     def n_ctx_train(self) -> int:
-        return self.header.n_ctx_train
+        return self._shape.n_ctx_train
 
     @property
     def window(self) -> int:
@@ -57,7 +60,7 @@ class LlamaLoaded:
 
     def choose_policy(self, width: int, *, kv_unified: bool = False, mode: Mode | None = None) -> ModePolicy:
         return choose_policy(
-            self.header,
+            self._shape,
             self._options,
             width,
             on_gpu=self._spec.gpu_layers > 0,
@@ -118,13 +121,13 @@ class LlamaLoaded:
                 )
                 self.vocab = LoadedVocab(self._model.vocab, self.header)
 
-    def facts(self, policy: ModePolicy, context: ContextSpec) -> dict[str, object]:
+    def facts(self, policy: ModePolicy, context: ContextSpec) -> EngineFacts:
         from infer_cli.backend import native
         from infer_cli.models.hashes import file_sha256
-        from infer_cli.runtime.fingerprint import engine_facts
+        from infer_cli.runtime.engine_facts import EngineFacts
 
         adapters = {file_sha256(lora.path): lora.scale for lora in self._options.loras}
-        return engine_facts(native.versions(), policy, self._spec, context, adapters)
+        return EngineFacts.of(native.versions(), policy, self._spec, context, adapters)
 
     def close(self) -> None:
         self._model.close()
@@ -140,9 +143,9 @@ class LlamaLoaded:
         from infer_cli.models.footprint import compute_bytes, kv_bytes
 
         return kv_bytes(
-            self.header, context.n_ctx_seq, context.n_seq_max, context.type_k, context.type_v
+            self._shape, context.n_ctx_seq, context.n_seq_max, context.type_k, context.type_v
         ) + compute_bytes(
-            self.header,
+            self._shape,
             context.n_ctx_seq * (context.n_seq_max if context.kv_unified else 1),
             context.n_batch,
             context.n_outputs_max,
@@ -151,7 +154,7 @@ class LlamaLoaded:
 
 
 def choose_policy(
-    header: Header,
+    shape: ModelShape,
     options: EngineOptions,
     width: int,
     *,
@@ -161,10 +164,10 @@ def choose_policy(
 ) -> ModePolicy:
     """The policy of the mode, or of another one, for a model at a width."""
     traits = ModelTraits(
-        pairs_rows=header.pairs_rows,
-        recurrent=header.is_recurrent,
-        moe=header.is_moe,
-        mla=header.hyperparameter("attention.kv_lora_rank") is not None,
+        pairs_rows=shape.pairs_rows,
+        recurrent=shape.is_recurrent,
+        moe=shape.is_moe,
+        mla=shape.header.hyperparameter("attention.kv_lora_rank") is not None,
         on_gpu=on_gpu,
     )
     return choose(

@@ -12,7 +12,7 @@ from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.sizes import size_text
 
 if TYPE_CHECKING:
-    from infer_cli.models.gguf.header import Header
+    from infer_cli.models.gguf.shape import ModelShape
 
 AUTO_PLAN_CTX = 8192  # window that the `auto` plan leaves room for when none is given
 
@@ -35,10 +35,10 @@ def gpus_among(devices: Sequence[Device], names: Sequence[str]) -> list[Device]:
 
 
 def plan_offload(
-    header: Header, options: EngineOptions, width: int, gpus: Sequence[Device], *, supports_gpu: bool
+    shape: ModelShape, options: EngineOptions, width: int, gpus: Sequence[Device], *, supports_gpu: bool
 ) -> OffloadPlan:
     """Layers to offload: as asked, or all that the free device memory holds. Raises UsageError."""
-    all_layers = header.n_layer + 1
+    all_layers = shape.n_layer + 1
     wanted = options.gpu_layers
     if wanted == "0":
         return OffloadPlan(0)
@@ -54,15 +54,15 @@ def plan_offload(
     if wanted != "auto":
         return OffloadPlan(min(int(wanted), all_layers))
     free = sum(device.free for device in gpus)
-    n_ctx = min(options.ctx or AUTO_PLAN_CTX, header.n_ctx_train)
+    n_ctx = min(options.ctx or AUTO_PLAN_CTX, shape.n_ctx_train)
     layers = plan_gpu_layers(
-        header,
+        shape,
         free,
         n_ctx,
         width,
         options.type_k or "f16",
         options.type_v or "f16",
-        compute_bytes(header, n_ctx, FREE_CHUNK, width),
+        compute_bytes(shape, n_ctx, FREE_CHUNK, width),
     )
     names = ", ".join(device.name for device in gpus)
     return OffloadPlan(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from infer_cli.backend.ggml_types import KV_TYPES
 from infer_cli.backend.spec import LoraSpec
@@ -12,6 +11,9 @@ from infer_cli.engine.mode_policy import OF_TALKS
 from infer_cli.errors import UsageError
 from infer_cli.system.files import not_a_file
 from infer_cli.types import Mode
+
+if TYPE_CHECKING:
+    from infer_cli.runtime.engine_facts import EngineFacts
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,21 @@ class EngineOptions:
 
     @classmethod
     def of_facts(
-        cls, facts: Mapping[str, object], *, threads: int, ctx: int | None, loras: tuple[LoraSpec, ...]
+        cls, facts: EngineFacts, *, threads: int, ctx: int | None, loras: tuple[LoraSpec, ...]
     ) -> EngineOptions:
-        """The engine that `fingerprint.engine_facts` were taken of, but for what these leave out; at the
-        width that it had."""
-        mode = cast(Mode, facts["mode"])
-        own = mode == "invariant" and "width" not in facts  # the mode set its types itself
+        """The engine that facts were taken of, at the width that it had; the rest is what they leave out."""
+        own = facts.mode == "invariant" and facts.width is None  # the mode set its types itself
         return cls(
             threads=threads,
-            mode=mode,
+            mode=facts.mode,
             ctx=ctx,
-            gpu_layers=str(facts.get("gpu_layers", 0)),
-            devices=tuple(map(str, cast("Sequence[object]", facts.get("devices") or ()))),
-            type_k=None if own else str(facts.get("type_k")),
-            type_v=None if own else str(facts.get("type_v")),
-            flash_attn=None if own else cast('Literal["auto", "on", "off"]', facts.get("flash_attn")),
+            gpu_layers=str(facts.gpu_layers),
+            devices=facts.devices,
+            type_k=None if own else facts.type_k,
+            type_v=None if own else facts.type_v,
+            flash_attn=None if own else facts.flash_attn,
             loras=loras,
-            expand=facts.get("weights") == "f16",
+            expand=facts.has_f16_weights,
             exact_width=True,
         )
 

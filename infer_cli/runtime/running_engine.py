@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infer_cli.engine.mode_policy import ModePolicy
-from infer_cli.runtime.loader import LoadedModel
+from infer_cli.runtime.model_protocols import LoadedModel
 from infer_cli.types import Provenance
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Backend
     from infer_cli.engine.service import Service
+    from infer_cli.runtime.engine_facts import EngineFacts
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class RunningEngine:
     service: Service
     backend: Backend
     policy: ModePolicy
-    facts: Callable[[], dict[str, object]]
+    facts: Callable[[], EngineFacts]
     provenance: Callable[[], Provenance]
 
     def close(self) -> None:
@@ -36,7 +37,7 @@ def start_engine(
     loaded: LoadedModel,
     n_ctx_seq: int,
     policy: ModePolicy | None,
-    provenance_of: Callable[[Callable[[], dict[str, object]]], Callable[[], Provenance]],
+    provenance_of: Callable[[Callable[[], EngineFacts]], Callable[[], Provenance]],
     clock: Callable[[], float] = time.perf_counter,
 ) -> RunningEngine:
     """Make a context and an engine over it, with a window of at least `n_ctx_seq` tokens a slot.
@@ -51,7 +52,7 @@ def start_engine(
     backend = loaded.open(context)
     service = Service(backend, chosen, clock, loaded.window, loaded.load_s)
 
-    def facts() -> dict[str, object]:
+    def facts() -> EngineFacts:
         return loaded.facts(chosen, context)
 
     return RunningEngine(service, backend, chosen, facts, provenance_of(facts))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.runtime.loader import LoadedModel, Loader
+from infer_cli.runtime.model_protocols import LoadedModel, Loader
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.provenance import EngineProvenance, ModelHash
+from infer_cli.runtime.reply_provenance import EngineProvenance, ModelHash
 from infer_cli.runtime.running_engine import RunningEngine, start_engine
 
 if TYPE_CHECKING:
@@ -94,6 +94,6 @@ def _loader(model: InstalledModel, options: EngineOptions, width: int, native_fd
         from infer_cli.runtime.fake_loading import FakeLoader
 
         return FakeLoader(model.name, options, width)
-    from infer_cli.runtime.loading import LlamaLoader
+    from infer_cli.runtime.llama_loading import LlamaLoader
 
     return LlamaLoader(model.path, options, width, native_fd)

@@ -42,7 +42,7 @@ def config_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """Holds records and the model shelf's own notes."""
+    """Holds records and the notes on installed models."""
     home = _home()
     if home:
         return home / "data"

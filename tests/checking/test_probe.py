@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from infer_cli.checking.probe import Answer, Tally, compare
-from infer_cli.runtime.verdicts import keep_verdict, was_probed
+from infer_cli.runtime.fake_loading import FakeLoaded
+from infer_cli.runtime.options import EngineOptions
+from infer_cli.runtime.probe_verdicts import keep_verdict, was_probed
 from tests.batch_helpers import batch, write_rows
 from tests.cli_helpers import REPO, infer, lines_of
 from tests.tiny_gguf import write_tiny_gguf
@@ -101,10 +103,11 @@ def test_equal_tokens_with_other_logits_do_not_hold() -> None:
 
 
 def test_a_verdict_is_for_one_model_and_engine_at_any_width(own_home: Path) -> None:
-    facts = {"mode": "canonical", "width": 16, "threads": 2, "repack": True}
+    loaded = FakeLoaded("fake", EngineOptions(2), 16)
+    facts = loaded.facts(loaded.policy, loaded.context(loaded.policy, 256))._replace(repack=True)
     path = keep_verdict("ab" * 32, facts, {"holds": True})
-    assert was_probed("ab" * 32, {**facts, "width": 1, "threads": 4})
-    assert not was_probed("ab" * 32, {**facts, "repack": False})
+    assert was_probed("ab" * 32, facts._replace(width=1, threads=4))
+    assert not was_probed("ab" * 32, facts._replace(repack=False))
     assert not was_probed("cd" * 32, facts)
     assert not was_probed(None, facts)
     path.write_text("{")

@@ -17,7 +17,7 @@ from infer_cli.cli.screen.pull_progress import PullProgress
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.models.catalogue import user_path
 from infer_cli.models.fetch.base import Failed, Progress, Trying
-from infer_cli.models.shelf import FetchNotice
+from infer_cli.models.store import FetchNotice
 from tests.cli_helpers import REPO, infer
 from tests.model_server import ModelServer, serving
 from tests.tiny_gguf import gguf_bytes, write_tiny_gguf

@@ -15,11 +15,11 @@ from infer_cli.answering.reply import digest
 from infer_cli.batch.job import OutputFormat, job_path
 from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.output_index import parse_line
-from infer_cli.checking.claims import claims_of
+from infer_cli.checking.claimed_replies import claims_of
 from infer_cli.checking.comparison import NOT_CHECKED
 from infer_cli.checking.results import chance_of_finding, forged_rows_found
 from infer_cli.errors import UsageError
-from infer_cli.runtime.fingerprint import fingerprint
+from infer_cli.runtime.engine_facts import fingerprint
 from tests.batch_helpers import batch, lines, prompts, write_rows
 from tests.cli_helpers import REPO, Outcome, infer, one_error_line, script
 from tests.tiny_gguf import write_tiny_gguf

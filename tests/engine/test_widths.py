@@ -19,8 +19,8 @@ from infer_cli.batch.job import MAX_WIDTH
 from infer_cli.checking.probe import ODD, Probe
 from infer_cli.engine.engine import Engine
 from infer_cli.engine.mode_policy import ModelTraits, canonical_width, choose, why_width_breaks
+from infer_cli.runtime.engine_facts import fingerprint
 from infer_cli.runtime.fake_loading import FakeLoaded
-from infer_cli.runtime.fingerprint import fingerprint
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import EngineRequest, Finished, SamplingParams
 from tests.batch_helpers import batch, by_unit, digests, lines, prompts, write_rows
@@ -208,9 +208,6 @@ class GroupedModel(FakeLoaded):
     def __init__(self, *, exact: bool) -> None:
         super().__init__("fake", EngineOptions(1, exact_width=exact), 16)
         self._script = GROUPED
-
-    def facts(self, policy: object, context: object) -> dict[str, object]:
-        return {}
 
 
 @pytest.mark.parametrize("exact", [False, True])

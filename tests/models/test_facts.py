@@ -12,6 +12,7 @@ from infer_cli.models import footprint as memory
 from infer_cli.models.catalogue import ModelEntry, load_catalogue
 from infer_cli.models.facts import Fact, facts_of_entry, facts_of_model
 from infer_cli.models.gguf.reading import read_header, read_model_header
+from infer_cli.models.gguf.shape import ModelShape
 from infer_cli.models.sources import HubQuant
 from tests.tiny_gguf import DEFAULT_TEMPLATE, gguf_bytes, metadata, vocabulary, write_tiny_gguf
 
@@ -60,7 +61,7 @@ def test_memory_is_that_of_the_window(tiny: Path) -> None:
     for window in (256, 512):
         found = facts(tiny, window)
         assert (found["window"].value, found["window"].origin) == (window, "--ctx")
-        assert found["memory_cache"].value == memory.kv_bytes(header, window, 1)
+        assert found["memory_cache"].value == memory.kv_bytes(ModelShape(header), window, 1)
         parts = ("memory_weights", "memory_cache", "memory_compute")
         assert found["memory"].value == sum(found[name].value for name in parts)
     with pytest.raises(UsageError, match="--ctx 513 is larger than the window"):

@@ -23,8 +23,8 @@ from infer_cli.errors import SourceUnreachable, UnexpectedFailure
 from infer_cli.models.fetch import base, connect, http, pypi
 from infer_cli.models.fetch import hub as hub_source
 from infer_cli.models.fetch.base import Failed, FetchedFile, FetchEvent, Progress, SourceFailure, Trying
+from infer_cli.models.fetch.http_session import check_redirect
 from infer_cli.models.fetch.pull import fetch, find_here
-from infer_cli.models.fetch.session import check_redirect
 from infer_cli.models.sources import Source, parse_source
 from infer_cli.process import child_process
 from tests.model_server import ModelServer, answering, serving

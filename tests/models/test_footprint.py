@@ -13,8 +13,8 @@ import pytest
 
 from infer_cli.errors import OutOfMemory, UsageError
 from infer_cli.models import footprint
-from infer_cli.models.gguf.header import Header
 from infer_cli.models.gguf.reading import read_header
+from infer_cli.models.gguf.shape import ModelShape
 from infer_cli.system import memory
 from tests.tiny_gguf import gguf_bytes, metadata, vocabulary, write_tiny_gguf
 
@@ -56,14 +56,14 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Header:
-    return read_header(write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf"))
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelShape:
+    return ModelShape(read_header(write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")))
 
 
 @pytest.fixture(scope="module")
-def logs(tiny: Header) -> list[str]:
+def logs(tiny: ModelShape) -> list[str]:
     """llama.cpp's log of making a context, for each of CONFIGS."""
-    command = [sys.executable, "-c", LOAD, str(tiny.path), json.dumps(CONFIGS)]
+    command = [sys.executable, "-c", LOAD, str(tiny.header.path), json.dumps(CONFIGS)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found: list[str] = json.loads(done.stdout)
     return found
@@ -76,55 +76,55 @@ def logged_mib(log: str, what: str) -> str:
 
 
 @pytest.mark.parametrize("i", range(len(CONFIGS)))
-def test_the_cache_is_as_large_as_llama_cpp_says(tiny: Header, logs: list[str], i: int) -> None:
+def test_the_cache_is_as_large_as_llama_cpp_says(tiny: ModelShape, logs: list[str], i: int) -> None:
     n_ctx_seq, n_seqs, type_k, type_v, *_ = CONFIGS[i]
     n_bytes = footprint.kv_bytes(tiny, n_ctx_seq, n_seqs, type_k, type_v)
     assert f"{n_bytes / 2**20:.2f}" == logged_mib(logs[i], "KV")
 
 
 @pytest.mark.parametrize("i", range(len(CONFIGS)))
-def test_the_compute_estimate_is_above_and_near(tiny: Header, logs: list[str], i: int) -> None:
+def test_the_compute_estimate_is_above_and_near(tiny: ModelShape, logs: list[str], i: int) -> None:
     n_ctx_seq, _, _, _, n_ubatch, n_outputs, flash = CONFIGS[i]
     ours = footprint.compute_bytes(tiny, n_ctx_seq, n_ubatch, n_outputs, flash)
     theirs = float(logged_mib(logs[i], "compute")) * 2**20
     assert theirs <= ours <= 3 * theirs
 
 
-def test_weights_are_the_file_less_its_header(tiny: Header) -> None:
-    assert footprint.weights_bytes(tiny) == tiny.file_size - tiny.data_offset
+def test_weights_are_the_file_less_its_header(tiny: ModelShape) -> None:
+    assert footprint.weights_bytes(tiny.header) == tiny.header.file_size - tiny.header.data_offset
 
 
-def build(tmp_path: Path, overrides: dict[str, Any]) -> Header:
-    return read_header(write_tiny_gguf(tmp_path / "m.gguf", overrides=overrides))
+def build(tmp_path: Path, overrides: dict[str, Any]) -> ModelShape:
+    return ModelShape(read_header(write_tiny_gguf(tmp_path / "m.gguf", overrides=overrides)))
 
 
-def test_layers_without_attention_keep_no_cache(tmp_path: Path, tiny: Header) -> None:
+def test_layers_without_attention_keep_no_cache(tmp_path: Path, tiny: ModelShape) -> None:
     half = build(tmp_path, {"llama.attention.head_count_kv": [2, 0]})
     assert footprint.kv_bytes(half, 512, 1) * 2 == footprint.kv_bytes(tiny, 512, 1)
 
 
-def test_shared_and_predicting_layers_keep_no_cache(tmp_path: Path, tiny: Header) -> None:
+def test_shared_and_predicting_layers_keep_no_cache(tmp_path: Path, tiny: ModelShape) -> None:
     for key in ("llama.attention.shared_kv_layers", "llama.nextn_predict_layers"):
         assert footprint.kv_bytes(build(tmp_path, {key: 1}), 512, 1) * 2 == footprint.kv_bytes(tiny, 512, 1)
 
 
-def test_latent_attention_keeps_keys_only(tmp_path: Path, tiny: Header) -> None:
+def test_latent_attention_keeps_keys_only(tmp_path: Path, tiny: ModelShape) -> None:
     latent = build(tmp_path, {"llama.attention.key_length_mla": 32, "llama.attention.value_length_mla": 32})
     assert footprint.kv_bytes(latent, 512, 1) * 2 == footprint.kv_bytes(tiny, 512, 1)
 
 
-def test_sliding_layers_may_have_their_own_head_length(tmp_path: Path, tiny: Header) -> None:
+def test_sliding_layers_may_have_their_own_head_length(tmp_path: Path, tiny: ModelShape) -> None:
     swa = {"llama.attention.key_length_swa": 16, "llama.attention.value_length_swa": 16}
     one = build(tmp_path, {**swa, "llama.attention.sliding_window_pattern": [True, False]})
     assert footprint.kv_bytes(one, 512, 1) * 4 == footprint.kv_bytes(tiny, 512, 1) * 3
     assert footprint.kv_bytes(build(tmp_path, swa), 512, 1) == footprint.kv_bytes(tiny, 512, 1)
 
 
-def other(tmp_path: Path, arch: str, **hyperparameters: Any) -> Header:
+def other(tmp_path: Path, arch: str, **hyperparameters: Any) -> ModelShape:
     entries = {"general.architecture": arch, f"{arch}.block_count": 2, f"{arch}.embedding_length": 64}
     path = tmp_path / f"{arch}.gguf"
     path.write_bytes(gguf_bytes({**entries, **{f"{arch}.{k}": v for k, v in hyperparameters.items()}}, []))
-    return read_header(path)
+    return ModelShape(read_header(path))
 
 
 def test_states_of_recurrent_layers(tmp_path: Path) -> None:
@@ -139,21 +139,21 @@ def test_states_of_recurrent_layers(tmp_path: Path) -> None:
     assert footprint.kv_bytes(other(tmp_path, "lfm2", **lfm), 512, 1) == 4 * 64 * 2 + 2 * 2 * 32 * 512
 
 
-def test_kv_types_are_named_as_users_write_them(tiny: Header) -> None:
+def test_kv_types_are_named_as_users_write_them(tiny: ModelShape) -> None:
     assert footprint.kv_bytes(tiny, 512, 1, "q8_0", "q8_0") == footprint.kv_bytes(tiny, 512, 1) * 34 // 64
     with pytest.raises(UsageError, match="'q9' is no tensor type"):
         footprint.kv_bytes(tiny, 512, 1, "q9")
 
 
-def test_layers_on_a_device(tiny: Header) -> None:
+def test_layers_on_a_device(tiny: ModelShape) -> None:
     def fit(free: int, compute: int = 0) -> int:
         return footprint.plan_gpu_layers(tiny, free, 512, 1, compute=compute)
 
-    output = sum(t.n_bytes for t in tiny.tensors if not t.name.startswith("blk."))
-    last = sum(t.n_bytes for t in tiny.tensors if t.name.startswith("blk.1."))
+    output = sum(t.n_bytes for t in tiny.header.tensors if not t.name.startswith("blk."))
+    last = sum(t.n_bytes for t in tiny.header.tensors if t.name.startswith("blk.1."))
     cache = footprint.kv_bytes(tiny, 512, 1) // 2
     margin = footprint.GPU_MARGIN
-    everything = footprint.weights_bytes(tiny) + 2 * cache + margin
+    everything = footprint.weights_bytes(tiny.header) + 2 * cache + margin
     assert fit(0) == 0
     assert fit(margin + output - 1) == 0
     assert fit(margin + output) == 1
@@ -173,10 +173,10 @@ def test_the_input_embedding_stays_in_host_memory(tmp_path: Path) -> None:
     ]
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf_bytes(metadata(512, None), tensors))
-    header = read_header(path)
+    shape = ModelShape(read_header(path))
     free = footprint.GPU_MARGIN + 256 * n_vocab
-    assert footprint.plan_gpu_layers(header, free, 512, 1) == 1
-    assert footprint.plan_gpu_layers(header, free - 1, 512, 1) == 0
+    assert footprint.plan_gpu_layers(shape, free, 512, 1) == 1
+    assert footprint.plan_gpu_layers(shape, free - 1, 512, 1) == 0
 
 
 # --- what the system has --------------------------------------------------------------------------

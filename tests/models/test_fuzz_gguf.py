@@ -12,6 +12,7 @@ from fuzz import gguf_load
 from fuzz.gguf_mutations import mutated, read_parts, shrunk, write_parts
 from infer_cli.models.gguf.check import check_model
 from infer_cli.models.gguf.reading import read_header
+from infer_cli.models.gguf.shape import ModelShape
 from tests.tiny_gguf import write_tiny_gguf
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it waits for a pipe with select")
@@ -36,7 +37,7 @@ def test_a_shrunk_model_is_whole(tmp_path: Path) -> None:
     write_parts(shrunk(read_parts(write_tiny_gguf(tmp_path / "a.gguf"))), tmp_path / "small.gguf")
     header = read_header(tmp_path / "small.gguf")
     check_model(header)
-    assert header.n_embd == 64
+    assert ModelShape(header).n_embd == 64
 
 
 def test_a_short_run_finds_nothing() -> None:

@@ -21,6 +21,8 @@ from infer_cli.backend.ggml_types import GGML_TYPES
 from infer_cli.errors import InferError, ModelInvalid, ModelNotFound
 from infer_cli.models.gguf.header import Header, SplitInfo
 from infer_cli.models.gguf.reading import read_header
+from infer_cli.models.gguf.shape import HYBRID, RECURRENT, ModelShape
+from tests.cli_helpers import REPO
 from tests.tiny_gguf import (
     DEFAULT_TEMPLATE,
     HEAD_LENGTH,
@@ -37,6 +39,7 @@ from tests.tiny_gguf import (
 
 F32, F16, Q8_0 = 0, 1, 8
 PROPERTIES = [name for name in dir(Header) if not name.startswith("_") and name not in ("array", "get_int")]
+SHAPES = [name for name in dir(ModelShape) if not name.startswith("_") and name != "per_layer"]
 
 
 def text(value: str) -> bytes:
@@ -84,25 +87,26 @@ def with_tensors(tmp_path: Path, *specs: tuple[str, tuple[int, ...], str]) -> He
 def test_tiny_model(tmp_path: Path, weight_type: str, pairs: bool) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf", weight_type=weight_type)
     header = read_header(path)
+    shape = ModelShape(header)
     n_vocab = len(vocabulary()[0])
     assert (header.path, header.version, header.alignment) == (path, 3, 32)
     assert header.file_size == path.stat().st_size < 10**6
     assert header.architecture == "llama"
     assert header.name == "Tiny"
     assert header.licence == "apache-2.0"
-    assert (header.n_layer, header.n_embd, header.n_ctx_train) == (N_LAYER, N_EMBD, 512)
-    assert (header.n_head, header.n_head_kv) == (N_HEAD, N_HEAD_KV)
-    assert header.n_head_kv_by_layer == (N_HEAD_KV,) * N_LAYER
-    assert header.n_ff_by_layer == (N_FF,) * N_LAYER
-    assert (header.key_length, header.value_length) == (HEAD_LENGTH, HEAD_LENGTH)
-    assert header.n_vocab == n_vocab
+    assert (shape.n_layer, shape.n_embd, shape.n_ctx_train) == (N_LAYER, N_EMBD, 512)
+    assert (shape.n_head, shape.n_head_kv) == (N_HEAD, N_HEAD_KV)
+    assert shape.n_head_kv_by_layer == (N_HEAD_KV,) * N_LAYER
+    assert shape.n_ff_by_layer == (N_FF,) * N_LAYER
+    assert (shape.key_length, shape.value_length) == (HEAD_LENGTH, HEAD_LENGTH)
+    assert shape.n_vocab == n_vocab
     assert header.chat_template == DEFAULT_TEMPLATE
-    assert header.sliding_window is None
+    assert shape.sliding_window is None
     assert header.split is None
     assert header.sampling == {}
-    assert not header.is_moe
-    assert not header.is_recurrent
-    assert header.pairs_rows is pairs
+    assert not shape.is_moe
+    assert not shape.is_recurrent
+    assert shape.pairs_rows is pairs
     n_norms = 2 * N_LAYER + 1
     expected = {"F32": n_norms, weight_type: 7 * N_LAYER + 1}
     assert header.quantization == (expected if weight_type != "F32" else {"F32": n_norms + 7 * N_LAYER + 1})
@@ -149,14 +153,15 @@ def test_an_array_of_a_file_that_changed(tmp_path: Path, damage: Callable[[bytes
 def test_the_real_model(smollm2: Path) -> None:
     began = time.perf_counter()
     header = read_header(smollm2)
+    shape = ModelShape(header)
     print(f"header read in {time.perf_counter() - began:.3f} s")
     assert header.n_params == 134_515_008
-    assert (header.n_layer, header.n_embd, header.n_head, header.n_head_kv) == (30, 576, 9, 3)
-    assert header.n_vocab == 49152
+    assert (shape.n_layer, shape.n_embd, shape.n_head, shape.n_head_kv) == (30, 576, 9, 3)
+    assert shape.n_vocab == 49152
     assert header.quantization == {"Q4_1": 210, "F32": 61, "Q8_0": 1}
     assert header.licence == "apache-2.0"
-    assert not header.has_output_tensor
-    assert not header.pairs_rows
+    assert not shape.has_output_tensor
+    assert not shape.pairs_rows
     assert header.array("tokenizer.ggml.tokens")[:3] == [b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>"]
     assert "<|im_start|>" in (header.chat_template or "")
 
@@ -183,7 +188,7 @@ def test_a_file_of_metadata_only(tmp_path: Path) -> None:
     header = parse(tmp_path, gguf_bytes({"general.architecture": "llama"}, []))
     assert header.tensors == ()
     with pytest.raises(ModelInvalid, match=r"lacks 'llama\.block_count'"):
-        _ = header.n_layer
+        _ = ModelShape(header).n_layer
 
 
 # --- derived facts --------------------------------------------------------------------------------
@@ -222,11 +227,15 @@ def test_recommended_sampling(tmp_path: Path) -> None:
 
 def test_which_matrices_count_as_pairing_rows(tmp_path: Path) -> None:
     embedding, head = ("token_embd.weight", (32, 4), "F16"), ("output.weight", (32, 4), "Q8_0")
-    assert with_tensors(tmp_path, embedding).pairs_rows
-    assert not with_tensors(tmp_path, embedding, head).pairs_rows
-    assert with_tensors(tmp_path, embedding, ("output.weight", (32, 4), "BF16")).pairs_rows
-    assert with_tensors(tmp_path, embedding, head, ("blk.0.ffn_gate_inp.weight", (32, 8), "F32")).pairs_rows
-    assert with_tensors(tmp_path, embedding, head, ("blk.0.ffn_up.weight", (32, 8), "IQ4_NL")).pairs_rows
+
+    def pairs(*tensors: tuple[str, tuple[int, ...], str]) -> bool:
+        return ModelShape(with_tensors(tmp_path, *tensors)).pairs_rows
+
+    assert pairs(embedding)
+    assert not pairs(embedding, head)
+    assert pairs(embedding, ("output.weight", (32, 4), "BF16"))
+    assert pairs(embedding, head, ("blk.0.ffn_gate_inp.weight", (32, 8), "F32"))
+    assert pairs(embedding, head, ("blk.0.ffn_up.weight", (32, 8), "IQ4_NL"))
     others = [
         ("blk.0.attn_norm.weight", (32,), "F32"),
         ("blk.0.attn_q_norm.weight", (8, 4), "F32"),
@@ -235,24 +244,27 @@ def test_which_matrices_count_as_pairing_rows(tmp_path: Path) -> None:
         ("blk.0.ssm_a", (4, 8), "F32"),
         ("blk.0.ffn_up.weight", (32, 8), "Q4_0"),
     ]
-    assert not with_tensors(tmp_path, embedding, head, *others).pairs_rows
+    assert not pairs(embedding, head, *others)
 
 
 def test_per_layer_head_counts(tmp_path: Path) -> None:
-    header = tiny(tmp_path, llama__attention__head_count_kv=[4, 0])
-    assert header.n_head_kv_by_layer == (4, 0)
-    assert header.n_head_kv == 4
+    shape = ModelShape(tiny(tmp_path, llama__attention__head_count_kv=[4, 0]))
+    assert shape.n_head_kv_by_layer == (4, 0)
+    assert shape.n_head_kv == 4
     with pytest.raises(ModelInvalid, match="3 elements for 2 layers"):
-        _ = tiny(tmp_path, llama__attention__head_count_kv=[1, 2, 3]).n_head_kv_by_layer
+        _ = ModelShape(tiny(tmp_path, llama__attention__head_count_kv=[1, 2, 3])).n_head_kv_by_layer
     with pytest.raises(ModelInvalid, match="must hold counts"):
-        _ = tiny(tmp_path, llama__attention__head_count_kv=[1, -2]).n_head_kv_by_layer
+        _ = ModelShape(tiny(tmp_path, llama__attention__head_count_kv=[1, -2])).n_head_kv_by_layer
 
 
-def architecture(tmp_path: Path, arch: str, **hyperparameters: Any) -> Header:
-    entries = {"general.architecture": arch, f"{arch}.block_count": 8, f"{arch}.embedding_length": 64}
-    return parse(
-        tmp_path, gguf_bytes({**entries, **{f"{arch}.{k}": v for k, v in hyperparameters.items()}}, [])
-    )
+def architecture(tmp_path: Path, arch: str, **hyperparameters: Any) -> ModelShape:
+    entries: dict[str, Any] = {
+        "general.architecture": arch,
+        f"{arch}.block_count": 8,
+        f"{arch}.embedding_length": 64,
+    }
+    entries |= {f"{arch}.{name}": value for name, value in hyperparameters.items()}
+    return ModelShape(parse(tmp_path, gguf_bytes(entries, [])))
 
 
 def test_recurrent_layers(tmp_path: Path) -> None:
@@ -265,6 +277,48 @@ def test_recurrent_layers(tmp_path: Path) -> None:
     listed = {"attention.recurrent_layers": [True] * 2 + [False] * 6}
     assert architecture(tmp_path, "qwen35", **listed).recurrent_by_layer == (True,) * 2 + (False,) * 6
     assert architecture(tmp_path, "llama").recurrent_by_layer == (False,) * 8
+
+
+ARCHITECTURES = """
+import importlib.util, json, pathlib, re, sys
+from llama_cpp import llama_cpp as L
+from tests.tiny_gguf import gguf_bytes
+folder = pathlib.Path(importlib.util.find_spec("llama_cpp").origin).parent / "lib"
+names = {"linux": "libllama.so", "darwin": "libllama.dylib"}
+library = (folder / names.get(sys.platform, "llama.dll")).read_bytes()
+path = pathlib.Path(sys.argv[1])
+quiet = L.llama_log_callback(lambda level, text, data: None)
+L.llama_log_set(quiet, None)
+params = L.llama_model_default_params()
+params.vocab_only = True
+found, tried = {}, set()
+
+def look(names):
+    for name in names - tried:
+        tried.add(name)
+        path.write_bytes(gguf_bytes({"general.architecture": name, "tokenizer.ggml.model": "none"}, []))
+        model = L.llama_model_load_from_file(str(path).encode(), params)
+        if model:
+            found[name] = [L.llama_model_is_recurrent(model), L.llama_model_is_hybrid(model)]
+            L.llama_model_free(model)
+
+look({text.decode() for text in re.findall(rb"(?<=\\0)[a-z][a-z0-9._-]+(?=\\0)", library)})
+look({name[i:] for name in found for i in range(1, len(name))})  # a linker lets a text end in another
+print(json.dumps(found))
+"""
+
+
+def test_which_architectures_are_recurrent_is_what_llama_cpp_says(tmp_path: Path) -> None:
+    """Of every text in the library that llama.cpp takes for the name of an architecture."""
+    command = [sys.executable, "-c", ARCHITECTURES, str(tmp_path / "theirs.gguf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
+    theirs: dict[str, list[bool]] = json.loads(done.stdout)
+    assert len(theirs) > 140
+    assert theirs.keys() >= RECURRENT | HYBRID | {"llama", "qwen2", "gemma3"}
+    ours = {name: architecture(tmp_path, name) for name in theirs}
+    assert {name: [shape.is_recurrent, shape.is_hybrid] for name, shape in ours.items()} == {
+        name: [recurrent or hybrid, hybrid] for name, (recurrent, hybrid) in theirs.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -283,13 +337,13 @@ def test_recurrent_layers(tmp_path: Path) -> None:
 def test_a_garbled_hyperparameter(tmp_path: Path, value: Any, message: str) -> None:
     header = tiny(tmp_path, llama__block_count=value)
     with pytest.raises(ModelInvalid, match=message):
-        _ = header.n_layer
+        _ = ModelShape(header).n_layer
 
 
 @pytest.mark.parametrize("name", ["x" * 65, "ll\x1bama"])
 def test_an_architecture_that_is_no_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelInvalid, match=r"'general\.architecture' is") as caught:
-        _ = tiny(tmp_path, general__architecture=name).n_layer
+        _ = ModelShape(tiny(tmp_path, general__architecture=name)).n_layer
     assert caught.value.message.isprintable()
 
 
@@ -451,9 +505,10 @@ def test_a_damaged_header_is_a_header_or_invalid(fuzz_dir: Path, edits: list[tup
         header = read_header(path)
     except ModelInvalid:
         return
-    for name in PROPERTIES:
+    shape = ModelShape(header)
+    for owner, name in [*((header, name) for name in PROPERTIES), *((shape, name) for name in SHAPES)]:
         try:
-            getattr(header, name)
+            getattr(owner, name)
         except InferError as exc:
             assert isinstance(exc, ModelInvalid)
     for key, info in header.arrays.items():

@@ -10,11 +10,11 @@ import pytest
 
 from infer_cli.errors import ModelNotFound, UsageError
 from infer_cli.models import other_programs as neighbours
-from infer_cli.models import shelf
+from infer_cli.models import store
 from infer_cli.models.catalogue import user_path
 from infer_cli.models.other_programs import HUGGING_FACE, LM_STUDIO, OLLAMA, find_all, locate
-from infer_cli.models.shelf import resolve
 from infer_cli.models.sources import OllamaModel, StudioFile, parse_source
+from infer_cli.models.store import resolve
 from tests.tiny_gguf import gguf_bytes
 
 GGUF = gguf_bytes({"general.architecture": "llama"}, [("t", (1000,), 0, bytes(4000))])
@@ -233,7 +233,7 @@ def test_blob_that_is_not_what_its_name_says_is_not_used(home: Path) -> None:
     write_entry("https://127.0.0.1:1/m.gguf")
     with pytest.raises(ModelNotFound):
         resolve("mine", offline=True)
-    verdict = shelf.verify("ollama:tiny")
+    verdict = store.verify("ollama:tiny")
     assert not verdict.holds and verdict.expected == SHA
 
 
@@ -261,9 +261,9 @@ def test_removing_leaves_another_tool_s_file(home: Path) -> None:
     blob = put_ollama(home)
     write_entry("https://127.0.0.1:1/m.gguf")
     resolve("mine")
-    removed = shelf.remove("mine")
+    removed = store.remove("mine")
     assert removed.kept == (blob,) and blob.read_bytes() == GGUF
-    assert shelf.list_installed() == []
+    assert store.list_installed() == []
     with pytest.raises(UsageError, match="was not installed by infer"):
-        shelf.remove("ollama:tiny")
+        store.remove("ollama:tiny")
     assert blob.exists()

@@ -47,7 +47,7 @@ ONLY_IN = {
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
     "tomlkit", "prompt_toolkit", "wcwidth",
-    "infer_cli.engine.engine", "infer_cli.models.shelf", "infer_cli.cli.flags.options", "ctypes",
+    "infer_cli.engine.engine", "infer_cli.models.store", "infer_cli.cli.flags.options", "ctypes",
 }  # fmt: skip
 
 

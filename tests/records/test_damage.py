@@ -15,7 +15,7 @@ import pytest
 from infer_cli.cli.records.view import described, markdown_of, table_row
 from infer_cli.conversation import continuing
 from infer_cli.errors import InferError, UnexpectedFailure
-from infer_cli.records import request
+from infer_cli.records import recorded_job
 from infer_cli.records.columns import NAMES, THREAD_NAMES
 from infer_cli.records.compare import compare
 from infer_cli.records.record import Record, as_json, is_whole_reply, reply_of
@@ -86,7 +86,7 @@ def _use(path: Path, warn: Callable[[str], None]) -> list[Record]:
             if is_whole_reply(record):
                 reply_of(record)
             for work in (
-                lambda r=record: (request.engine_options(r), request.job_of(r, {})),
+                lambda r=record: (recorded_job.engine_options(r), recorded_job.job_of(r, {})),
                 lambda r=record: continuing.find_named(store, r.id),
             ):
                 try:
@@ -259,5 +259,5 @@ def test_a_record_of_strange_values_is_not_computed(damaged: Path) -> None:
     for changes in strange:
         changed = dataclasses.replace(record, **changes)  # type: ignore[arg-type]
         with pytest.raises(InferError, match=record.id):
-            request.engine_options(changed)
-            request.job_of(changed, {})
+            recorded_job.engine_options(changed)
+            recorded_job.job_of(changed, {})

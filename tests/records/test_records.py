@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from infer_cli.answering.reply import as_json as reply_json
 from infer_cli.errors import UnexpectedFailure, UsageError
-from infer_cli.records import schema, store
+from infer_cli.records import database, schema, statements, store
 from infer_cli.records.compare import Difference, TokenDifference, compare
 from infer_cli.records.record import (
     Adapter,
@@ -259,7 +259,7 @@ def test_export_is_oldest_first_and_in_pieces(opened: Store, monkeypatch: pytest
 
 
 def test_remove(opened: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_REMOVE_STEP", 2)
+    monkeypatch.setattr(statements, "_REMOVE_STEP", 2)
     opened.add_all([plain(f"{i}", "confidential", created_at=float(i)) for i in range(9)])
     assert opened.remove(["1", "none"]) == 1
     assert opened.remove_before(4.0) == 3
@@ -555,7 +555,7 @@ def test_a_newer_version_is_left_alone(path: Path) -> None:
 def test_an_index_that_this_sqlite_cannot_read(
     opened: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "has_fts5", lambda connection: False)
+    monkeypatch.setattr(database, "has_fts5", lambda connection: False)
     with pytest.raises(UnexpectedFailure, match="FTS5"):
         Store.open(path, pytest.fail)
 
@@ -688,7 +688,7 @@ def test_a_record_that_cannot_be_made_is_one_warning(tmp_path: Path, warnings: l
 def test_a_store_held_by_another_process_is_waited_for(
     opened: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with Store.open(path, pytest.fail) as impatient:

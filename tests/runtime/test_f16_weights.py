@@ -21,11 +21,11 @@ from infer_cli.batch.scan import Scan
 from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.runtime import f16_weights as expansion
-from infer_cli.runtime import loading
+from infer_cli.runtime import llama_loading
+from infer_cli.runtime.llama_environment import ProcessSwitches
 from infer_cli.runtime.llama_loaded import LlamaLoaded
-from infer_cli.runtime.loading import LlamaLoader
+from infer_cli.runtime.llama_loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.process_switches import ProcessSwitches
 from infer_cli.system import memory
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, lines, write_rows
@@ -41,7 +41,7 @@ Load = Callable[..., LlamaLoaded]
 @pytest.fixture(autouse=True)
 def _own_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Modes may mix here: what they compute is not compared."""
-    monkeypatch.setattr(loading, "PROCESS_SWITCHES", ProcessSwitches())
+    monkeypatch.setattr(llama_loading, "PROCESS_SWITCHES", ProcessSwitches())
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_the_same_weights_in_another_type(
     stored, expanded = logits
     assert not np.array_equal(stored, expanded)
     assert np.corrcoef(stored.ravel(), expanded.ravel())[0, 1] > 0.99
-    assert facts[1] == {**facts[0], "weights": "f16"}
+    assert facts[1].as_json() == {**facts[0].as_json(), "weights": "f16"}
     options = EngineOptions.of_facts(facts[1], threads=1, ctx=None, loras=())
     assert options.expand and not EngineOptions.of_facts(facts[0], threads=1, ctx=None, loras=()).expand
 
@@ -92,7 +92,7 @@ def test_the_same_weights_in_another_type(
 @pytest.mark.parametrize("mode", ["canonical", "invariant"])
 def test_a_promise_keeps_the_stored_weights(load: Load, mode: Mode) -> None:
     loaded = load(mode=mode, expand=True)
-    assert "weights" not in loaded.facts(loaded.policy, loaded.context(loaded.policy, 256))
+    assert "weights" not in loaded.facts(loaded.policy, loaded.context(loaded.policy, 256)).as_json()
     assert not loaded.may_expand(256)
     loaded.close()
 

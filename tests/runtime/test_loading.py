@@ -13,7 +13,7 @@ from infer_cli.backend.fake import FakeVocab
 from infer_cli.backend.spec import Device, ModelSpec
 from infer_cli.errors import ModelInvalid, OutOfMemory, UsageError
 from infer_cli.runtime.llama_loaded import LlamaLoaded
-from infer_cli.runtime.loading import LlamaLoader
+from infer_cli.runtime.llama_loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.system import memory
 from tests.tiny_gguf import write_tiny_gguf

@@ -18,7 +18,7 @@ from infer_cli.backend.llama_model import LlamaVocab
 from infer_cli.prompt.encode import encode_prompt, encode_raw
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.runtime.llama_loaded import LlamaLoaded
-from infer_cli.runtime.loading import LlamaLoader
+from infer_cli.runtime.llama_loading import LlamaLoader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Message
 from infer_cli.vocab import loaded
@@ -104,7 +104,7 @@ def test_tiktoken_comes_after_much_text_of_a_vocabulary_that_was_checked(
 def test_a_short_text_imports_nothing_for_it(tiny: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from infer_cli.runtime.loading import LlamaLoader\n"
+        "from infer_cli.runtime.llama_loading import LlamaLoader\n"
         "from infer_cli.runtime.options import EngineOptions\n"
         f"path, log = Path({str(tiny)!r}), os.open(os.devnull, os.O_WRONLY)\n"
         "LlamaLoader(path, EngineOptions(threads=1), 1, log).loaded().vocab.tokenize(b'hello world')\n"
@@ -112,7 +112,7 @@ def test_a_short_text_imports_nothing_for_it(tiny: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
-    assert "infer_cli.runtime.loading" in modules
+    assert "infer_cli.runtime.llama_loading" in modules
     assert not {"tiktoken", "regex", "infer_cli.vocab.tiktoken_tokenizer"} & modules
 
 

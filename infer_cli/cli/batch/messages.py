@@ -21,7 +21,7 @@ from infer_cli.system.files import write_atomic
 
 if TYPE_CHECKING:
     from infer_cli.engine.mode_policy import ModePolicy
-    from infer_cli.runtime.loader import LoadedModel
+    from infer_cli.runtime.model_protocols import LoadedModel
     from infer_cli.runtime.options import EngineOptions
 
 

@@ -56,12 +56,13 @@ def probe_modes(values: Values, worker: Worker, *, n_requests: int, n_tokens: in
 
 def _keep(path: Path, found: list[dict[str, Any]], notices: Notices) -> None:
     from infer_cli.models.hashes import file_sha256
-    from infer_cli.runtime.verdicts import keep_verdict
+    from infer_cli.runtime.engine_facts import EngineFacts
+    from infer_cli.runtime.probe_verdicts import keep_verdict
 
     for result in found:
         if result["promise"] == result["mode"]:
             try:
-                keep_verdict(file_sha256(path), result["facts"], result)
+                keep_verdict(file_sha256(path), EngineFacts.read(result["facts"]), result)
             except OSError as e:
                 notices.warn(f"the verdict on {result['mode']} was not kept: {e.strerror}")
 

@@ -15,7 +15,7 @@ from infer_cli.process.explain import explained
 from infer_cli.prompt.encode import tag_tokens
 from infer_cli.records.compare import compare
 from infer_cli.records.record import Record, record_of
-from infer_cli.records.request import engine_options, job_of
+from infer_cli.records.recorded_job import engine_options, job_of
 from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
 from infer_cli.runtime.options import EngineOptions

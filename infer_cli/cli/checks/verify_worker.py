@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from infer_cli.batch.job import LEAST_WINDOW, N_SHOWN, Shard, counted_rows
 from infer_cli.batch.preparing import Defaults, NoTemplate, Preparer
 from infer_cli.batch.replies import Origin
-from infer_cli.checking.claims import EngineClaim, claims_of, engine_options
+from infer_cli.checking.claimed_replies import EngineClaim, claims_of, engine_options
 from infer_cli.checking.results import Results, chance_of_finding, forged_rows_found
 from infer_cli.checking.verify import (
     ONLY_SEED,

@@ -1,4 +1,4 @@
-"""`infer models`: the shelf and the catalogue from the command line."""
+"""`infer models`: the store of models and the catalogue from the command line."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def pull(
 ) -> None:
     """Install a model and print its path. Does nothing if it is here already."""
     from infer_cli.cli.screen.pull_progress import PullProgress
-    from infer_cli.models import shelf
+    from infer_cli.models import store
 
     with PullProgress(quiet) as progress:
         if offline:
-            found = shelf.resolve(model, offline=True, on_event=progress.event)
+            found = store.resolve(model, offline=True, on_event=progress.event)
         else:
-            found = shelf.pull(model, on_fetch=progress.notice, on_event=progress.event)
+            found = store.pull(model, on_fetch=progress.notice, on_event=progress.event)
     _print_path(found.path)
 
 
 @app.command()
 def path(model: Annotated[str | None, _MODEL] = None) -> None:
     """Print the path of an installed model. Downloads nothing; exit code 3 if it is not here."""
-    from infer_cli.models import shelf
+    from infer_cli.models import store
 
-    _print_path(shelf.resolve(model, offline=True).path)
+    _print_path(store.resolve(model, offline=True).path)
 
 
 @app.command()
@@ -57,12 +57,12 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a model is and where each value comes from. Reads headers only and fetches nothing."""
-    from infer_cli.models import shelf
+    from infer_cli.models import store
     from infer_cli.models.catalogue import ModelEntry
     from infer_cli.models.facts import facts_of_entry, facts_of_model
 
     window = _window(ctx)
-    found = shelf.look(model)
+    found = store.look(model)
     installed = not isinstance(found, ModelEntry)
     if isinstance(found, ModelEntry):
         facts = facts_of_entry(found)
@@ -81,12 +81,12 @@ def verify(
     all_models: Annotated[bool, typer.Option("--all", help="Everything on the shelf.")] = False,
 ) -> None:
     """Read every byte of a model and compare its hash with the published one. Exit code 9 if it differs."""
-    from infer_cli.models import shelf
+    from infer_cli.models import store
 
     if all_models and model is not None:
         raise UsageError("--all and a model exclude each other")
     differing = []
-    for verdict in shelf.verify_all() if all_models else [shelf.verify(model)]:
+    for verdict in store.verify_all() if all_models else [store.verify(model)]:
         print(model_view.verdict_line(verdict))
         if not verdict.holds:
             differing.append(single_line(verdict.name))
@@ -127,7 +127,7 @@ def rm(
 ) -> None:
     """Remove what was installed of a model. Files used in place, of yours or of another tool, stay."""
     from infer_cli.cli.screen.pull_progress import PullProgress
-    from infer_cli.models import shelf
+    from infer_cli.models import store
     from infer_cli.models.catalogue import load_catalogue
     from infer_cli.models.catalogue_edit import check_removable, remove_entry
 
@@ -136,7 +136,7 @@ def rm(
         check_removable(own)
     try:
         with PullProgress(quiet=False) as progress:
-            removed = shelf.remove(model, on_event=progress.event)
+            removed = store.remove(model, on_event=progress.event)
     except ModelNotFound:
         if own is None:
             raise

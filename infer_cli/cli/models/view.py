@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from infer_cli.models.facts import Fact
     from infer_cli.models.installed import InstalledModel
     from infer_cli.models.other_programs import FoundModel
-    from infer_cli.models.shelf import Verdict
+    from infer_cli.models.store import Verdict
 
 
 def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:
@@ -80,7 +80,7 @@ def list_rows() -> list[dict[str, Any]]:
     """The catalogue, then what else is installed, then what other tools hold (`tool` names them)."""
     from infer_cli.models.catalogue import load_catalogue
     from infer_cli.models.other_programs import find_all
-    from infer_cli.models.shelf import list_here
+    from infer_cli.models.store import list_here
 
     catalogue = load_catalogue()
     installed = {model.name: model for model in list_here()}

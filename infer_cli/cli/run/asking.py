@@ -108,7 +108,7 @@ def finish_load(session: Session, notices: Notices, *, recording: bool, caching:
     import infer_cli.answering.oneshot
     import infer_cli.backend.llama
     import infer_cli.prompt.plan
-    import infer_cli.runtime.fingerprint
+    import infer_cli.runtime.engine_facts
 
     if recording:
         import infer_cli.records.answers

@@ -12,7 +12,7 @@ def find_model(name: str | None, *, offline: bool, quiet: bool) -> InstalledMode
     if name is not None and (model := named_by_path(name)) is not None:
         return model
     from infer_cli.cli.screen.pull_progress import PullProgress
-    from infer_cli.models.shelf import resolve
+    from infer_cli.models.store import resolve
 
     with PullProgress(quiet) as progress:
         return resolve(name, offline=offline, on_fetch=progress.notice, on_event=progress.event)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from infer_cli.models.shelf import FetchNotice
+    from infer_cli.models.store import FetchNotice
 
 
 class PullProgress:
-    """Context manager whose `notice` and `event` are what `shelf.resolve` and `shelf.pull` call.
+    """Context manager whose `notice` and `event` are what `store.resolve` and `store.pull` call.
 
     Failures of a source are always shown; `quiet` drops everything else.
     """

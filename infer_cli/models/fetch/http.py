@@ -28,7 +28,7 @@ from infer_cli.system.files import write_atomic
 if TYPE_CHECKING:
     import requests
 
-    from infer_cli.models.fetch.session import Session
+    from infer_cli.models.fetch.http_session import Session
 
 READ_S = 30.0  # a server that sends nothing for so long has gone
 MAX_RESUMES = 5  # of one run, each after some bytes came
@@ -53,7 +53,7 @@ def download(
     `size` is the exact length if known beforehand. Raises SourceFailure (the part is kept if it can be
     resumed) and UnexpectedFailure for trouble with the disk.
     """
-    from infer_cli.models.fetch.session import Session
+    from infer_cli.models.fetch.http_session import Session
 
     reach(url)
     with Session() as session:
@@ -89,7 +89,7 @@ def _attempt(
 ) -> str:
     import requests
 
-    from infer_cli.models.fetch.session import MALFORMED, answer_to
+    from infer_cli.models.fetch.http_session import MALFORMED, answer_to
 
     validator = _validator_of(part, url)
     offset = _length(part) if validator else 0
@@ -112,7 +112,7 @@ def _attempt(
 
 def _placement(response: requests.Response, offset: int, size: int | None) -> tuple[int, int | None]:
     """Where the body goes in the file, and the file's length if the server says. Raises SourceFailure."""
-    from infer_cli.models.fetch.session import number_in
+    from infer_cli.models.fetch.http_session import number_in
 
     status = response.status_code
     total: int | None

@@ -20,7 +20,7 @@ from infer_cli.models.sources import HubFile, HubQuant, split_names
 if TYPE_CHECKING:
     import requests
 
-    from infer_cli.models.fetch.session import Session
+    from infer_cli.models.fetch.http_session import Session
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_LISTING = 1 << 24  # bytes that the list of a repository's files may have
@@ -66,7 +66,7 @@ def resolve(source: HubFile | HubQuant) -> tuple[HubPart, ...]:
     """Ask the hub for URL, size and hash of each part. Raises SourceFailure."""
     from huggingface_hub import constants, get_token, hf_hub_url
 
-    from infer_cli.models.fetch.session import MALFORMED, Session
+    from infer_cli.models.fetch.http_session import MALFORMED, Session
 
     if constants.HF_HUB_OFFLINE:
         raise SourceFailure("HF_HUB_OFFLINE is set")
@@ -89,7 +89,7 @@ def resolve(source: HubFile | HubQuant) -> tuple[HubPart, ...]:
 
 def _ask(session: Session, name: str, url: str, headers: Mapping[str, str]) -> HubPart:
     """What the hub says of a file before it sends us to where the bytes are."""
-    from infer_cli.models.fetch.session import answer_to, number_in
+    from infer_cli.models.fetch.http_session import answer_to, number_in
 
     with answer_to(session, "HEAD", url, headers, read_s=CONNECT_S, stay=True) as response:
         _check(response)
@@ -103,7 +103,7 @@ def _ask(session: Session, name: str, url: str, headers: Mapping[str, str]) -> H
 
 def _file_names(session: Session, endpoint: str, repo: str, headers: Mapping[str, str]) -> list[str]:
     """Paths of all files of a repository's main branch."""
-    from infer_cli.models.fetch.session import answer_to
+    from infer_cli.models.fetch.http_session import answer_to
 
     url: str | None = f"{endpoint}/api/models/{repo}/tree/main?recursive=true"
     names: list[str] = []

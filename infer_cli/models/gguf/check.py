@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infer_cli.models.gguf.header import Header
+from infer_cli.models.gguf.shape import ModelShape
 from infer_cli.models.hashes import identity_of
 from infer_cli.system.files import write_atomic
 from infer_cli.system.hashing import sha256_hex
@@ -139,23 +140,24 @@ _TEXT_BYTES = [byte for byte in range(1, 0xF5) if byte not in (0xC0, 0xC1)]
 def check_model(header: Header) -> None:
     """All that can be told before a load with weights. Raises ModelInvalid naming the key or tensor."""
     check_vocabulary(header)
+    shape = ModelShape(header)
     arch = header.architecture
     if arch in _NO_TEXT:
         raise header.invalid(f"its 'general.architecture' is {arch!r}, which does not write text")
     if header.metadata.get(f"{arch}.attention.causal") is False:
         raise header.invalid(f"'{arch}.attention.causal' is false, so it does not write text")
-    _check_layers(header)
+    _check_layers(shape)
     for name, of in _DIVISORS.items():
         if arch in of and header.hyperparameter(name) == 0:
             raise header.invalid(f"'{arch}.{name}' is 0")
     d_inner = header.hyperparameter("ssm.inner_size")
-    if arch in _TWICE_AS_WIDE and d_inner not in (None, 2 * header.n_embd):
-        raise header.invalid(f"'{arch}.ssm.inner_size' is {d_inner}, expected {2 * header.n_embd}")
-    _check_experts(header)
-    _check_attention(header)
-    if arch in _WINDOWED and header.sliding_window is not None:
-        _check_windows(header)
-    _check_rope(header)
+    if arch in _TWICE_AS_WIDE and d_inner not in (None, 2 * shape.n_embd):
+        raise header.invalid(f"'{arch}.ssm.inner_size' is {d_inner}, expected {2 * shape.n_embd}")
+    _check_experts(shape)
+    _check_attention(shape)
+    if arch in _WINDOWED and shape.sliding_window is not None:
+        _check_windows(shape)
+    _check_rope(shape)
     for name in _EPSILONS:
         key = f"{arch}.attention.{name}"
         value = header.metadata.get(key)
@@ -167,15 +169,16 @@ def check_model(header: Header) -> None:
 # --- hyperparameters ------------------------------------------------------------------------------
 
 
-def _check_layers(header: Header) -> None:
+def _check_layers(shape: ModelShape) -> None:
     """Each of these raises by itself."""
-    _ = header.n_layer, header.n_layer_nextn, header.n_ctx_train, header.n_embd, header.n_ff_by_layer
+    _ = shape.n_layer, shape.n_layer_nextn, shape.n_ctx_train, shape.n_embd, shape.n_ff_by_layer
 
 
-def _check_experts(header: Header) -> None:
+def _check_experts(shape: ModelShape) -> None:
+    header = shape.header
     arch = header.architecture
     n_expert = header.hyperparameter("expert_count") or 0
-    n_used = max(header.per_layer("expert_used_count") or (0,))
+    n_used = max(shape.per_layer("expert_used_count") or (0,))
     n_groups = header.hyperparameter("expert_group_count") or 0
     n_groups_used = header.hyperparameter("expert_group_used_count") or 0
     if arch in ("hunyuan_vl", "hunyuan-dense") and n_expert <= 1:
@@ -205,12 +208,13 @@ def _check_experts(header: Header) -> None:
             fail("expert_group_used_count", n_groups_used, f"1 to {n_groups - 1} of {n_groups} groups")
 
 
-def _check_attention(header: Header) -> None:
+def _check_attention(shape: ModelShape) -> None:
+    header = shape.header
     arch = header.architecture
-    heads, heads_kv = header.n_head_by_layer, header.n_head_kv_by_layer
-    if header.is_recurrent and not max(heads):
+    heads, heads_kv = shape.n_head_by_layer, shape.n_head_kv_by_layer
+    if shape.is_recurrent and not max(heads):
         return
-    if not header.is_recurrent:
+    if not shape.is_recurrent:
         if not heads[0]:
             raise header.invalid(f"'{arch}.attention.head_count' is 0")
         if not max(heads_kv):
@@ -220,30 +224,32 @@ def _check_attention(header: Header) -> None:
             raise header.invalid(
                 f"'{arch}.attention.head_count_kv' is {n_kv}, and {n} heads can't share that many"
             )
-    if arch in _EQUAL_HEADS and header.key_length != header.value_length:
+    if arch in _EQUAL_HEADS and shape.key_length != shape.value_length:
         raise header.invalid(
-            f"'{arch}.attention.value_length' is {header.value_length}, and keys have {header.key_length}"
+            f"'{arch}.attention.value_length' is {shape.value_length}, and keys have {shape.key_length}"
         )
 
 
-def _check_windows(header: Header) -> None:
+def _check_windows(shape: ModelShape) -> None:
+    header = shape.header
     key = f"{header.architecture}.attention.sliding_window_pattern"
     if key in header.arrays:
-        has_window = any(header.array(key)[: header.n_layer - header.n_layer_nextn])
+        has_window = any(header.array(key)[: shape.n_layer - shape.n_layer_nextn])
     else:
         has_window = header.metadata.get(key) != 1  # every first layer is a whole one
     if not has_window:
-        raise header.invalid(f"{key!r} gives no layer the window of {header.sliding_window}")
+        raise header.invalid(f"{key!r} gives no layer the window of {shape.sliding_window}")
 
 
-def _check_rope(header: Header) -> None:
+def _check_rope(shape: ModelShape) -> None:
+    header = shape.header
     arch = header.architecture
     scaling = header.metadata.get(f"{arch}.rope.scaling.type")
     if isinstance(scaling, str) and scaling not in _ROPE_SCALINGS:
         raise header.invalid(
             f"'{arch}.rope.scaling.type' is {scaling!r:.60}, expected one of {', '.join(_ROPE_SCALINGS)}"
         )
-    if not header.n_head_by_layer[0] or arch in _NOTHING_TURNS:
+    if not shape.n_head_by_layer[0] or arch in _NOTHING_TURNS:
         return
     if arch in _IN_SECTIONS:
         key = f"{arch}.rope.dimension_sections"
@@ -251,13 +257,13 @@ def _check_rope(header: Header) -> None:
         if not any(isinstance(n, int) and n > 0 for n in sections[:3]):
             raise header.invalid(f"{key!r} has no section")
     if arch in _PARTLY_TURNED:
-        whole = header.hyperparameter("attention.key_length_mla") or header.key_length
+        whole = header.hyperparameter("attention.key_length_mla") or shape.key_length
         n_rot = header.hyperparameter("rope.dimension_count")
         if whole <= (whole if n_rot is None else n_rot):
             raise header.invalid(f"'{arch}.rope.dimension_count' is {n_rot}, and heads have {whole}")
     for suffix in ("", "_swa"):
         n_rot = header.hyperparameter(f"rope.dimension_count{suffix}")
-        length = header.hyperparameter(f"attention.key_length{suffix}") or header.key_length
+        length = header.hyperparameter(f"attention.key_length{suffix}") or shape.key_length
         if n_rot is None:
             n_rot = length
         what = f"'{arch}.rope.dimension_count{suffix}' is {n_rot}"

@@ -1,4 +1,4 @@
-"""The shelf: what `-m` means, installing once, and what a killed or concurrent pull leaves."""
+"""The store of models: what `-m` means, installing once, and what a killed or concurrent pull leaves."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from infer_cli.errors import ModelInvalid, ModelNotFound, SourceUnreachable, Usa
 from infer_cli.models import hashes as digests
 from infer_cli.models.catalogue import load_catalogue, user_path
 from infer_cli.models.fetch.base import Failed, FetchEvent, Waiting
+from infer_cli.models.install_note import NOTE
 from infer_cli.models.installed import InstalledModel
-from infer_cli.models.notes import NOTE
-from infer_cli.models.shelf import FetchNotice, list_installed, pull, resolve
+from infer_cli.models.store import FetchNotice, list_installed, pull, resolve
 from tests.cli_helpers import REPO
 from tests.model_server import ModelServer, serving
 from tests.tiny_gguf import gguf_bytes
@@ -233,7 +233,7 @@ class Puller:
     """A process that pulls `mine` and tells of each event on its stdout."""
 
     SCRIPT = (
-        "from infer_cli.models.shelf import pull\n"
+        "from infer_cli.models.store import pull\n"
         "print(pull('mine', on_event=lambda e: print(type(e).__name__, flush=True)).path)"
     )
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast, get_args
 
 from infer_cli.answering.job import Job
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
 from infer_cli.records.record import Record, continues, making_sense, segments_of
+from infer_cli.runtime.engine_facts import EngineFacts
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.sampling import checked
 from infer_cli.system.processors import MAX_THREADS
-from infer_cli.types import Mode, SamplingParams, Segment
+from infer_cli.types import SamplingParams, Segment
 
+_MAX_TOKENS = 2**31 - 1
 N_CANDIDATES = 20  # likeliest tokens kept at each step, to find the recorded one among
 
 
@@ -26,16 +27,11 @@ def engine_options(record: Record) -> EngineOptions:
         reason = "it was kept private" if record.private else f"it is a {record.kind} without its tokens"
         raise UsageError(f"record {record.id} can't be replayed: {reason}")
     origins = {setting.name: setting.value for setting in record.settings}
-    facts = record.engine
     with making_sense(record):
-        if facts["mode"] not in get_args(Mode):
-            raise ValueError(f"there is no mode {facts['mode']!r}")
-        threads = int(str(facts.get("threads") or origins["threads"]))
-        if not 1 <= threads <= MAX_THREADS:
-            raise ValueError(f"{threads} threads")
+        facts = EngineFacts.read(record.engine)
         return EngineOptions.of_facts(
             facts,
-            threads=threads,
+            threads=facts.threads or _whole("threads", origins["threads"], MAX_THREADS),
             ctx=record.n_ctx,  # a reply that filled it ends there again
             loras=tuple(LoraSpec(Path(adapter.path), adapter.scale) for adapter in record.adapters),
         )
@@ -57,7 +53,10 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
     if not continues(record):
         past, prompt_ids = past[:-1], past[-1].ids
     n_tokens = len(record.tokens or ())
-    max_tokens = n_tokens if n_tokens and was_cut(record) else int(str(record.params["max_tokens"]))
+    if n_tokens and was_cut(record):
+        max_tokens = n_tokens
+    else:
+        max_tokens = _whole("max_tokens", record.params["max_tokens"], _MAX_TOKENS)
     fields = {field.name for field in dataclasses.fields(SamplingParams)}
     given = {k: checked(k, v, f"record {record.id}") for k, v in record.params.items() if k in fields}
     sampling = SamplingParams(**given)  # type: ignore[arg-type]  # `checked` gives the fields' types
@@ -68,7 +67,7 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
         params=record.params,
         max_tokens=max_tokens,
         run_seed=record.seed,
-        stop=tuple(cast("Sequence[str]", record.params["stop"])),
+        stop=_texts("stop", record.params["stop"]),
         n_logprobs=N_CANDIDATES,
         reasoning_pairs=() if continues(record) else record.reasoning_pairs,
         open_reasoning=record.open_reasoning,
@@ -76,6 +75,18 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
         history=past,
         session=session,
     )
+
+
+def _whole(name: str, value: object, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{name} is {value!r}")
+    return tuple(value)
 
 
 def was_cut(record: Record) -> bool:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast, get_args
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar, get_args
 
-from infer_cli.backend.ggml_types import KV_TYPES
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.batch.job import DEFAULT_WIDTH, MAX_WIDTH, JobFile
 from infer_cli.batch.output_index import Line
 from infer_cli.errors import UsageError
-from infer_cli.prompt.fitting import POLICIES, Policy
-from infer_cli.runtime.fingerprint import fingerprint
+from infer_cli.prompt.fitting import POLICIES, Policy, policy_named
+from infer_cli.runtime.engine_facts import EngineFacts, fingerprint
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.settings.defaults import MAX_LOGPROBS
-from infer_cli.system.processors import MAX_THREADS, default_threads
-from infer_cli.types import MAX_SEED, EngineIdentity, FinishReason, Mode, ModelIdentity
+from infer_cli.system.processors import default_threads
+from infer_cli.types import MAX_SEED, EngineIdentity, FinishReason, ModelIdentity
 
 _MAX_TOKENS = 2**31 - 1
+_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 T = TypeVar("T")
 
@@ -39,13 +39,9 @@ class Claim(NamedTuple):
     params: Mapping[str, object] | None
     n_prompt: int | None  # tokens; None in OpenAI's form where a row failed
     truncation: Mapping[str, object] | None
+    overflow: Policy  # what its prompt was cut by
     n_logprobs: int | None  # of each token, as `EngineRequest` has it
     error_code: int | None
-
-    @property
-    def overflow(self) -> Policy:
-        """What its prompt was cut by."""
-        return "error" if self.truncation is None else cast(Policy, self.truncation["policy"])
 
     @property
     def was_cut(self) -> bool:
@@ -54,23 +50,22 @@ class Claim(NamedTuple):
 
 
 class EngineClaim(NamedTuple):
-    """The model and engine that replies are said to come from."""
+    """The model and engine that replies are said to come from. `recorded` are the facts as the file has them,
+    those that only another version of infer knows too."""
 
     model: str | None
     model_sha256: str | None
     fingerprint: str
-    facts: Mapping[str, object]
+    facts: EngineFacts
+    recorded: Mapping[str, object]
     only_seed: bool  # no more was promised
     width: int
-
-    @property
-    def mode(self) -> Mode:
-        return cast(Mode, self.facts["mode"])
 
     def is_as(self, other: EngineClaim) -> bool:
         """Whether replies come from the same: a model's file may have several names."""
         mine, others = (
-            (c.model_sha256 or c.model, c.fingerprint, c.width, fingerprint(c.facts)) for c in (self, other)
+            (c.model_sha256 or c.model, c.fingerprint, c.width, fingerprint(c.recorded))
+            for c in (self, other)
         )
         return mine == others
 
@@ -81,8 +76,9 @@ class EngineClaim(NamedTuple):
     @property
     def engine_identity(self) -> EngineIdentity:
         """With the fingerprint that the claimed facts have."""
-        infer, llama_cpp = (cast("str | None", self.facts.get(name)) for name in ("infer", "llama_cpp"))
-        return EngineIdentity(infer, llama_cpp, fingerprint(self.facts), self.facts)
+        return EngineIdentity(
+            self.facts.infer, self.facts.llama_cpp, fingerprint(self.recorded), self.recorded
+        )
 
 
 def claims_of(line: Line, job: JobFile | None) -> list[Claim]:
@@ -93,14 +89,16 @@ def claims_of(line: Line, job: JobFile | None) -> list[Claim]:
 
 
 def engine_of_job(job: JobFile) -> EngineClaim:
-    """Where a job's replies come from."""
+    """Where a job's replies come from. Raises UsageError."""
+    facts = _facts(job.engine.facts, "the job's file")
     return EngineClaim(
         job.model.name,
         job.model.sha256,
         job.fingerprint,
+        facts,
         job.engine.facts,
-        job.engine.mode == "fast",
-        _width(job.engine.facts, job),
+        facts.mode == "fast",
+        _width(facts, job),
     )
 
 
@@ -114,16 +112,16 @@ def engine_claim(line: Line, job: JobFile | None) -> EngineClaim:
         return engine_of_job(job)._replace(fingerprint=_of(line, ours, "fingerprint", str))
     model = _of(line, value, "model", dict)
     engine = _of(line, value, "engine", dict)
-    facts = _of(line, engine, "facts", dict)
+    recorded = _of(line, engine, "facts", dict)
+    facts = _facts(recorded, f"row {line.row}")
     name, sha256 = model.get("name"), model.get("sha256")
-    if facts.get("mode") not in get_args(Mode):
-        raise UsageError(f"row {line.row}: the engine's mode {str(facts.get('mode'))[:60]!r} is unknown")
     return EngineClaim(
         None if name is None else str(name),
         None if sha256 is None else str(sha256),
         _of(line, engine, "fingerprint", str),
         facts,
-        facts["mode"] == "fast" or value.get("promise") == "seed-only",
+        recorded,
+        facts.mode == "fast" or value.get("promise") == "seed-only",
         _whole(line, "width", _width(facts, job), 1, MAX_WIDTH),
     )
 
@@ -140,10 +138,16 @@ def model_name(line: Line) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _width(facts: Mapping[str, object], job: JobFile | None) -> int:
+def _facts(recorded: Mapping[str, object], where: str) -> EngineFacts:
+    try:
+        return EngineFacts.read(recorded)
+    except ValueError as e:
+        raise UsageError(f"{where}: {e}") from None
+
+
+def _width(facts: EngineFacts, job: JobFile | None) -> int:
     # Only a mode that keeps its promise at any width leaves it out of the facts.
-    width = facts.get("width", DEFAULT_WIDTH if job is None else job.width)
-    return cast(int, width)  # checked by the job's reader, or by who called
+    return facts.width or (DEFAULT_WIDTH if job is None else job.width)
 
 
 def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec, ...]) -> EngineOptions:
@@ -152,42 +156,16 @@ def engine_options(claim: EngineClaim, window: int | None, loras: tuple[LoraSpec
     Raises UsageError for one that can't be had.
     """
     facts = claim.facts
-    adapters = facts.get("adapters") or {}
-    if not isinstance(adapters, dict):
-        raise UsageError(f"the engine's adapters are {str(adapters)[:60]!r}")
-    n_adapters = len(adapters)
+    n_adapters = len(facts.adapters)
     if n_adapters != len(loras):
         raise UsageError(
             f"the replies were made with {n_adapters} LoRA adapters, here are {len(loras)}",
             "give the same with --lora",
         )
-    for name, is_known in _FACT_CHECKS.items():  # in every mode: `of_facts` does not look at all of them
-        if not is_known(facts.get(name)):
-            raise UsageError(f"the engine's {name} is not as it should be: {str(facts.get(name))[:60]!r}")
-    threads = facts.get("threads", default_threads())
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"the engine's threads are {str(threads)[:60]!r}")
+    threads = facts.threads or default_threads()
     options = EngineOptions.of_facts(facts, threads=threads, ctx=window, loras=loras)
     options.check()
     return options
-
-
-def _is_kv_type(fact: object) -> bool:
-    return isinstance(fact, str) and fact in KV_TYPES
-
-
-_FACT_CHECKS: dict[str, Callable[[object], bool]] = {
-    "type_k": _is_kv_type,
-    "type_v": _is_kv_type,
-    "flash_attn": lambda fact: fact in ("auto", "on", "off"),
-    "repack": lambda fact: fact is None or isinstance(fact, bool),
-    "gpu_layers": lambda fact: fact is None or (type(fact) is int and fact >= 0),
-    "devices": lambda fact: (
-        fact is None or (isinstance(fact, (list, tuple)) and all(isinstance(name, str) for name in fact))
-    ),
-    "weights": lambda fact: fact in (None, "f16"),
-    "kv_unified": lambda fact: fact is None or fact is True,
-}
 
 
 def filled_window(line: Line) -> int | None:
@@ -228,7 +206,7 @@ def _own_claim(line: Line) -> Claim:
         _seed(line, value.get("run_seed")),
         params,
         _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
-        _truncation(line, value),
+        *_truncation(line, value),
         _n_logprobs(line),
         error_code,
     )
@@ -273,7 +251,7 @@ def _openai_claims(line: Line, job: JobFile | None) -> list[Claim]:
                 None if job is None else job.run_seed,
                 None,
                 n_prompt,
-                _truncation(line, ours),
+                *_truncation(line, ours),
                 None,
                 error_code,
             )
@@ -311,13 +289,15 @@ def _whole(line: Line, name: str, value: object, least: int, most: int) -> int:
     return value
 
 
-def _truncation(line: Line, value: Mapping[str, Any]) -> Mapping[str, object] | None:
+def _truncation(line: Line, value: Mapping[str, Any]) -> tuple[Mapping[str, object] | None, Policy]:
+    """What was cut from a prompt, and by which policy."""
     if value.get("truncation") is None:
-        return None
+        return None, "error"
     found = _of(line, value, "truncation", dict)
-    if found.get("policy") not in POLICIES:
+    policy = policy_named(found.get("policy"), POLICIES)
+    if policy is None:
         raise UsageError(f"row {line.row}: truncation is not as it should be: {str(found)[:60]!r}")
-    return found
+    return found, policy
 
 
 def _seed(line: Line, value: object) -> int | None:
@@ -333,6 +313,7 @@ def _text_or_none(line: Line, name: str, value: object) -> str | None:
 
 
 def _reason(line: Line, value: object) -> FinishReason:
-    if value not in get_args(FinishReason):
+    reason = next((reason for reason in _REASONS if reason == value), None)
+    if reason is None:
         raise UsageError(f"row {line.row}: finish_reason is not as it should be: {str(value)[:60]!r}")
-    return cast(FinishReason, value)
+    return reason

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Backend, Vocab
     from infer_cli.backend.spec import ContextSpec
     from infer_cli.engine.mode_policy import ModePolicy
+    from infer_cli.runtime.engine_facts import EngineFacts
     from infer_cli.types import Mode
 
 
@@ -59,7 +60,7 @@ class LoadedModel(Protocol):
     def open(self, context: ContextSpec) -> Backend:
         """A context over the model. Raises OutOfMemory where it does not fit."""
 
-    def facts(self, policy: ModePolicy, context: ContextSpec) -> dict[str, object]:
+    def facts(self, policy: ModePolicy, context: ContextSpec) -> EngineFacts:
         """What the fingerprint of an engine with this context is taken of."""
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The models on this machine: finds one by name, path or source, and installs it if it is not here.
+"""The store of models on this machine: finds one by name, path or source, and installs it if it is not here.
 
 Each installed model has a directory in `models_dir()` with its files and a note, `model.json`: where it came
 from, its sha256, and size and mtime of its files (which may lie elsewhere: what another tool holds is used in
@@ -16,13 +16,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from infer_cli.errors import ModelInvalid, ModelNotFound, UsageError
-from infer_cli.models import other_programs as neighbours
+from infer_cli.models import other_programs
 from infer_cli.models.catalogue import ModelEntry, load_catalogue
 from infer_cli.models.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.models.hashes import cached_sha256, compute_sha256, hash_files, remember_sha256
+from infer_cli.models.install_note import NOTE, Note, note_file, notes_in, read_note
 from infer_cli.models.installed import InstalledModel, at_path, named_by_path
-from infer_cli.models.notes import NOTE, Note, note_file, notes_in, read_note
-from infer_cli.models.sources import OllamaModel, Source, StudioFile, has_scheme, parse_source
+from infer_cli.models.sources import OllamaModel, Source, StudioFile, has_scheme, parse_ollama, parse_source
 from infer_cli.system.files import write_atomic
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.system.paths import models_dir
@@ -140,7 +140,7 @@ def verify(model: str | None) -> Verdict:
 
 
 def verify_all() -> Iterator[Verdict]:
-    """`verify` for everything on the shelf, by name."""
+    """`verify` for everything in the store, by name."""
     catalogue = load_catalogue()
     for note in notes_in():
         entry = catalogue.entries.get(note.name)
@@ -149,7 +149,7 @@ def verify_all() -> Iterator[Verdict]:
 
 @dataclass(frozen=True)
 class Removed:
-    """`freed` is in bytes; `kept` are files of the model that are not the shelf's to remove."""
+    """`freed` is in bytes; `kept` are files of the model that are not the store's to remove."""
 
     name: str
     freed: int
@@ -194,7 +194,7 @@ def remove(model: str, *, on_event: OnEvent = _ignore) -> Removed:
 
 
 def list_installed() -> list[InstalledModel]:
-    """What is on the shelf, by name. Reads no model data; a model whose files are gone is left out."""
+    """What is in the store, by name. Reads no model data; a model whose files are gone is left out."""
     catalogue = load_catalogue()
     return [
         InstalledModel(note.name, note.paths()[0], note.sha256, catalogue.entries.get(note.name))
@@ -231,7 +231,7 @@ def _verdict(name: str, path: Path, expected: str | None, origin: str) -> Verdic
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A model with a place on the shelf. `expected` is its published sha256."""
+    """A model with a place in the store. `expected` is its published sha256."""
 
     name: str
     folder: Path
@@ -258,7 +258,7 @@ def _wanted(model: str | None) -> _Wanted | InstalledModel:
 
 
 def _in_place(source: OllamaModel | StudioFile) -> InstalledModel:
-    files = neighbours.locate(source)
+    files = other_programs.locate(source)
     if files is None:
         tool = "ollama" if isinstance(source, OllamaModel) else "LM Studio"
         raise ModelNotFound(
@@ -297,16 +297,15 @@ def _current_note(wanted: _Wanted) -> Note | None:
         return None
     if not all(path.is_file() for path in note.paths()):
         return None
-    if note.source.startswith("ollama:") and wanted.expected is None:
-        source = parse_source(note.source)  # its tag may have moved to another file
-        assert isinstance(source, OllamaModel)
-        if neighbours.locate(source) != note.paths():
-            return None
+    if (
+        note.source.startswith("ollama:") and wanted.expected is None
+    ):  # its tag may have moved to another file
+        return note if other_programs.locate(parse_ollama(note.source)) == note.paths() else None
     return note
 
 
 def _installed(wanted: _Wanted) -> InstalledModel | None:
-    """The model if it is on the shelf. Raises ModelInvalid if its files are not what was installed."""
+    """The model if it is in the store. Raises ModelInvalid if its files are not what was installed."""
     note = _current_note(wanted)
     if note is None:
         return None

@@ -10,6 +10,7 @@ from infer_cli.types import EngineIdentity, ModelIdentity, Provenance
 
 if TYPE_CHECKING:
     from infer_cli.models.installed import InstalledModel
+    from infer_cli.runtime.engine_facts import EngineFacts
 
 
 class ModelHash:
@@ -41,17 +42,16 @@ class ModelHash:
 class EngineProvenance:
     """Where the replies of one engine come from, gathered when it is first asked for."""
 
-    def __init__(self, name: str, sha256: ModelHash, facts: Callable[[], dict[str, object]]) -> None:
+    def __init__(self, name: str, sha256: ModelHash, facts: Callable[[], EngineFacts]) -> None:
         self._name, self._sha256, self._facts = name, sha256, facts
         self._found: Provenance | None = None
 
     def __call__(self) -> Provenance:
         if self._found is None:
-            from infer_cli.runtime.fingerprint import fingerprint
-            from infer_cli.runtime.verdicts import was_probed
+            from infer_cli.runtime.probe_verdicts import was_probed
 
             facts = self._facts()
-            engine = EngineIdentity(str(facts["infer"]), str(facts["llama_cpp"]), fingerprint(facts), facts)
+            engine = EngineIdentity(facts.infer, facts.llama_cpp, facts.fingerprint, facts.as_json())
             model = ModelIdentity(self._name, self._sha256.get())
             self._found = Provenance(model, engine, was_probed(model.sha256, facts))
         return self._found

@@ -6,22 +6,19 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from infer_cli.runtime.fingerprint import fingerprint
+from infer_cli.runtime.engine_facts import EngineFacts
 from infer_cli.system.files import read_regular, write_atomic
 from infer_cli.system.paths import data_dir
 
-# A probe runs at several widths and thread counts, and finds for all of them.
-_FREE = ("width", "chunk", "threads")
 
-
-def keep_verdict(model_sha256: str, facts: Mapping[str, object], verdict: Mapping[str, object]) -> Path:
+def keep_verdict(model_sha256: str, facts: EngineFacts, verdict: Mapping[str, object]) -> Path:
     """Write what a probe of a mode found; returns where. Raises OSError."""
     path = _path(model_sha256, facts)
     write_atomic(path, [json.dumps(verdict, indent=1).encode()])
     return path
 
 
-def was_probed(model_sha256: str | None, facts: Mapping[str, object]) -> bool:
+def was_probed(model_sha256: str | None, facts: EngineFacts) -> bool:
     """Whether a probe has found that the mode keeps its promise with this model and engine."""
     if model_sha256 is None:
         return False
@@ -32,6 +29,7 @@ def was_probed(model_sha256: str | None, facts: Mapping[str, object]) -> bool:
     return isinstance(verdict, dict) and verdict.get("holds") is True
 
 
-def _path(model_sha256: str, facts: Mapping[str, object]) -> Path:
-    engine = {name: value for name, value in facts.items() if name not in _FREE}
-    return data_dir() / "probes" / f"{model_sha256[:16]}-{fingerprint(engine)}.json"
+def _path(model_sha256: str, facts: EngineFacts) -> Path:
+    # A probe runs at several widths and thread counts, and finds for all of them.
+    engine = facts._replace(width=None, chunk=None, threads=None)
+    return data_dir() / "probes" / f"{model_sha256[:16]}-{engine.fingerprint}.json"

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from infer_cli.backend.spec import ModelSpec
 from infer_cli.errors import UsageError
+from infer_cli.runtime.llama_environment import PROCESS_SWITCHES
 from infer_cli.runtime.llama_loaded import LlamaLoaded, choose_policy, load_weights
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.process_switches import PROCESS_SWITCHES
 
 if TYPE_CHECKING:
-    from infer_cli.models.gguf.header import Header
+    from infer_cli.models.gguf.shape import ModelShape
 
 
 class LlamaLoader:
@@ -36,13 +36,15 @@ class LlamaLoader:
         """Read the header and begin to load. Raises ModelInvalid, ModelNotFound, OutOfMemory, UsageError."""
         from infer_cli.models.gguf.check import check_model
         from infer_cli.models.gguf.reading import read_model_header
+        from infer_cli.models.gguf.shape import ModelShape
 
         self.progress = 0.0
         self._began = clock()
         self._options, self._width, self._native_fd, self._clock = options, width, native_fd, clock
-        self._header = read_model_header(path)
-        check_model(self._header)
-        check_options(self._header, options)
+        header = read_model_header(path)
+        check_model(header)
+        self._shape = ModelShape(header)
+        check_options(self._shape, options)
         self._loaded: LlamaLoaded | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(path,), name="infer-load", daemon=True)
@@ -50,7 +52,7 @@ class LlamaLoader:
 
     @property
     def chat_template(self) -> str | None:
-        return self._header.chat_template
+        return self._shape.header.chat_template
 
     def _run(self, path: Path) -> None:
         try:
@@ -64,10 +66,10 @@ class LlamaLoader:
 
         native.log_to(self._native_fd)
         native.last_words_to(self._native_fd)
-        header, options = self._header, self._options
+        shape, options = self._shape, self._options
         gpus = gpus_among(native.devices(), options.devices)
-        plan = plan_offload(header, options, self._width, gpus, supports_gpu=native.supports_gpu())
-        policy = choose_policy(header, options, self._width, on_gpu=plan.layers > 0)
+        plan = plan_offload(shape, options, self._width, gpus, supports_gpu=native.supports_gpu())
+        policy = choose_policy(shape, options, self._width, on_gpu=plan.layers > 0)
         spec = ModelSpec(
             path,
             gpu_layers=plan.layers,
@@ -80,10 +82,10 @@ class LlamaLoader:
         )
         PROCESS_SWITCHES.hold(policy.environment)
         notes = [plan.note] if plan.note else []
-        model, spec = load_weights(header, options, spec, notes, self._on_progress)
+        model, spec = load_weights(shape.header, options, spec, notes, self._on_progress)
         native.trim_heap()
         load_s = self._clock() - self._began
-        return LlamaLoaded(header, options, policy, spec, model, notes, load_s, self._on_progress)
+        return LlamaLoaded(shape, options, policy, spec, model, notes, load_s, self._on_progress)
 
     def _on_progress(self, fraction: float) -> None:
         self.progress = fraction
@@ -100,15 +102,15 @@ class LlamaLoader:
         return self._loaded
 
 
-def check_options(header: Header, options: EngineOptions) -> None:
+def check_options(shape: ModelShape, options: EngineOptions) -> None:
     """Raises UsageError for what llama.cpp would refuse or abort on with this model."""
     for flag, name, length in (
-        ("--cache-type-k", options.type_k, header.key_length),
-        ("--cache-type-v", options.type_v, header.value_length),
+        ("--cache-type-k", options.type_k, shape.key_length),
+        ("--cache-type-v", options.type_v, shape.value_length),
     ):
         if name not in (None, "f32", "f16", "bf16") and length % 32:
             raise UsageError(f"{flag} {name} needs attention heads of a multiple of 32, not {length}")
-    if options.ctx is not None and options.ctx > header.n_ctx_train:
+    if options.ctx is not None and options.ctx > shape.n_ctx_train:
         raise UsageError(
-            f"--ctx {options.ctx} is larger than the window this model was trained for ({header.n_ctx_train})"
+            f"--ctx {options.ctx} is larger than the window this model was trained for ({shape.n_ctx_train})"
         )
