@@ -11,6 +11,7 @@ from infer_cli.batch.planning import BatchPlan, job_of
 from infer_cli.batch.replies import Origin
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.summary import Tally
+from infer_cli.errors import UsageError
 from infer_cli.prompt.renderer import shared
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ class BatchRun:
         self._running = session.start(choice.window, choice.policy)
         came_from = self._running.provenance()
         self.job = job_of(request, plan, came_from)
-        so_far = target.begin(self.job, so_far, scanned.changed, redo=request.redo)
+        try:
+            so_far = target.begin(self.job, so_far, scanned.changed, redo=request.redo)
+        except UsageError:
+            self.close()
+            raise
         policy = self._running.policy
         self.tally = Tally(scanned.n_mine, scanned.n_replies, policy.width)
         self.tally.take_over(so_far.answered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -120,6 +121,17 @@ def test_it_stops_before_it_has_begun(rows: Path, out: Path) -> None:
         batch.run.interrupt()
         assert batch.run.run().stopped == "interrupted"
     assert out.read_bytes() == b""
+
+
+def test_another_job_is_refused_and_leaves_no_engine(rows: Path, out: Path) -> None:
+    run(rows, out)
+    before = out.read_bytes()
+    n_threads = threading.active_count()
+    with pytest.raises(UsageError, match="max_tokens was 1024, is 9"):
+        run(rows, out, max_tokens=9)
+    assert threading.active_count() == n_threads
+    assert out.read_bytes() == before
+    assert run(rows, out, max_tokens=9, redo=True)[1].n_done == 6
 
 
 def test_failures_are_counted_and_may_be_too_many(tmp_path: Path, out: Path) -> None:
