@@ -124,7 +124,7 @@ def _request(options: BatchOptions) -> BatchRequest:
         chat_template=options.chat_template,
         overflow=options.overflow,
         sampling=options.sampling,
-        seed=None if seed is None else int(str(seed.value)),
+        seed=None if seed is None else seed.value,
         seed_is_for_this=seed is not None and seed.by_flag,
         n_samples=options.n_samples,
         max_tokens=options.max_tokens,

@@ -1,4 +1,4 @@
-"""`infer chat`: a talk with a model, at a terminal or one turn a line from stdin."""
+"""`infer chat`: a conversation with a model, at a terminal or one turn a line from stdin."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
 
 
-SESSION = "replay"  # turns find what the turn before has evaluated, as they did in the talk
+SESSION = "replay"  # turns find what the turn before has evaluated, as they did in the conversation
 
 
 def answer_again(name: str, worker: Worker, *, quiet: bool) -> int:
