@@ -234,7 +234,7 @@ def test_a_run_without_files_in_a_pipe_imports_nothing_of_it_nor_for_terminals()
         "import sys\n"
         "from infer_cli.cli.run import worker as run_worker\n"
         "class W: native_fd = 2\n"
-        "values = {'model': ('fake', '-m'), 'prompt': (['hi'], '-'), 'quiet': (True, '-')}\n"
+        "values = {'model': ('fake', '-m'), 'prompt': (('hi',), '-'), 'quiet': (True, '-')}\n"
         "run_worker.answer(values, W())\n"
         "found = [n for n in sys.modules if 'prefix_cache' in n or 'fetch' in n or 'wcwidth' in n]\n"
         "print(found, file=sys.stderr)\n"
