@@ -16,7 +16,7 @@ import time
 import zlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -94,8 +94,7 @@ def _has_type(value: object, declared: str) -> bool:
     return isinstance(value, str)
 
 
-@dataclass(frozen=True)
-class FakeControlToken:
+class FakeControlToken(NamedTuple):
     id: int
     text: bytes
     lstrip: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 KV_TYPES: dict[str, int] = {  # ggml_type ids that llama.cpp takes for a KV cache
     "f32": 0,
@@ -17,8 +17,7 @@ KV_TYPES: dict[str, int] = {  # ggml_type ids that llama.cpp takes for a KV cach
 }
 
 
-@dataclass(frozen=True)
-class GgmlType:
+class GgmlType(NamedTuple):
     """A tensor type: `block` elements take `size` bytes."""
 
     name: str

@@ -16,8 +16,8 @@ A file named `…-00001-of-0000N.gguf` stands for all N parts of a split GGUF.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from infer_cli.errors import UsageError
@@ -39,8 +39,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True)
-class HubFile:
+class HubFile(NamedTuple):
     """A named file of a Hugging Face repository; `revision` None is the main branch."""
 
     repo: str
@@ -51,8 +50,7 @@ class HubFile:
         return f"hf:{self.repo}/{self.file}" + (f"@{self.revision}" if self.revision else "")
 
 
-@dataclass(frozen=True)
-class HubQuant:
+class HubQuant(NamedTuple):
     """The file of a Hugging Face repository whose name carries a quantization; the repository names it."""
 
     repo: str
@@ -62,8 +60,7 @@ class HubQuant:
         return f"hf:{self.repo}:{self.quant}"
 
 
-@dataclass(frozen=True)
-class WheelPart:
+class WheelPart(NamedTuple):
     package: str
     version: str
     path: str
@@ -72,8 +69,7 @@ class WheelPart:
         return f"{self.package}=={self.version}#{self.path}"
 
 
-@dataclass(frozen=True)
-class PypiFile:
+class PypiFile(NamedTuple):
     """A file inside a wheel, or the pieces of one file inside several wheels, in order."""
 
     parts: tuple[WheelPart, ...]
@@ -86,8 +82,7 @@ class PypiFile:
         return re.sub(r"\.part\d+$", "", self.parts[0].path.rsplit("/", 1)[-1])
 
 
-@dataclass(frozen=True)
-class HttpsFile:
+class HttpsFile(NamedTuple):
     url: str
 
     def __str__(self) -> str:
@@ -101,16 +96,14 @@ class HttpsFile:
         return name if name.lower().endswith(".gguf") else name + ".gguf"
 
 
-@dataclass(frozen=True)
-class LocalFile:
+class LocalFile(NamedTuple):
     path: Path
 
     def __str__(self) -> str:
         return str(self.path)
 
 
-@dataclass(frozen=True)
-class OllamaModel:
+class OllamaModel(NamedTuple):
     """A model of ollama's store. A `name` `sha256-HEX` is the blob itself."""
 
     name: str
@@ -120,8 +113,7 @@ class OllamaModel:
         return f"ollama:{self.name}" + (f":{self.tag}" if self.tag != "latest" else "")
 
 
-@dataclass(frozen=True)
-class StudioFile:
+class StudioFile(NamedTuple):
     """A file below LM Studio's models directory: PUBLISHER/REPO/FILE.gguf."""
 
     path: str

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import PurePath
+from typing import NamedTuple
 
 from infer_cli.text.sanitize import single_line
 
@@ -29,8 +29,7 @@ _TAGS = re.compile(rf"</?\s*{_TAG}\b(?:-([0-9]+)\b)?", re.IGNORECASE)
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
-@dataclass(frozen=True)
-class Attachment:
+class Attachment(NamedTuple):
     """A text with its name: a path as it was given, or `stdin`."""
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -12,8 +11,7 @@ class Part(NamedTuple):
     tokens: int
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """Tokens. `parts` are the prompt's, in its order; their sum is the prompt."""
 
     window: int

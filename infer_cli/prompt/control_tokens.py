@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.prompt.control_token_seams import Seams
@@ -28,8 +27,7 @@ CONTROLS_HINT = (
 )
 
 
-@dataclass(frozen=True)
-class Control:
+class Control(NamedTuple):
     """As `ControlToken`, hashable and decoded."""
 
     text: str

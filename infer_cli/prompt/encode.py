@@ -29,8 +29,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.backend.base import Vocab
 from infer_cli.errors import ModelInvalid, UsageError
@@ -72,8 +71,7 @@ def _scalars(value: object) -> Iterator[object]:
 # --- encoding -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class EncodedPrompt:
+class EncodedPrompt(NamedTuple):
     """`text` is the rendered prompt without an added BOS, `open_reasoning` the tag pair it leaves open."""
 
     ids: tuple[int, ...]
@@ -199,8 +197,7 @@ def _check_rendered(text: str, called: str) -> None:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Rendering:
+class _Rendering(NamedTuple):
     """What two renderings that differ in guards alone have in common."""
 
     text: str

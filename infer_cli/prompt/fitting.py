@@ -17,8 +17,8 @@ It knows no engine, no tokenizer and no command line: tokens are counted by a fu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeVar
+from dataclasses import replace
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from infer_cli.errors import ContextOverflow
 from infer_cli.prompt.attachments import Attachment
@@ -41,8 +41,7 @@ def policy_named(word: object, known: Sequence[P]) -> P | None:
     return next((policy for policy in known if policy == word), None)
 
 
-@dataclass(frozen=True)
-class Dropped:
+class Dropped(NamedTuple):
     """What was lost: `tokens` of the prompt. `marker_tokens` are those of the marker in its place, and of the
     line ends around it: the prompt became shorter by the difference."""
 
@@ -51,8 +50,7 @@ class Dropped:
     marker_tokens: int = 0
 
 
-@dataclass(frozen=True)
-class Fitted:
+class Fitted(NamedTuple):
     """What is kept. `dropped` is empty where everything fits."""
 
     policy: Policy
@@ -227,14 +225,14 @@ class _Fitting:
         def without(n: int) -> Fitted:
             gone = {index for number in order[:n] for index in turns[number]}
             kept = tuple(message for i, message in enumerate(whole.messages) if i not in gone)
-            return replace(whole, messages=kept, n_tokens=self._count(kept, whole.attachments))
+            return whole._replace(messages=kept, n_tokens=self._count(kept, whole.attachments))
 
         if not turns:
             return whole
         n_gone = fewest(len(turns), lambda n: without(n).n_tokens <= self.limit)
         best = without(n_gone)
         what = numbered("turn", [number + 1 for number in order[:n_gone]])
-        return replace(best, dropped=(Dropped(what, whole.n_tokens - best.n_tokens),))
+        return best._replace(dropped=(Dropped(what, whole.n_tokens - best.n_tokens),))
 
     def _turns(self, messages: Sequence[Message]) -> list[list[int]]:
         """Indices of the messages of each turn that may be dropped."""
@@ -266,10 +264,9 @@ class _Fitting:
                 messages[index] = replace(messages[index], content=text)
             rest = shown[len(cuttable) :]
             attachments = tuple(
-                replace(item, text=text) for item, text in zip(before.attachments, rest, strict=True)
+                item._replace(text=text) for item, text in zip(before.attachments, rest, strict=True)
             )
-            return replace(
-                before,
+            return before._replace(
                 messages=tuple(messages),
                 attachments=attachments,
                 n_tokens=self._count(messages, attachments),
@@ -293,7 +290,7 @@ class _Fitting:
                 low, cuts, best = middle, candidates, candidate
             else:
                 high = middle
-        return replace(best, dropped=(*before.dropped, *self._told(before, names, texts, cuts, put)))
+        return best._replace(dropped=(*before.dropped, *self._told(before, names, texts, cuts, put)))
 
     def _told(
         self,
@@ -322,8 +319,7 @@ class _Fitting:
 # --- one text -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Cut:
+class _Cut(NamedTuple):
     """A text as it is kept; `what` went, empty for none. `kept` is the text without the marker."""
 
     text: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from infer_cli.prompt import stored_prompts
 from infer_cli.prompt.attachments import Attachment, are_several, between_tags, message_text
@@ -33,8 +34,7 @@ class PromptSources:
     awaits_question: bool = False
 
 
-@dataclass(frozen=True)
-class PromptInput:
+class PromptInput(NamedTuple):
     """`messages` come before the message that attachments and words make.
 
     `tagged`: attachments stand in it between tags with their names. `fill` puts a stored prompt around that
@@ -122,7 +122,7 @@ def read_input(sources: PromptSources, read_piped: Callable[[], bytes | None]) -
         return given
     text = given.text(attachments)
     messages = build_messages(sources.system, args=(text,), history=history)
-    return replace(given, messages=tuple(messages[:-1] if text.strip() else messages))
+    return given._replace(messages=tuple(messages[:-1] if text.strip() else messages))
 
 
 def _attachment(name: str, data: bytes) -> Attachment:

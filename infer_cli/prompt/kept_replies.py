@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.errors import ModelInvalid
 from infer_cli.prompt.control_tokens import escapes_of
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
 
 
-@dataclass(frozen=True)
-class KeptReply:
+class KeptReply(NamedTuple):
     """A reply's sampled ids without its end token, to stand in a prompt as they are.
 
     `n_reasoning` of them, from the start, are its reasoning block up to and with the closing tag; `pair` is

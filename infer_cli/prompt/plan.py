@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.errors import UsageError
 from infer_cli.prompt.budget import Budget, budget_of
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from infer_cli.prompt.template import ChatTemplate
 
 
-@dataclass(frozen=True)
-class PromptEncoder:
+class PromptEncoder(NamedTuple):
     """What makes token ids of an input. `template` None: its text is completed; `parse_special`: control
     tokens are read in it. `deadline_s`: seconds that the renderings of one prompt may take, all together."""
 
@@ -36,7 +34,7 @@ class PromptEncoder:
         """The same encoder for one prompt, whose deadline counts from now."""
         if self.template is None:
             return self
-        return replace(self, template=self.template.within(self.deadline_s))
+        return self._replace(template=self.template.within(self.deadline_s))
 
     def encode(
         self, given: PromptInput, messages: Sequence[Message], attachments: Sequence[Attachment]
@@ -52,8 +50,7 @@ class PromptEncoder:
         )
 
 
-@dataclass(frozen=True)
-class PromptPlan:
+class PromptPlan(NamedTuple):
     """A prompt that was encoded and made to fit. `messages` is what was asked, None for a text to complete;
     `window` and `reserve`, what is kept for the reply, are tokens."""
 
@@ -100,7 +97,7 @@ class PromptPlan:
 
     def ids_of_another_question(self) -> tuple[int, ...]:
         """The prompt, had something else been asked about its files. Raises InferError."""
-        other = replace(self.given, words=() if self.given.words else ("?",))
+        other = self.given._replace(words=() if self.given.words else ("?",))
         encoder = self.encoder.begin()
         return encoder.encode(other, self.fitted.messages, self.fitted.attachments).ids
 

@@ -22,9 +22,8 @@ import marshal
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.errors import UnexpectedFailure
 from infer_cli.prompt.template_errors import TemplateFailed, TemplateRaised
@@ -41,8 +40,7 @@ MOST_BYTES = 10**9
 OUT_OF_MEMORY = 70  # the exit code of a process that has not even the memory to say so
 
 
-@dataclass(frozen=True)
-class TemplateSource:
+class TemplateSource(NamedTuple):
     """A template's text and what it is compiled with.
 
     `strict`: reading a variable that is not given is an error. `now` is the clock of `strftime_now`, which is

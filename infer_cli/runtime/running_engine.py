@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.runtime.model_protocols import LoadedModel
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from infer_cli.runtime.engine_facts import EngineFacts
 
 
-@dataclass(frozen=True)
-class RunningEngine:
+class RunningEngine(NamedTuple):
     """`facts` gathers what the fingerprint is taken of. `provenance` says what replies come from; it may have
     to wait for the hash of the model's file."""
 

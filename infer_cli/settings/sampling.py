@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
+from typing import NamedTuple
 
 from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.settings.defaults import SAMPLING_TEMPERATURE
@@ -133,8 +134,7 @@ def resolve_sampling(
     return replace(SamplingParams(), **values), settings  # type: ignore[arg-type]  # checked() gives field types
 
 
-@dataclass(frozen=True)
-class SamplingChoice:
+class SamplingChoice(NamedTuple):
     """How replies are sampled. `run_seed` is None where they are greedy. `settings` has every value and where
     it came from, that of the seed too."""
 
