@@ -292,8 +292,12 @@ def machine_facts(**versions: object) -> dict[str, object]:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """This environment without the user's own settings, and with an infer of its own under `home`."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("INFER_", "LLAMA_ARG_", "LLM_"))}
+    """This environment without the user's own settings, and with an infer of its own under `home`.
+
+    Python keeps what it compiles, as it does for whoever installs the program.
+    """
+    others = ("INFER_", "LLAMA_ARG_", "LLM_", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     return {**kept, "INFER_HOME": str(home / "infer"), "LLM_USER_PATH": str(home / "llm")}
 
 
