@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-# Compiled once, as an installed program is, and not beside the sources: the tests start some thousand processes.
+# Compiled once, as an installed program is, and not beside the sources: tests start thousands of processes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / "build" / "pycache"))
 # Threads of llama.cpp that wait give their core away: other tests run beside them (OpenMP's own setting).

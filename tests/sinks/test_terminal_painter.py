@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from infer_cli.sinks.painter import Row, height
 
+from infer_cli.sinks.terminal_painter import Row, height
 from tests.text.test_graphemes import UNITS
 
 TWO_CELLS = {
@@ -39,7 +39,7 @@ def test_a_mark_stays_with_its_letter_at_the_edge(unit: str) -> None:
 
 def test_rows_that_fit_ask_no_library() -> None:
     code = (
-        "import sys; from infer_cli.sinks.painter import Row, height\n"
+        "import sys; from infer_cli.sinks.terminal_painter import Row, height\n"
         "height([Row('a 👍🏽', '')], 80); sys.exit('wcwidth' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
