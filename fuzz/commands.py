@@ -6,9 +6,11 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fuzz.target import Broken
 from infer_cli.cli.app import call
 from infer_cli.process import supervisor
 from infer_cli.process.streams import new_capture
@@ -21,9 +23,16 @@ def run_in_process() -> None:
 
 
 def infer(*arguments: str) -> tuple[int, bytes]:
-    """The exit code and standard output of a command. Raises what the command raises, InferError included."""
+    """The exit code and standard output of a command. Raises what the command raises, InferError included.
+
+    Raises Broken where an engine is left over: its thread and its memory would stay as long as the process.
+    """
     with _captured() as out:
-        status = call(list(arguments))
+        try:
+            status = call(list(arguments))
+        finally:
+            if any(thread.name == "infer-engine" for thread in threading.enumerate()):
+                raise Broken(f"an engine is left over: {' '.join(arguments[:1])}")
         sys.stdout.flush()
         return status, out.getvalue()
 

@@ -60,17 +60,20 @@ class _BatchCommand:
             plan = plan_batch(self._request, target, so_far, self._loader(), self._notices)
             most = self._options.max_errors
             max_failed = None if most is None else most.of(plan.scanned.n_replies)
-            run = BatchRun(self._request, target, so_far, plan, max_failed)
-            messages.tell_mode(plan, self._request.engine, self._notices)
-            display = Display(run.tally, quiet=self._options.quiet)
-            on_interrupt(lambda _signal_name: run.interrupt())
-            try:
-                outcome = run.run(display.update)
-            finally:
-                display.close()
-            messages.tell_end(plan, run, outcome, self._options.output, self._options.summary, self._notices)
-            self._record(plan, run, outcome)
-            return messages.tell_status(run.tally, outcome, self._notices, resumes=target.resumes)
+            with closing(BatchRun(self._request, target, so_far, plan, max_failed)) as run:
+                return self._answer(plan, run, resumes=target.resumes)
+
+    def _answer(self, plan: BatchPlan, run: BatchRun, *, resumes: bool) -> ExitStatus:
+        messages.tell_mode(plan, self._request.engine, self._notices)
+        display = Display(run.tally, quiet=self._options.quiet)
+        on_interrupt(lambda _signal_name: run.interrupt())
+        try:
+            outcome = run.run(display.update)
+        finally:
+            display.close()
+        messages.tell_end(plan, run, outcome, self._options.output, self._options.summary, self._notices)
+        self._record(plan, run, outcome)
+        return messages.tell_status(run.tally, outcome, self._notices, resumes=resumes)
 
     def _target(self) -> Target:
         output = self._options.output

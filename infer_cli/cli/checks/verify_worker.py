@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.template import ChatTemplate
+    from infer_cli.runtime.running_engine import RunningEngine
 
 
 def verify_results(options: VerifyOptions, worker: Worker) -> int:
@@ -70,11 +72,13 @@ class _Verification:
         self._session = self._load()
 
     def run(self) -> int:
-        claimed = self._results.engine
         questions = self._questions()
         n_window, n_asked = self._check(questions)
-        running = self._session.start(max(n_window, LEAST_WINDOW))
-        here, policy = running.provenance(), running.policy
+        with closing(self._session.start(max(n_window, LEAST_WINDOW))) as running:
+            return self._compare(questions, running, n_asked)
+
+    def _compare(self, questions: Questions, running: RunningEngine, n_asked: int) -> int:
+        claimed, here, policy = self._results.engine, running.provenance(), running.policy
         is_same_model = here.model.sha256 == claimed.model_sha256
         why = reasons(claimed, here)
         self._warn(claimed)
