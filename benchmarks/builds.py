@@ -28,7 +28,7 @@ from pathlib import Path
 _VARYING = {
     "id", "ids", "timings", "created_at", "started_at", "total_s", "wall_s", "load_s", "queue_s", "ttft_s",
     "prefill_tps", "decode_tps", "infer", "path", "output", "files", "model_files", "cached_tokens", "size",
-    "fingerprint", "conversation", "thread", "parent", "created",
+    "fingerprint", "conversation", "thread", "parent", "created", "request_id",
 }  # fmt: skip
 _NOISE = (
     (re.compile(r"^timings .*"), "timings <n>"),
