@@ -111,7 +111,7 @@ def test_only_with_room_in_memory_and_on_disk(load: Load, monkeypatch: pytest.Mo
     loaded = load()
     monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
     assert not loaded.may_expand(256)
-    with pytest.raises(OutOfMemory, match="1000 bytes"):
+    with pytest.raises(OutOfMemory, match="1 kB is available"):
         monkeypatch.setattr(memory, "available_memory", lambda: 1000)
         load(expand=True)
     monkeypatch.setattr(memory, "available_memory", lambda: None)

@@ -91,7 +91,7 @@ def test_weights_beyond_the_memory_are_refused_before_the_load(
     monkeypatch.setattr("infer_cli.system.memory.available_memory", lambda: 1000)
     path = write_tiny_gguf(tmp_path / "tiny.gguf")
     loader = LlamaLoader(path, EngineOptions(threads=1), 1, os.open(os.devnull, os.O_WRONLY))
-    with pytest.raises(OutOfMemory, match="1000 bytes"):
+    with pytest.raises(OutOfMemory, match="1 kB is available"):
         loader.loaded()
 
 
