@@ -45,6 +45,7 @@ OTHER_VARIABLES = {"INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_M
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
+_MOST_S = 250  # for one block: a probe of the real model measures its speed too
 _MARK = "--- the next command ---"
 
 
@@ -122,7 +123,7 @@ def run_session(block: Block, directory: Path, environment: dict[str, str]) -> N
         stderr=subprocess.STDOUT,
         cwd=directory,
         env=environment,
-        timeout=100,
+        timeout=_MOST_S,
     )
     *printed, rest = done.stdout.decode().split(f"\n{_MARK}\n")
     assert rest == ""
@@ -188,7 +189,7 @@ def run_program(program: str, directory: Path, environment: dict[str, str]) -> N
         stderr=subprocess.STDOUT,
         cwd=directory,
         env=environment,
-        timeout=100,
+        timeout=_MOST_S,
     )
     assert done.returncode == 0, f"{program}\n{done.stdout.decode()}"
 
