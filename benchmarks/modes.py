@@ -40,6 +40,9 @@ class Load(NamedTuple):
 
 LOADS = {"short": Load(None, 48), "long": Load(430, 16)}
 
+# The default model's template.
+_BEFORE, _AFTER = b"<|im_start|>user\n", b"<|im_end|>\n<|im_start|>assistant\n"
+
 _THINGS = (
     "a volcano", "the moon", "bread", "a compass", "rain", "the heart", "glass", "a magnet",
     "paper", "the tide", "honey", "a battery", "snow", "the ear", "rust", "a rainbow",
@@ -66,7 +69,13 @@ def benchmark() -> str:
             if name != GEMMA:
                 quantize(source, model, name, env)
             for load in loads:
-                order = {"model": str(model), "threads": threads, "load": load, "n": given.requests}
+                order = {
+                    "model": str(model),
+                    "threads": threads,
+                    "load": load,
+                    "n": given.requests,
+                    "chat": name != GEMMA,  # a base model
+                }
                 results = common.interleave(
                     {m: _rate({**order, "mode": m}, env) for m in MODES}, given.rounds
                 )
@@ -114,14 +123,19 @@ def answer_all() -> None:
     options = EngineOptions(threads=order["threads"], mode=order["mode"], gpu_layers="0")
     loader = LlamaLoader(Path(order["model"]), options, WIDTH, os.open(os.devnull, os.O_WRONLY))
     loaded = loader.loaded()
-    prompts = [
-        tuple(loaded.vocab.tokenize(_text(i, load).encode()))[: load.n_prompt] for i in range(order["n"])
-    ]
-    if len({prompt[:16] for prompt in prompts}) < len(prompts) or len(prompts[0]) < (load.n_prompt or 1):
+    before, after = (b"", b"") if not order["chat"] else (_BEFORE, _AFTER)
+    begin, end = (loaded.vocab.tokenize_special(text) for text in (before, after))
+    prompts = []
+    for i in range(order["n"]):
+        ids = loaded.vocab.tokenize(_text(i, load).encode())
+        n = len(ids) if load.n_prompt is None else load.n_prompt - len(begin) - len(end)
+        prompts.append((*begin, *ids[:n], *end))
+    if len({prompt[:20] for prompt in prompts}) < len(prompts) or len(prompts[0]) < (load.n_prompt or 1):
         raise SystemExit("the prompts begin alike, or are too short")
     window = max(map(len, prompts)) + load.n_reply
     policy = loaded.policy
     backend = loaded.open(loaded.context(policy, window))
+    backend.vocab.is_eog = lambda token: False  # type: ignore[method-assign]  # all replies are equally long
     engine = Engine(backend, policy, time.perf_counter, window)
     tokens, seconds = 0, 0.0
     for requests in (prompts[:1], prompts):  # the first call of all reads the file
@@ -131,6 +145,8 @@ def answer_all() -> None:
         while not engine.idle:
             tokens += sum(len(event.tokens) for event in engine.step() if isinstance(event, Finished))
         seconds = time.perf_counter() - began
+    if tokens != len(prompts) * load.n_reply:
+        raise SystemExit(f"replies end early: {tokens} tokens of {len(prompts)} replies")
     print(json.dumps({"tokens": tokens, "seconds": seconds}))
 
 
