@@ -217,7 +217,7 @@ class Trial:
 
     def __init__(self, root: Path, jobs: Sequence[Job] = JOBS) -> None:
         self.jobs = jobs
-        self._root = root
+        self.root = root
         self._number = 0
         self.done: Counter[str] = Counter()
         self.lost: list[str] = []
@@ -233,7 +233,7 @@ class Trial:
     @contextlib.contextmanager
     def place(self) -> Iterator[Place]:
         self._number += 1
-        with tempfile.TemporaryDirectory(prefix=f"{self._number}-", dir=self._root) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{self._number}-", dir=self.root) as folder:
             yield Place(Path(folder) / "place")
 
     def end(self, job: Job, place: Place, process: subprocess.Popen[bytes], what: str) -> None:
@@ -303,7 +303,7 @@ def disturb(trial: Trial, n: int, seed: int, *, kill: bool) -> None:
 
 def fill(trial: Trial, every: int) -> None:
     """Each job with a disk that is full from its first write on, from the next, and so on."""
-    library = _compiled(trial)
+    library = _compiled(trial.root)
     for job in trial.jobs:
         allowed = 0
         while True:
@@ -329,11 +329,10 @@ def _mapped(path: Path) -> bytes:
         return bytes(mapped)
 
 
-def _compiled(trial: Trial) -> Path:
-    with tempfile.NamedTemporaryFile("w", suffix=".c", delete=False) as source:
-        source.write(_FULL_DISK)
-    library = Path(source.name).with_suffix(".so")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source.name, "-ldl"], check=True)
+def _compiled(folder: Path) -> Path:
+    source, library = folder / "full_disk.c", folder / "full_disk.so"
+    source.write_text(_FULL_DISK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return library
 
 
