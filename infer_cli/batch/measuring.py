@@ -38,7 +38,11 @@ def try_f16(session: Session, load_f16: Callable[[], Session]) -> WeightsTrial:
     as_stored = reading_tps(session.loaded)
     try:
         expanded = load_f16()
-        ratio = reading_tps(expanded.loaded) / as_stored
+        try:
+            ratio = reading_tps(expanded.loaded) / as_stored
+        except InferError:
+            expanded.close()
+            raise
     except InferError as e:
         return WeightsTrial(session, f"weights are as they are stored: {e.message}", failed=True)
     found = f"as F16 prompts are read {ratio:.1f} times as fast"
