@@ -32,7 +32,7 @@ from infer_cli.models.store import resolve
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
-from infer_cli.settings.defaults import MAX_TOKENS
+from infer_cli.settings.defaults import MAX_TOKENS, MOST_TOKENS
 from infer_cli.settings.seeds import check_seed, row_seed
 from infer_cli.system.processors import MAX_THREADS, default_threads
 from infer_cli.types import (
@@ -107,7 +107,7 @@ class Model:
         if mode not in get_args(Mode):
             raise UsageError(f"mode {mode!r} is not one of {', '.join(get_args(Mode))}")
         _check("width", width, MAX_WIDTH)
-        _check("window", window, 2**31 - 1)
+        _check("window", window, MOST_TOKENS)
         n_threads = default_threads() if threads is None else threads
         _check("threads", n_threads, MAX_THREADS)
         options = EngineOptions(threads=n_threads, mode=mode, gpu_layers=str(gpu_layers))

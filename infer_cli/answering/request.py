@@ -11,7 +11,7 @@ from infer_cli.errors import UsageError
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
 from infer_cli.prompt.fitting import needed_window
 from infer_cli.prompt.messages import build_messages, check_unicode
-from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_TOKENS
+from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_TOKENS, MOST_TOKENS
 from infer_cli.settings.origins import Given
 from infer_cli.settings.sampling import effective_params, resolve_sampling
 from infer_cli.settings.seeds import check_seed, draw_seed
@@ -63,7 +63,7 @@ class RequestPreparer:
         answered."""
         sampling = self._sampling(request.sampling)
         stop = _stop(request.stop)
-        max_tokens = _whole("max_tokens", request.max_tokens, 1, 2**31 - 1)
+        max_tokens = _whole("max_tokens", request.max_tokens, 1, MOST_TOKENS)
         logprobs = request.logprobs
         if logprobs is not None:
             _whole("logprobs", logprobs, 0, MAX_LOGPROBS)

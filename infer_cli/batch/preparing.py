@@ -22,7 +22,7 @@ from infer_cli.prompt.fitting import (
     report_of,
 )
 from infer_cli.prompt.messages import build_messages, messages_from
-from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES
+from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES, MOST_TOKENS
 from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.sampling import effective_params, resolve_sampling
@@ -187,7 +187,7 @@ class Preparer:
             check_seed(seed, "seed")
             if sampling.greedy and not asked.openai:
                 raise UsageError("seed has no meaning without sampling: the reply is greedy")
-        max_tokens = _whole(values, "max_tokens", defaults.max_tokens, 1, 2**31 - 1)
+        max_tokens = _whole(values, "max_tokens", defaults.max_tokens, 1, MOST_TOKENS)
         stop = _stop(values["stop"]) if "stop" in values else defaults.stop
         n_logprobs = defaults.n_logprobs
         if values.get("logprobs") is not None:

@@ -12,11 +12,10 @@ from infer_cli.errors import UsageError
 from infer_cli.prompt.fitting import POLICIES, Policy, policy_named
 from infer_cli.runtime.engine_facts import EngineFacts, fingerprint
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.settings.defaults import MAX_LOGPROBS
+from infer_cli.settings.defaults import MAX_LOGPROBS, MOST_TOKENS
 from infer_cli.system.processors import default_threads
 from infer_cli.types import MAX_SEED, EngineIdentity, FinishReason, ModelIdentity
 
-_MAX_TOKENS = 2**31 - 1
 _REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 T = TypeVar("T")
@@ -175,8 +174,8 @@ def filled_window(line: Line) -> int | None:
         return None
     usage = _of(line, value, "usage", dict)
     n_prompt, n_reply = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return _whole(line, "prompt_tokens", n_prompt, 1, _MAX_TOKENS) + _whole(
-        line, "completion_tokens", n_reply, 0, _MAX_TOKENS
+    return _whole(line, "prompt_tokens", n_prompt, 1, MOST_TOKENS) + _whole(
+        line, "completion_tokens", n_reply, 0, MOST_TOKENS
     )
 
 
@@ -189,10 +188,10 @@ def _own_claim(line: Line) -> Claim:
     error_code = _error_code(line)
     was_computed = error_code is None or bool(params)
     if was_computed:
-        _whole(line, "max_tokens", params.get("max_tokens"), 1, _MAX_TOKENS)
+        _whole(line, "max_tokens", params.get("max_tokens"), 1, MOST_TOKENS)
     tokens = _of(line, value, "tokens", list)
     for token in tokens:
-        _whole(line, "tokens", token, 0, _MAX_TOKENS)
+        _whole(line, "tokens", token, 0, MOST_TOKENS)
     return Claim(
         line.row,
         line.row_sha256,
@@ -205,7 +204,7 @@ def _own_claim(line: Line) -> Claim:
         _seed(line, value.get("seed")),
         _seed(line, value.get("run_seed")),
         params,
-        _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS),
+        _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, MOST_TOKENS),
         *_truncation(line, value),
         _n_logprobs(line),
         error_code,
@@ -232,7 +231,7 @@ def _openai_claims(line: Line, job: JobFile | None) -> list[Claim]:
         body = _of(line, _of(line, line.value, "response", dict), "body", dict)
         usage = _of(line, body, "usage", dict)
         choices = _of(line, body, "choices", list)
-        n_prompt = _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, _MAX_TOKENS)
+        n_prompt = _whole(line, "prompt_tokens", usage.get("prompt_tokens"), 0, MOST_TOKENS)
     if not choices or len({len(choices), *map(len, kept)}) > 1:
         raise UsageError(f"row {line.row}: its choices are not as many as its digests")
     found = []

@@ -12,11 +12,11 @@ from infer_cli.errors import UsageError
 from infer_cli.records.record import Record, continues, making_sense, segments_of
 from infer_cli.runtime.engine_facts import EngineFacts
 from infer_cli.runtime.options import EngineOptions
+from infer_cli.settings.defaults import MOST_TOKENS
 from infer_cli.settings.sampling import checked
 from infer_cli.system.processors import MAX_THREADS
 from infer_cli.types import SamplingParams, Segment
 
-_MAX_TOKENS = 2**31 - 1
 N_CANDIDATES = 20  # likeliest tokens kept at each step, to find the recorded one among
 
 
@@ -56,7 +56,7 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
     if n_tokens and was_cut(record):
         max_tokens = n_tokens
     else:
-        max_tokens = _whole("max_tokens", record.params["max_tokens"], _MAX_TOKENS)
+        max_tokens = _whole("max_tokens", record.params["max_tokens"], MOST_TOKENS)
     fields = {field.name for field in dataclasses.fields(SamplingParams)}
     given = {k: checked(k, v, f"record {record.id}") for k, v in record.params.items() if k in fields}
     sampling = SamplingParams(**given)  # type: ignore[arg-type]  # `checked` gives the fields' types

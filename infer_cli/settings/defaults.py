@@ -5,6 +5,8 @@ from __future__ import annotations
 # Ours, where nothing else says otherwise.
 MAX_TOKENS = 1024
 
+MOST_TOKENS = 2**31 - 1  # that can be asked for: llama.cpp counts in int32
+
 MAX_SAMPLES = 256  # of one prompt: LLAMA_MAX_SEQ
 
 MAX_LOGPROBS = 1000  # likeliest tokens of a step

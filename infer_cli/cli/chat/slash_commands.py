@@ -15,6 +15,7 @@ from infer_cli.cli.flags.shared import REASONING_VIEWS, Reasoning
 from infer_cli.cli.flags.values import check_between
 from infer_cli.cli.screen.terminal import settings_table
 from infer_cli.errors import UsageError
+from infer_cli.settings.defaults import MOST_TOKENS
 from infer_cli.settings.origins import RunSeed
 from infer_cli.settings.sampling import parse_set
 from infer_cli.settings.seeds import check_seed
@@ -141,7 +142,7 @@ def _set(chat: CommandHost, argument: str) -> None:
     if not name or not value:
         raise UsageError("/set takes a name and a value", "e.g. /set temperature 0.7; /params lists them")
     if name == "max_tokens":
-        n = check_between(_number(value, "number of tokens"), 1, 2**31 - 1, "max_tokens")
+        n = check_between(_number(value, "number of tokens"), 1, MOST_TOKENS, "max_tokens")
         chat.dialogue.set_max_tokens(n)
     elif name == "reasoning":
         chat.reasoning = _reasoning_of(value)

@@ -12,7 +12,7 @@ from infer_cli.cli.flags.values import Values, variables_of
 from infer_cli.engine.mode_policy import OF_TALKS, DefaultMode
 from infer_cli.errors import UsageError
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.settings.defaults import MAX_SAMPLES, MAX_TOKENS
+from infer_cli.settings.defaults import MAX_SAMPLES, MAX_TOKENS, MOST_TOKENS
 from infer_cli.settings.origins import Given, RunSeed, Setting
 from infer_cli.settings.sampling import SAMPLING_NAMES, parse_set
 from infer_cli.settings.seeds import check_seed
@@ -80,7 +80,7 @@ def read_asking(
     if "" in stop:
         raise UsageError("--stop: a stop string is empty")
     engine, engine_settings = engine_options(values, mode)
-    max_tokens = values.number("max_tokens", 1, 2**31 - 1) or MAX_TOKENS
+    max_tokens = values.number("max_tokens", 1, MOST_TOKENS) or MAX_TOKENS
     return AskingOptions(
         model=values.text("model"),
         offline=values.is_set("offline"),
