@@ -115,6 +115,29 @@ class EngineRequest:
     streams: bool = True  # tokens are told as they come, not only all at the end
 
 
+@dataclass(frozen=True)
+class ScoreRequest:
+    """How likely the model finds `ids[first:]`, each token after all those before it: no reply is written.
+
+    `first` is at least 1. The last token is not evaluated.
+    """
+
+    id: str
+    ids: tuple[int, ...]
+    first: int
+    deadline_s: float | None = None  # seconds from submission
+
+
+class Likelihood(NamedTuple):
+    """Natural-log probabilities of the tokens that a `ScoreRequest` asks for, in the model's raw distribution.
+
+    `greedy`: each of them is the one that greedy decoding would have chosen.
+    """
+
+    token_logprobs: tuple[float, ...]
+    greedy: bool
+
+
 class TokenLogprobs(NamedTuple):
     """Natural-log probabilities of the model's raw distribution (before sampling parameters)."""
 
@@ -179,6 +202,7 @@ class Finished(NamedTuple):
     timings: Timings
     error: str | None = None
     error_status: ExitStatus = ExitStatus.UNEXPECTED
+    likelihood: Likelihood | None = None  # of a `ScoreRequest` that succeeded
 
 
 Event = Prefilled | Token | Finished
