@@ -46,13 +46,20 @@ def digest(
     units, lower case; `\\b \\t \\n \\f \\r` by name), integers in decimal, floats as Python's `repr`
     (the shortest that reads back the same; 1 and 1.0 differ). Raises ValueError on NaN and infinities.
     """
-    value = {
-        "finish_reason": finish_reason,
-        "params": dict(params),
-        "seed": seed,
-        "text": text,
-        "tokens": list(tokens),
-    }
+    return digest_of(
+        {
+            "finish_reason": finish_reason,
+            "params": dict(params),
+            "seed": seed,
+            "text": text,
+            "tokens": list(tokens),
+        }
+    )
+
+
+def digest_of(value: Mapping[str, object]) -> str:
+    """`sha256:` and the hex hash over an object, written as `digest` says. Raises ValueError on NaN and
+    infinities."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return "sha256:" + sha256_hex(canonical.encode("ascii"))
 
