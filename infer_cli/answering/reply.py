@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from infer_cli.errors import ExitStatus, InferError, ModelInvalid, UnexpectedFailure
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.types import (
+    ChoiceScore,
     Finished,
     FinishReason,
     Mode,
@@ -80,6 +81,7 @@ def reply_of(
     promise: Promise,
     truncation: dict[str, object] | None = None,
     error: ReplyError | None = None,
+    choices: tuple[ChoiceScore, ...] | None = None,
 ) -> Reply:
     """The reply of the engine's last word on a request, with its digest."""
     return Reply(
@@ -104,14 +106,15 @@ def reply_of(
         engine=came_from.engine,
         truncation=truncation,
         error=error,
+        choices=choices,
     )
 
 
 def as_json(reply: Reply) -> dict[str, object]:
     """The object of `--json`, of a line of `batch` and of `samples.jsonl`, in its fixed key order.
 
-    `logprobs` is a list of `logprobs_json`, one per token. Seconds, rates and log-probabilities that are
-    not finite become null.
+    `logprobs` is a list of `logprobs_json`, one per token, `choices` one of `choice_json`: it is there only
+    where there were any. Seconds, rates and log-probabilities that are not finite become null.
     """
     return {
         "id": reply.id,
@@ -121,6 +124,7 @@ def as_json(reply: Reply) -> dict[str, object]:
         "reasoning": reply.reasoning,
         "tokens": list(reply.tokens),
         "logprobs": None if reply.logprobs is None else [logprobs_json(item) for item in reply.logprobs],
+        **({} if reply.choices is None else {"choices": [choice_json(item) for item in reply.choices]}),
         "finish_reason": reply.finish_reason,
         "digest": reply.digest,
         "usage": reply.usage._asdict(),
@@ -166,6 +170,21 @@ def logprobs_json(logprobs: TokenLogprobs) -> dict[str, object]:
             {"token": token, "logprob": _finite(logprob)} for token, logprob in logprobs.top
         ]
     return value
+
+
+def choice_json(choice: ChoiceScore) -> dict[str, object]:
+    """`{"text", "tokens", "logprob", "n_tokens", "n_bytes", "logprob_per_token", "logprob_per_byte",
+    "probability"}`."""
+    return {
+        "text": choice.text,
+        "tokens": list(choice.tokens),
+        "logprob": _finite(choice.logprob),
+        "n_tokens": choice.n_tokens,
+        "n_bytes": choice.n_bytes,
+        "logprob_per_token": _finite(choice.logprob_per_token),
+        "logprob_per_byte": _finite(choice.logprob_per_byte),
+        "probability": choice.probability,
+    }
 
 
 def json_line(value: Mapping[str, object]) -> bytes:
