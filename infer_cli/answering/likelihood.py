@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infer_cli.answering.reply import digest_of, timings_json
+from infer_cli.answering.reply import digest_of, finite, timings_json
 from infer_cli.errors import ExitStatus
 from infer_cli.types import (
     EngineIdentity,
@@ -26,9 +26,8 @@ class ScoredPair:
     """The likelihood of one continuation after its context. `as_json` gives its public form.
 
     `tokens` are the continuation's ids, `n_bytes` and `n_chars` the length of its text, in UTF-8 and in code
-    points.
-    `token_logprobs` are natural logarithms, one a token; None where it failed: `error` says why. `greedy`:
-    each token is the one that greedy decoding would have chosen.
+    points. `token_logprobs` are natural logarithms, one a token; None where it failed: `error` says why.
+    `greedy`: each token is the one that greedy decoding would have chosen.
     """
 
     id: str
@@ -71,13 +70,13 @@ def digest(
 
     Hashed is the JSON object `{"context", "continuation", "token_logprobs"}`, ids and natural logarithms, in
     the canonical form of `answering.reply.digest`. `context` is what was evaluated before the continuation,
-    BOS included. Raises ValueError on NaN and infinities.
+    BOS included. The logarithm of a token that can't come is null.
     """
     return digest_of(
         {
             "context": list(context),
             "continuation": list(continuation),
-            "token_logprobs": None if token_logprobs is None else list(token_logprobs),
+            "token_logprobs": _logprobs_json(token_logprobs),
         }
     )
 
@@ -135,18 +134,21 @@ def _error_of(end: Finished) -> ReplyError | None:
 
 
 def as_json(pair: ScoredPair) -> dict[str, object]:
-    """The object of `infer score --json` and of a line of its output, in its fixed key order."""
+    """The object of `infer score --json` and of a line of its output, in its fixed key order.
+
+    Logarithms that are not finite become null.
+    """
     return {
         "id": pair.id,
         "custom_id": pair.custom_id,
         "sample": pair.sample,
-        "logprob": pair.logprob,
+        "logprob": finite(pair.logprob),
         "n_tokens": len(pair.tokens),
         "n_bytes": pair.n_bytes,
         "n_chars": pair.n_chars,
-        "logprob_per_token": pair.logprob_per_token,
-        "logprob_per_byte": pair.logprob_per_byte,
-        "token_logprobs": None if pair.token_logprobs is None else list(pair.token_logprobs),
+        "logprob_per_token": finite(pair.logprob_per_token),
+        "logprob_per_byte": finite(pair.logprob_per_byte),
+        "token_logprobs": _logprobs_json(pair.token_logprobs),
         "greedy": pair.greedy,
         "tokens": list(pair.tokens),
         "digest": pair.digest,
@@ -160,3 +162,7 @@ def as_json(pair: ScoredPair) -> dict[str, object]:
         "truncation": pair.truncation,
         "error": pair.error,
     }
+
+
+def _logprobs_json(logprobs: Sequence[float] | None) -> list[float | None] | None:
+    return None if logprobs is None else [finite(logprob) for logprob in logprobs]

@@ -144,7 +144,7 @@ def as_json(reply: Reply) -> dict[str, object]:
 
 def timings_json(timings: Timings) -> dict[str, object]:
     """What is not finite becomes null."""
-    return {name: _finite(value) for name, value in timings._asdict().items()}
+    return {name: finite(value) for name, value in timings._asdict().items()}
 
 
 def failure_of(reply: Reply, model: str) -> InferError:
@@ -164,10 +164,10 @@ def failure(message: str, status: int, model: str) -> InferError:
 
 def logprobs_json(logprobs: TokenLogprobs) -> dict[str, object]:
     """`{"token", "logprob"}`, and `"top_logprobs"` (likeliest first) where alternatives were asked for."""
-    value: dict[str, object] = {"token": logprobs.token, "logprob": _finite(logprobs.logprob)}
+    value: dict[str, object] = {"token": logprobs.token, "logprob": finite(logprobs.logprob)}
     if logprobs.top:
         value["top_logprobs"] = [
-            {"token": token, "logprob": _finite(logprob)} for token, logprob in logprobs.top
+            {"token": token, "logprob": finite(logprob)} for token, logprob in logprobs.top
         ]
     return value
 
@@ -178,11 +178,11 @@ def choice_json(choice: ChoiceScore) -> dict[str, object]:
     return {
         "text": choice.text,
         "tokens": list(choice.tokens),
-        "logprob": _finite(choice.logprob),
+        "logprob": finite(choice.logprob),
         "n_tokens": choice.n_tokens,
         "n_bytes": choice.n_bytes,
-        "logprob_per_token": _finite(choice.logprob_per_token),
-        "logprob_per_byte": _finite(choice.logprob_per_byte),
+        "logprob_per_token": finite(choice.logprob_per_token),
+        "logprob_per_byte": finite(choice.logprob_per_byte),
         "probability": choice.probability,
     }
 
@@ -193,5 +193,6 @@ def json_line(value: Mapping[str, object]) -> bytes:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8") + b"\n"
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """A number that JSON has, else None."""
     return value if value is not None and math.isfinite(value) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 
 import pytest
 
@@ -55,8 +56,14 @@ def test_the_digest_is_over_the_three_values_alone() -> None:
     pair = scored(END._replace(likelihood=Likelihood((-0.5, -1.0, -0.25), greedy=False)))
     hashed = '{"context":[1,2,3],"continuation":[4,5,6],"token_logprobs":[-0.5,-1.0,-0.25]}'
     assert pair.digest == "sha256:" + hashlib.sha256(hashed.encode()).hexdigest()
-    with pytest.raises(ValueError):
-        likelihood.digest((1,), (2,), (float("nan"),))
+
+
+def test_a_token_that_can_not_come_has_no_logarithm() -> None:
+    value = likelihood.as_json(scored(END._replace(likelihood=Likelihood((-0.5, -math.inf, -1.0), False))))
+    assert value["token_logprobs"] == [-0.5, None, -1.0]
+    assert value["logprob"] is value["logprob_per_token"] is value["logprob_per_byte"] is None
+    hashed = '{"context":[1,2,3],"continuation":[4,5,6],"token_logprobs":[-0.5,null,-1.0]}'
+    assert value["digest"] == "sha256:" + hashlib.sha256(hashed.encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
