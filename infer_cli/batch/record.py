@@ -28,7 +28,7 @@ def record_of_run(
     job, tally = run.job, run.tally
     return Record(
         id=new_id(),
-        kind="batch",
+        kind="batch" if request.kind == "replies" else "score",
         created_at=time.time(),
         model=job.model.name,
         model_sha256=job.model.sha256,

@@ -58,6 +58,11 @@ class JobRequest(ABC):
     @abstractmethod
     def kind(self) -> Kind: ...
 
+    @property
+    @abstractmethod
+    def answer_name(self) -> str:
+        """What a row gets."""
+
     def choose_seed(self, begun: JobFile | None) -> int:
         """The seed of all rows; `begun` is the job that goes on."""
         if self.seed is not None:
@@ -89,6 +94,10 @@ class JobRequest(ABC):
     def job_params(self, preparer: RowPreparer[Any]) -> dict[str, object]:
         """All that decides an answer beside the rows, the engine and the seed, as a job's file has it."""
 
+    @abstractmethod
+    def counted(self, scanned: Scan) -> dict[str, float]:
+        """What `--dry-run` says of the rows."""
+
     def input_params(self) -> dict[str, object]:
         """What of it says how rows become prompts."""
         rows, template = self.input, self.chat_template
@@ -114,6 +123,10 @@ class BatchRequest(JobRequest):
     @property
     def kind(self) -> Kind:
         return "replies"
+
+    @property
+    def answer_name(self) -> str:
+        return "reply"
 
     def make_preparer(self, session: Session, run_seed: int) -> Preparer:
         loaded, recommended = session.loaded, session.recommended
@@ -165,4 +178,16 @@ class BatchRequest(JobRequest):
             "raw": self.raw,
             **self.input_params(),
             "overflow": self.overflow,
+        }
+
+    def counted(self, scanned: Scan) -> dict[str, float]:
+        return {
+            "rows": scanned.n_mine,
+            "replies": scanned.n_replies,
+            "prompt_tokens": scanned.n_prompt_tokens,
+            "distinct_prompt_tokens": scanned.n_distinct_tokens,
+            "window": scanned.n_window,
+            **scanned.failing(),
+            "truncated": scanned.n_truncated,
+            "reply_tokens": scanned.n_reply_tokens,
         }

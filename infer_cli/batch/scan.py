@@ -11,7 +11,7 @@ from infer_cli.batch.late_template import NoTemplate
 from infer_cli.batch.output_index import OutputIndex
 from infer_cli.batch.request import JobRequest
 from infer_cli.batch.rows import Row
-from infer_cli.errors import InferError
+from infer_cli.errors import ExitStatus, InferError
 from infer_cli.system.hashing import sha256_hex
 
 _PIECE = 64  # tokens
@@ -39,6 +39,13 @@ class Scan:
     sampled: bool = False  # any row
     failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
     changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
+
+    def failing(self) -> dict[str, float]:
+        """Rows that can't be answered, and those of them that do not fit."""
+        return {
+            "failing": sum(self.failures.values()),
+            "does_not_fit": self.failures.get(ExitStatus.DOES_NOT_FIT, 0),
+        }
 
     @property
     def mostly_shared(self) -> bool:
