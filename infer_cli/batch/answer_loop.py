@@ -63,7 +63,7 @@ class AnswerLoop(Generic[A]):
         ahead: LookAhead,
         max_failed: float | None,
     ) -> None:
-        self._service, self._width = running.service, running.policy.width
+        self._service = running.service
         self._preparer, self._origin = preparer, origin
         self._lines = preparer.lines(origin, form)
         self._output, self._form, self._tally, self._flight = output, form, tally, flight
@@ -100,7 +100,7 @@ class AnswerLoop(Generic[A]):
                 self._count_tokens(event)
                 on_progress(feed.n_open)
 
-        feed = Feed(self._service, self._width, work, on_event)
+        feed = Feed(self._service, work, on_event)
         self._fed = feed
         if self.stopped is not None:  # before there was anything to cancel
             feed.cancel()
@@ -177,9 +177,9 @@ class AnswerLoop(Generic[A]):
     # --- out of the engine ---------------------------------------------------------------------
 
     def _finished(self, unit: Unit, end: Finished) -> None:
-        self._read.pop(end.request_id, None)
-        if end.likelihood is not None:  # nothing was told before
-            self._tally.n_read += end.usage.prompt_tokens - end.usage.cached_tokens
+        n_told = self._read.pop(end.request_id, 0)
+        if end.likelihood is not None:  # what others began with alike is not told
+            self._tally.n_read += end.usage.prompt_tokens - n_told
         if end.reason == "cancelled":
             return
         row = self._rows[unit.row]

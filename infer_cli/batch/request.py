@@ -163,7 +163,7 @@ class BatchRequest(JobRequest):
         return OF_REPLIES
 
     def start(self, session: Session, choice: EngineChoice, scanned: Scan) -> RunningEngine:
-        return session.start(choice.window, choice.policy)
+        return session.start(choice.window, choice.policy, score_window=scanned.n_score_window)
 
     def new_tally(self, scanned: Scan, width: int) -> ReplyTally:
         return ReplyTally(scanned.n_mine, scanned.n_replies, width)

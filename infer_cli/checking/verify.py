@@ -162,7 +162,7 @@ def answer(
     """Each question with its answers, as they end. Leaving early cancels the rest."""
     answers: dict[int, list[Answer]] = {}  # of questions that are under way, by the place of their lines
     work = _work(origin, examination, questions)
-    for (question, take), end in Feed(running.service, running.policy.width, work):
+    for (question, take), end in Feed(running.service, work):
         found = answers.setdefault(question.line.start, [])
         if (one := take(end)) is not None:
             found.append(one)

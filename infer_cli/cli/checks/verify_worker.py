@@ -91,7 +91,7 @@ class _Verification:
     def _start(self, room: Room) -> RunningEngine:
         if self._results.kind == "likelihoods":
             return self._session.start_scoring(max(room.n_score_window, LEAST_WINDOW))
-        return self._session.start(max(room.n_window, LEAST_WINDOW))
+        return self._session.start(max(room.n_window, LEAST_WINDOW), score_window=room.n_score_window)
 
     def _compare(
         self,
