@@ -18,6 +18,13 @@ PairPolicy = Literal["error", "truncate-left"]
 POLICIES: tuple[PairPolicy, ...] = ("error", "truncate-left")
 
 
+def truncation_of(pair: Pair, overflow: PairPolicy) -> dict[str, object] | None:
+    """What was left out of a pair's context, as JSON has it; None where nothing was."""
+    if not pair.n_dropped:
+        return None
+    return report_of(overflow, [Dropped("the beginning of the context", pair.n_dropped)])
+
+
 @dataclass(frozen=True)
 class PreparedPair:
     """A row that can be scored. `text` is the continuation's, `overflow` what its context was cut by."""
@@ -47,9 +54,7 @@ class PreparedPair:
     @property
     def truncation(self) -> dict[str, object] | None:
         """What was left out, as JSON has it."""
-        if not self.pair.n_dropped:
-            return None
-        return report_of(self.overflow, [Dropped("the beginning of the context", self.pair.n_dropped)])
+        return truncation_of(self.pair, self.overflow)
 
     def requests(self, sample: int) -> tuple[ScoreRequest]:
         """What the engine is asked: one request."""

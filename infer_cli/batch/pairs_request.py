@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairsRequest(JobRequest):
-    """Likelihoods of rows: of continuations after their contexts. The engine evaluates as many together as
-    its mode lets it, so there is no number of them side by side."""
+    """Likelihoods of rows: of continuations after their contexts. How many are evaluated together is the
+    engine's matter; where a mode fixes the shape it is one."""
 
+    parallel: int | None = 1
     overflow: PairPolicy = "error"
 
     @property

@@ -34,7 +34,7 @@ class Results:
         self._path, self._job = path, job
         self.is_torn = False  # its last line
         self.window: int | None = None if job is None else job.window
-        self.n_replies = 0
+        self.n_answers = 0
         self.model_names: set[str | None] = set()
         places: dict[int, list[tuple[int, int]]] = {}
         held = OutputIndex()
@@ -45,7 +45,7 @@ class Results:
             kind = kind or kind_of(line)
             if kind_of(line) != kind:
                 raise UsageError(f"{path}: row {line.row} is not one of the {kind} that the others are")
-            self.n_replies += len(claims_of(line, job))
+            self.n_answers += len(claims_of(line, job))
             self.model_names.add(model_name(line))
             if job is None:
                 found = engine_claim(line, job)

@@ -60,12 +60,12 @@ class JobCommand(NamedTuple):
     settings: Sequence[Setting]
 
 
-def job_flags(values: Values, shape: RowShape, what: str) -> JobFlags:
-    """`shape` is that of the rows, `what` they are answered with, in the plural. Raises UsageError for the
-    first that is wrong."""
+def job_flags(values: Values, name: str, shape: RowShape, what: str) -> JobFlags:
+    """`name` is the input's, `shape` that of its rows, `what` they are answered with, in the plural. Raises
+    UsageError for the first that is wrong."""
     is_set, text = values.is_set, values.text
     values.exclude([("fail_fast", "max_errors")])
-    name, row_template, shard = values.argument("input"), text("row_template"), text("shard")
+    row_template, shard = text("row_template"), text("shard")
     output = _output(text("output"), what, dry_run=is_set("dry_run"))
     summary = None if (path := text("summary")) is None else Path(path)
     _check_files(name, output, text("chat_template"), summary)

@@ -27,7 +27,7 @@ def check(given: Mapping[str, Given]) -> JobCommand:
     output_format = values.text("output_format") or OUTPUT_FORMATS[0]
     if output_format not in OUTPUT_FORMATS:
         raise UsageError(f"--output-format {output_format!r} is not {' or '.join(OUTPUT_FORMATS)}")
-    job = job_flags(values, PROMPTS, "replies")
+    job = job_flags(values, values.argument("input"), PROMPTS, "replies")
     seed = asking.seed
     request = BatchRequest(
         input=job.input,

@@ -267,10 +267,10 @@ class _Verification:
             more = f" ({n_missing} in all)" if n_missing > N_SHOWN else ""
             print(f"no reply to {counted_rows(self._missing)} of the job{more}")
         if holds:
-            print(f"holds: {n_same} of {self._n_drawn} replies")
+            print(f"holds: {n_same} of {self._n_drawn} {results.kind}")
         else:
-            n_replies = results.n_replies
-            print(f"does not hold: {len(differences)} of {n_replies} replies differ")
+            n_answers = results.n_answers
+            print(f"does not hold: {len(differences)} of {n_answers} {results.kind} differ")
         if self._is_sample:
             print(self._told_chance())
         for reason in why:
