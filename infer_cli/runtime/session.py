@@ -73,8 +73,8 @@ class Session:
     def start(
         self, n_ctx_seq: int, policy: ModePolicy | None = None, *, score_window: int = 0
     ) -> RunningEngine:
-        """An engine with a window of at least `n_ctx_seq` tokens a slot; with `score_window`, it takes requests
-        for likelihoods of texts of up to so many tokens too. Raises OutOfMemory.
+        """An engine with a window of at least `n_ctx_seq` tokens a slot; with `score_window`, it takes
+        requests for likelihoods of texts of up to so many tokens too. Raises OutOfMemory.
 
         `policy`: of another width than the one that the session was opened for.
         """
