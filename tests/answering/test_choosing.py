@@ -13,11 +13,13 @@ from infer_cli.answering.choosing import (
     Question,
     check_choices,
     choice_reply,
+    question_of,
     score_choices,
 )
 from infer_cli.answering.reply import as_json, digest
 from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.errors import ExitStatus, UsageError
+from infer_cli.prompt.pairs import Pair
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import (
     EngineIdentity,
@@ -81,8 +83,20 @@ def test_each_choice_is_a_continuation_of_the_prompt() -> None:
         ScoreRequest("r7/1", (5, 6, 7, 11, 12), 3, 2.0),
         ScoreRequest("r7/2", (5, 6, 7, 13, 14, 15), 3, 2.0),
     ]
-    assert asked.window == 6
+    assert (asked.window, asked.n_longest) == (6, 3)
     assert asked.params == {"choices": ["no", "yes", "maybe"]}
+
+
+def test_a_question_of_pairs() -> None:
+    pairs = [Pair(PROMPT, choice.ids) for choice in CHOICES]
+    asked = question_of(
+        [choice.text for choice in CHOICES],
+        pairs,
+        question_id="q",
+        deadline_s=2.0,
+        truncation={"policy": "keep-ends"},
+    )
+    assert asked == question()
 
 
 def test_the_likeliest_is_the_answer() -> None:
