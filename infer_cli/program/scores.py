@@ -144,7 +144,8 @@ class Scores:
             raise
         except InferError as e:
             return refused(new_id(), end_of(e), running)
-        return OneQuestion(question, running, SilentSink()).run()
+        (reply,) = OneQuestion(question, running, SilentSink()).run()
+        return reply
 
     def _question(
         self, messages: Messages, prompt: str | None, choices: Sequence[str], deadline_s: float | None
