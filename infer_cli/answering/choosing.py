@@ -56,8 +56,8 @@ class Question:
 
     @property
     def window(self) -> int:
-        """Tokens of the prompt with its longest choice."""
-        return len(self.prompt_ids) + self.n_longest
+        """Tokens that are evaluated of the prompt with its longest choice: nothing follows the last one."""
+        return len(self.prompt_ids) + self.n_longest - 1
 
     def requests(self, request_id: str) -> list[ScoreRequest]:
         """What the engine is asked, a request for each choice. `request_id` is one that the engine does not

@@ -156,7 +156,7 @@ class Scores:
             else:
                 pairs = [encode_after(vocab, encoded, choice) for choice in choices]
         question = question_of(choices, pairs, question_id=new_id(), deadline_s=deadline_s)
-        self._model.check_fits(question.window - 1, "prompt and longest choice take")
+        self._model.check_fits(question.window, "prompt and longest choice take")
         return question
 
 

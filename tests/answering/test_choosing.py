@@ -83,7 +83,7 @@ def test_each_choice_is_a_continuation_of_the_prompt() -> None:
         ScoreRequest("r7/1", (5, 6, 7, 11, 12), 3, 2.0),
         ScoreRequest("r7/2", (5, 6, 7, 13, 14, 15), 3, 2.0),
     ]
-    assert (asked.window, asked.n_longest) == (6, 3)
+    assert (asked.window, asked.n_longest) == (5, 3)
     assert asked.params == {"choices": ["no", "yes", "maybe"]}
 
 
