@@ -45,7 +45,7 @@ def running() -> RunningEngine:
     came_from = Provenance(ModelIdentity("m", "aa"), EngineIdentity("1", "2", "f", {}), False)
     policy = choose("invariant", 1, ModelTraits())
     unused = cast("Any", None)
-    return RunningEngine(unused, unused, policy, lambda: unused, lambda: came_from)
+    return RunningEngine(unused, policy, lambda: unused, lambda: came_from)
 
 
 def end_of(

@@ -56,7 +56,7 @@ def test_likelihoods_are_the_model_s(model: Model) -> None:
         )  # fmt: skip
         assert (result.mode, result.promise) == ("canonical", "canonical")
         assert as_json(result) == likelihood.as_json(result)
-    assert [result.greedy for result in results] == [False, True, False, False]
+    assert [result.greedy for result in results] == [True, True, False, False]
 
 
 def test_results_are_in_the_order_of_the_pairs(model: Model) -> None:
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_one_is_its_own(model: Model, item: Any, code: int, w
     assert failed.error is not None
     assert failed.error["code"] == code
     assert words in str(failed.error["message"])
-    assert failed.logprob is failed.token_logprobs is failed.greedy is None
+    assert (failed.logprob, failed.token_logprobs, failed.greedy) == (None, None, None)
     assert as_json(failed)["logprob"] is None
 
 
@@ -247,7 +247,8 @@ def test_a_rendered_prompt_can_be_answered(model: Model) -> None:
     assert model.render(messages, add_generation_prompt=False) == "<|im_start|>user\nhello<|im_end|>\n"
     ids = model.tokenize(text, add_special=True, parse_special=True)
     assert model.reply(prompt=ids).digest == model.reply(messages).digest
-    wrong = [model.reply(prompt=given).error for given in ([], [999], ["a"])]  # type: ignore[list-item]
+    given: list[Any] = [[], [999], ["a"]]
+    wrong = [model.reply(prompt=prompt).error for prompt in given]
     assert [error is not None and error["code"] for error in wrong] == [2, 2, 2]
     assert model.chat_template == CHAT_TEMPLATE
     with pytest.raises(UsageError, match="robot"):
