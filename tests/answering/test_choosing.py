@@ -173,7 +173,7 @@ def test_what_was_ended_from_outside_has_no_answer(reason: FinishReason) -> None
     first, second, third = asked.requests("r")
     ends = [end_of(first, [-1.0]), end_of(second, (), reason=reason), end_of(third, (), reason=reason)]
     reply = choice_reply(asked, ends, running())
-    assert (reply.text, reply.tokens, reply.finish_reason) == ("", (), reason)
+    assert (reply.text, reply.tokens, reply.finish_reason) == (None, (), reason)
     assert (reply.choices, reply.error) == (None, None)
     assert "choices" not in as_json(reply)
 

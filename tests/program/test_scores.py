@@ -222,7 +222,7 @@ def test_a_question_that_is_wrong(model: Model, arguments: dict[str, Any], words
 def test_a_deadline_ends_a_question(tmp_path: Path) -> None:
     with Model.open(script(tmp_path, token_s=0.05)) as model:
         reply = model.choose("hello", ["a", "b"], deadline_s=0.2)
-    assert (reply.text, reply.finish_reason, reply.choices, reply.error) == ("", "deadline", None, None)
+    assert (reply.text, reply.finish_reason, reply.choices, reply.error) == (None, "deadline", None, None)
 
 
 # --- texts and ids --------------------------------------------------------------------------------
