@@ -93,6 +93,11 @@ class Comparison:
         else:
             self._base.waiting.append(row.copy())
 
+    @property
+    def n_waiting(self) -> int:
+        """Rows that are held because the other engine has not come to theirs."""
+        return len(self._model.waiting) + len(self._base.waiting)
+
     def run(self, model: ScoreEngine, base: ScoreEngine, on_window: OnCompared | None = None) -> Compared:
         """Score every window. What `on_window` raises ends the work.
 

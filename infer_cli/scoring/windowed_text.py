@@ -68,8 +68,9 @@ def cut_text(text: str, windowing: Windowing, vocab: Vocab, n_ctx_train: int) ->
     """A plain text's windows; control tokens in it stay text.
 
     Disjoint and strided windows: as llama-perplexity reads a file, without the line end that ends it, and
-    with BOS before it, and in place of each window's first token, where the vocabulary adds one. Rolling: all
-    of the text after the prefix token (BOS, else EOS).
+    with BOS before it where the vocabulary adds one. Then BOS also stands in place of the first token of each
+    disjoint window; not of strided ones, where `perplexity_v2` puts it too late. Rolling: all of the text
+    after the prefix token (BOS, else EOS).
     Raises UsageError for a text that is too short, and where `Windowing.check` does.
     """
     windowing.check(n_ctx_train)
@@ -81,7 +82,7 @@ def cut_text(text: str, windowing: Windowing, vocab: Vocab, n_ctx_train: int) ->
         head, data = None, text.encode()
         tokens = [prefix_token(vocab), *vocab.tokenize(data)]
     else:
-        head, data = bos, text.removesuffix("\n").encode()
+        head, data = bos if windowing.stride is None else None, text.removesuffix("\n").encode()
         tokens = vocab.tokenize(data)
         if bos is not None and tokens[:1] != [bos]:
             tokens = [bos, *tokens]

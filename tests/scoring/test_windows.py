@@ -136,10 +136,10 @@ def test_a_text_is_cut_with_its_last_line_end_left_out() -> None:
     assert _ids("abc\n", Windowing(9, rolling=True), FakeVocab()) == [((256, *b"abc\n"), 1)]
 
 
-def test_bos_stands_in_place_of_each_windows_first_token() -> None:
+def test_bos_stands_in_place_of_each_disjoint_windows_first_token() -> None:
     """The first token of the text is BOS itself: its own characters begin behind it."""
     assert _ids("abcdefg", Windowing(4), _Bos()) == [((257, *b"abc"), 3), ((257, *b"efg"), 3)]
-    assert _ids("abcdefg", Windowing(4, 2), _Bos()) == [((257, *b"abc"), 2), ((257, *b"cde"), 2)]
+    assert _ids("abcdefg", Windowing(4, 2), _Bos()) == [((257, *b"abc"), 2), ((*b"bcde",), 2)]
     assert _ids("abcdef", Windowing(3, rolling=True), _Bos()) == [((257, *b"abc"), 1), ((*b"cdef",), 1)]
 
 
