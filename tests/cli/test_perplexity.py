@@ -1,5 +1,5 @@
-"""`infer perplexity` as its user meets it. What is expected of tiny models is what llama-perplexity prints for
-them (llama.cpp 0.5.0, `-b` as `-c`): so both cut a text alike, and count alike."""
+"""`infer perplexity` as its user meets it. What is expected of tiny models is what llama-perplexity prints
+for them (llama.cpp 0.5.0, `-b` as `-c`): so both cut a text alike, and count alike."""
 
 from __future__ import annotations
 
