@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -57,6 +58,22 @@ def test_likelihoods_are_the_model_s(model: Model) -> None:
         assert (result.mode, result.promise) == ("canonical", "canonical")
         assert as_json(result) == likelihood.as_json(result)
     assert [result.greedy for result in results] == [True, True, False, False]
+
+
+def test_results_have_the_digests_of_infer_score(tmp_path: Path) -> None:
+    rows = [{"context": context, "continuation": text} for context, text in RAW]
+    told = [{"role": "user", "content": "hello"}]
+    rows = [*rows, {"messages": told, "continuation": "You"}]  # type: ignore[list-item]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = infer("score", tmp_path / "rows.jsonl", "-o", tmp_path / "out.jsonl", "--ordered", "-m", "fake")
+    assert done.code == 0, done.err
+    theirs = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    with Model.open("fake", mode="invariant") as model:
+        ours = [as_json(result) for result in model.score([*RAW, Continuation("You", messages="hello")])]
+    for own, line in zip(ours, theirs, strict=True):
+        assert list(own) == list(line)[: len(own)]
+        for key in set(own) - {"id", "custom_id", "timings", "usage"}:
+            assert own[key] == line[key], key
 
 
 def test_results_are_in_the_order_of_the_pairs(model: Model) -> None:
