@@ -13,6 +13,7 @@ from typing import NamedTuple
 from infer_cli.answering.reply import reply_of
 from infer_cli.errors import UsageError
 from infer_cli.prompt.messages import check_unicode
+from infer_cli.prompt.pairs import Pair
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import (
     ChoiceScore,
@@ -49,9 +50,14 @@ class Question:
         return {"choices": [choice.text for choice in self.choices]}
 
     @property
+    def n_longest(self) -> int:
+        """Tokens of the longest choice."""
+        return max(len(choice.ids) for choice in self.choices)
+
+    @property
     def window(self) -> int:
-        """Tokens of the prompt with its longest choice."""
-        return len(self.prompt_ids) + max(len(choice.ids) for choice in self.choices)
+        """Tokens that are evaluated of the prompt with its longest choice: nothing follows the last one."""
+        return len(self.prompt_ids) + self.n_longest - 1
 
     def requests(self, request_id: str) -> list[ScoreRequest]:
         """What the engine is asked, a request for each choice. `request_id` is one that the engine does not
@@ -62,6 +68,19 @@ class Question:
             )
             for n, choice in enumerate(self.choices)
         ]
+
+
+def question_of(
+    texts: Sequence[str],
+    pairs: Sequence[Pair],
+    *,
+    question_id: str,
+    deadline_s: float | None = None,
+    truncation: dict[str, object] | None = None,
+) -> Question:
+    """A question of `texts` that are choices. `pairs` are one prompt with each of them, as ids."""
+    choices = tuple(Choice(text, pair.continuation) for text, pair in zip(texts, pairs, strict=True))
+    return Question(question_id, pairs[0].context, choices, deadline_s, truncation)
 
 
 def check_choices(texts: Sequence[str], called: str) -> None:
@@ -94,7 +113,7 @@ def score_choices(question: Question, ends: Sequence[Finished]) -> tuple[ChoiceS
 def choice_reply(question: Question, ends: Sequence[Finished], running: RunningEngine) -> Reply:
     """The reply: of equally likely choices, the first. `ends`: what came of `question.requests`, in order.
 
-    Where one of them failed, or was ended from outside, there is no answer.
+    Where one of them failed, or was ended from outside, there is no answer: its text is None.
     """
     failed = _first_failure(ends)
     if failed is None:
@@ -104,7 +123,7 @@ def choice_reply(question: Question, ends: Sequence[Finished], running: RunningE
     if failed.reason == "error":
         error = ReplyError(code=int(failed.error_status), message=failed.error)
         return _reply(question, ends, running, "error", None, error=error)
-    return _reply(question, ends, running, failed.reason, "")
+    return _reply(question, ends, running, failed.reason, None)
 
 
 def _first_failure(ends: Sequence[Finished]) -> Finished | None:
