@@ -223,6 +223,7 @@ _PARAMS: dict[str, _Parse[object]] = {
     **{name: _sampling(name) for name in _SAMPLING},
     "max_tokens": _whole(1, _MAX_INT),
     "stop": _texts,
+    "choices": _texts,
     "system": _or_none(_text),
     "samples": _whole(1, MAX_SAMPLES),
     "logprobs": _or_none(_whole(0, MAX_LOGPROBS)),
