@@ -413,7 +413,8 @@ def test_null_content_is_none_for_the_template_in_both_forms(tmp_path: Path) -> 
     turns = [{"role": "user", "content": "hi"}, call, {"role": "tool", "content": "42"}]
     openai = {"url": "/v1/chat/completions", "body": {"messages": turns}, "custom_id": "a"}
     without = [turns[0], {k: v for k, v in call.items() if k != "content"}, turns[2]]
-    for row in ({"messages": turns}, {"messages": without}, openai):
+    asked_rows: list[dict[str, object]] = [{"messages": turns}, {"messages": without}, openai]
+    for row in asked_rows:
         asked = prepared(tmp_path, row, template=source)
         assert prompt_text(asked) == "user:hi;assistant:call 1;tool:42;"
     for bare in ({"role": "assistant", "content": None}, {"role": "user", "content": None}):
