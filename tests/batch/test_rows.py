@@ -411,7 +411,11 @@ def test_null_content_is_none_for_the_template_in_both_forms(tmp_path: Path) -> 
     )
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "call 1"}]}
     turns = [{"role": "user", "content": "hi"}, call, {"role": "tool", "content": "42"}]
-    openai = {"url": "/v1/chat/completions", "body": {"messages": turns}, "custom_id": "a"}
+    openai: dict[str, object] = {
+        "url": "/v1/chat/completions",
+        "body": {"messages": turns},
+        "custom_id": "a",
+    }
     without = [turns[0], {k: v for k, v in call.items() if k != "content"}, turns[2]]
     asked_rows: list[dict[str, object]] = [{"messages": turns}, {"messages": without}, openai]
     for row in asked_rows:
