@@ -131,6 +131,12 @@ def test_the_likelihoods_are_shown_where_that_is_wanted(model: str) -> None:
     assert "stop" in statistics
 
 
+def test_the_settings_that_decide_are_shown(model: str) -> None:
+    shown = infer("run", "-m", model, QUESTION, "--choices", "no,yes", "--show-params").err
+    assert "choices" in shown and "mode" in shown
+    assert "max_tokens" not in shown and "stop" not in shown and "temperature" not in shown
+
+
 def test_on_a_terminal_it_is_plain_text(model: str) -> None:
     with Terminal("run", "-m", model, "stars", "--choices", "no,*yes*") as terminal:
         shown = terminal.wait_for("stop]")

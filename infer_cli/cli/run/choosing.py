@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from infer_cli.types import ChoiceScore, Reply
 
 _SHOWN = 40  # characters of a choice
+_UNUSED = frozenset({"max_tokens", "samples", "stop"})  # nothing is sampled
 
 
 def answer_choice(options: RunOptions, session: Session, given: PromptInput, notices: Notices) -> int:
@@ -109,16 +110,16 @@ def _question(options: RunOptions, pairs: Sequence[Pair], truncation: dict[str, 
 
 
 def _settings(options: RunOptions, notices: Notices) -> tuple[Setting, ...]:
-    """Every setting of the reply; shown where that is wanted. What a conversation was told about sampling is
-    among them, for its next reply."""
+    """Every setting of the reply; shown where that is wanted. Those that say how a reply is sampled are kept
+    among them, for the next one of a conversation that was told."""
     told = [Setting(name, *given) for name, given in options.sampling.items()]
     if options.seed is not None:
         told.append(Setting("seed", *options.seed))
-    settings = (*options.settings, *told)
     if options.show_params:
+        used = [setting for setting in options.settings if setting.name not in _UNUSED]
         notices.clear()
-        print(settings_table(settings), file=sys.stderr)
-    return settings
+        print(settings_table(used), file=sys.stderr)
+    return (*options.settings, *told)
 
 
 def _ask(
