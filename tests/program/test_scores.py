@@ -61,9 +61,8 @@ def test_likelihoods_are_the_model_s(model: Model) -> None:
 
 
 def test_results_have_the_digests_of_infer_score(tmp_path: Path) -> None:
-    rows = [{"context": context, "continuation": text} for context, text in RAW]
-    told = [{"role": "user", "content": "hello"}]
-    rows = [*rows, {"messages": told, "continuation": "You"}]  # type: ignore[list-item]
+    rows: list[dict[str, object]] = [{"context": one, "continuation": other} for one, other in RAW]
+    rows.append({"messages": [{"role": "user", "content": "hello"}], "continuation": "You"})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = infer("score", tmp_path / "rows.jsonl", "-o", tmp_path / "out.jsonl", "--ordered", "-m", "fake")
     assert done.code == 0, done.err
