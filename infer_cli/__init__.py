@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # `typing` is not imported: an interrupt is not met yet while this file runs
 if TYPE_CHECKING:
     from infer_cli.api import (
+        Continuation,
         Delta,
         InferError,
         Message,
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
         ReplyStream,
         Request,
         SamplingParams,
+        ScoredPair,
         as_json,
     )
 
 __version__ = "0.1.0"
 __all__ = [
+    "Continuation",
     "Delta",
     "InferError",
     "Message",
@@ -26,6 +29,7 @@ __all__ = [
     "ReplyStream",
     "Request",
     "SamplingParams",
+    "ScoredPair",
     "as_json",
 ]
 
