@@ -62,6 +62,7 @@ class Model:
         """Waits for the session's load and starts its engine; `Model.open` makes the session too."""
         given = None if chat_template is None else session.chat_template(chat_template)
         self._open = OpenModel(session, window)
+        self._chat_template = session.own_template if given is None else given.source
         self._reader = PromptReader(session, lambda: given or session.chat_template(None))
         self._replies = Replies(self._open, self._reader)
         self._scores = Scores(self._open, self._reader)
@@ -129,13 +130,18 @@ class Model:
         """Tokens that a prompt and its reply may fill together."""
         return self._open.window
 
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the template that messages go through. None: the model has none."""
+        return self._chat_template
+
     # --- asking --------------------------------------------------------------------------------
 
     def reply(
         self,
         messages: Messages = (),
         *,
-        prompt: str | None = None,
+        prompt: str | Ids | None = None,
         max_tokens: int = MAX_TOKENS,
         stop: str | Sequence[str] = (),
         seed: int | None = None,

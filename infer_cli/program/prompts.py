@@ -1,4 +1,4 @@
-"""A prompt as a program gives it, messages or a text, and its ids."""
+"""A prompt as a program gives it, messages, a text or ids, and its ids."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class PromptReader:
     def read(
         self,
         messages: Messages,
-        prompt: str | None,
+        prompt: str | Sequence[int] | None,
         *,
         parse_special: bool = False,
         deadline_s: float | None = None,
     ) -> ProgramPrompt:
         """The prompt of messages, or of a text in their place, in which `parse_special` lets control tokens
-        be. Neither is empty."""
+        be, or of ids, to which nothing is added. None is empty."""
         if prompt is None:
             if parse_special:
                 raise UsageError(
@@ -50,6 +50,8 @@ class PromptReader:
             found = self._chat(messages, deadline_s=deadline_s)
         elif messages:
             raise UsageError("messages and prompt exclude each other")
+        elif not isinstance(prompt, str):
+            found = ProgramPrompt(EncodedPrompt(_checked_ids(prompt), "", None), None)
         else:
             ids = encode_raw(prompt, self._session.loaded.vocab, parse_special=parse_special)
             found = ProgramPrompt(EncodedPrompt(ids, prompt, None), None)
@@ -90,3 +92,9 @@ def _checked(asked: Messages) -> list[Message]:
         if not isinstance(message.content, str | None):
             raise UsageError(f"messages[{index}].content is a {type(message.content).__name__}, not a str")
     return messages
+
+
+def _checked_ids(asked: Sequence[int]) -> tuple[int, ...]:
+    if not all(isinstance(token, int) for token in asked):
+        raise UsageError("the prompt is neither a text nor ids")
+    return tuple(asked)

@@ -30,7 +30,7 @@ _SAMPLING = frozenset(field.name for field in fields(SamplingParams))
 
 @dataclass(frozen=True)
 class Request:
-    """One reply that is asked for: to `messages`, or after `prompt`, a text that is completed as it is.
+    """One reply that is asked for: to `messages`, or after `prompt`, a text or ids, completed as they are.
 
     `messages` as a string is one message of the user; `parse_special` lets `prompt` hold control tokens, as
     `Model.render` writes them. `sampling` as `SamplingParams` holds as it stands. As a
@@ -42,7 +42,7 @@ class Request:
     """
 
     messages: Messages = ()
-    prompt: str | None = None
+    prompt: str | Sequence[int] | None = None
     sampling: Sampling = field(default_factory=dict)
     max_tokens: int = MAX_TOKENS
     stop: str | Sequence[str] = ()
