@@ -1,5 +1,5 @@
-"""A model of lm-evaluation-harness that shares no code with infer: llama.cpp's low-level functions, one request
-at a time, token by token where it generates, with the settings whose results do not depend on shapes.
+"""A model of lm-evaluation-harness that shares no code with infer: llama.cpp's low-level functions, one
+request at a time, token by token where it generates, with the settings whose results do not depend on shapes.
 
     python -m tests.integrations.reference_lm MODEL.gguf TASKS_DIR WINDOW OUT.json TASK...
 
@@ -30,7 +30,7 @@ _GGML_TYPE_F16, _GGML_TYPE_BF16 = 1, 30
 _MAX_GEN_TOKS = 256
 
 
-class ReferenceLM(TemplateLM):
+class ReferenceLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
     def __init__(self, path: str, window: int) -> None:
         super().__init__()
         L.llama_log_set(_SILENT, None)
@@ -155,7 +155,7 @@ class ReferenceLM(TemplateLM):
         return text
 
 
-@L.llama_log_callback
+@L.llama_log_callback  # type: ignore[untyped-decorator]
 def _SILENT(level: int, text: bytes, data: object) -> None:
     pass
 

@@ -34,8 +34,8 @@ class Generation(NamedTuple):
 
 
 def read_generation(asked: Mapping[str, Any]) -> Generation:
-    """Where `do_sample` is false, or the temperature 0, what shapes the draw is of no consequence and left out,
-    as in the harness's own models. `do_sample` without a temperature has 1, as transformers.
+    """Where `do_sample` is false, or the temperature 0, what shapes the draw is of no consequence and left
+    out, as in the harness's own models. `do_sample` without a temperature has 1, as in transformers.
 
     Raises UsageError for a name that is not known here.
     """

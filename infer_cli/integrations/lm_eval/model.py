@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 WINDOW = 4096
 WIDTH = 16
-# Likelihoods that are asked for together: then they are in the harness's cache, and a run that is killed later
-# goes on from there.
+# Likelihoods that are asked for together. Then they are in the harness's cache: a run that is killed later goes
+# on from there.
 _BLOCK_REQUESTS = 512
 _BLOCK_TOKENS = 32_768
 
@@ -34,20 +34,28 @@ _BLOCK_TOKENS = 32_768
 class _Wanted(NamedTuple):
     """One likelihood. `key` is the harness's own of it, None for a part of a text."""
 
-    index: int
+    place: int
     key: tuple[str, str] | None
     context: list[int]
     continuation: list[int]
 
 
+class _Generation(NamedTuple):
+    """One reply. `key` is the harness's own of it, `n_window` the tokens that prompt and reply may fill."""
+
+    key: tuple[Any, ...]
+    request: Request
+    n_window: int
+
+
 class InferLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
     """The harness's `infer`. Its arguments are those of `Model.open`, with defaults for evaluation.
 
-    `window` is the harness's `max_length`: longer contexts lose their beginning, as in its own models. Text is
-    tokenized as there too: control tokens in it are control tokens, as a chat template's are in it.
+    `window` is the harness's `max_length`: longer contexts lose their beginning, as in its own models. Text
+    is tokenized as there too: control tokens in it are control tokens, as a chat template's are in it.
 
-    The model is opened with room for one text, and again with room for `width` prompts and replies where texts
-    are generated. Raises InferError as `Model.open` does, and for a request that can't be answered.
+    The model is opened with room for one text, and again with room for `width` prompts and replies where
+    texts are generated. Raises InferError as `Model.open` does, and for a request that can't be answered.
     """
 
     def __init__(
@@ -165,7 +173,7 @@ class InferLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         begun = messages[-1].text.strip()  # templates may take white space away
         place = text.rfind(begun)
         if place < 0:
-            raise UsageError(f"the chat template does not write the text that the reply begins with: {begun!r}")
+            raise UsageError(f"the chat template leaves out what the reply begins with: {begun!r}")
         return text[: place + len(begun)]
 
     # --- likelihoods ---------------------------------------------------------------------------
@@ -177,23 +185,23 @@ class InferLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         **kwargs: Any,
     ) -> list[tuple[float, bool]]:
         wanted = [
-            _Wanted(index, key, context or [self.prefix_token_id], continuation)
-            for index, (key, context, continuation) in enumerate(requests)
+            _Wanted(place, key, context or [self.prefix_token_id], continuation)
+            for place, (key, context, continuation) in enumerate(requests)
         ]
         # Neighbours begin alike: what they share is computed once.
         wanted.sort(key=lambda one: (one.context, one.continuation))
         answers = {}
         for one, answer in self._scored(wanted, disable_tqdm):
-            answers[one.index] = answer
+            answers[one.place] = answer
             self.cache_hook.add_partial("loglikelihood", one.key, answer)
-        return [answers[index] for index in range(len(requests))]
+        return [answers[place] for place in range(len(requests))]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """A BOS is not scored: it stands before each text."""
         texts = [request.args[0] for request in requests]
         wanted: list[_Wanted] = []
         n_open = []
-        for index, text in enumerate(texts):
+        for place, text in enumerate(texts):
             windows = get_rolling_token_windows(
                 token_list=self.tok_encode(text, add_special_tokens=False),
                 prefix_token=self.prefix_token_id,
@@ -201,15 +209,15 @@ class InferLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
                 context_len=1,
             )
             before = len(wanted)
-            wanted += [_Wanted(index, None, *make_disjoint_window(window)) for window in windows]
+            wanted += [_Wanted(place, None, *make_disjoint_window(window)) for window in windows]
             n_open.append(len(wanted) - before)
         totals = [0.0] * len(texts)
         for one, (logprob, _) in self._scored(wanted, disable_tqdm):
-            totals[one.index] += logprob
-            n_open[one.index] -= 1
-            if not n_open[one.index]:
-                key = (texts[one.index],)
-                self.cache_hook.add_partial("loglikelihood_rolling", key, totals[one.index])
+            totals[one.place] += logprob
+            n_open[one.place] -= 1
+            if not n_open[one.place]:
+                key = (texts[one.place],)
+                self.cache_hook.add_partial("loglikelihood_rolling", key, totals[one.place])
         return totals
 
     def _scored(
@@ -242,53 +250,53 @@ class InferLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
     # --- generated text ------------------------------------------------------------------------
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        asked = self._asked(requests)
-        if not asked:
+        wanted = self._prepared(requests)
+        if not wanted:
             return []
-        self._make_room(self._width, max(len(request.prompt) + request.max_tokens for request in asked))
+        self._make_room(self._width, max(one.n_window for one in wanted.values()))
         texts: dict[str, str] = {}
-        instances = {request.id: instance for request, instance in zip(asked, requests, strict=True)}
-        with tqdm(total=len(asked), desc="Running generate_until requests", disable=disable_tqdm) as bar:
+        asked = (one.request for one in wanted.values())
+        with tqdm(total=len(wanted), desc="Running generate_until requests", disable=disable_tqdm) as bar:
             for reply in self._model.answer(asked, run_seed=self._seed):
                 bar.update()
                 if reply.text is None:
                     raise _failure(reply)
                 self._latest = reply
                 texts[reply.id] = reply.text
-                self.cache_hook.add_partial("generate_until", instances[reply.id].args, reply.text)
-        return [texts[request.id] for request in asked]
+                self.cache_hook.add_partial("generate_until", wanted[reply.id].key, reply.text)
+        return [texts[request_id] for request_id in wanted]
 
-    def _asked(self, instances: Sequence[Instance]) -> list[Request]:
-        """Seeds come from the names of the requests, which say nothing of their neighbours."""
+    def _prepared(self, instances: Sequence[Instance]) -> dict[str, _Generation]:
+        """By the ids of the requests. Seeds come from them, so they say nothing of their neighbours."""
         n_same: Counter[tuple[object, ...]] = Counter()
-        asked = []
+        prepared = {}
         n_cut = 0
         for instance in instances:
             context, given = instance.args
-            wanted = read_generation(given)
-            if wanted.max_tokens >= self._window:
+            asked = read_generation(given)
+            if asked.max_tokens >= self._window:
                 raise UsageError(
-                    f"max_gen_toks {wanted.max_tokens} leaves no room in a window of {self._window} tokens",
+                    f"max_gen_toks {asked.max_tokens} leaves no room in a window of {self._window} tokens",
                     "give the model a larger window",
                 )
             ids = self.tok_encode(context)
-            n_over = max(0, len(ids) + wanted.max_tokens - self._window)
+            n_over = max(0, len(ids) + asked.max_tokens - self._window)
             n_cut += n_over
             place = (instance.task_name, instance.doc_id, instance.idx)
-            asked.append(
-                Request(
-                    prompt=ids[n_over:],
-                    sampling=wanted.sampling,
-                    max_tokens=wanted.max_tokens,
-                    stop=wanted.until,
-                    seed=wanted.seed,
-                    id="/".join(map(str, (*place, n_same[place]))),
-                )
+            request = Request(
+                prompt=ids[n_over:],
+                sampling=asked.sampling,
+                max_tokens=asked.max_tokens,
+                stop=asked.until,
+                seed=asked.seed,
+                id="/".join(map(str, (*place, n_same[place]))),
             )
             n_same[place] += 1
+            n_window = len(ids) - n_over + asked.max_tokens
+            prepared[request.id] = _Generation(instance.args, request, n_window)
         if n_cut:
             _log.warning("%d tokens of contexts left out to fit max_length %d", n_cut, self._window)
-        return asked
+        return prepared
 
     def _make_room(self, width: int, window: int) -> None:
         """Have the model open for so many texts of so many tokens."""
