@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 WINDOW = 4096
 WIDTH = 16
-# Likelihoods that are asked for together. Then they are in the harness's cache: a run that is killed later goes
-# on from there.
+# Likelihoods that are asked for together. Then they are in the harness's cache: a run that is killed goes on
+# from there.
 _BLOCK_REQUESTS = 512
 _BLOCK_TOKENS = 32_768
 
@@ -77,11 +77,9 @@ class InferLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         """`seed`: those of sampled replies come from it; None: one is drawn, and in the results.
 
         The harness gives the last three. `batch_size` stands for `width` where that is not given, but for 1,
-        which is the harness's default. Others have no meaning here.
+        which is the harness's default. The others say nothing here: see `gpu_layers`.
         """
         super().__init__()
-        if device is not None:
-            raise UsageError(f"infer has no device {device!r}", "leave --device out, and see gpu_layers")
         self._width = width or _width_of(batch_size)
         self._seed = secrets.randbelow(2**32 - 1) if seed is None else seed
         self._arguments: dict[str, Any] = {
