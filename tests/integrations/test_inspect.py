@@ -40,7 +40,9 @@ def questions():
 
 def ask(directory: Path, questions: list[str], model: str, *flags: object) -> tuple[Path, Any]:
     """Evaluate the questions, each a sample; gives the rows for `infer batch`, and the log."""
-    rows = [{"custom_id": f"n{n}", "prompt": question} for n, question in enumerate(questions)]
+    rows: list[dict[str, object] | str] = [
+        {"custom_id": f"n{n}", "prompt": question} for n, question in enumerate(questions)
+    ]
     source = write_rows(directory / "questions.jsonl", *rows)
     (directory / "questions.py").write_text(_TASK)
     command = [*_INSPECT, "eval", "questions.py", "--model", f"infer/{model}", "--display", "plain"]
@@ -143,13 +145,8 @@ def test_a_full_window_is_said(tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_does_not_fit_is_the_samples_error(tmp_path: Path) -> None:
-    source = [f"{'long ' * 2000}", "short"]
-    rows = [{"custom_id": f"n{n}", "prompt": text} for n, text in enumerate(source)]
-    write_rows(tmp_path / "questions.jsonl", *rows)
-    (tmp_path / "questions.py").write_text(_TASK)
-    flags = ["--display", "plain", "--log-dir", "logs", "--no-fail-on-error"]
-    attempt(tmp_path, *_INSPECT, "eval", "questions.py", "--model", "infer/fake", *flags)
-    samples = {sample.id: sample for sample in read_log(tmp_path).samples}
+    _, log = ask(tmp_path, [f"{'long ' * 2000}", "short"], "fake", "--no-fail-on-error")
+    samples = {sample.id: sample for sample in log.samples}
     assert "ReplyFailed" in samples["n0"].error.traceback
     assert "tokens" in samples["n0"].error.message
     assert samples["n1"].error is None
@@ -262,7 +259,8 @@ anyio.run(main)
 
 
 def test_the_event_loop_goes_on_and_a_sample_can_be_given_up(tmp_path: Path) -> None:
-    slow = script(tmp_path, replies={"long": "x" * 3000, "short": "done"}, step_s=0.02)
+    unlike = "".join(str(n**5) for n in range(900))  # nothing that comes again could be guessed
+    slow = script(tmp_path, replies={"long": unlike, "short": "done"}, step_s=0.05)
     run(tmp_path, sys.executable, "-c", _CONCURRENT, slow)
 
 
