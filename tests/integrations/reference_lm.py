@@ -171,7 +171,9 @@ def main() -> None:
         apply_chat_template=chat,
     )
     assert found is not None
-    samples = {task: [sample["resps"] for sample in found["samples"][task]] for task in tasks}
+    samples = {
+        task: [[sample["doc"], sample["resps"]] for sample in found["samples"][task]] for task in tasks
+    }
     with open(out, "w") as file:
         json.dump({"samples": samples, "results": found["results"]}, file)
 

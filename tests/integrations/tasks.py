@@ -68,8 +68,9 @@ metric_list:
 }
 
 
-def write_tasks(folder: Path, *, times: int = 1) -> Path:
-    """YAML and JSON lines of all tasks, in a new folder. `times`: how often the questions come, each anew."""
+def write_tasks(folder: Path, *, times: int = 1, backwards: bool = False) -> Path:
+    """YAML and JSON lines of all tasks, in a new folder. `times`: how often the questions come, each with a
+    number of its own. `backwards`: the last items come first."""
     folder.mkdir(parents=True)
     last_words = [sentence.rsplit(" ", 1) for sentence in _SENTENCES]
     asked = [
@@ -86,7 +87,8 @@ def write_tasks(folder: Path, *, times: int = 1) -> Path:
     }
     for task in TASKS:
         data = folder / f"{task}.jsonl"
-        data.write_text("".join(json.dumps(doc) + "\n" for doc in docs[task]))
+        items = reversed(docs[task]) if backwards else docs[task]
+        data.write_text("".join(json.dumps(doc) + "\n" for doc in items))
         head = (
             f"task: {task}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
             "test_split: test\n"

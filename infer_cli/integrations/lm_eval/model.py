@@ -98,6 +98,10 @@ class InferLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         if self._model.promise != mode:
             _log.warning("infer promises %r, not %r, with this model here", self._model.promise, mode)
 
+    def close(self) -> None:
+        """Give the memory back."""
+        self._model.close()
+
     # --- what it is ----------------------------------------------------------------------------
 
     @property
