@@ -19,11 +19,11 @@ from infer_cli.errors import InferError, UsageError
 from infer_cli.models.installed import InstalledModel, fake_model, is_fake
 from infer_cli.models.store import resolve
 from infer_cli.program.open_model import OpenModel
-from infer_cli.program.prompts import Messages, PromptReader
+from infer_cli.program.prompts import Ids, Messages, Prompt, PromptReader
 from infer_cli.program.replies import Replies
 from infer_cli.program.reply_stream import ReplyStream
 from infer_cli.program.request import Request
-from infer_cli.program.scores import Continuation, Ids, Scores
+from infer_cli.program.scores import Continuation, Scores
 from infer_cli.prompt.encode import encode_raw
 from infer_cli.prompt.messages import check_unicode
 from infer_cli.prompt.pairs import prefix_token
@@ -62,7 +62,6 @@ class Model:
         """Waits for the session's load and starts its engine; `Model.open` makes the session too."""
         given = None if chat_template is None else session.chat_template(chat_template)
         self._open = OpenModel(session, window)
-        self._chat_template = session.own_template if given is None else given.source
         self._reader = PromptReader(session, lambda: given or session.chat_template(None))
         self._replies = Replies(self._open, self._reader)
         self._scores = Scores(self._open, self._reader)
@@ -130,30 +129,22 @@ class Model:
         """Tokens that a prompt and its reply may fill together."""
         return self._open.window
 
-    @property
-    def chat_template(self) -> str | None:
-        """The source of the template that messages go through. None: the model has none."""
-        return self._chat_template
-
     # --- asking --------------------------------------------------------------------------------
 
     def reply(
         self,
         messages: Messages = (),
         *,
-        prompt: str | Ids | None = None,
+        prompt: Prompt | None = None,
         max_tokens: int = MAX_TOKENS,
         stop: str | Sequence[str] = (),
         seed: int | None = None,
         logprobs: int | None = None,
         deadline_s: float | None = None,
-        parse_special: bool = False,
         **sampling: float | str,
     ) -> Reply:
         """The reply to one request, whose fields these are. `sampling`: its sampling parameters, by name."""
-        request = Request(
-            messages, prompt, sampling, max_tokens, stop, seed, logprobs, deadline_s, parse_special
-        )
+        request = Request(messages, prompt, sampling, max_tokens, stop, seed, logprobs, deadline_s)
         return self.submit(request).reply()
 
     def submit(self, request: Request) -> ReplyStream:
@@ -174,7 +165,7 @@ class Model:
         messages: Messages = (),
         choices: Sequence[str] = (),
         *,
-        prompt: str | None = None,
+        prompt: Prompt | None = None,
         deadline_s: float | None = None,
     ) -> Reply:
         """The likeliest of the texts that are allowed as the reply to `messages`, or after `prompt`, a text.
@@ -215,6 +206,12 @@ class Model:
         """What a continuation without a context comes after: BOS, else EOS. Raises UsageError for neither."""
         return prefix_token(self._open.session.loaded.vocab)
 
+    @property
+    def chat_template(self) -> str:
+        """The source of the chat template. Raises UsageError where the model has none."""
+        with self._open.in_use():
+            return self._reader.template.source
+
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
         """Ids of a text. `add_special` adds BOS and EOS as the vocabulary wants them, `parse_special` lets
         the text hold control tokens. Raises UsageError for lone surrogates."""
@@ -232,8 +229,9 @@ class Model:
             return b"".join(map(session.loaded.vocab.piece, ids)).decode("utf-8", "replace")
 
     def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
-        """What the chat template makes of messages, without a BOS that is added. `prompt` takes it with
-        `parse_special`. Raises UsageError for messages that can't be used, ModelInvalid for a template."""
+        """What the chat template makes of messages, without a BOS that is added. Its ids, with
+        `parse_special`, can be a `prompt`. Raises UsageError for messages that can't be used, ModelInvalid
+        for a template that fails."""
         with self._open.in_use():
             return self._reader.render(messages, add_generation_prompt=add_generation_prompt)
 

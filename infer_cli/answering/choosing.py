@@ -56,8 +56,8 @@ class Question:
 
     @property
     def window(self) -> int:
-        """Tokens of the prompt with its longest choice."""
-        return len(self.prompt_ids) + self.n_longest
+        """Tokens that are evaluated of the prompt with its longest choice: nothing follows the last one."""
+        return len(self.prompt_ids) + self.n_longest - 1
 
     def requests(self, request_id: str) -> list[ScoreRequest]:
         """What the engine is asked, a request for each choice. `request_id` is one that the engine does not
@@ -113,7 +113,7 @@ def score_choices(question: Question, ends: Sequence[Finished]) -> tuple[ChoiceS
 def choice_reply(question: Question, ends: Sequence[Finished], running: RunningEngine) -> Reply:
     """The reply: of equally likely choices, the first. `ends`: what came of `question.requests`, in order.
 
-    Where one of them failed, or was ended from outside, there is no answer.
+    Where one of them failed, or was ended from outside, there is no answer: its text is None.
     """
     failed = _first_failure(ends)
     if failed is None:
@@ -123,7 +123,7 @@ def choice_reply(question: Question, ends: Sequence[Finished], running: RunningE
     if failed.reason == "error":
         error = ReplyError(code=int(failed.error_status), message=failed.error)
         return _reply(question, ends, running, "error", None, error=error)
-    return _reply(question, ends, running, failed.reason, "")
+    return _reply(question, ends, running, failed.reason, None)
 
 
 def _first_failure(ends: Sequence[Finished]) -> Finished | None:

@@ -23,8 +23,8 @@ class OneQuestion:
         if self._stream is not None:
             self._stream.cancel()
 
-    def run(self) -> Reply:
-        """The reply. The sink is given all of it at the end: as one text, without tokens, as none was
+    def run(self) -> list[Reply]:
+        """The one reply. The sink is given all of it at the end: as one text, without tokens, as none was
         sampled."""
         question = self._question
         requests = question.requests(question.id)
@@ -38,4 +38,4 @@ class OneQuestion:
         if reply.text and self._sink.takes == "text":
             self._sink.delta(Delta(0, reply.text))
         self._sink.end(reply)
-        return reply
+        return [reply]

@@ -1,7 +1,8 @@
-"""A prompt as a program gives it, messages, a text or ids, and its ids."""
+"""A prompt as a program gives it, messages or a text, and its ids."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,14 +12,17 @@ from infer_cli.prompt.messages import build_messages
 from infer_cli.types import Message
 
 if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
     from infer_cli.prompt.template import ChatTemplate
     from infer_cli.runtime.session import Session
 
 Messages = str | Sequence[Message]
+Ids = Sequence[int]
+Prompt = str | Ids
 
 
 class ProgramPrompt(NamedTuple):
-    """`template` is None for a text that is completed as it is."""
+    """`template` is None for a text, or ids, completed as they are."""
 
     encoded: EncodedPrompt
     template: ChatTemplate | None
@@ -32,29 +36,27 @@ class PromptReader:
         self._session, self._load_template = session, load_template
         self._template: ChatTemplate | None = None
 
+    @property
+    def template(self) -> ChatTemplate:
+        if self._template is None:
+            self._template = self._load_template()
+        return self._template
+
     def read(
-        self,
-        messages: Messages,
-        prompt: str | Sequence[int] | None,
-        *,
-        parse_special: bool = False,
-        deadline_s: float | None = None,
+        self, messages: Messages, prompt: Prompt | None, deadline_s: float | None = None
     ) -> ProgramPrompt:
-        """The prompt of messages, or of a text in their place, in which `parse_special` lets control tokens
-        be, or of ids, to which nothing is added. None is empty."""
+        """The prompt of messages, or of a text or ids in their place. It is not empty."""
+        vocab = self._session.loaded.vocab
         if prompt is None:
-            if parse_special:
-                raise UsageError(
-                    "parse_special needs a prompt", "a chat template places control tokens itself"
-                )
             found = self._chat(messages, deadline_s=deadline_s)
         elif messages:
             raise UsageError("messages and prompt exclude each other")
-        elif not isinstance(prompt, str):
-            found = ProgramPrompt(EncodedPrompt(_checked_ids(prompt), "", None), None)
+        elif isinstance(prompt, str):
+            found = ProgramPrompt(EncodedPrompt(encode_raw(prompt, vocab), prompt, None), None)
         else:
-            ids = encode_raw(prompt, self._session.loaded.vocab, parse_special=parse_special)
-            found = ProgramPrompt(EncodedPrompt(ids, prompt, None), None)
+            ids = checked_ids("prompt", prompt, vocab)
+            text = b"".join(map(vocab.token_text, ids)).decode("utf-8", "replace")
+            found = ProgramPrompt(EncodedPrompt(ids, text, None), None)
         if not found.encoded.ids:
             raise UsageError("the prompt is empty")
         return found
@@ -66,9 +68,7 @@ class PromptReader:
     def _chat(
         self, messages: Messages, *, deadline_s: float | None = None, add_generation_prompt: bool = True
     ) -> ProgramPrompt:
-        if self._template is None:
-            self._template = self._load_template()
-        template = self._template.within(deadline_s)
+        template = self.template.within(deadline_s)
         encoded = encode_prompt(
             template,
             _checked(messages),
@@ -76,6 +76,17 @@ class PromptReader:
             add_generation_prompt=add_generation_prompt,
         )
         return ProgramPrompt(encoded, template)
+
+
+def checked_ids(name: str, given: Ids, vocab: Vocab) -> tuple[int, ...]:
+    """Raises UsageError for what are no ids of the vocabulary."""
+    try:
+        ids = tuple(map(operator.index, given))
+    except TypeError:
+        raise UsageError(f"the {name} is not a list of ids") from None
+    if wrong := [token for token in ids if not 0 <= token < vocab.n_tokens]:
+        raise UsageError(f"token {wrong[0]} of the {name} is outside the vocabulary of {vocab.n_tokens}")
+    return ids
 
 
 def _checked(asked: Messages) -> list[Message]:
@@ -92,9 +103,3 @@ def _checked(asked: Messages) -> list[Message]:
         if not isinstance(message.content, str | None):
             raise UsageError(f"messages[{index}].content is a {type(message.content).__name__}, not a str")
     return messages
-
-
-def _checked_ids(asked: Sequence[int]) -> tuple[int, ...]:
-    if not all(isinstance(token, int) for token in asked):
-        raise UsageError("the prompt is neither a text nor ids")
-    return tuple(asked)

@@ -46,7 +46,7 @@ class Replies:
 
     def _replies(self, requests: Iterable[Request], run_seed: int | None) -> Iterator[Reply]:
         running = self._model.running
-        feed = Feed(running.service, running.policy.width, self._work(requests, run_seed))
+        feed = Feed(running.service, self._work(requests, run_seed))
         for (request, job), end in feed:
             if job is None:
                 yield refused(request.id, end, running)

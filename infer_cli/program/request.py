@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from infer_cli.answering.job import Job
 from infer_cli.errors import UsageError
-from infer_cli.program.prompts import Messages, PromptReader
+from infer_cli.program.prompts import Messages, Prompt, PromptReader
 from infer_cli.prompt.encode import tag_tokens
 from infer_cli.prompt.fitting import needed_window
 from infer_cli.prompt.messages import check_unicode
@@ -30,10 +30,10 @@ _SAMPLING = frozenset(field.name for field in fields(SamplingParams))
 
 @dataclass(frozen=True)
 class Request:
-    """One reply that is asked for: to `messages`, or after `prompt`, a text or ids, completed as they are.
+    """One reply that is asked for: to `messages`, or after `prompt`, a text that is completed as it is.
 
-    `messages` as a string is one message of the user; `parse_special` lets `prompt` hold control tokens, as
-    `Model.render` writes them. `sampling` as `SamplingParams` holds as it stands. As a
+    `messages` as a string is one message of the user. `prompt` may be ids, to which nothing is added: so it
+    may hold control tokens. `sampling` as `SamplingParams` holds as it stands. As a
     mapping it holds what is asked for: the rest is what the model recommends where the reply is sampled, as
     for `infer run`. Without either the reply is greedy. `seed` None is drawn where the reply is sampled.
     `logprobs`: None for none, 0 for the chosen tokens, N for the N likeliest too. `deadline_s`: seconds.
@@ -42,14 +42,13 @@ class Request:
     """
 
     messages: Messages = ()
-    prompt: str | Sequence[int] | None = None
+    prompt: Prompt | None = None
     sampling: Sampling = field(default_factory=dict)
     max_tokens: int = MAX_TOKENS
     stop: str | Sequence[str] = ()
     seed: int | None = None
     logprobs: int | None = None
     deadline_s: float | None = None
-    parse_special: bool = False
     id: str = field(default_factory=new_id)
 
 
@@ -70,9 +69,7 @@ class RequestPreparer:
             _whole("logprobs", logprobs, 0, MAX_LOGPROBS)
         seed = _seed(request.seed, sampling)
         deadline_s = checked_deadline(request.deadline_s)
-        encoded, template = self._reader.read(
-            request.messages, request.prompt, parse_special=request.parse_special, deadline_s=deadline_s
-        )
+        encoded, template = self._reader.read(request.messages, request.prompt, deadline_s)
         loaded = self._session.loaded
         pairs = pairs_of(template.source) if template is not None else ()
         job = Job(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from operator import index
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.answering.choosing import Question, check_choices, question_of
@@ -15,7 +14,7 @@ from infer_cli.answering.one_question import OneQuestion
 from infer_cli.answering.silent import SilentSink
 from infer_cli.errors import InferError, UsageError
 from infer_cli.program.open_model import ModelGone, OpenModel
-from infer_cli.program.prompts import Messages, PromptReader
+from infer_cli.program.prompts import Ids, Messages, Prompt, PromptReader, checked_ids
 from infer_cli.program.replies import end_of, refused
 from infer_cli.program.request import checked_deadline
 from infer_cli.prompt.pairs import Pair, encode_after, encode_pair
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 N_AT_ONCE = (
     2048  # of many pairs: so many wait together, and those that begin alike share what they begin with
 )
-
-Ids = Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class Scores:
     # --- one question --------------------------------------------------------------------------
 
     def choose(
-        self, messages: Messages, prompt: str | None, choices: Sequence[str], deadline_s: float | None
+        self, messages: Messages, prompt: Prompt | None, choices: Sequence[str], deadline_s: float | None
     ) -> Reply:
         """The likeliest of the choices, as a reply."""
         running = self._model.scoring
@@ -144,33 +141,29 @@ class Scores:
             raise
         except InferError as e:
             return refused(new_id(), end_of(e), running)
-        return OneQuestion(question, running, SilentSink()).run()
+        (reply,) = OneQuestion(question, running, SilentSink()).run()
+        return reply
 
     def _question(
-        self, messages: Messages, prompt: str | None, choices: Sequence[str], deadline_s: float | None
+        self, messages: Messages, prompt: Prompt | None, choices: Sequence[str], deadline_s: float | None
     ) -> Question:
         check_choices(choices, "choices")
         with self._model.in_use() as session:
             vocab = session.loaded.vocab
-            encoded = self._reader.read(messages, prompt, deadline_s=deadline_s).encoded
-            if prompt is None:
-                pairs = [encode_after(vocab, encoded, choice) for choice in choices]
-            else:
+            encoded = self._reader.read(messages, prompt, deadline_s).encoded
+            if isinstance(prompt, str):
                 pairs = [encode_pair(vocab, prompt, choice) for choice in choices]
+            else:
+                pairs = [encode_after(vocab, encoded, choice) for choice in choices]
         question = question_of(choices, pairs, question_id=new_id(), deadline_s=deadline_s)
-        self._model.check_fits(question.window - 1, "prompt and longest choice take")
+        self._model.check_fits(question.window, "prompt and longest choice take")
         return question
 
 
 def _ids(name: str, given: Ids, vocab: Vocab) -> tuple[int, ...]:
-    try:
-        ids = tuple(map(index, given))
-    except TypeError:
-        raise UsageError(f"the {name} is not a list of ids") from None
+    ids = checked_ids(name, given, vocab)
     if not ids:
         raise UsageError(f"the {name} has no ids")
-    if wrong := [token for token in ids if not 0 <= token < vocab.n_tokens]:
-        raise UsageError(f"token {wrong[0]} of the {name} is outside the vocabulary of {vocab.n_tokens}")
     return ids
 
 

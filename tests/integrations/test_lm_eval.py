@@ -1,5 +1,5 @@
-"""lm-evaluation-harness evaluates with a model in its own process: each item is what a bare loop over llama.cpp
-gives, whatever is computed together, and a killed run goes on."""
+"""lm-evaluation-harness evaluates with a model in its own process: each item is what a bare loop over
+llama.cpp gives, whatever is computed together, and a killed run goes on."""
 
 from __future__ import annotations
 

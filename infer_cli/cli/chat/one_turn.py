@@ -17,6 +17,7 @@ from infer_cli.cli.run.asking import (
     settings_of,
     variables_of_template,
 )
+from infer_cli.cli.run.choosing import answer_turn, room_for
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
 from infer_cli.cli.screen.terminal import Notices
@@ -41,7 +42,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     given = read_prompt(options, notices)
     caches = not (options.no_cache or options.no_record)
     finish_load(session, notices, recording=not options.no_record, caching=caches)
-    sampling = sampling_of(options, session)
+    max_tokens = room_for(options, session.loaded.vocab) if options.choices else options.max_tokens
     turn = plan_next_turn(
         session,
         kept,
@@ -50,10 +51,13 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
         system=options.system,
         variables=variables_of_template(options),
         overflow=options.overflow,
-        max_tokens=options.max_tokens,
+        max_tokens=max_tokens,
         deadline_s=options.deadline_s,
         warn=notices.warn,
     )
+    if options.choices:
+        return answer_turn(options, session, turn, notices)
+    sampling = sampling_of(options, session)
     conversation, plan = turn.conversation, turn.plan
     settings = settings_of(options, sampling, notices)
     job = job_of(options, sampling, plan.prompt_ids, turn.reasoning, plan.report, plan.past)

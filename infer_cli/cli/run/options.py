@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from infer_cli.cli.flags.shared import (
@@ -39,6 +39,7 @@ class RunOptions(ShowingOptions):
     raw: bool
     parse_special: bool
     prompt_template: str | None
+    choices: tuple[str, ...]  # the answers that are allowed; empty: any
     n_samples: int
     n_logprobs: int | None
     format: Format
@@ -55,6 +56,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
                     ("messages", "prompt_template")))  # fmt: skip
     if is_set("continue_"):
         _check_continuing(values)
+    choices = _choices(values)
     if is_set("parse_special") and not is_set("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
     if values.whole("logprobs") is not None and not (is_set("json") or is_set("jsonl")):
@@ -62,7 +64,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     if is_set("raw") and is_set("var") and text("prompt_template") is None:
         raise UsageError("--var has nothing to fill: --raw uses no template")
     _check_sources(values)
-    n_samples = n_samples_of(values)
+    n_samples = 1 if choices else n_samples_of(values)
     if "seed" in values.by_flag() and "temperature" not in sampling_of(values):
         raise UsageError("--seed has no meaning without sampling: the reply is greedy", "add -t")
     shared = read_showing(
@@ -71,6 +73,9 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         n_samples=n_samples,
         variables=() if is_set("prompt_template") else values.texts("var"),
     )
+    if choices:
+        allowed = values.setting("choices", list(choices))
+        shared = replace(shared, settings=(*shared.settings, allowed))
     return RunOptions(
         **vars(shared),
         words=values.texts("prompt"),
@@ -79,12 +84,33 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raw=is_set("raw"),
         parse_special=is_set("parse_special"),
         prompt_template=text("prompt_template"),
+        choices=choices,
         n_samples=n_samples,
         n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
         format="json" if is_set("json") else "jsonl" if is_set("jsonl") else "text",
         show_params=is_set("show_params"),
         show_context=is_set("show_context"),
     )
+
+
+def _choices(values: Values) -> tuple[str, ...]:
+    """The answers that are allowed: those of one flag are split, as they stand with --raw."""
+    given = values.texts("choices")
+    if not given:
+        return ()
+    others = [values.given(name) for name in ("seed", "samples", "max_tokens", "stop", "logprobs")]
+    for other in (*sampling_of(values).values(), *others):
+        if other is not None and other.by_flag:
+            raise UsageError(
+                f"{other.origin} has no meaning beside --choices: nothing is sampled", "leave it out"
+            )
+    from infer_cli.answering.choosing import check_choices
+
+    if len(given) == 1:
+        parts = given[0].split(",")
+        given = tuple(parts if values.is_set("raw") else (part.strip() for part in parts))
+    check_choices(given, values.origin("choices"))
+    return given
 
 
 def _check_continuing(values: Values) -> None:
