@@ -4,12 +4,12 @@ llama.cpp gives, whatever is computed together, and a killed run goes on."""
 from __future__ import annotations
 
 import json
-import re
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,23 @@ pytestmark = needs("lm_eval")
 _HARNESS = [sys.executable, "-m", "infer_cli.integrations.lm_eval"]
 
 
-def evaluate(directory: Path, folder: Path, model: dict[str, object], **more: object) -> Any:
-    out = directory / "found.json"
-    asked = {"folder": str(folder), "tasks": TASKS, "model": model, "out": str(out), "more": more}
-    run(directory, sys.executable, "-m", "tests.integrations.evaluate", json.dumps(asked))
-    return json.loads(out.read_text())
+def harness(
+    directory: Path, folder: Path, model: dict[str, object], tasks: Sequence[str] = TASKS, **more: object
+) -> list[str]:
+    """A command that evaluates the tasks and writes `found.json`. `more`: arguments of `simple_evaluate`."""
+    asked = {
+        "folder": str(folder),
+        "tasks": tasks,
+        "model": model,
+        "out": str(directory / "found.json"),
+        "more": more,
+    }
+    return [sys.executable, "-m", "tests.integrations.evaluate", json.dumps(asked)]
+
+
+def evaluate(directory: Path, folder: Path, model: dict[str, object], **more: Any) -> Any:
+    run(directory, *harness(directory, folder, model, **more))
+    return json.loads((directory / "found.json").read_text())
 
 
 def by_item(found: Any) -> dict[str, Any]:
@@ -73,10 +85,10 @@ def test_each_item_is_what_a_bare_loop_over_llama_cpp_gives(
 
 
 def hold_for_all_shapes(model: str, tmp_path: Path) -> None:
-    together = evaluate(tmp_path, write_tasks(tmp_path / "a"), {"model": model, "width": 16})
-    alone = evaluate(tmp_path, write_tasks(tmp_path / "b"), {"model": model, "width": 1})
-    folder = write_tasks(tmp_path / "c", backwards=True)
-    backwards = evaluate(tmp_path, folder, {"model": model, "width": 3, "window": 300})
+    asked = {"model": model, "window": 300}
+    together = evaluate(tmp_path, write_tasks(tmp_path / "a"), {**asked, "width": 16})
+    alone = evaluate(tmp_path, write_tasks(tmp_path / "b"), {**asked, "width": 1})
+    backwards = evaluate(tmp_path, write_tasks(tmp_path / "c", backwards=True), {**asked, "width": 3})
     assert by_item(together) == by_item(alone) == by_item(backwards)
     assert together["samples"] != backwards["samples"]
     assert together["config"]["width"] == 16
@@ -108,47 +120,46 @@ def n_cached(path: Path) -> int:
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     folder = write_tasks(tmp_path / "tasks", times=60)
-    slow = script(tmp_path, step_s=0.3)
-    flags = ["--include_path", folder, "--tasks", "t_choice,t_answer", "--log_samples"]
-
-    def command(model: str, out: str, cache: str) -> list[str]:
-        asked = [*_HARNESS, "run", "--model", "infer", "--model_args", f"model={model},width=16", *flags]
-        return list(map(str, [*asked, "--output_path", tmp_path / out, "--use_cache", tmp_path / cache]))
-
+    slow = script(tmp_path, step_s=0.2)
     cache = tmp_path / "cache_rank0.db"
     killed = subprocess.Popen(
-        command(slow, "killed", "cache"),
+        harness(tmp_path, folder, {"model": slow}, tasks=["t_choice"], use_cache=str(tmp_path / "cache")),
         cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    end = time.monotonic() + 200
+    end = time.monotonic() + 150
     while n_cached(cache) < 512:
         assert killed.poll() is None, "it ended before it was killed"
         assert time.monotonic() < end
         time.sleep(0.05)
     killed.kill()
     killed.wait()
-    assert not (tmp_path / "killed").exists()
+    n_kept = n_cached(cache)
+    assert 512 <= n_kept < 1020
 
-    printed = run(tmp_path, *command("fake", "resumed", "cache")).stdout
-    (first, _) = re.findall(r"Cached requests: (\d+), Requests remaining: (\d+)", printed)
-    assert int(first[0]) >= 512
-    assert 0 < int(first[1]) <= 1020 - 512
-    run(tmp_path, *command("fake", "whole", "other"))
-    assert samples_in(tmp_path / "resumed") == samples_in(tmp_path / "whole")
+    asked = {"tasks": ["t_choice"], "use_cache": str(tmp_path / "cache")}
+    resumed = evaluate(tmp_path, folder, {"model": "fake"}, **asked)
+    assert resumed["asked"] == 1020 - n_kept
+    whole = evaluate(tmp_path, folder, {"model": "fake"}, tasks=["t_choice"])
+    assert whole["asked"] == 1020
+    assert resumed["samples"] == whole["samples"]
+    assert resumed["results"] == whole["results"]
 
 
-def samples_in(folder: Path) -> dict[str, list[Any]]:
-    """What the harness has written of each task, in the order of the items."""
-    found = {}
-    for path in folder.rglob("samples_*.jsonl"):
-        task = path.name.removeprefix("samples_").rpartition("_")[0]
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        found[task] = [(line["doc_id"], line["resps"], line["filtered_resps"]) for line in lines]
-    assert set(found) == {"t_choice", "t_answer"}
-    return found
+def test_replies_are_kept_as_they_end(tmp_path: Path) -> None:
+    folder = write_tasks(tmp_path / "tasks", times=2)
+    cached = {"tasks": ["t_answer", "t_page"], "use_cache": str(tmp_path / "cache")}
+    crashing = script(tmp_path, crash_signal="SIGKILL", crash_after=60)
+    done = attempt(tmp_path, *harness(tmp_path, folder, {"model": crashing, "width": 2}, **cached))
+    assert done.returncode == -signal.SIGKILL
+    n_kept = n_cached(tmp_path / "cache_rank0.db")
+    assert 0 < n_kept < 12 + 4
+    resumed = evaluate(tmp_path, folder, {"model": "fake"}, **cached)
+    assert resumed["asked"] == 12 + 4 - n_kept
+    whole = evaluate(tmp_path, folder, {"model": "fake"}, tasks=cached["tasks"])
+    assert resumed["samples"] == whole["samples"]
 
 
 # --- its command line -----------------------------------------------------------------------------
