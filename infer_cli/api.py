@@ -29,6 +29,8 @@ from infer_cli.prompt.messages import check_unicode
 from infer_cli.prompt.pairs import prefix_token
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.session import Session
+from infer_cli.scoring.measurement import Measurement
+from infer_cli.scoring.windows import DEFAULT_WINDOW, Windowing
 from infer_cli.settings.defaults import MAX_TOKENS, MOST_TOKENS
 from infer_cli.system.processors import MAX_THREADS, default_threads
 from infer_cli.types import Delta, Message, Mode, Promise, Reply, SamplingParams
@@ -37,6 +39,7 @@ __all__ = [
     "Continuation",
     "Delta",
     "InferError",
+    "Measurement",
     "Message",
     "Model",
     "Reply",
@@ -189,6 +192,26 @@ class Model:
         """As `score`, of ids (context, continuation): nothing is added to them. Neither is empty."""
         return self._scores.score_ids(pairs)
 
+    def perplexity(
+        self,
+        text: str,
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        rolling: bool = False,
+        limit: int | None = None,
+    ) -> Measurement:
+        """The perplexity of a text, as `infer perplexity` has it: in windows of so many tokens (512), the
+        second half of each scored; or with a `stride`, or `rolling`, where they are as large as the model's.
+        `limit`: most windows.
+
+        Raises UsageError for a text that is too short, or windows that can't be; ContextOverflow for windows
+        larger than the model's; ModelInvalid where its numbers are not finite.
+        """
+        if window is None:
+            window = self.window if rolling else DEFAULT_WINDOW
+        return self._scores.perplexity(text, Windowing(window, stride, rolling, limit))
+
     # --- text and ids --------------------------------------------------------------------------
 
     @property
@@ -250,8 +273,11 @@ class Model:
         self.close()
 
 
-def as_json(result: Reply | ScoredPair) -> dict[str, object]:
-    """The object that the commands write: of a reply as with `--json`, of a likelihood as `infer score`."""
+def as_json(result: Reply | ScoredPair | Measurement) -> dict[str, object]:
+    """The object that the commands write: of a reply as with `--json`, of a likelihood as `infer score`, of a
+    measurement as `infer perplexity --json`."""
+    if isinstance(result, Measurement):
+        return result.as_json()
     return reply.as_json(result) if isinstance(result, Reply) else likelihood.as_json(result)
 
 

@@ -19,6 +19,9 @@ from infer_cli.types import (
     ChoiceScore,
     Finished,
     FinishReason,
+    Mode,
+    Promise,
+    Provenance,
     Reply,
     ReplyError,
     ScoreRequest,
@@ -111,19 +114,47 @@ def score_choices(question: Question, ends: Sequence[Finished]) -> tuple[ChoiceS
 
 
 def choice_reply(question: Question, ends: Sequence[Finished], running: RunningEngine) -> Reply:
+    """The reply of an engine that runs: see `chosen_reply`."""
+    return chosen_reply(question, ends, running.provenance(), running.policy.mode, running.policy.promise)
+
+
+def chosen_reply(
+    question: Question,
+    ends: Sequence[Finished],
+    came_from: Provenance,
+    mode: Mode,
+    promise: Promise,
+    *,
+    custom_id: str | None = None,
+) -> Reply:
     """The reply: of equally likely choices, the first. `ends`: what came of `question.requests`, in order.
 
     Where one of them failed, or was ended from outside, there is no answer: its text is None.
     """
     failed = _first_failure(ends)
+    scores = best = error = None
     if failed is None:
         scores = score_choices(question, ends)
         best = max(scores, key=lambda score: score.logprob)
-        return _reply(question, ends, running, "stop", best.text, best.tokens, scores)
-    if failed.reason == "error":
+    elif failed.reason == "error":
         error = ReplyError(code=int(failed.error_status), message=failed.error)
-        return _reply(question, ends, running, "error", None, error=error)
-    return _reply(question, ends, running, failed.reason, None)
+    tokens = () if best is None else best.tokens
+    return reply_of(
+        _whole(question, ends, "stop" if failed is None else failed.reason, tokens),
+        came_from,
+        reply_id=question.id,
+        custom_id=custom_id,
+        sample=0,
+        text=None if best is None else best.text,
+        params=question.params,
+        run_seed=None,
+        seed=None,
+        mode=mode,
+        promise=promise,
+        truncation=question.truncation,
+        error=error,
+        choices=scores,
+    )
 
 
 def _first_failure(ends: Sequence[Finished]) -> Finished | None:
@@ -132,21 +163,15 @@ def _first_failure(ends: Sequence[Finished]) -> Finished | None:
     return next((end for end in failures if end.reason == "error"), failures[0] if failures else None)
 
 
-def _reply(
-    question: Question,
-    ends: Sequence[Finished],
-    running: RunningEngine,
-    reason: FinishReason,
-    text: str | None,
-    tokens: tuple[int, ...] = (),
-    choices: tuple[ChoiceScore, ...] | None = None,
-    error: ReplyError | None = None,
-) -> Reply:
+def _whole(
+    question: Question, ends: Sequence[Finished], reason: FinishReason, tokens: tuple[int, ...]
+) -> Finished:
+    """What came of the requests as the end of one."""
     timings = [end.timings for end in ends]
     n_prompt = len(question.prompt_ids)
     # What was evaluated for one of the choices is cached for the others.
     n_cached = min(n_prompt, *(end.usage.cached_tokens for end in ends))
-    whole = ends[0]._replace(
+    return ends[0]._replace(
         reason=reason,
         tokens=tokens,
         usage=Usage(n_prompt, n_cached, len(tokens)),
@@ -158,19 +183,4 @@ def _reply(
             None,
             None,
         ),
-    )
-    return reply_of(
-        whole,
-        running.provenance(),
-        reply_id=question.id,
-        sample=0,
-        text=text,
-        params=question.params,
-        run_seed=None,
-        seed=None,
-        mode=running.policy.mode,
-        promise=running.policy.promise,
-        truncation=question.truncation,
-        error=error,
-        choices=choices,
     )

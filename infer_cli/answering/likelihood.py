@@ -11,6 +11,7 @@ from infer_cli.errors import ExitStatus
 from infer_cli.types import (
     EngineIdentity,
     Finished,
+    FinishReason,
     Mode,
     ModelIdentity,
     Promise,
@@ -48,6 +49,11 @@ class ScoredPair:
     truncation: dict[str, object] | None = None
     error: ReplyError | None = None
     sample: int = 0
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """As a reply has it: `stop` where there is a likelihood."""
+        return "stop" if self.error is None else "error"
 
     @property
     def logprob(self) -> float | None:

@@ -19,6 +19,9 @@ from infer_cli.program.replies import end_of, refused
 from infer_cli.program.request import checked_deadline
 from infer_cli.prompt.pairs import Pair, encode_after, encode_pair
 from infer_cli.runtime.running_engine import RunningEngine
+from infer_cli.scoring.measurement import Measurement, measure_with
+from infer_cli.scoring.windowed_text import cut_text
+from infer_cli.scoring.windows import Windowing
 from infer_cli.system.ids import new_id
 from infer_cli.types import Finished, Reply, ScoreRequest
 
@@ -127,6 +130,18 @@ class Scores:
         except InferError as e:
             return _Asked(pair_id, None, error=e)
         return _Asked(pair_id, pair)
+
+    # --- a whole text --------------------------------------------------------------------------
+
+    def perplexity(self, text: str, windowing: Windowing) -> Measurement:
+        """Raises UsageError for a text or windows that can't be, ContextOverflow for windows larger than the
+        model's, ModelInvalid where its numbers are not finite."""
+        running = self._model.scoring
+        with self._model.in_use() as session:
+            cut = cut_text(text, windowing, session.loaded.vocab, session.loaded.n_ctx_train)
+        self._model.check_fits(cut.n_read, "a window takes")
+        prefix = f"{self._model.new_id()}/"
+        return measure_with(running, session.model.name, cut, request_prefix=prefix)
 
     # --- one question --------------------------------------------------------------------------
 

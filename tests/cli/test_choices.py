@@ -138,6 +138,44 @@ def test_on_a_terminal_it_is_plain_text(model: str) -> None:
     assert shown.count("log-probability per token -") == 2
 
 
+# --- against `infer score` ------------------------------------------------------------------------
+
+
+def of_score(directory: Path, model: object, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    (directory / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = infer(
+        "score",
+        directory / "rows.jsonl",
+        "-o",
+        directory / "scored.jsonl",
+        "--ordered",
+        "-m",
+        model,
+        "--redo",
+    )
+    assert done.code == 0, done.err
+    return list(lines_of((directory / "scored.jsonl").read_bytes()))
+
+
+def same_as_score(directory: Path, model: object, question: str, raw: str, words: list[str]) -> None:
+    told = [{"role": "user", "content": question}]
+    rows: list[dict[str, object]] = [{"messages": told, "continuation": word} for word in words]
+    rows += [{"context": raw, "continuation": f" {word}"} for word in words]
+    scored = of_score(directory, model, rows)
+    given = [flag for word in words for flag in ("--choices", word)]
+    spaced = [flag for word in words for flag in ("--choices", f" {word}")]
+    asked = ("run", "-m", model, "--invariant", "--json")
+    chosen = choices_of(infer(*asked, question, *given).json)
+    chosen += choices_of(infer(*asked, "--raw", raw, *spaced).json)
+    for choice, line in zip(chosen, scored, strict=True):
+        for key in ("logprob", "tokens", "n_tokens", "n_bytes", "logprob_per_token", "logprob_per_byte"):
+            assert choice[key] == line[key], key
+
+
+def test_likelihoods_are_those_of_infer_score(model: str, tmp_path: Path) -> None:
+    same_as_score(tmp_path, model, QUESTION, "12345", ["quick", "no", "yes, it"])
+
+
 # --- what goes wrong ------------------------------------------------------------------------------
 
 
@@ -281,6 +319,12 @@ def test_what_a_conversation_was_told_outlives_a_choice(model: str) -> None:
 
 
 # --- the real model -------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+def test_likelihoods_of_the_real_model_are_those_of_infer_score(smollm2: Path, tmp_path: Path) -> None:
+    words = ["Yes", "No", "I do not know", "Yes, it is."]
+    same_as_score(tmp_path, smollm2, "Is the sky blue? Answer yes or no.", "The capital of France is", words)
 
 
 @pytest.mark.weights

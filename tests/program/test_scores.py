@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from infer_cli import Continuation, Message, Model, Request, ScoredPair, as_json
 from infer_cli.answering import likelihood
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
-from infer_cli.errors import UnexpectedFailure, UsageError
+from infer_cli.errors import ContextOverflow, ModelInvalid, UnexpectedFailure, UsageError
 from infer_cli.program import scores
 from tests.cli_helpers import infer, script
 
@@ -57,6 +58,21 @@ def test_likelihoods_are_the_model_s(model: Model) -> None:
         assert (result.mode, result.promise) == ("canonical", "canonical")
         assert as_json(result) == likelihood.as_json(result)
     assert [result.greedy for result in results] == [True, True, False, False]
+
+
+def test_results_have_the_digests_of_infer_score(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"context": one, "continuation": other} for one, other in RAW]
+    rows.append({"messages": [{"role": "user", "content": "hello"}], "continuation": "You"})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = infer("score", tmp_path / "rows.jsonl", "-o", tmp_path / "out.jsonl", "--ordered", "-m", "fake")
+    assert done.code == 0, done.err
+    theirs = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    with Model.open("fake", mode="invariant") as model:
+        ours = [as_json(result) for result in model.score([*RAW, Continuation("You", messages="hello")])]
+    for own, line in zip(ours, theirs, strict=True):
+        assert list(own) == list(line)[: len(own)]
+        for key in set(own) - {"id", "custom_id", "timings", "usage"}:
+            assert own[key] == line[key], key
 
 
 def test_results_are_in_the_order_of_the_pairs(model: Model) -> None:
@@ -168,6 +184,55 @@ def test_damaged_weights_are_the_pair_s_error(tmp_path: Path) -> None:
         reply = model.choose("hello", ["a", "b"])
         assert (reply.text, reply.choices) == (None, None)
         assert reply.error is not None and reply.error["code"] == 4
+
+
+# --- a whole text ---------------------------------------------------------------------------------
+
+TEXT = "the quick brown fox jumps over the lazy dog and " * 12
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags"),
+    [
+        ({"window": 64}, ["--ctx", "64"]),
+        ({"window": 64, "stride": 16}, ["--ctx", "64", "--stride", "16"]),
+        ({"rolling": True, "window": 100, "limit": 3}, ["--rolling", "--ctx", "100", "--limit", "3"]),
+        ({"rolling": True}, ["--rolling"]),
+        ({}, []),
+    ],
+)
+def test_a_perplexity_is_that_of_the_command(asked: dict[str, Any], flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    theirs = infer("perplexity", tmp_path / "text.txt", "-m", "fake", "--invariant", "--json", *flags).json
+    with Model.open("fake", mode="invariant", width=2) as model:
+        assert next(model.score(RAW)).error is None
+        assert as_json(model.perplexity(TEXT, **asked)) == theirs
+
+
+def test_a_text_that_can_not_be_measured(model: Model, tmp_path: Path) -> None:
+    for asked in ({"window": 0}, {"window": 64, "stride": 64}, {"limit": 0}, {"stride": 9, "rolling": True}):
+        with pytest.raises(UsageError):
+            model.perplexity(TEXT, **asked)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="empty"):
+        model.perplexity("")
+    with Model.open("fake", window=100) as small, pytest.raises(ContextOverflow, match="window"):
+        small.perplexity(TEXT, window=200)
+    with Model.open(script(tmp_path, nan_after=0)) as damaged, pytest.raises(ModelInvalid, match="damaged"):
+        damaged.perplexity(TEXT)
+
+
+def test_measurements_beside_each_other(model: Model) -> None:
+    alone = model.perplexity(TEXT, window=32)
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(model.perplexity(TEXT, window=32))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    assert len(list(model.score(RAW))) == len(RAW)
+    for thread in threads:
+        thread.join()
+    assert found == [alone] * 3
 
 
 # --- choices --------------------------------------------------------------------------------------
@@ -309,6 +374,7 @@ def test_close(tmp_path: Path) -> None:
         lambda: model.tokenize("a"),
         lambda: model.detokenize([1]),
         lambda: model.render("hi"),
+        lambda: model.perplexity(TEXT),
     ):
         with pytest.raises(UsageError, match="closed"):
             use()

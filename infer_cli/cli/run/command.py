@@ -29,15 +29,7 @@ def run(
     parse_special: o.ParseSpecial = False,
     prompt_template: o.PromptTemplate = None,
     template: o.TemplateFlags,
-    choices: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--choices",
-            metavar="A,B,…",
-            rich_help_panel="Prompt",
-            help="Answer with the likeliest of these. Given more than once, each is one choice.",
-        ),
-    ] = None,
+    choices: o.Choices = None,
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from infer_cli.cli.flags.shared import (
     PRIVATE_HINT,
     ShowingOptions,
+    choices_of,
     n_samples_of,
     overflow_of,
     read_showing,
@@ -56,7 +57,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
                     ("messages", "prompt_template")))  # fmt: skip
     if is_set("continue_"):
         _check_continuing(values)
-    choices = _choices(values)
+    choices = choices_of(values)
     if is_set("parse_special") and not is_set("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
     if values.whole("logprobs") is not None and not (is_set("json") or is_set("jsonl")):
@@ -91,26 +92,6 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         show_params=is_set("show_params"),
         show_context=is_set("show_context"),
     )
-
-
-def _choices(values: Values) -> tuple[str, ...]:
-    """The answers that are allowed: those of one flag are split, as they stand with --raw."""
-    given = values.texts("choices")
-    if not given:
-        return ()
-    others = [values.given(name) for name in ("seed", "samples", "max_tokens", "stop", "logprobs")]
-    for other in (*sampling_of(values).values(), *others):
-        if other is not None and other.by_flag:
-            raise UsageError(
-                f"{other.origin} has no meaning beside --choices: nothing is sampled", "leave it out"
-            )
-    from infer_cli.answering.choosing import check_choices
-
-    if len(given) == 1:
-        parts = given[0].split(",")
-        given = tuple(parts if values.is_set("raw") else (part.strip() for part in parts))
-    check_choices(given, values.origin("choices"))
-    return given
 
 
 def _check_continuing(values: Values) -> None:
