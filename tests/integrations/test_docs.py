@@ -37,8 +37,8 @@ def test_sessions(page: str, tmp_path: Path) -> None:
     directory = tmp_path / "session"
     directory.mkdir()
     for block in blocks(page):
-        if name := FILE.fullmatch(block.info):
-            (directory / name[1]).write_text(block.body)
+        if file := FILE.fullmatch(block.info):
+            (directory / file[1]).write_text(block.body)
     for block in blocks(page):
         if block.info == "console extras":
             path = f"{commands}{os.pathsep}{os.environ['PATH']}"

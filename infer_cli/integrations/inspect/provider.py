@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -16,6 +17,8 @@ from infer_cli.integrations.inspect.request import request_of
 
 if TYPE_CHECKING:
     from infer_cli.types import Mode
+
+_log = logging.getLogger(__name__)
 
 WINDOW = 4096
 WIDTH = 8  # samples at a time, where --max-connections does not say
@@ -53,6 +56,10 @@ class InferAPI(ModelAPI):  # type: ignore[misc]  # inspect's types are not read
         except InferError as e:
             raise PrerequisiteError(f"infer/{model_name}: {e.in_full}") from e
         self._key = f"{model_name} {sorted(model_args.items())}"
+        if self._model.promise != self._model.mode != "fast":
+            _log.warning(
+                "infer promises %r, not %r, with %s here", self._model.promise, self._model.mode, model_name
+            )
 
     async def generate(
         self,
