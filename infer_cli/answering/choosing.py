@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.answering.reply import reply_of
-from infer_cli.errors import UsageError
+from infer_cli.errors import ContextOverflow, UsageError
 from infer_cli.prompt.messages import check_unicode
 from infer_cli.prompt.pairs import Pair
 from infer_cli.runtime.running_engine import RunningEngine
@@ -28,6 +28,9 @@ from infer_cli.types import (
     Timings,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
 
 
 class Choice(NamedTuple):
@@ -84,6 +87,21 @@ def question_of(
     """A question of `texts` that are choices. `pairs` are one prompt with each of them, as ids."""
     choices = tuple(Choice(text, pair.continuation) for text, pair in zip(texts, pairs, strict=True))
     return Question(question_id, pairs[0].context, choices, deadline_s, truncation)
+
+
+def room_for(choices: Sequence[str], vocab: Vocab) -> int:
+    """Tokens that the longest choice may take: as many as it has alone, and one for what it begins with."""
+    return 1 + max(len(vocab.tokenize(choice.encode())) for choice in choices)
+
+
+def check_fits(question: Question, window: int) -> None:
+    """Raises ContextOverflow where a window of so many tokens does not hold the prompt with each choice."""
+    if question.window > window:
+        raise ContextOverflow(
+            f"the prompt is {len(question.prompt_ids)} tokens and the longest choice {question.n_longest}:"
+            f" they do not fit the window of {window}",
+            "shorten the prompt, or raise --ctx",
+        )
 
 
 def check_choices(texts: Sequence[str], called: str) -> None:

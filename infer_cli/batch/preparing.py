@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from infer_cli.answering.choosing import check_choices, question_of
+from infer_cli.answering.choosing import check_choices, check_fits, question_of, room_for
 from infer_cli.batch.choices import PreparedChoice
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.kind import Origin
 from infer_cli.batch.late_template import LateTemplate
 from infer_cli.batch.replies import PreparedRow, ReplyLines
 from infer_cli.batch.rows import Row, RowRequest
-from infer_cli.errors import ContextOverflow, UsageError
+from infer_cli.errors import UsageError
 from infer_cli.prompt.attachments import Attachment
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
 from infer_cli.prompt.fitting import (
@@ -164,8 +164,7 @@ class Preparer:
             if name in _SAMPLING or name in _OF_SAMPLING:
                 raise UsageError(f"{name} has no meaning beside choices: nothing is sampled")
         choices = _choices(values["choices"]) if "choices" in values else defaults.choices
-        # As many tokens as the longest has alone, and one for what it begins with.
-        room = 1 + max(len(self._vocab.tokenize(choice.encode())) for choice in choices)
+        room = room_for(choices, self._vocab)
         encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), room)
         if self.is_raw(asked):
             pairs = [encode_pair(self._vocab, encoded.text, choice) for choice in choices]
@@ -178,12 +177,7 @@ class Preparer:
             deadline_s=_deadline(values.get("deadline"), defaults.deadline_s),
             truncation=fitted.report(),
         )
-        if question.window > self._window:
-            raise ContextOverflow(
-                f"the prompt is {len(question.prompt_ids)} tokens and the longest choice"
-                f" {question.n_longest}: they do not fit the window of {self._window}",
-                "shorten the prompt, or raise --ctx",
-            )
+        check_fits(question, self._window)
         return PreparedChoice(row, question, fitted.dropped)
 
     # --- parameters ----------------------------------------------------------------------------

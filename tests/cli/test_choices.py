@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from infer_cli.backend.fake import CHAT_TEMPLATE
 from infer_cli.records.store import Store, store_path
 from tests.cli_helpers import INFER, REPO, infer, lines_of, one_error_line, script
 from tests.terminal import Terminal
@@ -130,6 +131,12 @@ def test_the_likelihoods_are_shown_where_that_is_wanted(model: str) -> None:
     assert "stop" in statistics
 
 
+def test_the_settings_that_decide_are_shown(model: str) -> None:
+    shown = infer("run", "-m", model, QUESTION, "--choices", "no,yes", "--show-params").err
+    assert "choices" in shown and "mode" in shown
+    assert "max_tokens" not in shown and "stop" not in shown and "temperature" not in shown
+
+
 def test_on_a_terminal_it_is_plain_text(model: str) -> None:
     with Terminal("run", "-m", model, "stars", "--choices", "no,*yes*") as terminal:
         shown = terminal.wait_for("stop]")
@@ -213,6 +220,13 @@ def test_a_prompt_that_does_not_fit(tmp_path: Path) -> None:
     done = infer("run", "-m", model, "x" * 60, "--choices", "a,bcd")
     one_error_line(done, 5, "the longest choice 3", "window of 64")
     assert infer("run", "-m", model, "x" * 20, "--choices", "a,bcd").code == 0
+
+
+def test_choices_inside_reasoning_are_told(tmp_path: Path) -> None:
+    thinking = CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    done = infer("run", "-m", script(tmp_path, template=thinking), "hello", "--choices", "a,b")
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert done.err.startswith("warning: the chat template begins each reply with <think>")
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from infer_cli.answering.choosing import room_for
 from infer_cli.cli.chat.resumed import as_before
 from infer_cli.cli.run.asking import (
     begin_load,
@@ -17,7 +18,7 @@ from infer_cli.cli.run.asking import (
     settings_of,
     variables_of_template,
 )
-from infer_cli.cli.run.choosing import answer_turn, room_for
+from infer_cli.cli.run.choosing import answer_turn
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
 from infer_cli.cli.screen.terminal import Notices
@@ -42,7 +43,8 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     given = read_prompt(options, notices)
     caches = not (options.no_cache or options.no_record)
     finish_load(session, notices, recording=not options.no_record, caching=caches)
-    max_tokens = room_for(options, session.loaded.vocab) if options.choices else options.max_tokens
+    vocab = session.loaded.vocab
+    max_tokens = room_for(options.choices, vocab) if options.choices else options.max_tokens
     turn = plan_next_turn(
         session,
         kept,
@@ -65,7 +67,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     prefixes = open_prefixes(options, session, running, notices) if caches else None
     if prefixes is not None:
         prefixes.restore_conversation(conversation.evaluated)
-    replies, is_interrupted = stream_replies(job, running, session.loaded.vocab, options, notices)
+    replies, is_interrupted = stream_replies(job, running, vocab, options, notices)
     (reply,) = replies
     if not options.no_record and reply.error is None and reply.tokens:
         turn.keep(reply, session, running, stop=options.stop, settings=settings, warn=notices.warn)

@@ -6,12 +6,12 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from infer_cli.answering.choosing import question_of
+from infer_cli.answering.choosing import check_fits, question_of, room_for
 from infer_cli.cli.run.asking import finish_load, plan_of
 from infer_cli.cli.run.showing import show_choice, status_of
 from infer_cli.cli.screen.terminal import settings_table
 from infer_cli.engine import history
-from infer_cli.errors import ContextOverflow, ExitStatus
+from infer_cli.errors import ExitStatus
 from infer_cli.prompt.encode import EncodedPrompt
 from infer_cli.prompt.pairs import encode_after, encode_pair
 from infer_cli.prompt.plan import check_not_empty
@@ -33,18 +33,21 @@ if TYPE_CHECKING:
     from infer_cli.prompt.plan import PromptPlan
     from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session
+    from infer_cli.text.reasoning import TagPair
     from infer_cli.types import ChoiceScore, Reply
 
 _SHOWN = 40  # characters of a choice
+_UNUSED = frozenset({"max_tokens", "samples", "stop"})  # nothing is sampled
 
 
 def answer_choice(options: RunOptions, session: Session, given: PromptInput, notices: Notices) -> int:
     """The likeliest answer to one prompt; returns the exit code. Raises InferError."""
     finish_load(session, notices, recording=not options.no_record, caching=False)
     vocab = session.loaded.vocab
-    prompt = plan_of(replace(options, max_tokens=room_for(options, vocab)), session, given, notices)
+    prompt = plan_of(replace(options, max_tokens=room_for(options.choices, vocab)), session, given, notices)
     check_not_empty(prompt.ids)
     question = _question(options, _pairs(options, vocab, prompt), prompt.fitted.report())
+    _warn_of_reasoning(prompt.encoded.open_reasoning, notices)
     settings = _settings(options, notices)
     running, replies, is_interrupted = _ask(question, session, options, notices)
     if not options.no_record:
@@ -73,6 +76,7 @@ def answer_turn(options: RunOptions, session: Session, turn: NextTurn, notices: 
     encoded = EncodedPrompt(ids, codec.prompt_text(ids), plan.open_reasoning)
     pairs = [encode_after(codec.vocab, encoded, choice) for choice in options.choices]
     question = _question(options, pairs, plan.report)
+    _warn_of_reasoning(plan.open_reasoning, notices)
     settings = _settings(options, notices)
     running, replies, is_interrupted = _ask(question, session, options, notices)
     (reply,) = replies
@@ -81,9 +85,11 @@ def answer_turn(options: RunOptions, session: Session, turn: NextTurn, notices: 
     return _outcome(replies, is_interrupted, session, notices)
 
 
-def room_for(options: RunOptions, vocab: Vocab) -> int:
-    """Tokens that the longest choice may take: as many as it has alone, and one for what it begins with."""
-    return 1 + max(len(vocab.tokenize(choice.encode())) for choice in options.choices)
+def _warn_of_reasoning(opened: TagPair | None, notices: Notices) -> None:
+    if opened is not None:
+        notices.warn(
+            f"the chat template begins each reply with {opened.opening}: the choices are scored as reasoning"
+        )
 
 
 def _pairs(options: RunOptions, vocab: Vocab, prompt: PromptPlan) -> list[Pair]:
@@ -104,28 +110,22 @@ def _question(options: RunOptions, pairs: Sequence[Pair], truncation: dict[str, 
 
 
 def _settings(options: RunOptions, notices: Notices) -> tuple[Setting, ...]:
-    """Every setting of the reply; shown where that is wanted. What a conversation was told about sampling is
-    among them, for its next reply."""
+    """Every setting of the reply; shown where that is wanted. Those that say how a reply is sampled are kept
+    among them, for the next one of a conversation that was told."""
     told = [Setting(name, *given) for name, given in options.sampling.items()]
     if options.seed is not None:
         told.append(Setting("seed", *options.seed))
-    settings = (*options.settings, *told)
     if options.show_params:
+        used = [setting for setting in options.settings if setting.name not in _UNUSED]
         notices.clear()
-        print(settings_table(settings), file=sys.stderr)
-    return settings
+        print(settings_table(used), file=sys.stderr)
+    return (*options.settings, *told)
 
 
 def _ask(
     question: Question, session: Session, options: RunOptions, notices: Notices
 ) -> tuple[RunningEngine, list[Reply], bool]:
-    window = session.loaded.window
-    if question.window > window:
-        raise ContextOverflow(
-            f"the prompt is {len(question.prompt_ids)} tokens and the longest choice {question.n_longest}:"
-            f" they do not fit the window of {window}",
-            "shorten the prompt, or raise --ctx",
-        )
+    check_fits(question, session.loaded.window)
     running = session.start_scoring(question.window)
     return running, *show_choice(question, running, options, notices)
 
