@@ -1,4 +1,4 @@
-"""The benchmarks of likelihoods: their arithmetic, and how they read what programs print. Nothing is measured."""
+"""The benchmarks of likelihoods: their arithmetic, and how they read what programs print."""
 
 from __future__ import annotations
 
