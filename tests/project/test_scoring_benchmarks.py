@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import blimp, choices, common, perplexity, scoring_cost
@@ -14,6 +14,7 @@ from benchmarks.score_command import n_distinct, scored_of
 IDS = st.lists(st.integers(0, 2), max_size=5)
 
 
+@settings(deadline=None)
 @given(st.lists(IDS, max_size=8))
 def test_each_common_beginning_is_counted_once(sequences: list[list[int]]) -> None:
     beginnings = {tuple(ids[: n + 1]) for ids in sequences for n in range(len(ids))}
