@@ -133,8 +133,8 @@ class _Bench:
         found: dict[str, Any] = json.loads(done.stdout)
         if (found["n_windows"], found["n_tokens"]) != (self._limit, self._limit * N_SCORED):
             raise common.BenchmarkError(
-                f"infer scored {found['n_tokens']} tokens of {found['n_windows']} windows, not {N_SCORED} of each"
-                f" of {self._limit}"
+                f"infer scored {found['n_tokens']} tokens of {found['n_windows']} windows,"
+                f" not {N_SCORED} of each of {self._limit}"
             )
         return found, done.seconds
 
