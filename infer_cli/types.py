@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypedDict
@@ -129,13 +130,48 @@ class ScoreRequest:
 
 
 class Likelihood(NamedTuple):
-    """Natural-log probabilities of the tokens that a `ScoreRequest` asks for, in the model's raw distribution.
+    """Natural-log probabilities of the tokens that a `ScoreRequest` asks for, in the raw distribution.
 
     `greedy`: each of them is the one that greedy decoding would have chosen.
     """
 
     token_logprobs: tuple[float, ...]
     greedy: bool
+
+    @property
+    def logprob(self) -> float:
+        """Of all the tokens together: their sum, rounded once."""
+        return math.fsum(self.token_logprobs)
+
+
+class ChoiceScore(NamedTuple):
+    """One of the answers that a question allows: how likely the model finds it.
+
+    `tokens` are its ids as they follow the prompt, `logprob` is their natural-log probability. `probability`
+    is its share among the choices, which sum to 1.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    logprob: float
+    probability: float
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the text in UTF-8."""
+        return len(self.text.encode())
+
+    @property
+    def logprob_per_token(self) -> float:
+        return self.logprob / self.n_tokens
+
+    @property
+    def logprob_per_byte(self) -> float:
+        return self.logprob / self.n_bytes
 
 
 class TokenLogprobs(NamedTuple):
@@ -254,7 +290,10 @@ class ReplyError(TypedDict):
 
 @dataclass(frozen=True)
 class Reply:
-    """One finished reply. `as_json()` in `infer_cli.answering.reply` gives its public form."""
+    """One finished reply. `as_json()` in `infer_cli.answering.reply` gives its public form.
+
+    `choices` is there where the answer was to be one of several texts: `text` is the likeliest of them.
+    """
 
     id: str
     custom_id: str | None
@@ -277,3 +316,4 @@ class Reply:
     engine: EngineIdentity
     truncation: dict[str, object] | None = None
     error: ReplyError | None = None
+    choices: tuple[ChoiceScore, ...] | None = None

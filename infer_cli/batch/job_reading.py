@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from infer_cli.batch.job import (
     JOB_VERSION,
+    KINDS,
     MAX_WIDTH,
     OUTPUT_FORMATS,
     JobEngine,
@@ -84,6 +85,7 @@ class _JobReader:
             shard=self._value("shard", _shard, Shard()),
             given=self._value("given", _or_none(_given), None),
             deadline_s=self._value("deadline_s", _or_none(_deadline), None),
+            kind=self._value("kind", _one_of(KINDS), KINDS[0]),
         )
         for name, parse in _PARAMS.items():
             if name in job.params:

@@ -34,7 +34,7 @@ from infer_cli.types import (
     Usage,
 )
 
-Kind = Literal["run", "chat", "batch", "eval"]
+Kind = Literal["run", "chat", "batch", "score", "eval"]
 
 
 class ModelFile(NamedTuple):
@@ -75,7 +75,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """One answer; with `kind` batch or eval, a whole job whose answers are in the file `output`.
+    """One answer; with `kind` batch, score or eval, a whole job whose answers are in the file `output`.
 
     A private record has hashes where the prompt and the reply were, and cannot be replayed.
     """

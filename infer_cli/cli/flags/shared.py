@@ -113,7 +113,7 @@ def read_showing(
 ) -> ShowingOptions:
     """`variables`: those of the chat template, as they were given. Otherwise as `read_asking`."""
     asking = read_asking(
-        values, overflow=overflow, n_samples=n_samples, template=_template_settings(values, variables)
+        values, overflow=overflow, n_samples=n_samples, template=template_settings(values, variables)
     )
     return ShowingOptions(
         **vars(asking),
@@ -160,7 +160,7 @@ def n_samples_of(values: Values) -> int:
     return n_samples
 
 
-def _template_settings(values: Values, pairs: tuple[str, ...]) -> list[Setting]:
+def template_settings(values: Values, pairs: tuple[str, ...]) -> list[Setting]:
     """A chat template of the user's own and its variables, where there are any."""
     template = values.text("chat_template")
     found = [] if template is None else [values.setting("chat_template", os.path.abspath(template))]
