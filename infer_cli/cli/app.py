@@ -30,6 +30,11 @@ _COMMANDS = {
     ),
     "tokens": ("tokens", "tokens", "Count tokens of a text, of files or of stdin, as a model would."),
     "template": ("template", "app", "Chat templates: show, render and check them."),
+    "perplexity": (
+        "perplexity.command",
+        "perplexity",
+        "Measure how well a model predicts a text.",
+    ),
     "probe": (
         "checks.probe",
         "probe",

@@ -1,4 +1,4 @@
-"""What a scoring context holds, and how the next texts are evaluated over it: as a tree, or in fixed chunks."""
+"""What a scoring context holds, and how the next texts are evaluated: as a tree, or in fixed chunks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from infer_cli.types import Segment
 
 
 class EvaluatedPart(NamedTuple):
-    """What a call has computed of one text: all that is wanted before position `end`. `outputs` are the rows of
-    logits, one for each position from `first_output` on; `n_new` rows were evaluated for this text, or for it
-    first."""
+    """What a call has computed of one text: all that is wanted before position `end`. `outputs` are the rows
+    of logits, one for each position from `first_output` on; `n_new` rows were evaluated for this text, or for
+    it first."""
 
     end: int
     first_output: int
@@ -23,8 +23,8 @@ class EvaluatedPart(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One decode call, the first `n_taken` of the texts that wait in it; where it did not succeed the memory is
-    as before. `parts` are of the texts in their order, others too that begin as those in the call do."""
+    """One decode call, the first `n_taken` of the texts that wait in it; where it did not succeed the memory
+    is as before. `parts` are of the texts in their order, others too that begin as those in the call do."""
 
     status: DecodeStatus
     n_outputs: int  # rows of logits

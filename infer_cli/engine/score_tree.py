@@ -68,8 +68,8 @@ class TreePath(NamedTuple):
 class TreeCall:
     """One decode call. `n_kept` of the trunk's tokens stay; the first `n_extending` rows extend it.
 
-    `paths` are of the texts that wait, in their order, the first `n_taken` of them part of the call. Where the
-    first one is longer than a call it is alone in it, and its path ends before it does.
+    `paths` are of the texts that wait, in their order, the first `n_taken` of them part of the call. Where
+    the first one is longer than a call it is alone in it, and its path ends before it does.
     """
 
     n_kept: int

@@ -340,7 +340,7 @@ Ctx = Annotated[
         "--ctx",
         panel=_ENGINE,
         metavar="TOKENS|auto",
-        help="Window (run: what is needed, chat: at most 8192).",
+        help="Window (run: what is needed, chat: at most 8192, perplexity: 512).",
     ),
 ]
 Threads = Annotated[Optional[int], _option("--threads", panel=_ENGINE, help="CPU threads (physical cores).")]
