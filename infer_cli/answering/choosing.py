@@ -8,22 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.answering.reply import reply_of
-from infer_cli.errors import UsageError
+from infer_cli.errors import ContextOverflow, UsageError
 from infer_cli.prompt.messages import check_unicode
+from infer_cli.prompt.pairs import Pair
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import (
     ChoiceScore,
     Finished,
     FinishReason,
+    Mode,
+    Promise,
+    Provenance,
     Reply,
     ReplyError,
     ScoreRequest,
     Timings,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
 
 
 class Choice(NamedTuple):
@@ -49,9 +56,14 @@ class Question:
         return {"choices": [choice.text for choice in self.choices]}
 
     @property
+    def n_longest(self) -> int:
+        """Tokens of the longest choice."""
+        return max(len(choice.ids) for choice in self.choices)
+
+    @property
     def window(self) -> int:
-        """Tokens of the prompt with its longest choice."""
-        return len(self.prompt_ids) + max(len(choice.ids) for choice in self.choices)
+        """Tokens that are evaluated of the prompt with its longest choice: nothing follows the last one."""
+        return len(self.prompt_ids) + self.n_longest - 1
 
     def requests(self, request_id: str) -> list[ScoreRequest]:
         """What the engine is asked, a request for each choice. `request_id` is one that the engine does not
@@ -62,6 +74,34 @@ class Question:
             )
             for n, choice in enumerate(self.choices)
         ]
+
+
+def question_of(
+    texts: Sequence[str],
+    pairs: Sequence[Pair],
+    *,
+    question_id: str,
+    deadline_s: float | None = None,
+    truncation: dict[str, object] | None = None,
+) -> Question:
+    """A question of `texts` that are choices. `pairs` are one prompt with each of them, as ids."""
+    choices = tuple(Choice(text, pair.continuation) for text, pair in zip(texts, pairs, strict=True))
+    return Question(question_id, pairs[0].context, choices, deadline_s, truncation)
+
+
+def room_for(choices: Sequence[str], vocab: Vocab) -> int:
+    """Tokens that the longest choice may take: as many as it has alone, and one for what it begins with."""
+    return 1 + max(len(vocab.tokenize(choice.encode())) for choice in choices)
+
+
+def check_fits(question: Question, window: int) -> None:
+    """Raises ContextOverflow where a window of so many tokens does not hold the prompt with each choice."""
+    if question.window > window:
+        raise ContextOverflow(
+            f"the prompt is {len(question.prompt_ids)} tokens and the longest choice {question.n_longest}:"
+            f" they do not fit the window of {window}",
+            "shorten the prompt, or raise --ctx",
+        )
 
 
 def check_choices(texts: Sequence[str], called: str) -> None:
@@ -92,19 +132,47 @@ def score_choices(question: Question, ends: Sequence[Finished]) -> tuple[ChoiceS
 
 
 def choice_reply(question: Question, ends: Sequence[Finished], running: RunningEngine) -> Reply:
+    """The reply of an engine that runs: see `chosen_reply`."""
+    return chosen_reply(question, ends, running.provenance(), running.policy.mode, running.policy.promise)
+
+
+def chosen_reply(
+    question: Question,
+    ends: Sequence[Finished],
+    came_from: Provenance,
+    mode: Mode,
+    promise: Promise,
+    *,
+    custom_id: str | None = None,
+) -> Reply:
     """The reply: of equally likely choices, the first. `ends`: what came of `question.requests`, in order.
 
-    Where one of them failed, or was ended from outside, there is no answer.
+    Where one of them failed, or was ended from outside, there is no answer: its text is None.
     """
     failed = _first_failure(ends)
+    scores = best = error = None
     if failed is None:
         scores = score_choices(question, ends)
         best = max(scores, key=lambda score: score.logprob)
-        return _reply(question, ends, running, "stop", best.text, best.tokens, scores)
-    if failed.reason == "error":
+    elif failed.reason == "error":
         error = ReplyError(code=int(failed.error_status), message=failed.error)
-        return _reply(question, ends, running, "error", None, error=error)
-    return _reply(question, ends, running, failed.reason, "")
+    tokens = () if best is None else best.tokens
+    return reply_of(
+        _whole(question, ends, "stop" if failed is None else failed.reason, tokens),
+        came_from,
+        reply_id=question.id,
+        custom_id=custom_id,
+        sample=0,
+        text=None if best is None else best.text,
+        params=question.params,
+        run_seed=None,
+        seed=None,
+        mode=mode,
+        promise=promise,
+        truncation=question.truncation,
+        error=error,
+        choices=scores,
+    )
 
 
 def _first_failure(ends: Sequence[Finished]) -> Finished | None:
@@ -113,21 +181,15 @@ def _first_failure(ends: Sequence[Finished]) -> Finished | None:
     return next((end for end in failures if end.reason == "error"), failures[0] if failures else None)
 
 
-def _reply(
-    question: Question,
-    ends: Sequence[Finished],
-    running: RunningEngine,
-    reason: FinishReason,
-    text: str | None,
-    tokens: tuple[int, ...] = (),
-    choices: tuple[ChoiceScore, ...] | None = None,
-    error: ReplyError | None = None,
-) -> Reply:
+def _whole(
+    question: Question, ends: Sequence[Finished], reason: FinishReason, tokens: tuple[int, ...]
+) -> Finished:
+    """What came of the requests as the end of one."""
     timings = [end.timings for end in ends]
     n_prompt = len(question.prompt_ids)
     # What was evaluated for one of the choices is cached for the others.
     n_cached = min(n_prompt, *(end.usage.cached_tokens for end in ends))
-    whole = ends[0]._replace(
+    return ends[0]._replace(
         reason=reason,
         tokens=tokens,
         usage=Usage(n_prompt, n_cached, len(tokens)),
@@ -139,19 +201,4 @@ def _reply(
             None,
             None,
         ),
-    )
-    return reply_of(
-        whole,
-        running.provenance(),
-        reply_id=question.id,
-        sample=0,
-        text=text,
-        params=question.params,
-        run_seed=None,
-        seed=None,
-        mode=running.policy.mode,
-        promise=running.policy.promise,
-        truncation=question.truncation,
-        error=error,
-        choices=choices,
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+from infer_cli.answering.choosing import check_choices, check_fits, question_of, room_for
+from infer_cli.batch.choices import PreparedChoice
 from infer_cli.batch.job import OutputFormat
 from infer_cli.batch.kind import Origin
 from infer_cli.batch.late_template import LateTemplate
@@ -24,6 +26,7 @@ from infer_cli.prompt.fitting import (
     policy_named,
 )
 from infer_cli.prompt.messages import build_messages, messages_from
+from infer_cli.prompt.pairs import encode_after, encode_pair
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES, MOST_TOKENS
 from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
     from infer_cli.prompt.template import ChatTemplate
 
 _SAMPLING = frozenset(f.name for f in fields(SamplingParams))
-_OTHERS = frozenset({"system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline", "overflow"})
+_OF_SAMPLING = ("seed", "max_tokens", "stop", "samples", "logprobs")
+_OTHERS = frozenset({"system", "deadline", "overflow", "choices", *_OF_SAMPLING})
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Defaults:
     raw: bool = False
     variables: Mapping[str, object] | None = None
     overflow: Policy = "error"
+    choices: tuple[str, ...] = ()  # the answers that are allowed; empty: any
 
 
 class Preparer:
@@ -99,7 +104,7 @@ class Preparer:
         """What makes lines of replies."""
         return ReplyLines(origin, form, self._vocab.token_text, self.is_raw)
 
-    def prepare(self, row: Row) -> PreparedRow:
+    def prepare(self, row: Row) -> PreparedRow | PreparedChoice:
         """Raises an InferError that says why this row can't be answered; NoTemplate for all like it."""
         asked = row.asked
         if asked is None:
@@ -108,6 +113,8 @@ class Preparer:
         for name in values:
             if name not in _SAMPLING and name not in _OTHERS:
                 raise UsageError(f"unknown key {name!r}")
+        if "choices" in values or defaults.choices:
+            return self._prepare_choice(row, asked)
         sampling = self._row_sampling(asked)
         n_samples = _whole(values, "samples", defaults.n_samples, 1, MAX_SAMPLES)
         if sampling.greedy and n_samples > 1:
@@ -150,6 +157,28 @@ class Preparer:
             pairs=pairs,
             shown_tokens=shown_tokens,
         )
+
+    def _prepare_choice(self, row: Row, asked: RowRequest) -> PreparedChoice:
+        values, defaults = asked.values, self._defaults
+        for name in values:
+            if name in _SAMPLING or name in _OF_SAMPLING:
+                raise UsageError(f"{name} has no meaning beside choices: nothing is sampled")
+        choices = _choices(values["choices"]) if "choices" in values else defaults.choices
+        room = room_for(choices, self._vocab)
+        encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), room)
+        if self.is_raw(asked):
+            pairs = [encode_pair(self._vocab, encoded.text, choice) for choice in choices]
+        else:
+            pairs = [encode_after(self._vocab, encoded, choice) for choice in choices]
+        question = question_of(
+            choices,
+            pairs,
+            question_id=row.custom_id,
+            deadline_s=_deadline(values.get("deadline"), defaults.deadline_s),
+            truncation=fitted.report(),
+        )
+        check_fits(question, self._window)
+        return PreparedChoice(row, question, fitted.dropped)
 
     # --- parameters ----------------------------------------------------------------------------
 
@@ -260,6 +289,13 @@ def _stop(value: object) -> tuple[str, ...]:
         except UnicodeEncodeError:
             raise UsageError("stop: a string has half a surrogate pair") from None
     return tuple(texts)
+
+
+def _choices(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UsageError("choices must be a list of strings")
+    check_choices(value, "choices")
+    return tuple(value)
 
 
 def _overflow(values: Mapping[str, object], default: Policy) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,6 +64,9 @@ class PreparedRow:
         if self.own_seed:
             return sample_seed(self.run_seed, sample)
         return row_seed(self.run_seed, self.row.key, sample)
+
+    def without_deadline(self) -> PreparedRow:
+        return dataclasses.replace(self, deadline_s=None)
 
     def requests(self, sample: int) -> tuple[EngineRequest]:
         """What the engine is asked for one sample: one request."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from infer_cli.batch.engine_choice import EngineChoice, MeasureWidths, choose_engine
 from infer_cli.batch.job import OUTPUT_FORMATS, JobFile, Kind, OutputFormat, Shard
 from infer_cli.batch.kind import RowPreparer
-from infer_cli.batch.neighbours import OF_REPLIES, LookAhead
+from infer_cli.batch.neighbours import OF_LIKELIHOODS, OF_REPLIES, LookAhead
 from infer_cli.batch.preparing import Defaults, Preparer
 from infer_cli.batch.rows import Input
 from infer_cli.batch.summary import ReplyTally, Tally
@@ -111,7 +111,8 @@ class JobRequest(ABC):
 
 @dataclass(frozen=True)
 class BatchRequest(JobRequest):
-    """Replies to rows, and what holds for those that say nothing else."""
+    """Replies to rows, and what holds for those that say nothing else. `choices`: the answers that are
+    allowed; empty: any."""
 
     system: str | None = None
     raw: bool = False
@@ -119,6 +120,7 @@ class BatchRequest(JobRequest):
     max_tokens: int = MAX_TOKENS
     stop: tuple[str, ...] = ()
     n_logprobs: int | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -144,6 +146,7 @@ class BatchRequest(JobRequest):
             raw=self.raw,
             variables=template_variables(self.variables),
             overflow=self.overflow,
+            choices=self.choices,
         )
         return Preparer(
             defaults,
@@ -160,10 +163,12 @@ class BatchRequest(JobRequest):
 
     @property
     def ahead(self) -> LookAhead:
-        return OF_REPLIES
+        return OF_LIKELIHOODS if self.choices else OF_REPLIES
 
     def start(self, session: Session, choice: EngineChoice, scanned: Scan) -> RunningEngine:
-        return session.start(choice.window, choice.policy, score_window=scanned.n_score_window)
+        """Slots are for rows without choices, and where no row is left."""
+        n_ctx_seq = choice.window if scanned.n_window or not scanned.n_score_window else 0
+        return session.start(n_ctx_seq, choice.policy, score_window=scanned.n_score_window)
 
     def new_tally(self, scanned: Scan, width: int) -> ReplyTally:
         return ReplyTally(scanned.n_mine, scanned.n_replies, width)
@@ -178,6 +183,7 @@ class BatchRequest(JobRequest):
             "raw": self.raw,
             **self.input_params(),
             "overflow": self.overflow,
+            **({"choices": list(self.choices)} if self.choices else {}),
         }
 
     def counted(self, scanned: Scan) -> dict[str, float]:

@@ -144,10 +144,10 @@ class ReplyTally(Tally):
 
     def _add_computed(self, usage: Usage, timings: Timings) -> None:
         super()._add_computed(usage, timings)
-        self.busy_s += timings.total_s - timings.queue_s
         self.queue_s.append(timings.queue_s)
         self.total_s.append(timings.total_s)
-        if timings.ttft_s is not None:
+        if timings.ttft_s is not None:  # a choice has none, nor a slot
+            self.busy_s += timings.total_s - timings.queue_s
             self.ttft_s.append(timings.ttft_s)
         if timings.decode_tps:
             self.token_s.append(1 / timings.decode_tps)
@@ -199,9 +199,10 @@ class ReplyTally(Tally):
                     "in all": self.total_s,
                 }
             )
-            lines.append(
-                f"{self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
-            )
+            if self.busy_s:
+                lines.append(
+                    f"{self.width} slots, {self.busy_s / (wall_s * self.width):.0%} of their time in use"
+                )
             if padding := round(100 * self.n_dummy_rows / max(self.n_decode_rows, 1)):
                 lines[-1] += f", {padding}% of the decode rows padding"
         if (peak := peak_memory()) is not None:

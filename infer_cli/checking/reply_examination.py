@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from infer_cli.answering.reply import NOTHING_COMPUTED
+from infer_cli.batch.choices import PreparedChoice
 from infer_cli.batch.job import JobFile, OutputFormat
 from infer_cli.batch.kind import Asked, Origin
 from infer_cli.batch.output_index import Line
@@ -23,6 +24,7 @@ from infer_cli.text.common_prefix import n_same
 from infer_cli.types import EngineRequest, Finished, Reply, SamplingParams, Usage
 
 _SAMPLING = frozenset(field.name for field in dataclasses.fields(SamplingParams))
+AskedReply = PreparedRow | PreparedChoice
 _MAX_PREPARERS = 64  # one for each set of parameters that claims have
 
 
@@ -51,6 +53,8 @@ class ReplyExamination:
         values = json.loads(params or "{}")
         if not values:
             return self._new_preparer(defaults)
+        if "choices" in values:
+            return self._new_preparer(dataclasses.replace(defaults, choices=_choices(values["choices"])))
         stop = values.get("stop")
         if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
             raise UsageError("its stop strings are not as they should be")
@@ -66,8 +70,8 @@ class ReplyExamination:
         )
 
     def look(
-        self, line: Line, claims: Sequence[ReplyClaim], asked: PreparedRow
-    ) -> PreparedRow | Difference | Unchecked:
+        self, line: Line, claims: Sequence[ReplyClaim], asked: AskedReply
+    ) -> AskedReply | Difference | Unchecked:
         first = claims[0]
         code = first.error_code
         was_cut = any(claim.was_cut for claim in claims)
@@ -85,9 +89,9 @@ class ReplyExamination:
                 asked = dataclasses.replace(asked, run_seed=claim.run_seed)
             if what := _unlike(claim, asked):
                 return different(claim, what)
-        return dataclasses.replace(asked, deadline_s=None)
+        return asked.without_deadline()
 
-    def again(self, claim: ReplyClaim, asked: PreparedRow) -> Asked[Reply]:
+    def again(self, claim: ReplyClaim, asked: AskedReply) -> Asked[Reply]:
         return _CutReply(asked, len(claim.tokens or ())) if claim.was_cut else asked
 
     def compare(self, claim: ReplyClaim, answer: Reply) -> Difference | None:
@@ -108,14 +112,20 @@ class ReplyExamination:
         return different(claim, "its digest is another")
 
 
+def _choices(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) for text in value):
+        raise UsageError("its choices are not as they should be")
+    return tuple(value)
+
+
 class _CutReply:
     """A reply that a deadline ended after so many tokens: as many are asked for, none before the first."""
 
-    def __init__(self, asked: PreparedRow, n_tokens: int) -> None:
+    def __init__(self, asked: AskedReply, n_tokens: int) -> None:
         self._asked, self._n_tokens = asked, n_tokens
 
     def requests(self, sample: int) -> tuple[EngineRequest, ...]:
-        if not self._n_tokens:
+        if not self._n_tokens or isinstance(self._asked, PreparedChoice):
             return ()
         return dataclasses.replace(self._asked, max_tokens=self._n_tokens).requests(sample)
 
@@ -133,7 +143,7 @@ class _CutReply:
         return asked.answer(origin, sample, [end])
 
 
-def _unlike(claim: ReplyClaim, asked: PreparedRow) -> str:
+def _unlike(claim: ReplyClaim, asked: AskedReply) -> str:
     """What of a claim is not what the row asks for, in words; empty where all is."""
     if claim.params is not None and (names := unequal(claim.params, asked.params)):
         name = names[0]

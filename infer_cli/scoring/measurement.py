@@ -11,6 +11,7 @@ from infer_cli.scoring.comparison import Comparison, check_same_vocabulary, rows
 from infer_cli.scoring.perplexity import measure_perplexity
 
 if TYPE_CHECKING:
+    from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session
     from infer_cli.scoring.comparison import OnCompared
     from infer_cli.scoring.divergence import Divergence
@@ -89,9 +90,21 @@ class Measurement:
 def measure_text(session: Session, text: WindowedText, on_window: OnWindow | None = None) -> Measurement:
     """With an engine of the session's model. Raises as `measure_perplexity`, and OutOfMemory."""
     with closing(session.start_scoring(text.n_read)) as running:
-        found = measure_perplexity(running.service, text, session.model.name, on_window)
-        policy, provenance = running.policy, running.provenance()
-    return Measurement(found, text.windowing, policy.mode, policy.promise, provenance)
+        return measure_with(running, session.model.name, text, on_window)
+
+
+def measure_with(
+    running: RunningEngine,
+    model: str,
+    text: WindowedText,
+    on_window: OnWindow | None = None,
+    *,
+    request_prefix: str = "",
+) -> Measurement:
+    """With an engine that runs. Raises as `measure_perplexity`, whose arguments these are."""
+    found = measure_perplexity(running.service, text, model, on_window, request_prefix=request_prefix)
+    policy = running.policy
+    return Measurement(found, text.windowing, policy.mode, policy.promise, running.provenance())
 
 
 def measure_against(

@@ -48,16 +48,22 @@ OnWindow = Callable[[int, Estimate], None]  # windows that were counted, and the
 
 
 def measure_perplexity(
-    service: Service, text: WindowedText, model: str, on_window: OnWindow | None = None
+    service: Service,
+    text: WindowedText,
+    model: str,
+    on_window: OnWindow | None = None,
+    *,
+    request_prefix: str = "",
 ) -> Perplexity:
     """Score a text with an engine that takes `ScoreRequest`s of `text.n_read` tokens.
 
-    `model` is what an error calls it. What `on_window` raises ends the work.
+    `model` is what an error calls it. `request_prefix`: what the ids of the requests begin with, where the
+    engine has others. What `on_window` raises ends the work.
     Raises ModelInvalid where the model's numbers are not finite, UnexpectedFailure where the engine stops.
     """
     counted = WindowedNll(text)
     waiting: dict[int, list[float]] = {}
-    for number, end in Feed(service, text.requests()):
+    for number, end in Feed(service, text.requests(request_prefix)):
         waiting[number] = nll_of(end, model)
         while counted.n_windows in waiting:
             counted.add(waiting.pop(counted.n_windows))

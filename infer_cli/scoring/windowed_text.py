@@ -43,15 +43,15 @@ class WindowedText:
         ids = tuple(self.tokens[span.start : span.end])
         return ids if self.head is None else (self.head, *ids[1:])
 
-    def request(self, number: int) -> ScoreRequest:
-        """For one of the windows; its number is the id."""
+    def request(self, number: int, prefix: str = "") -> ScoreRequest:
+        """For one of the windows; its number, after the prefix, is the id."""
         span = self.spans[number]
-        return ScoreRequest(str(number), self.ids(span), span.first)
+        return ScoreRequest(f"{prefix}{number}", self.ids(span), span.first)
 
-    def requests(self) -> Iterator[tuple[int, ScoreRequest]]:
+    def requests(self, prefix: str = "") -> Iterator[tuple[int, ScoreRequest]]:
         """Each window's number and request."""
         for number in range(len(self.spans)):
-            yield number, self.request(number)
+            yield number, self.request(number, prefix)
 
     def scored_bytes(self, n_windows: int) -> int:
         """Bytes that the tokens stand for which the first so many windows score."""

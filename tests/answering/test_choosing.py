@@ -13,11 +13,13 @@ from infer_cli.answering.choosing import (
     Question,
     check_choices,
     choice_reply,
+    question_of,
     score_choices,
 )
 from infer_cli.answering.reply import as_json, digest
 from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.errors import ExitStatus, UsageError
+from infer_cli.prompt.pairs import Pair
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import (
     EngineIdentity,
@@ -43,7 +45,7 @@ def running() -> RunningEngine:
     came_from = Provenance(ModelIdentity("m", "aa"), EngineIdentity("1", "2", "f", {}), False)
     policy = choose("invariant", 1, ModelTraits())
     unused = cast("Any", None)
-    return RunningEngine(unused, unused, policy, lambda: unused, lambda: came_from)
+    return RunningEngine(unused, policy, lambda: unused, lambda: came_from)
 
 
 def end_of(
@@ -81,8 +83,20 @@ def test_each_choice_is_a_continuation_of_the_prompt() -> None:
         ScoreRequest("r7/1", (5, 6, 7, 11, 12), 3, 2.0),
         ScoreRequest("r7/2", (5, 6, 7, 13, 14, 15), 3, 2.0),
     ]
-    assert asked.window == 6
+    assert (asked.window, asked.n_longest) == (5, 3)
     assert asked.params == {"choices": ["no", "yes", "maybe"]}
+
+
+def test_a_question_of_pairs() -> None:
+    pairs = [Pair(PROMPT, choice.ids) for choice in CHOICES]
+    asked = question_of(
+        [choice.text for choice in CHOICES],
+        pairs,
+        question_id="q",
+        deadline_s=2.0,
+        truncation={"policy": "keep-ends"},
+    )
+    assert asked == question()
 
 
 def test_the_likeliest_is_the_answer() -> None:
@@ -159,7 +173,7 @@ def test_what_was_ended_from_outside_has_no_answer(reason: FinishReason) -> None
     first, second, third = asked.requests("r")
     ends = [end_of(first, [-1.0]), end_of(second, (), reason=reason), end_of(third, (), reason=reason)]
     reply = choice_reply(asked, ends, running())
-    assert (reply.text, reply.tokens, reply.finish_reason) == ("", (), reason)
+    assert (reply.text, reply.tokens, reply.finish_reason) == (None, (), reason)
     assert (reply.choices, reply.error) == (None, None)
     assert "choices" not in as_json(reply)
 

@@ -16,6 +16,7 @@ import pytest
 from tests.cli_helpers import INFER, REPO, Outcome, infer, one_error_line, script
 from tests.tiny_gguf import write_tiny_gguf
 
+_DATA = Path(os.environ.get("INFER_TEST_DATA", REPO.parent / "shared" / "data"))
 _WORDS = ["hello", "the", "world", "and", "a", "user", "system", "of", "12"]
 TEXT = " ".join(_WORDS[(i * i + i // 7) % len(_WORDS)] for i in range(2200)) + "\n"
 
@@ -88,6 +89,16 @@ def test_divergence_of_llama_perplexity(tmp_path: Path, text: Path) -> None:
     assert (far["same_top"], far["same_top_stderr"]) == (0, 0)
     assert (found["model"]["name"], far["model"]["name"]) == ("tiny-2", "tiny-1")
     assert found["model"]["sha256"] != far["model"]["sha256"]
+
+
+@pytest.mark.weights
+def test_perplexity_of_the_default_model(smollm2: Path, tmp_path: Path) -> None:
+    """Of the first two windows of WikiText-2's validation text; calls have other shapes here."""
+    path = tmp_path / "wikitext.txt"
+    path.write_bytes((_DATA / "wikitext2" / "valid.txt").read_bytes()[:8000])
+    found = _json(path, "-m", smollm2, "--ctx", 256, "--limit", 2, "--fast")
+    assert found["ppl"] == pytest.approx(12.4287, rel=0.01)
+    assert found["n_tokens"] == 254
 
 
 # --- promises -------------------------------------------------------------------------------------

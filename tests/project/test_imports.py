@@ -18,7 +18,7 @@ PACKAGE = REPO / "infer_cli"
 ORDER = [
     "errors", "types", "system", "text", "settings", "process", "backend", "engine", "models", "vocab",
     "prompt", "runtime", "answering", "scoring", "prefix_cache", "records", "conversation", "sinks", "batch",
-    "checking", "api", "cli", "__main__",
+    "checking", "program", "api", "cli", "__main__",
 ]  # fmt: skip
 
 # Who may import a library; others may not. Heavy ones only inside functions, or in modules that --help skips.

@@ -35,6 +35,7 @@ def batch(
     system: o.System = None,
     raw: o.Raw = False,
     template: o.TemplateFlags,
+    choices: o.Choices = None,
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,

@@ -8,7 +8,7 @@ from infer_cli.batch.job import MAX_WIDTH, OUTPUT_FORMATS
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import PROMPTS
 from infer_cli.cli.batch.job_command import JobCommand, job_flags
-from infer_cli.cli.flags.shared import n_samples_of, overflow_of, read_asking
+from infer_cli.cli.flags.shared import choices_of, n_samples_of, overflow_of, read_asking
 from infer_cli.cli.flags.values import Values
 from infer_cli.engine.mode_policy import OF_JOBS
 from infer_cli.errors import UsageError
@@ -21,7 +21,8 @@ def check(given: Mapping[str, Given]) -> JobCommand:
     """The command line's values, typed. Raises UsageError for the first that is wrong."""
     values = Values(given)
     values.exclude([("raw", "system"), ("raw", "chat_template")])
-    n_samples = n_samples_of(values)
+    choices = choices_of(values)
+    n_samples = 1 if choices else n_samples_of(values)
     overflow = overflow_of(values, POLICIES, "error")
     asking = read_asking(values, overflow=overflow, n_samples=n_samples, mode=OF_JOBS)
     output_format = values.text("output_format") or OUTPUT_FORMATS[0]
@@ -50,5 +51,7 @@ def check(given: Mapping[str, Given]) -> JobCommand:
         max_tokens=asking.max_tokens,
         stop=asking.stop,
         n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
+        choices=choices,
     )
-    return JobCommand(request, job, asking.settings)
+    told = [values.setting("choices", list(choices))] if choices else []
+    return JobCommand(request, job, (*asking.settings, *told))

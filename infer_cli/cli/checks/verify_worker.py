@@ -188,6 +188,7 @@ class _Verification:
             raw=options.raw,
             variables=template_variables(options.variables),
             overflow=values.get("overflow", "error"),
+            choices=tuple(values.get("choices", ())),
         )
 
     def _check(self, questions: Questions[Any]) -> tuple[Room, int]:

@@ -173,6 +173,17 @@ class TemplateFlags(FlagGroup):
     ] = None
 
 
+Choices = Annotated[
+    Optional[list[str]],
+    _option(
+        "--choices",
+        env=False,
+        panel=_PROMPT,
+        metavar="A,B,…",
+        help="Answer with the likeliest of these. Given more than once, each is one choice.",
+    ),
+]
+
 # --- sampling -------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,7 @@ class Progress:
 
     def end(self, model: str) -> None:
         """All is scored."""
-        seconds = time.monotonic() - self._began
+        seconds = max(time.monotonic() - self._began, 1e-3)  # a clock may be coarse
         n_tokens = sum(span.end - span.start - 1 for span in self._text.spans)
         self._notices.detail(
             f"[{model} · {n_tokens} tokens read · {seconds:.2f} s · {n_tokens / seconds:.0f} tok/s]"
