@@ -121,13 +121,12 @@ def benchmark() -> str:
     report.ratio("Llama / infer s", seconds["Llama"], seconds["infer"])
     report.ratio("Llama / infer --fast s", seconds["Llama"], seconds["infer --fast"])
     _check_evaluated(report, loops["loop"][0].ids, scores)
-    for name, found in (
-        ("Llama", loops["Llama"][-1].logprobs),
-        ("infer --fast", scores["fast"][-1].logprobs),
-    ):
-        last = loops["loop"][-1].logprobs
-        report.series(f"{name} and loop: largest difference of a sentence", [largest_difference(last, found)])
-        report.series(f"{name} and loop: pairs that are decided differently", [different(last, found)])
+    last = loops["loop"][-1].logprobs
+    others = {"Llama": loops["Llama"][-1].logprobs, "infer --fast": scores["fast"][-1].logprobs}
+    for name, other in others.items():
+        apart, n_other = largest_difference(last, other), different(last, other)
+        report.series(f"{name} and loop: largest difference of a sentence, nats", [apart])
+        report.series(f"{name} and loop: pairs that are decided differently", [n_other])
     settings = {"threads": threads, "model": Path(model).name, "pairs": len(sentences) // 2, "sets": SETS}
     return report.line(common.machine_facts(infer=version), settings)
 

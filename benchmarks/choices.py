@@ -1,7 +1,7 @@
 """Four choices behind a long prompt: `infer score` against llama-server, which evaluates the same texts.
 
     python -m benchmarks.choices --peers DIR [--data DIR] [--rounds 3] [--threads N] [--model MODEL]
-        [--items 50]
+        [--items 100]
 
 A question of GSM8K behind five that are solved, and four sentences that answer it: of several tokens, none
 the beginning of another. Checked: tokens evaluated over those that are distinct in fast and in invariant
@@ -175,7 +175,7 @@ def _arguments() -> argparse.ArgumentParser:
     common.add_threads(parser)
     common.add_data(parser)
     common.add_one_model(parser, common.SMOLLM2)
-    parser.add_argument("--items", type=int, default=50, help="questions (50)")
+    parser.add_argument("--items", type=int, default=100, help="questions (100)")
     return parser
 
 
