@@ -85,11 +85,8 @@ def verify(
 
     if all_models and model is not None:
         raise UsageError("--all and a model exclude each other")
-    differing = []
-    for verdict in store.verify_all() if all_models else [store.verify(model)]:
-        print(model_view.verdict_line(verdict))
-        if not verdict.holds:
-            differing.append(single_line(verdict.name))
+    verdicts = model_view.print_verdicts(store.verify_all() if all_models else [store.verify(model)])
+    differing = [single_line(verdict.name) for verdict in verdicts if not verdict.holds]
     if differing:
         raise CheckFailed(
             f"not what was published or installed: {', '.join(differing)}",

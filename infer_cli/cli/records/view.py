@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.screen.terminal import console
 from infer_cli.text.graphemes import beginning
 from infer_cli.text.sanitize import single_line
 
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from infer_cli.records.record import Record
 
 
-_PREVIEW = 80  # characters of a prompt in a list
+_PREVIEW = 240  # characters of a prompt in a list
+_SHORT_ID = 8  # characters of an id that a terminal shows
 
 
 def write(text: str) -> None:
@@ -61,18 +61,41 @@ def table_row(record: Record) -> tuple[str, ...]:
 
 
 def print_table(records: list[Record]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from infer_cli.cli.screen.table import Column, print_table
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "when", "kind", "model", "tokens", "end"):
-        table.add_column(heading, justify="right" if heading == "tokens" else "left", no_wrap=True)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis")
-    for record in records:
-        record_id, _, kind, model, tokens, end, _, prompt = table_row(record)
-        when = datetime.fromtimestamp(record.created_at).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(*map(Text, (record_id, when, kind, model, tokens, end, prompt)))
-    console(sys.stdout).print(table)
+    ids = short_ids([record.id for record in records])
+    now = datetime.now().astimezone()
+    rows = []
+    for record, record_id in zip(records, ids, strict=True):
+        _, _, kind, model, tokens, end, _, prompt = table_row(record)
+        when = when_in_short(datetime.fromtimestamp(record.created_at).astimezone(), now)
+        rows.append((record_id, when, kind, model, tokens, end, prompt))
+    columns = (
+        Column("id"),
+        Column("when", rank=1, right=True),
+        Column("kind", rank=4),
+        Column("model", rank=2),
+        Column("tokens", rank=3, right=True),
+        Column("end", rank=5),
+        Column("prompt", is_text=True),
+    )
+    print_table(columns, rows)
+
+
+def short_ids(ids: Sequence[str]) -> list[str]:
+    """Beginnings of ids that tell these apart, `_SHORT_ID` characters where that will do."""
+    length = _SHORT_ID
+    while len({each[:length] for each in ids}) < len(set(ids)):
+        length += 1
+    return [each[:length] for each in ids]
+
+
+def when_in_short(moment: datetime, now: datetime) -> str:
+    """`18:42` of today, else how long ago in the units of `--since`: `2h`, `3d`."""
+    if moment.date() == now.date():
+        return moment.strftime("%H:%M")
+    hours = max(int((now - moment).total_seconds() // 3600), 0)
+    return f"{hours}h" if hours < 24 else f"{hours // 24}d"
 
 
 def _n_tokens(record: Record) -> str | None:

@@ -90,6 +90,11 @@ def columns_of(terminal: TextIO) -> int:
         return _COLUMNS
 
 
+def is_coloured(stream: TextIO) -> bool:
+    """Whether text on a stream may be styled."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
 def stats_line(reply: Reply, name: str) -> str:
     """`smollm2 · 31 + 12 tokens · TTFT 0.12 s · 140 tok/s · stop · seed 7`."""
     usage, timings = reply.usage, reply.timings
