@@ -13,7 +13,7 @@ def devices(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a device.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> int:
-    """List the devices that this build can use: name, kind, free and total memory."""
+    """List what this build can compute on, and its memory."""
 
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Worker

@@ -89,7 +89,7 @@ def render(
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Print a conversation as the model's own text, as `infer run` would give it to the model."""
+    """Print a conversation as the text that the model is given. As `infer run` would give it."""
 
     def work(opened: _Opened, notices: Notices) -> int:
         from infer_cli.cli.flags.values import variables_of
@@ -133,7 +133,7 @@ def check(
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Render a standard set of conversations and say what the template can't do. Exit code 9 if one fails."""
+    """Render a standard set of conversations; say what fails. Exit code 9 if one does."""
 
     def work(opened: _Opened, notices: Notices) -> int:
         from infer_cli.prompt.template_check import check

@@ -58,7 +58,7 @@ def tokens(
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Count tokens of a text, of files or of stdin, as a model would. Loads no weights."""
+    """Count the tokens of a text, of files or of stdin. As a model would; its weights are not loaded."""
     from infer_cli.process.supervisor import supervise
 
     if ids + pieces + as_json > 1:

@@ -26,7 +26,7 @@ def list_entries(
     cache_size: o.CacheSize = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """List what is kept, last used first: a table, or tab-separated lines in a pipe."""
+    """List what is kept, last used first. A table, or tab-separated lines in a pipe."""
     store = _store(cache_size)
     entries = store.entries()
     if as_json:
@@ -45,7 +45,7 @@ def list_entries(
 
 @app.command()
 def prune(cache_size: o.CacheSize = None) -> None:
-    """Remove what is damaged, and what was not used for longest until the rest is within the limit."""
+    """Remove what is damaged, and what is beyond the limit. What was not used for longest goes first."""
     _remove(_store(cache_size).prune)
 
 
@@ -83,7 +83,7 @@ def warm(
     lora: o.Lora = None,
     offline: o.Offline = False,
 ) -> int:
-    """Let a model read files now, so that `infer run -f` with the same flags begins at the question."""
+    """Let a model read files before they are asked about. `infer run -f` need not read them then."""
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Task
 

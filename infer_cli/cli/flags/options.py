@@ -167,8 +167,9 @@ class TemplateFlags(FlagGroup):
         _option(
             "--overflow",
             panel=_PROMPT,
-            metavar="error|drop-oldest|drop-middle|keep-ends",
-            help="What goes where the window is too small (run: error, chat: drop-oldest, also summarize).",
+            metavar="error|drop-oldest|drop-middle|keep-ends|summarize",
+            help="What goes where the window is too small (run: error, chat: drop-oldest);"
+            " summarize is chat's alone.",
         ),
     ] = None
 

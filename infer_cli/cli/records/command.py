@@ -57,7 +57,7 @@ def list_records(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """List the newest records: a table, or tab-separated lines in a pipe."""
+    """List the newest records. A table, or tab-separated lines in a pipe."""
     after = None if since is None else _moment(since, "--since")
     models = () if of_model is None else _names_of(of_model)
     with _store() as store:
@@ -92,7 +92,7 @@ def export(
     ] = "jsonl",
     thread: _Thread = None,
 ) -> int:
-    """Write records to stdout, oldest first; records that are named in the order of their ids."""
+    """Write records to stdout, oldest first. Those that are named come in the order of their ids."""
     if format_ not in ("jsonl", "md"):
         raise UsageError(f"--format {format_!r} is not jsonl or md")
     if ids and thread is not None:
