@@ -84,7 +84,7 @@ def render(
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
     as_json: _Json = False,
-    stats: o.Stats = False,
+    stats: o.Stats = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     offline: o.Offline = False,
@@ -118,7 +118,7 @@ def render(
             )
         else:
             _write(encoded.text)
-        notices.note(f"[{opened.name} · {len(encoded.ids)} tokens]")
+        notices.statistics(f"[{opened.name} · {len(encoded.ids)} tokens]")
         return 0
 
     return _with_template(work, model, chat_template, stats, quiet, verbose, offline)
@@ -216,7 +216,7 @@ def _with_template(
     work: Callable[[_Opened, Notices], int],
     model: str | None,
     source: str | None,
-    stats: bool,
+    stats: bool | None,
     quiet: bool,
     verbose: bool,
     offline: bool,

@@ -60,15 +60,12 @@ class ChatView:
             parts.append(f"seed {reply.seed}")
         if reply.finish_reason != "stop":
             parts.append("stopped" if taken.is_stopped else reply.finish_reason)
-        self._note(" · ".join(parts))
+        self._notices.statistics(single_line(" · ".join(parts)))
         if reply.finish_reason == "length":
-            self._note("the token limit ended the reply: /continue lets it go on")
+            self._notices.note("the token limit ended the reply: /continue lets it go on", dim=True)
         elif reply.finish_reason == "deadline":
             more = ": /continue lets it go on" if self._is_typed else ""
             self.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens{more}")
-
-    def _note(self, text: str) -> None:
-        self._notices.note(single_line(text), dim=self._is_smart)
 
     def message_not_taken(self, why: NotTaken) -> None:
         if why == "deadline":

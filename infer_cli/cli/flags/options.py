@@ -244,7 +244,7 @@ class SamplingFlags(FlagGroup):
 # --- what is shown and recorded -------------------------------------------------------------------
 
 Json = Annotated[bool, _option("--json", env=False, panel=_OUTPUT, help="One JSON object a reply.")]
-Stats = Annotated[bool, _option("--stats", panel=_OUTPUT, help="Statistics on stderr.")]
+Stats = Annotated[Optional[bool], _option("--stats", panel=_OUTPUT, help="Statistics on stderr.")]
 
 
 class DisplayFlags(FlagGroup):
@@ -261,7 +261,7 @@ class DisplayFlags(FlagGroup):
     markdown: Annotated[bool, _option("--markdown", panel=_OUTPUT, help="Render Markdown in a pipe too.")] = (
         False
     )
-    stats: Stats = False
+    stats: Stats = None
 
 
 Quiet = Annotated[bool, _option("--quiet", panel=_OUTPUT, help="No warnings, no progress.")]

@@ -46,7 +46,8 @@ def perform(
     Raises InferError.
     """
     options = check({name: Given(*value) for name, value in values.items()})
-    notices = Notices(quiet=options.quiet, stats=options.stats)
+    stats = False if options.stats is None and options.format != "text" else options.stats
+    notices = Notices(quiet=options.quiet, stats=stats)
     try:
         with explained(worker), closed_at_end():
             return work(options, worker, notices)

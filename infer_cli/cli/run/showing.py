@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from infer_cli.answering.reply import failure_of
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.screen.keyboard import unechoed
-from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.terminal import Notices, stats_line
 from infer_cli.cli.screen.waiting import StatusSink
 from infer_cli.errors import ExitStatus
 from infer_cli.process.stream_filter import styled
@@ -77,7 +77,7 @@ def status_of(replies: Sequence[Reply], model: str, notices: Notices) -> ExitSta
     """The exit code, and what there is to say of the replies. Raises InferError where one failed."""
     status = ExitStatus.OK
     for reply in replies:
-        notices.statistics(reply, model)
+        notices.statistics(f"[{stats_line(reply, model)}]")
         if reply.error is not None:
             raise failure_of(reply, model)
         if reply.finish_reason == "deadline":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -22,10 +23,11 @@ _COLUMNS = 80  # where the terminal does not say
 class Notices:
     """stderr as `--quiet` and `--stats` and the terminal allow.
 
+    `stats`: whether statistics are shown; None: on a terminal, unless the answer goes on to another program.
     The status line is drawn on a terminal only, over itself, and wiped before anything else is written.
     """
 
-    def __init__(self, *, quiet: bool, stats: bool) -> None:
+    def __init__(self, *, quiet: bool, stats: bool | None) -> None:
         self._quiet = quiet
         self._stats = stats
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -40,7 +42,7 @@ class Notices:
         """Something that is good to know: on a terminal or with --stats."""
         if self._stats or (self._is_terminal and not self._quiet):
             text = single_line(message)
-            if dim and self._is_terminal:
+            if dim and is_coloured(sys.stderr):
                 self.clear()
                 styled(sys.stderr).write(f"\x1b[2m{text}\x1b[0m\n")
             else:
@@ -66,9 +68,10 @@ class Notices:
             sys.stderr.flush()
             self._status = ""
 
-    def statistics(self, reply: Reply, name: str) -> None:
-        """One line about a reply."""
-        self.note(f"[{stats_line(reply, name)}]")
+    def statistics(self, text: str) -> None:
+        """One line of counts and times."""
+        if self._stats or (self._stats is None and not _is_pipe(sys.stdout)):
+            self.note(text, dim=True)
 
     def _line(self, text: str) -> None:
         self.clear()
@@ -93,6 +96,13 @@ def columns_of(terminal: TextIO) -> int:
 def is_coloured(stream: TextIO) -> bool:
     """Whether text on a stream may be styled."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def _is_pipe(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # closed, or none of the system's
+        return False
 
 
 def stats_line(reply: Reply, name: str) -> str:

@@ -1,0 +1,67 @@
+"""What stands on stderr beside the answer: statistics where they are wanted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli_helpers import infer
+from tests.terminal import Terminal
+
+STATISTICS = "21 + 13 tokens"
+
+
+def shown(*arguments: str, **variables: str) -> tuple[str, bytes]:
+    """The screen, and what was written to it."""
+    with Terminal(*arguments, env=variables, columns=120) as terminal:
+        assert terminal.end() == 0
+        return terminal.text, terminal.raw
+
+
+def test_statistics_are_dim_on_a_terminal() -> None:
+    text, raw = shown("run", "-m", "fake", "hi")
+    assert STATISTICS in text and b"\x1b[2m[fake" in raw
+    text, raw = shown("run", "-m", "fake", "hi", NO_COLOR="1")
+    assert STATISTICS in text and b"\x1b[2m" not in raw
+
+
+def test_statistics_that_are_not_wanted(own_home: Path) -> None:
+    assert STATISTICS not in shown("run", "-m", "fake", "hi", INFER_STATS="0")[0]
+    assert STATISTICS not in shown("run", "-m", "fake", "hi", "--json")[0]
+    assert STATISTICS in shown("run", "-m", "fake", "hi", "--json", "--stats")[0]
+    assert "tokens]" not in shown("template", "render", "-m", "fake", "hi", INFER_STATS="0")[0]
+    (own_home / "config").mkdir(parents=True)
+    (own_home / "config" / "config.toml").write_text("stats = false\n")
+    assert STATISTICS not in shown("run", "-m", "fake", "hi")[0]
+    assert STATISTICS in shown("run", "-m", "fake", "hi", "--stats")[0]
+
+
+def test_a_chat_without_statistics() -> None:
+    with Terminal("chat", "-m", "fake", "-t", "0", env={"INFER_STATS": "0"}) as terminal:
+        terminal.wait_for("greedy")  # the toolbar
+        terminal.line("hi")
+        terminal.wait_for("You said: hi")
+        terminal.line("/exit")
+        assert terminal.end() == 0
+        assert "TTFT" not in terminal.text
+
+
+@pytest.mark.parametrize(("more", "are_shown"), [((), False), (("--stats",), True)])
+def test_no_statistics_in_the_middle_of_a_pipe(more: tuple[str, ...], are_shown: bool) -> None:
+    read_end, write_end = os.pipe()
+    with (
+        open(read_end, "rb") as answer,
+        open(write_end, "wb") as pipe,
+        Terminal("run", "-m", "fake", "hi", *more, stdout=pipe, columns=120) as terminal,
+    ):
+        pipe.close()
+        assert terminal.end() == 0
+        assert answer.read() == b"You said: hi\n"
+        assert (STATISTICS in terminal.text) == are_shown
+
+
+def test_statistics_stay_out_of_what_is_no_terminal() -> None:
+    assert infer("run", "-m", "fake", "hi").err == ""
+    assert STATISTICS in infer("run", "-m", "fake", "hi", "--stats").err
