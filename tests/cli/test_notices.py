@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from infer_cli.answering.silent import SilentSink
+from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.waiting import StatusSink
 from tests.cli_helpers import infer
 from tests.terminal import Terminal
 
@@ -65,3 +68,44 @@ def test_no_statistics_in_the_middle_of_a_pipe(more: tuple[str, ...], are_shown:
 def test_statistics_stay_out_of_what_is_no_terminal() -> None:
     assert infer("run", "-m", "fake", "hi").err == ""
     assert STATISTICS in infer("run", "-m", "fake", "hi", "--stats").err
+
+
+# --- what is waited for ---------------------------------------------------------------------------
+
+
+class Screen(Notices):
+    """Notices that are only noted."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=False, stats=None)
+        self.shown: list[str] = []
+
+    def status(self, text: str) -> None:
+        self.shown.append(text)
+
+    def clear(self) -> None:
+        self.shown.append("")
+
+
+def test_a_long_prompt_has_its_rate_and_the_time_left() -> None:
+    screen, seconds = Screen(), iter((0.0, 1.0, 9.5, 9.9))
+    sink = StatusSink(SilentSink(), screen, clock=lambda: next(seconds))
+    sink.start({})
+    for done in (400, 500, 1350, 1390, 1400):
+        sink.prefill(0, done, 1400)
+    assert screen.shown == [
+        "reading the prompt 0 %",
+        "reading the prompt 28 %",  # what was kept from before came at once
+        "reading the prompt 35 %, 100 tok/s, 9s left",
+        "reading the prompt 96 %",
+        "reading the prompt 99 %",
+        "",
+    ]
+
+
+def test_the_status_line_is_there_before_the_load(tmp_path: Path) -> None:
+    text, raw = shown("run", "-m", "fake", "hi")
+    loading, reading = raw.index("loading fake…".encode()), raw.index(b"reading the prompt 0 %")
+    assert loading < reading < raw.index(b"You said: hi")
+    assert "loading" not in text and "reading" not in text  # wiped
+    assert b"loading" not in shown("run", "-m", "fake", "hi", "--quiet")[1]

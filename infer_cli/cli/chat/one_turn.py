@@ -36,7 +36,7 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
 def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     kept = find_conversation(None, notices.warn)
     options = as_before(options, kept)
-    session = begin_load(options, worker)
+    session = begin_load(options, worker, notices)
     # While the model loads:
     given = read_prompt(options, notices)
     caches = not (options.no_cache or options.no_record)

@@ -25,7 +25,7 @@ from infer_cli.cli.flags.shared import PRIVATE_HINT, Reasoning
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for
+from infer_cli.cli.screen.waiting import loading, wait_for
 from infer_cli.conversation.continuing import find_conversation
 from infer_cli.conversation.dialogue import Dialogue, DialogueOptions
 from infer_cli.conversation.model import ConversationModel, open_for_conversation
@@ -93,6 +93,7 @@ class Chat:
     def _open_model(self, name: str | None) -> ConversationModel:
         options = self._options
         model = find_model(name, offline=options.offline, quiet=options.quiet)
+        loading(model.name, self._notices)
         session = Session(model, options.engine, 1, self._worker.native_fd)
         begin_for(None if options.chat_template else session.own_template)
         wait_for(session, self._notices)

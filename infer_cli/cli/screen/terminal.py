@@ -31,6 +31,7 @@ class Notices:
         self._quiet = quiet
         self._stats = stats
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._draws = self._is_terminal and os.environ.get("TERM") != "dumb"
         self._status = ""
 
     def warn(self, message: str) -> None:
@@ -55,9 +56,10 @@ class Notices:
 
     def status(self, text: str) -> None:
         """Show what is being waited for."""
-        if self._is_terminal and not self._quiet and text != self._status:
+        if self._draws and not self._quiet and text != self._status:
             shown = single_line(text)[: columns_of(sys.stderr) - 1]  # what wraps can't be drawn over
-            styled(sys.stderr).write(f"\r\x1b[K\x1b[2m{shown}\x1b[0m")
+            dim, off = ("\x1b[2m", "\x1b[0m") if is_coloured(sys.stderr) else ("", "")
+            styled(sys.stderr).write(f"\r\x1b[K{dim}{shown}{off}")
             sys.stderr.flush()
             self._status = text
 
