@@ -253,7 +253,7 @@ def compiled_template(own: str | None, vocab: Vocab, source: str | None) -> Chat
     if text is None:
         raise UsageError(
             "this model has no chat template: it is a base model",
-            "complete plain text with --raw, or give a template with --chat-template FILE",
+            "`infer run --raw` completes its text; --chat-template FILE gives it a template",
         )
 
     def token(token_id: int | None) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from infer_cli.cli.chat import slash_commands
 from infer_cli.cli.chat.line import (
+    HOW_TO_LEAVE,
+    PLACEHOLDER,
     EditorLine,
     LineSource,
     PlainLines,
@@ -47,6 +49,7 @@ from infer_cli.text.sanitize import single_line
 if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
 
+_SHORT_ID = 8  # characters of a conversation's id that will do
 N_SHOWN_TURNS = 2  # of a conversation that goes on
 
 
@@ -85,6 +88,9 @@ class Chat:
         self.dialogue = Dialogue(_dialogue_options(options), self._open_model, self._view, kept)
         if options.private and not options.no_record:
             notices.note("private: the records hold hashes only, so they can't be replayed or continued")
+        self._lines = self._line_source()
+        if self._typed:
+            self.say(self._opening())
         if self._typed and kept is not None:
             self._show_last()
         if self._typed and self.attached:
@@ -105,12 +111,10 @@ class Chat:
     def run(self) -> int:
         """Until the input ends; returns the exit code."""
         on_interrupt(self._interrupted)
-        lines = self._lines()
         while not self._leaving:
             try:
                 self._carry_on()
-                text = lines.read()
-                if text.strip():
+                if (text := self._read()) is not None:
                     self._take(text)
             except EOFError:
                 break
@@ -123,12 +127,30 @@ class Chat:
                 report(e, sys.stderr, self._worker.log_tail() if e.native else ())
         if self._leaving:
             return ExitStatus.INTERRUPTED
+        if self._typed and self.dialogue.ledger.can_go_on:
+            thread = self.dialogue.ledger.thread_id
+            self.say(f"`infer chat --resume {thread[:_SHORT_ID]}` goes on with this conversation")
         if self.attached and not self._typed:
             self._notices.warn(f"no message came after {self._attached_names}: not sent")
         self.dialogue.keep_state()
         return ExitStatus.DEADLINE if self.dialogue.totals.n_late and not self._typed else ExitStatus.OK
 
-    def _lines(self) -> LineSource:
+    def _read(self) -> str | None:
+        """The next message or command; None where the line is empty or given up."""
+        try:
+            text = self._lines.read()
+        except KeyboardInterrupt:
+            self._must_carry_on = True
+            if self._typed and not self._leaving:
+                self.say(HOW_TO_LEAVE)
+            return None
+        return text if text.strip() else None
+
+    def _opening(self) -> str:
+        about = f"{self.dialogue.model_name} · window of {self.dialogue.conversation.window} tokens"
+        return about if has_editor_line() else f"{about} · {PLACEHOLDER}"
+
+    def _line_source(self) -> LineSource:
         if not has_editor_line():
             return PlainLines("> " if self._typed else "")
         return EditorLine(
@@ -136,6 +158,7 @@ class Chat:
             private=self._options.private,
             toolbar=self._toolbar,
             complete=slash_commands.completions,
+            say=self.say,
         )
 
     def _take(self, line: str) -> None:
@@ -167,8 +190,20 @@ class Chat:
         """A message of the attached files, these files and a text, and its reply."""
         attachments = [*self.attached, *files]
         message = message_text(attachments, text, tagged=are_several(attachments, text))
-        if self.dialogue.ask(message):
+        try:
+            is_taken = self.dialogue.ask(message)
+        except KeyboardInterrupt:
+            self._give_back()
+            raise
+        if is_taken:
             self.attached.clear()
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """A message that was not taken can be changed and sent again."""
+        if self._lines.put_back():
+            self.say("it is in the line again")
 
     def load_conversation(self, name: str) -> None:
         """Go on with another conversation, and with the model that it had."""
