@@ -94,6 +94,8 @@ def call(arguments: list[str]) -> int:
 
         add_examples(command)
     defaults = _defaults(command, settings, arguments)
+    if not completes and "--quiet" not in arguments and any(name.startswith("INFER_") for name in os.environ):
+        _warn_of_variables(command)
     try:
         result = command.main(arguments, prog_name="infer", standalone_mode=False, default_map=defaults)
     except typer.TyperException as e:
@@ -101,6 +103,15 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _warn_of_variables(command: object) -> None:
+    from infer_cli.cli.screen.terminal import Notices
+    from infer_cli.cli.variables import unknown_variables
+
+    notices = Notices(quiet="INFER_QUIET" in os.environ, stats=False)
+    for message in unknown_variables(command, lambda: typer.main.get_command(command_line())):
+        notices.warn(message)
 
 
 def _usage_error(error: typer.TyperException) -> UsageError:

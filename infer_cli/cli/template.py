@@ -93,17 +93,20 @@ def render(
 
     def work(opened: _Opened, notices: Notices) -> int:
         from infer_cli.cli.flags.values import variables_of
+        from infer_cli.cli.screen.waiting import warn_of_unused
         from infer_cli.prompt.encode import encode_prompt
         from infer_cli.prompt.messages import build_messages, parse_messages, parse_tools
         from infer_cli.prompt.template import template_variables
         from infer_cli.system.files import read_bytes
 
+        variables = variables_of(tuple(var or ()))
+        warn_of_unused(opened.template, variables, notices)
         history = [] if messages is None else parse_messages(read_bytes(messages))
         encoded = encode_prompt(
             opened.template,
             build_messages(system, args=tuple(prompt or ()), history=history),
             opened.vocab,
-            variables=template_variables(variables_of(tuple(var or ()))),
+            variables=template_variables(variables),
             tools=None if tools is None else parse_tools(read_bytes(tools)),
         )
         if as_json:

@@ -109,3 +109,36 @@ def test_the_status_line_is_there_before_the_load(tmp_path: Path) -> None:
     assert loading < reading < raw.index(b"You said: hi")
     assert "loading" not in text and "reading" not in text  # wiped
     assert b"loading" not in shown("run", "-m", "fake", "hi", "--quiet")[1]
+
+
+# --- what would be ignored in silence -------------------------------------------------------------
+
+
+def test_a_variable_that_no_flag_has() -> None:
+    wrong = {"INFER_MODLE": "x", "INFER_TOP_K": "4"}
+    done = infer("run", "-m", "fake", "hi", env={**wrong, "INFER_PARALLEL": "4"})  # one of another command
+    assert done.err == "warning: the variable INFER_MODLE is not used: did you mean INFER_MODEL?\n"
+    assert (done.code, done.text) == (0, "You said: hi\n")
+    assert "INFER_XYZZY is not used\n" in infer("models", "default", env={"INFER_XYZZY": "1"}).err
+    assert infer("run", "-m", "fake", "hi", "--quiet", env=wrong).err == ""
+    assert infer("run", "-m", "fake", "hi", env={**wrong, "INFER_QUIET": "1"}).err == ""
+    asked = {"_INFER_COMPLETE": "complete_bash", "COMP_WORDS": "infer ba", "COMP_CWORD": "1"}
+    assert infer(env={**asked, **wrong}).err == ""
+
+
+def test_a_template_variable_that_is_not_used(tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("{% if polite %}Please: {% endif %}{{ messages[-1].content }}")
+    flags = ("-m", "fake", "--chat-template", template, "--var", "polite=true")
+    rows = tmp_path / "rows.txt"
+    rows.write_text("hi\n")
+    line = "warning: --var polit: the chat template does not use it\n"
+    for command in (
+        ("run", "hi"),
+        ("chat",),
+        ("template", "render", "hi"),
+        ("batch", rows, "-o", "-"),
+    ):
+        assert "--var" not in infer(*command, *flags, stdin=b"").err
+        done = infer(*command, *flags, "--var", "polit=1", stdin=b"")
+        assert (done.code, done.err.count(line)) == (0, 1), done

@@ -17,7 +17,7 @@ from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.options import BatchOptions
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for
+from infer_cli.cli.screen.waiting import wait_for, warn_of_unused
 from infer_cli.errors import ExitStatus
 from infer_cli.process.explain import explained
 from infer_cli.process.worker import on_interrupt
@@ -93,6 +93,9 @@ class _BatchCommand:
         def load(plan: LoadPlan) -> Session:
             session = Session(model, plan.engine, plan.width, self._worker.native_fd)
             wait_for(session, self._notices)
+            if options.variables and not options.raw and (options.chat_template or session.own_template):
+                template = session.chat_template(options.chat_template)
+                warn_of_unused(template, options.variables, self._notices)
             return session
 
         return load

@@ -20,6 +20,7 @@ from infer_cli.cli.run.asking import (
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
 from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.waiting import warn_of_unused
 from infer_cli.conversation.continuing import find_conversation
 from infer_cli.conversation.next_turn import plan_next_turn
 from infer_cli.errors import ExitStatus
@@ -42,13 +43,15 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     caches = not (options.no_cache or options.no_record)
     finish_load(session, notices, recording=not options.no_record, caching=caches)
     sampling = sampling_of(options, session)
+    template, variables = session.chat_template(options.chat_template), variables_of_template(options)
+    warn_of_unused(template, variables, notices)
     turn = plan_next_turn(
         session,
         kept,
         given.text(given.attachments),
-        session.chat_template(options.chat_template),
+        template,
         system=options.system,
-        variables=variables_of_template(options),
+        variables=variables,
         overflow=options.overflow,
         max_tokens=options.max_tokens,
         deadline_s=options.deadline_s,

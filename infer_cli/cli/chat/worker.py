@@ -27,7 +27,7 @@ from infer_cli.cli.flags.shared import PRIVATE_HINT, Reasoning
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import loading, wait_for
+from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
 from infer_cli.conversation.continuing import find_conversation
 from infer_cli.conversation.dialogue import Dialogue, DialogueOptions
 from infer_cli.conversation.model import ConversationModel, open_for_conversation
@@ -104,7 +104,9 @@ class Chat:
         begin_for(None if options.chat_template else session.own_template)
         wait_for(session, self._notices)
         self._notices.clear()
-        return open_for_conversation(session, options.engine.ctx, options.chat_template)
+        opened = open_for_conversation(session, options.engine.ctx, options.chat_template)
+        warn_of_unused(opened.template, options.variables, self._notices)
+        return opened
 
     # --- the loop ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
-from infer_cli.cli.screen.waiting import loading, wait_for
+from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
 from infer_cli.errors import UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
@@ -138,10 +138,13 @@ def plan_of(options: RunOptions, session: Session, given: PromptInput, notices: 
     from infer_cli.prompt.plan import PromptEncoder, plan_prompt
 
     template = None if options.raw else session.chat_template(options.chat_template)
+    variables = variables_of_template(options)
+    if template is not None:
+        warn_of_unused(template, variables, notices)
     encoder = PromptEncoder(
         session.loaded.vocab,
         template,
-        variables_of_template(options),
+        variables,
         options.parse_special,
         options.deadline_s,
     )

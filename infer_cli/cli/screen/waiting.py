@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import Notices
@@ -12,6 +13,7 @@ from infer_cli.settings.durations import duration
 
 if TYPE_CHECKING:
     from infer_cli.answering.sink import Sink
+    from infer_cli.prompt.template import ChatTemplate
     from infer_cli.types import Delta, Reply
 
 STATUS_INTERVAL_S = 0.1
@@ -32,6 +34,13 @@ def wait_for(session: Session, notices: Notices) -> None:
         notices.note(note)
     if loaded.policy.weaker_because:
         notices.warn(f"not {loaded.policy.mode}, only the seed is kept: {loaded.policy.weaker_because}")
+
+
+def warn_of_unused(template: ChatTemplate, variables: Iterable[str], notices: Notices) -> None:
+    """Tell of variables that a chat template does not name."""
+    for name in variables:
+        if not re.search(rf"\b{re.escape(name)}\b", template.source):
+            notices.warn(f"--var {name}: the chat template does not use it")
 
 
 class StatusSink:
