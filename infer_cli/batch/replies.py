@@ -91,7 +91,7 @@ def line_of(
     if form == "openai":
         return reply.json_line(openai_form.answer(keys, replies, token_text, is_chat=is_chat))
     (one,) = replies
-    return reply.json_line({**reply.as_json(one), **keys})
+    return reply.json_line({**reply.as_json(one, token_text), **keys})
 
 
 def _id(origin: Origin, row: Row, sample: int, n_samples: int) -> str:

@@ -34,7 +34,7 @@ def stream_replies(
     from infer_cli.answering.oneshot import OneShot
     from infer_cli.process.worker import on_interrupt
 
-    sink = StatusSink(_sink(options), notices)
+    sink = StatusSink(_sink(options, vocab), notices)
     shot = OneShot(job, running, vocab, sink)
     interrupted = threading.Event()
 
@@ -55,12 +55,14 @@ def stream_replies(
     return replies, interrupted.is_set()
 
 
-def _sink(options: RunOptions) -> Sink:
+def _sink(options: RunOptions, vocab: Vocab) -> Sink:
     n, out = options.n_samples, sys.stdout.buffer
     if options.format != "text":
         from infer_cli.sinks.jsonl import JsonlSink, JsonSink
 
-        return JsonSink(out) if options.format == "json" else JsonlSink(out, n_samples=n)
+        if options.format == "json":
+            return JsonSink(out, vocab.token_text)
+        return JsonlSink(out, vocab.token_text, n_samples=n)
     is_terminal = sys.stdout.isatty()
     reasoning = options.reasoning or ("show" if is_terminal else "hide")
     rendered = options.markdown or (is_terminal and os.environ.get("TERM") != "dumb" and not options.raw)
