@@ -81,7 +81,8 @@ def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False)
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
-    settings = read_config()
+    # Where the file is has to be told of one that is wrong too.
+    settings = {} if arguments[:2] == ["config", "path"] else read_config()
     arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings

@@ -76,6 +76,7 @@ def _findings() -> Iterator[Finding]:
     )
     for name, directory in (
         ("models", paths.models_dir()),
+        ("data", paths.data_dir()),
         ("cache", paths.cache_dir()),
         ("configuration", paths.config_dir()),
     ):
@@ -89,7 +90,7 @@ def _directory(name: str, path: str) -> Finding:
         existing = os.path.dirname(existing)
     if os.access(existing, os.W_OK):
         return Finding(True, f"{name}: {path}")
-    return Finding(False, f"{name}: {path} cannot be written", "INFER_HOME moves it to another directory")
+    return Finding(False, f"{name}: {path} cannot be written", "set INFER_HOME to another directory")
 
 
 def _default_model() -> Finding:

@@ -40,8 +40,10 @@ PAGES = [
 ]
 WAYS = ("console", "console weights")
 PROGRAMS = ("python", "python weights", "python continued")
-# Variables that set no flag.
-OTHER_VARIABLES = {"INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_SDIST"}
+# Variables that set no flag; the last is a misspelt one, which is warned of.
+OTHER_VARIABLES = {
+    "INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_SDIST", "INFER_MODLE",
+}  # fmt: skip
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
