@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_cli.cli.records.view import short_ids, when_in_short
-from infer_cli.cli.screen.table import Column, table_lines, wrapped
+from infer_cli.cli.screen.table import Column, short_ids, table_lines, when_in_short, wrapped
 from infer_cli.text.graphemes import cells, shortened
 from tests.cli_helpers import infer
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from infer_cli.cli.flags.shared import REASONING_VIEWS, Reasoning
 from infer_cli.cli.flags.values import check_between
+from infer_cli.cli.screen.table import Column, short_ids, when_in_short
 from infer_cli.cli.screen.terminal import settings_table
 from infer_cli.conversation.shortening import OVERFLOW_POLICIES
 from infer_cli.errors import UsageError
@@ -44,6 +45,8 @@ class CommandHost(Protocol):
     def settings(self) -> Sequence[Setting]: ...
 
     def say(self, text: str) -> None: ...
+
+    def say_table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None: ...
 
     def say_attached(self) -> None: ...
 
@@ -245,12 +248,21 @@ def _branch(chat: CommandHost, argument: str) -> None:
 
 def _list(chat: CommandHost, argument: str) -> None:
     found = chat.dialogue.ledger.recent(N_LISTED)
-    for thread, last_at, n_turns, begins in found:
-        when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
-        turns = f"{turns_of(n_turns):<7}"
+    ids = short_ids([thread.id for thread, *_ in found])
+    now = datetime.now().astimezone()
+    rows = []
+    for (thread, last_at, n_turns, begins), short in zip(found, ids, strict=True):
+        when = when_in_short(datetime.fromtimestamp(last_at).astimezone(), now)
         name = f"{thread.name}: " if thread.name is not None else ""
-        here = " (this one)" if thread.id == chat.dialogue.ledger.thread_id else ""
-        chat.say(f"{thread.id}  {when}  {turns}  {name}{_preview(begins, 50)}{here}")
+        here = "(this one) " if thread.id == chat.dialogue.ledger.thread_id else ""
+        rows.append((short, when, turns_of(n_turns), f"{here}{name}{_preview(begins, 200)}"))
+    columns = (
+        Column("id"),
+        Column("when", rank=1, right=True),
+        Column("turns", rank=2),
+        Column("conversation", is_text=True),
+    )
+    chat.say_table(columns, rows)
     if not found:
         chat.say("no conversation is kept")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.chat.line import is_smart_terminal
 from infer_cli.cli.chat.options import ChatOptions
 from infer_cli.cli.flags.shared import Reasoning
-from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.table import Column, table_lines
+from infer_cli.cli.screen.terminal import Notices, columns_of
 from infer_cli.cli.screen.waiting import StatusSink
 from infer_cli.process.stream_filter import styled
 from infer_cli.text.sanitize import single_line
@@ -34,6 +36,13 @@ class ChatView:
         self._notices.clear()
         for line in text.splitlines():
             print(single_line(line), file=sys.stderr)
+
+    def say_table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+        """As `say`: a table that fits the terminal, or a line for each row in a pipe."""
+        if sys.stderr.isatty():
+            self.say("\n".join(table_lines(columns, rows, columns_of(sys.stderr))))
+        else:
+            self.say("\n".join("  ".join(row) for row in rows))
 
     def sink(self) -> Sink:
         return StatusSink(self._reply_sink(), self._notices)

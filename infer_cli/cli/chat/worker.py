@@ -26,6 +26,7 @@ from infer_cli.cli.chat.view import ChatView
 from infer_cli.cli.flags.shared import PRIVATE_HINT, Reasoning
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
+from infer_cli.cli.screen.table import SHORT_ID
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
 from infer_cli.conversation.continuing import find_conversation
@@ -49,7 +50,6 @@ from infer_cli.text.sanitize import single_line
 if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
 
-_SHORT_ID = 8  # characters of a conversation's id that will do
 N_SHOWN_TURNS = 2  # of a conversation that goes on
 
 
@@ -83,7 +83,7 @@ class Chat:
         self._leaving = False  # SIGTERM or SIGHUP came
         self._must_carry_on = False  # Ctrl-C is dealt with, and the supervisor doesn't know it
         self._view = ChatView(options, notices, is_typed=self._typed)
-        self.say = self._view.say
+        self.say, self.say_table = self._view.say, self._view.say_table
         self.attached = [self.file(name) for name in options.files]
         self.dialogue = Dialogue(_dialogue_options(options), self._open_model, self._view, kept)
         if options.private and not options.no_record:
@@ -131,7 +131,7 @@ class Chat:
             return ExitStatus.INTERRUPTED
         if self._typed and self.dialogue.ledger.can_go_on:
             thread = self.dialogue.ledger.thread_id
-            self.say(f"`infer chat --resume {thread[:_SHORT_ID]}` goes on with this conversation")
+            self.say(f"`infer chat --resume {thread[:SHORT_ID]}` goes on with this conversation")
         if self.attached and not self._typed:
             self._notices.warn(f"no message came after {self._attached_names}: not sent")
         self.dialogue.keep_state()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 _PREVIEW = 240  # characters of a prompt in a list
-_SHORT_ID = 8  # characters of an id that a terminal shows
 
 
 def write(text: str) -> None:
@@ -61,7 +60,7 @@ def table_row(record: Record) -> tuple[str, ...]:
 
 
 def print_table(records: list[Record]) -> None:
-    from infer_cli.cli.screen.table import Column, print_table
+    from infer_cli.cli.screen.table import Column, print_table, short_ids, when_in_short
 
     ids = short_ids([record.id for record in records])
     now = datetime.now().astimezone()
@@ -80,22 +79,6 @@ def print_table(records: list[Record]) -> None:
         Column("prompt", is_text=True),
     )
     print_table(columns, rows)
-
-
-def short_ids(ids: Sequence[str]) -> list[str]:
-    """Beginnings of ids that tell these apart, `_SHORT_ID` characters where that will do."""
-    length = _SHORT_ID
-    while len({each[:length] for each in ids}) < len(set(ids)):
-        length += 1
-    return [each[:length] for each in ids]
-
-
-def when_in_short(moment: datetime, now: datetime) -> str:
-    """`18:42` of today, else how long ago in the units of `--since`: `2h`, `3d`."""
-    if moment.date() == now.date():
-        return moment.strftime("%H:%M")
-    hours = max(int((now - moment).total_seconds() // 3600), 0)
-    return f"{hours}h" if hours < 24 else f"{hours // 24}d"
 
 
 def _n_tokens(record: Record) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from infer_cli.cli.screen.terminal import columns_of, is_coloured
@@ -13,6 +14,7 @@ from infer_cli.text.graphemes import cells, shortened
 from infer_cli.text.sanitize import single_line
 
 _GAP = 2  # columns of the terminal between two of the table
+SHORT_ID = 8  # characters of an id that are shown
 _LEAST_TEXT = 24  # of a text that is cut: with less, other columns go first
 
 
@@ -94,3 +96,19 @@ def wrapped(text: str, indent: int, width: int) -> list[str]:
         line += word if is_empty else " " + word
         is_empty = False
     return [*lines, line]
+
+
+def short_ids(ids: Sequence[str]) -> list[str]:
+    """Beginnings of ids that tell these apart, `SHORT_ID` characters where that will do."""
+    length = SHORT_ID
+    while len({each[:length] for each in ids}) < len(set(ids)):
+        length += 1
+    return [each[:length] for each in ids]
+
+
+def when_in_short(moment: datetime, now: datetime) -> str:
+    """`18:42` of today, else how long ago in the units of `--since`: `2h`, `3d`."""
+    if moment.date() == now.date():
+        return moment.strftime("%H:%M")
+    hours = max(int((now - moment).total_seconds() // 3600), 0)
+    return f"{hours}h" if hours < 24 else f"{hours // 24}d"
