@@ -30,6 +30,14 @@ def test_statistics_are_dim_on_a_terminal() -> None:
     assert STATISTICS in text and b"\x1b[2m" not in raw
 
 
+def test_what_is_too_long_goes_on_between_words() -> None:
+    with Terminal("run", "-m", "fake", "hi", "--stats", columns=40) as terminal:
+        assert terminal.end() == 0
+        lines = [line for line in terminal.text.split("\n") if line][1:]
+    words = "[fake · 21 + 13 tokens · load"
+    assert len(lines) > 1 and " ".join(lines).startswith(words) and "tok/s" in " ".join(lines).split()
+
+
 def test_statistics_that_are_not_wanted(own_home: Path) -> None:
     assert STATISTICS not in shown("run", "-m", "fake", "hi", INFER_STATS="0")[0]
     assert STATISTICS not in shown("run", "-m", "fake", "hi", "--json")[0]

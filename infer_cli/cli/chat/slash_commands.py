@@ -178,7 +178,7 @@ def _overflow_of(text: str) -> OverflowPolicy:
 def _say_if_greedy(chat: CommandHost) -> None:
     """Why another seed changes nothing."""
     if chat.dialogue.reply_settings.sampling.greedy:
-        chat.say("the chat is greedy: every seed gives the same reply; /set temperature 0.8 samples")
+        chat.say("greedy: every seed gives the same reply; /set temperature 0.8 samples")
 
 
 def _seed(chat: CommandHost, argument: str) -> None:

@@ -10,7 +10,7 @@ from infer_cli.cli.chat.line import is_smart_terminal
 from infer_cli.cli.chat.options import ChatOptions
 from infer_cli.cli.flags.shared import Reasoning
 from infer_cli.cli.screen.table import Column, table_lines
-from infer_cli.cli.screen.terminal import Notices, columns_of
+from infer_cli.cli.screen.terminal import Notices, columns_of, fitted
 from infer_cli.cli.screen.waiting import StatusSink
 from infer_cli.process.stream_filter import styled
 from infer_cli.text.sanitize import single_line
@@ -35,7 +35,7 @@ class ChatView:
         """What a command answers: beside the replies, on stderr."""
         self._notices.clear()
         for line in text.splitlines():
-            print(single_line(line), file=sys.stderr)
+            print(fitted(single_line(line), sys.stderr), file=sys.stderr)
 
     def say_table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """As `say`: a table that fits the terminal, or a line for each row in a pipe."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from infer_cli.cli.screen.terminal import columns_of, is_coloured
+from infer_cli.cli.screen.terminal import columns_of, is_coloured, wrapped
 from infer_cli.process.stream_filter import styled
 from infer_cli.text.graphemes import cells, shortened
 from infer_cli.text.sanitize import single_line
@@ -80,22 +80,6 @@ def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:
         elif told:
             lines += [dim + line + off for line in wrapped(told, indent, width)]
         out.write("\n".join(lines) + "\n")
-
-
-def wrapped(text: str, indent: int, width: int) -> list[str]:
-    """Lines that leave `indent` columns free, cut between words.
-
-    A word that finds no room begins further left, or is longer than the terminal is wide.
-    """
-    lines: list[str] = []
-    line, is_empty = " " * indent, True
-    for word in text.split():
-        if cells(line) + (not is_empty) + cells(word) > width and not (is_empty and lines):
-            lines.append(line.rstrip())
-            line, is_empty = " " * max(min(indent, width - cells(word)), _GAP), True
-        line += word if is_empty else " " + word
-        is_empty = False
-    return [*lines, line]
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from infer_cli.process.stream_filter import styled
 from infer_cli.settings.origins import Setting
+from infer_cli.text.graphemes import cells
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from infer_cli.types import Reply
 
 _COLUMNS = 80  # where the terminal does not say
+_LEAST_INDENT = 2
 
 
 class Notices:
@@ -45,7 +47,7 @@ class Notices:
             text = single_line(message)
             if dim and is_coloured(sys.stderr):
                 self.clear()
-                styled(sys.stderr).write(f"\x1b[2m{text}\x1b[0m\n")
+                styled(sys.stderr).write(f"\x1b[2m{fitted(text, sys.stderr)}\x1b[0m\n")
             else:
                 self._line(text)
 
@@ -78,7 +80,7 @@ class Notices:
     def _line(self, text: str) -> None:
         self.clear()
         if sys.stderr is not None:
-            print(text, file=sys.stderr)
+            print(fitted(text, sys.stderr), file=sys.stderr)
 
 
 def console(stream: TextIO, *, highlight: bool = True, soft_wrap: bool = False) -> Console:
@@ -95,6 +97,14 @@ def columns_of(terminal: TextIO) -> int:
         return _COLUMNS
 
 
+def fitted(line: str, stream: TextIO) -> str:
+    """A line for a terminal, cut between words where it is too long; for anything else as it is."""
+    if not stream.isatty():
+        return line
+    columns = columns_of(stream)
+    return line if cells(line) <= columns else "\n".join(wrapped(line, 0, columns))
+
+
 def is_coloured(stream: TextIO) -> bool:
     """Whether text on a stream may be styled."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
@@ -105,6 +115,22 @@ def _is_pipe(stream: TextIO) -> bool:
         return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):  # closed, or none of the system's
         return False
+
+
+def wrapped(text: str, indent: int, width: int) -> list[str]:
+    """Lines that leave `indent` columns free, cut between words.
+
+    A word that finds no room begins further left, or is longer than the terminal is wide.
+    """
+    lines: list[str] = []
+    line, is_empty = " " * indent, True
+    for word in text.split():
+        if cells(line) + (not is_empty) + cells(word) > width and not (is_empty and lines):
+            lines.append(line.rstrip())
+            line, is_empty = " " * max(min(indent, width - cells(word)), _LEAST_INDENT), True
+        line += word if is_empty else " " + word
+        is_empty = False
+    return [*lines, line]
 
 
 def stats_line(reply: Reply, name: str) -> str:
