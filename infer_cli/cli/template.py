@@ -46,6 +46,7 @@ def show(
     offline: o.Offline = False,
 ) -> None:
     """Print a model's chat template. Reads the header only."""
+    from infer_cli.cli.screen.table import Column, print_table
     from infer_cli.cli.screen.terminal import Notices
     from infer_cli.system.hashing import sha256_hex
 
@@ -62,8 +63,12 @@ def show(
         _write_json({"model": found.name, "templates": templates})
         return
     if list_names:
-        for key, text in found.templates.items():
-            _write(f"{single_line(key)}\t{len(text)} characters\tsha256 {hashes[key]}\n")
+        if sys.stdout.isatty():
+            columns = (Column("template"), Column("characters", rank=1, right=True), Column("sha256", rank=2))
+            print_table(columns, [(k, str(len(text)), hashes[k]) for k, text in found.templates.items()])
+        else:
+            for key, text in found.templates.items():
+                _write(f"{single_line(key)}\t{len(text)} characters\tsha256 {hashes[key]}\n")
         return
     wanted = DEFAULT if name is None else name
     if wanted not in found.templates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -103,6 +104,13 @@ def test_lists_fit_the_terminal(tmp_path: Path) -> None:
         assert len(record) == 8
         shown = infer("records", "show", record + "…")
         assert shown.text.startswith(f"id            {record}"), shown
+    with Terminal("template", "show", "--list", "-m", "fake", columns=40) as terminal:
+        assert terminal.end() == 0
+        assert terminal.text.split() == ["template", "characters", "default", "167"]
+    with Terminal("doctor", columns=40) as terminal:
+        assert terminal.end() == 0
+        between_words = r"^ok    llama-cpp-python .*,.*\n      \S"
+        assert re.search(between_words, terminal.text, re.MULTILINE), terminal.text
     with Terminal("devices", columns=80) as terminal:
         assert terminal.end() == 0
         assert terminal.text.split()[:3] == ["device", "kind", "memory"]
