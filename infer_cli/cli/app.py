@@ -20,6 +20,7 @@ _COMMANDS = {
     "run": ("run.command", "run", "Answer one prompt from arguments, files and standard input."),
     "chat": ("chat.command", "chat", "Talk with a model."),
     "batch": ("batch.command", "batch", "Answer every row of a file."),
+    "score": ("score.command", "score", "Say how likely a model finds texts, each after its context."),
     "merge": ("batch.merge", "merge", "Put the outputs of shards together, in input order."),
     "verify": ("checks.verify", "verify", "Answer a sample of the rows again and compare."),
     "replay": (
@@ -29,6 +30,11 @@ _COMMANDS = {
     ),
     "tokens": ("tokens", "tokens", "Count the tokens of a text, of files or of stdin."),
     "template": ("template", "app", "Chat templates: show, render and check them."),
+    "perplexity": (
+        "perplexity.command",
+        "perplexity",
+        "Measure how well a model predicts a text.",
+    ),
     "probe": ("checks.probe", "probe", "Test that replies do not depend on what runs beside them."),
     "models": ("models.command", "app", "Models: what there is, what is here, and fetching them."),
     "records": ("records.command", "app", "Records: what was answered, with all that it came from."),

@@ -65,6 +65,16 @@ _EXAMPLES = {
         "infer template check -m qwen3-0.6b",
         "infer template check --chat-template mine.jinja",
     ),
+    "score": (
+        'infer score "The sky is" " blue"',
+        "infer score pairs.jsonl -o scores.jsonl",
+        "infer score pairs.jsonl -o scores.jsonl -m qwen3-0.6b-base",
+    ),
+    "perplexity": (
+        "infer perplexity book.txt",
+        "infer perplexity book.txt --ctx 2048 --json",
+        "infer perplexity book.txt -m qwen3-0.6b-base",
+    ),
     "probe": (
         "infer probe",
         "infer probe -m qwen3-0.6b",
