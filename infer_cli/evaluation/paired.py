@@ -120,12 +120,15 @@ def compare(
     else:
         test, fewest = sign_flip_test(units, seed), _FEWEST_FOR_SIGN_FLIPS
     # Clusters without a changed item say as much as one item each.
+    interval: Interval | None
+    visible: float | None
     if is_proportion and (units.are_items or not sum(counts)):
         interval, note = bonett_price(*counts, units.n), None
-        visible: float | None = _visible_by_flips(sum(counts) / units.n, units.n)
+        visible = _visible_by_flips(sum(counts) / units.n, units.n)
     else:
         interval, note = mean_interval(units, seed)
-        interval = interval.within(-1.0, 1.0) if interval and is_proportion else interval
+        if interval and is_proportion:
+            interval = interval.within(-1.0, 1.0)
         visible = _visible_by_spread(units)
     if units.n < fewest:
         visible = None
@@ -159,7 +162,7 @@ def mid_p_mcnemar(n_better: int, n_worse: int) -> float:
     return 2 * binomial_at_most(fewer, n, 0.5) - binomial_probability(fewer, n, 0.5)
 
 
-def sign_flip_test(units: Units, seed: int) -> PairedTest:
+def sign_flip_test(units: Units, seed: int, n_resamples: int = N_SIGN_FLIPS) -> PairedTest:
     """The two-sided permutation test of a mean difference of 0: A and B change places in each unit, all of a
     cluster's items together. The p-value is the share of patterns with a sum as far from 0 or further;
     of drawn ones, with the observed one among them (Phipson and Smyth 2010)."""
@@ -172,9 +175,9 @@ def sign_flip_test(units: Units, seed: int) -> PairedTest:
             "exact sign flips", float((np.abs((2 * patterns - 1) @ sums) >= least).mean()), None, None
         )
     n_far = sum(
-        int((np.abs(signs @ sums) >= least).sum()) for signs in Draws(seed).signs(len(sums), N_SIGN_FLIPS)
+        int((np.abs(signs @ sums) >= least).sum()) for signs in Draws(seed).signs(len(sums), n_resamples)
     )
-    return PairedTest("sign flips", (1 + n_far) / (1 + N_SIGN_FLIPS), N_SIGN_FLIPS, seed)
+    return PairedTest("sign flips", (1 + n_far) / (1 + n_resamples), n_resamples, seed)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

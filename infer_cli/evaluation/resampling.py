@@ -28,7 +28,7 @@ FEWEST_ITEMS = 50
 FEWEST_CLUSTERS = 30
 
 
-def mean_interval(units: Units, seed: int) -> Estimate:
+def mean_interval(units: Units, seed: int, n_resamples: int = N_RESAMPLES) -> Estimate:
     """Of the mean of all items. `seed`, 0 or more, is that of the resamples."""
     if unknown_spread(units):
         return t_interval(units)
@@ -36,7 +36,7 @@ def mean_interval(units: Units, seed: int) -> Estimate:
         return Estimate(t_interval(units).interval, note)
     means = [
         units.sums[drawn].sum(axis=1) / (units.n if units.are_items else units.sizes[drawn].sum(axis=1))
-        for drawn in Draws(seed).resamples(units.n, N_RESAMPLES)
+        for drawn in Draws(seed).resamples(units.n, n_resamples)
     ]
     without = (units.sums.sum() - units.sums) / (units.n_items - units.sizes)
     return Estimate(_bca(np.concatenate(means), units.mean, without), None)
