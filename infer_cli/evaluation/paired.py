@@ -22,7 +22,6 @@ N_SIGN_FLIPS = 9_999
 # With fewer items, or clusters, the test cannot have a p-value below `SIGNIFICANT`, whatever the scores.
 _FEWEST_FOR_MCNEMAR = 5
 _FEWEST_FOR_SIGN_FLIPS = 6
-_MOST_EXACT = 16  # units that differ: up to so many, every pattern of signs is tried
 
 TestMethod = Literal["mid-p McNemar", "exact sign flips", "sign flips"]
 
@@ -164,12 +163,15 @@ def mid_p_mcnemar(n_better: int, n_worse: int) -> float:
 
 def sign_flip_test(units: Units, seed: int, n_resamples: int = N_SIGN_FLIPS) -> PairedTest:
     """The two-sided permutation test of a mean difference of 0: A and B change places in each unit, all of a
-    cluster's items together. The p-value is the share of patterns with a sum as far from 0 or further;
-    of drawn ones, with the observed one among them (Phipson and Smyth 2010)."""
+    cluster's items together.
+
+    The p-value is the share of patterns with a sum as far from 0 or further: of all patterns, if these are at
+    most `n_resamples`; else of so many drawn ones and the observed one (Phipson and Smyth 2010).
+    """
     sums = units.sums[units.sums != 0]
     # A pattern that gives the same sum in another order counts as one as far from 0.
     least = abs(math.fsum(sums)) - 1e-12 * float(np.abs(sums).sum())
-    if len(sums) <= _MOST_EXACT:
+    if 2 ** len(sums) <= n_resamples:
         patterns = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
         return PairedTest(
             "exact sign flips", float((np.abs((2 * patterns - 1) @ sums) >= least).mean()), None, None
