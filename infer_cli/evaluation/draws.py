@@ -29,9 +29,9 @@ class Draws:
         """
         for n_rows in _pieces(n, n_resamples):
             raw = self._bits.random_raw((n_rows * n + 1) // 2)
-            halves = np.stack([raw & np.uint64(0xFFFFFFFF), raw >> np.uint64(32)], axis=1).reshape(-1)
-            drawn = (halves * np.uint64(n)) >> np.uint64(32)
-            yield drawn[: n_rows * n].reshape(n_rows, n).astype(np.int64)
+            halves = raw.astype("<u8", copy=False).view("<u4")[: n_rows * n]
+            drawn = np.multiply(halves, n, dtype=np.uint64) >> np.uint64(32)
+            yield drawn.view(np.int64).reshape(n_rows, n)
 
     def signs(self, n: int, n_resamples: int) -> Iterator[Doubles]:
         """1 or -1, both as likely, in arrays of shape (some, n), `n_resamples` rows together."""

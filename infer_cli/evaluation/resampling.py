@@ -35,7 +35,8 @@ def mean_interval(units: Units, seed: int, n_resamples: int = N_RESAMPLES) -> Es
     if note := _too_few(units.n, units.are_items):
         return Estimate(t_interval(units).interval, note)
     means = [
-        units.sums[drawn].sum(axis=1) / (units.n if units.are_items else units.sizes[drawn].sum(axis=1))
+        units.sums.take(drawn).sum(axis=1)
+        / (units.n if units.are_items else units.sizes.take(drawn).sum(axis=1))
         for drawn in Draws(seed).resamples(units.n, n_resamples)
     ]
     without = (units.sums.sum() - units.sums) / (units.n_items - units.sizes)

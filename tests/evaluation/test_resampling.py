@@ -82,7 +82,8 @@ def test_few_have_a_t_interval_and_a_note(clusters: list[str] | None) -> None:
     scores = np.array(GROUPED[:49])
     units = units_of(scores.tolist(), clusters)
     interval, note = mean_interval(units, 1)
-    assert interval == t_interval(units).interval and note is not None and "are few" in note
+    assert interval is not None and note is not None and "are few" in note
+    assert interval == t_interval(units).interval
     of_any, same_note = bootstrap_interval(lambda items: float(scores[items].mean()), 49, clusters, 1)
     assert of_any is not None and same_note == note and of_any.method == "jackknife"
     if clusters is None:  # the jackknife of a mean is its standard error
