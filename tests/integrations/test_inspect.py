@@ -226,7 +226,7 @@ def test_messages_keep_their_reasoning_beside_the_text() -> None:
     ("connections", "arguments", "width"), [(None, {}, 8), (5, {}, 5), (5, {"width": 3}, 3)]
 )
 def test_it_is_as_wide_as_there_are_connections(
-    connections: int | None, arguments: dict[str, int], width: int
+    connections: int | None, arguments: dict[str, Any], width: int
 ) -> None:
     from inspect_ai.model import GenerateConfig
 
