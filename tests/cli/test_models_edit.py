@@ -213,6 +213,12 @@ def test_add_again_wants_replace() -> None:
     assert load_catalogue().get("m") is None
 
 
+@pytest.mark.parametrize("source", ["o/r:Q4_0", "hf.co/o/r:Q4_0", "https://huggingface.co/o/r:Q4_0"])
+def test_add_a_name_or_a_page_of_the_hub(source: str) -> None:
+    run("add", "mine", source)
+    assert load_catalogue().find("mine").sources == (HubQuant("o/r", "Q4_0"),)
+
+
 def test_add_may_override_a_shipped_entry() -> None:
     run("add", "smollm2-360m-instruct", "hf:o/r:Q4_0")
     assert load_catalogue().find("smollm2-360m-instruct").sources == (HubQuant("o/r", "Q4_0"),)
