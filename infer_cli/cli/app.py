@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from infer_cli import __version__
+from infer_cli.cli.translation import with_our_flags
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.settings.config_file import config_path, read_config, toml_text
 
@@ -97,6 +98,7 @@ def call(arguments: list[str]) -> int:
     only_listed = not settings and not completes and arguments in (["-h"], ["--help"])
     names = arguments[:1] if only_one else _COMMANDS
     command = typer.main.get_command(command_line(names, only_listed=only_listed))
+    arguments = _completed(command, arguments)
     defaults = _defaults(command, settings, arguments)
     try:
         result = command.main(arguments, prog_name="infer", standalone_mode=False, default_map=defaults)
@@ -105,6 +107,23 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _completed(command: object, arguments: list[str]) -> list[str]:
+    """The arguments in our words, and for a group of commands alone those that show its help."""
+    n_names, called = 0, command
+    while n_names < len(arguments) and arguments[n_names] in (below := getattr(called, "commands", {})):
+        called, n_names = below[arguments[n_names]], n_names + 1
+    names, rest = arguments[:n_names], arguments[n_names:]
+    if not names or getattr(called, "commands", {}):
+        return arguments if rest else [*names, "--help"]
+    takes_value = {
+        spelling: not param.is_flag
+        for param in getattr(called, "params", [])
+        if param.param_type_name == "option"
+        for spelling in (*param.opts, *param.secondary_opts)
+    }
+    return [*names, *with_our_flags(" ".join(names), rest, takes_value)]
 
 
 def _usage_error(error: typer.TyperException) -> UsageError:
@@ -118,6 +137,8 @@ def _usage_error(error: typer.TyperException) -> UsageError:
         elif source is not None and source.name == "ENVIRONMENT" and param.envvar not in message:
             message += f" (from {param.envvar})"
     command = ctx.command_path if ctx is not None else "infer"
+    if command == "infer" and message.startswith("No such option"):
+        return UsageError(message, "flags stand behind the command: `infer run -m MODEL`, see `infer --help`")
     return UsageError(message, f"see `{command} --help`")
 
 

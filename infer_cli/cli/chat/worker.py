@@ -22,6 +22,7 @@ from infer_cli.cli.chat.line import (
 from infer_cli.cli.chat.options import ChatOptions, check
 from infer_cli.cli.chat.view import ChatView
 from infer_cli.cli.flags.shared import PRIVATE_HINT, Reasoning
+from infer_cli.cli.foreign_words import LEAVING
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
@@ -142,6 +143,8 @@ class Chat:
         if command is not None:
             name, argument = command
             slash_commands.find(name).run(self, argument)
+        elif self._typed and line.strip().lower() in LEAVING:
+            self.say("/exit or Ctrl-D leaves")
         else:
             self.send(line[1:] if line.startswith("//") else line)
 
