@@ -44,8 +44,11 @@ _COMMANDS = {
         "List the devices that this build can use: name, kind, free and total memory.",
     ),
     "doctor": ("doctor", "doctor", "Check the installation."),
-    "config": ("config", "app", "Show the configuration file."),
+    "config": ("config", "app", "Show and change the configuration file."),
 }
+
+
+_WITHOUT_SETTINGS = (["config", "edit"], ["config", "set"], ["config", "path"])  # which mend them
 
 
 def _show_version(wanted: bool) -> None:
@@ -90,7 +93,7 @@ def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False)
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
-    settings = read_config()
+    settings = {} if arguments[:2] in _WITHOUT_SETTINGS else read_config()
     arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings
@@ -107,6 +110,13 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     return result if isinstance(result, int) else ExitStatus.OK
+
+
+def check_settings(settings: dict[str, object]) -> None:
+    """Raises UsageError for a name that no command has, and for a value that a command's flag can't have."""
+    command = typer.main.get_command(command_line())
+    for name in _COMMANDS:
+        _defaults(command, settings, [name])
 
 
 def _completed(command: object, arguments: list[str]) -> list[str]:

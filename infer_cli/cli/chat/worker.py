@@ -15,7 +15,6 @@ from infer_cli.cli.chat.line import (
     EditorLine,
     LineSource,
     PlainLines,
-    edit_text,
     has_editor_line,
     is_smart_terminal,
 )
@@ -23,6 +22,7 @@ from infer_cli.cli.chat.options import ChatOptions, check
 from infer_cli.cli.chat.view import ChatView
 from infer_cli.cli.flags.shared import PRIVATE_HINT, Reasoning
 from infer_cli.cli.foreign_words import LEAVING
+from infer_cli.cli.screen.editor import edit_text
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
