@@ -5,9 +5,10 @@ Names and values may come from a model's file or another tool's: they are shown 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from infer_cli.cli.screen.terminal import console
 from infer_cli.text.sanitize import single_line
@@ -64,6 +65,17 @@ def _shown(fact: Fact) -> str:
     return str(value)
 
 
+def verdict_object(verdict: Verdict) -> dict[str, object]:
+    return {
+        "name": verdict.name,
+        "sha256": verdict.sha256,
+        "expected": verdict.expected,
+        "origin": verdict.origin if verdict.expected is not None else None,
+        "holds": verdict.holds,
+        "path": str(verdict.path),
+    }
+
+
 def verdict_line(verdict: Verdict) -> str:
     """Name, hash, outcome and path, separated by tabs."""
     if verdict.expected is None:
@@ -77,7 +89,10 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 def list_rows() -> list[dict[str, Any]]:
-    """The catalogue, then what else is installed, then what other tools hold (`tool` names them)."""
+    """The catalogue and what else is installed, then what other tools hold (`tool` names them), by size.
+
+    `memory` is in bytes, of models that are here.
+    """
     from infer_cli.models.catalogue import load_catalogue
     from infer_cli.models.other_programs import find_all
     from infer_cli.models.store import list_here
@@ -90,12 +105,19 @@ def list_rows() -> list[dict[str, Any]]:
         for name, entry in catalogue.entries.items()
     ]
     rows += [_row(name, None, model, False) for name, model in installed.items()]
-    rows += [_found_row(found) for found in find_all() if found.files[0] not in used]
-    return rows
+    elsewhere = [_found_row(found) for found in find_all() if found.files[0] not in used]
+    return sorted(rows, key=_size_of) + sorted(elsewhere, key=_size_of)
+
+
+def _size_of(row: Mapping[str, Any]) -> float:
+    """What no size is known of comes last."""
+    return math.inf if row["size"] is None else float(row["size"])
 
 
 def _found_row(found: FoundModel) -> dict[str, Any]:
     """A model that another tool holds: `-m` takes its name, and it is used in place."""
+    from infer_cli.models.facts import memory_need
+
     name = str(found.source)
     return {
         "name": name,
@@ -105,6 +127,7 @@ def _found_row(found: FoundModel) -> dict[str, Any]:
         "tool": found.tool,
         "path": str(found.files[0]),
         "size": found.size,
+        "memory": memory_need(found.files[0]),
         "sha256": None,
         "licence": None,
         "context": None,
@@ -115,6 +138,7 @@ def _found_row(found: FoundModel) -> dict[str, Any]:
 
 
 def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, default: bool) -> dict[str, Any]:
+    from infer_cli.models.facts import memory_need
     from infer_cli.models.hashes import parts_of
 
     size = entry.size if entry else None
@@ -128,6 +152,7 @@ def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, defa
         "tool": None,
         "path": str(model.path) if model else None,
         "size": size,
+        "memory": memory_need(model.path) if model else None,
         "sha256": model.sha256 if model else entry.sha256 if entry else None,
         "licence": entry.licence if entry else None,
         "context": entry.context if entry else None,
@@ -138,12 +163,13 @@ def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, defa
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table on a terminal; in a pipe name, size, licence, context and path, separated by tabs."""
+    """Tables on a terminal; in a pipe name, size, licence, context, path, memory and notes, between tabs."""
     if sys.stdout.isatty():
         _print_table(rows)
         return
     for row in rows:
-        fields = (row["name"], row["size"], row["licence"], row["context"], row["path"])
+        keys = ("name", "size", "licence", "context", "path", "memory", "notes")
+        fields = [row[key] for key in keys]
         print("\t".join("-" if field is None else single_line(str(field)) for field in fields))
 
 
@@ -154,10 +180,10 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from infer_cli.settings.sizes import size_text
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "size", "context", "licence", "here"):
+    for heading in ("model", "size", "memory", "context", "licence", "here"):
         table.add_column(
             heading,
-            justify="right" if heading in ("size", "context") else "left",
+            justify="right" if heading in ("size", "memory", "context") else "left",
             no_wrap=heading == "model",  # a name that is cut could not be typed
             overflow="fold",
         )
@@ -165,20 +191,49 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         cells = (
             row["name"] + (" (default)" if row["default"] else ""),
             size_text(row["size"]) if row["size"] else "",
+            _memory_text(row),
             str(row["context"] or ""),
             row["licence"] or "",
             "yes" if row["installed"] else "",
         )
         table.add_row(*(Text(single_line(cell)) for cell in cells))
     console(sys.stdout).print(table)
+    _print_notes(rows)
     elsewhere = [row for row in rows if row["tool"]]
     if not elsewhere:
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("found elsewhere", "size", "tool"):
-        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
+    for heading in ("found elsewhere", "size", "memory", "tool"):
+        justify: Literal["left", "right"] = "right" if heading in ("size", "memory") else "left"
+        table.add_column(heading, justify=justify, overflow="fold")
     for row in elsewhere:
-        cells_of = (row["name"], size_text(row["size"]), row["tool"])
+        cells_of = (row["name"], size_text(row["size"]), _memory_text(row), row["tool"])
         table.add_row(*(Text(single_line(cell)) for cell in cells_of))
+    console(sys.stdout).print()
+    console(sys.stdout).print(table)
+
+
+def _memory_text(row: Mapping[str, Any]) -> str:
+    """Of a model that is not here only the weights are known, which are nearly all of its file."""
+    from infer_cli.settings.sizes import size_text
+
+    if row["memory"] is not None:
+        return size_text(row["memory"])
+    return f"over {size_text(row['size'])}" if row["size"] else ""
+
+
+def _print_notes(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Below the table: beside the columns there is no room for sentences."""
+    from rich.table import Table
+    from rich.text import Text
+
+    noted = [row for row in rows if row["notes"]]
+    if not noted:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    table.add_column("notes", overflow="fold")
+    for row in noted:
+        table.add_row(Text(single_line(row["name"])), Text(single_line(row["notes"])))
     console(sys.stdout).print()
     console(sys.stdout).print(table)
