@@ -5,7 +5,6 @@ The words are in `foreign_words.py`. What stands after `--`, and the value of a 
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -164,6 +163,8 @@ class _Line:
 
 def _typed(words: Sequence[str]) -> str:
     """A command line to type, one line; a long text in it is `…`."""
+    import shlex
+
     line = shlex.join(words)
     if len(line) <= _MOST_SHOWN and line.isprintable():
         return line
