@@ -114,8 +114,7 @@ def _load(mode: Mode, path: Path) -> None:
                 if isinstance(event, Finished) and event.error is not None:
                     raise failure(event.error, event.error_status, "the model")
         finally:
-            running.service.close()
-            running.backend.close()
+            running.close()
     finally:
         try:
             session.close()

@@ -187,7 +187,7 @@ class Model:
 
     def _replies(self, requests: Iterable[Request], run_seed: int | None) -> Iterator[Reply]:
         running = self._running
-        feed = Feed(running.service, running.policy.width, self._work(requests, run_seed))
+        feed = Feed(running.service, self._work(requests, run_seed))
         for (request, job), end in feed:
             if job is None:
                 yield _refused(request, end, running)

@@ -129,7 +129,7 @@ class ScoreRequest:
 
 
 class Likelihood(NamedTuple):
-    """Natural-log probabilities of the tokens that a `ScoreRequest` asks for, in the model's raw distribution.
+    """Natural-log probabilities of the tokens that a `ScoreRequest` asks for, before sampling parameters.
 
     `greedy`: each of them is the one that greedy decoding would have chosen.
     """

@@ -6,19 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from infer_cli.engine.service import Service, Stream
-from infer_cli.types import EngineRequest, Event, Finished
+from infer_cli.types import EngineRequest, Event, Finished, ScoreRequest
 
 U = TypeVar("U")
 
 
-def requests_ahead(width: int) -> int:
-    """How many requests an engine of `width` slots is given at once: a slot that becomes free finds its next
-    row waiting."""
-    return width + max(1, width // 4)
-
-
 class Feed(Generic[U]):
-    """Gives an engine of `width` slots one unit of work after the other, and tells which has ended.
+    """Gives an engine one unit of work after the other, and tells which has ended.
 
     `work` is read as the engine takes it. Each unit comes with its request, whose id is in use nowhere else;
     one that needs no engine comes with its end.
@@ -27,12 +21,11 @@ class Feed(Generic[U]):
     def __init__(
         self,
         service: Service,
-        width: int,
-        work: Iterable[tuple[U, EngineRequest | Finished]],
+        work: Iterable[tuple[U, EngineRequest | ScoreRequest | Finished]],
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         self._service, self._work, self._on_event = service, iter(work), on_event
-        self._n_most = requests_ahead(width)
+        self._n_most = service.n_ahead
         self._open: dict[str, U] = {}
         self._stream: Stream = service.submit([])
         self._is_cancelled = False

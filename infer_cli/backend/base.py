@@ -121,6 +121,13 @@ class Backend(Protocol):
         """Evaluate n rows. `outputs[i]` asks for logits of row i."""
         ...
 
+    def decode_tree(
+        self, tokens: Ints, positions: Ints, seqs: Sequence[Ints], outputs: Flags
+    ) -> DecodeStatus:
+        """Evaluate n rows of which row i is part of each sequence in `seqs[i]`: what they begin with alike
+        is computed once. Only where all sequences share one memory, in any order of sequences."""
+        ...
+
     def logits(self, n_outputs: int) -> Floats:
         """(n_outputs, n_vocab) view of the last decode's logits, in row order, until the next decode."""
         ...

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -168,6 +169,44 @@ class FakeSampler:
         self._backend.open_samplers -= 1
 
 
+class FakeCells:
+    """One memory for all sequences, as llama.cpp fills it: each row takes the next free cell.
+
+    Strict: a sequence's cells have to ascend with its positions, or attention would add up in another order.
+    """
+
+    def __init__(self, n: int, n_seqs: int) -> None:
+        self._holders: list[set[int]] = [set() for _ in range(n)]
+        self._of: list[list[int]] = [[] for _ in range(n_seqs)]  # the cell of each position
+        self._head = 0
+
+    def take(self, seqs: Ints) -> None:
+        """A cell for one row of these sequences."""
+        free = [i for i in range(self._head, len(self._holders)) if not self._holders[i]]
+        if not free:
+            raise ValueError("no cell is left behind those in use")
+        cell = free[0]
+        self._head = cell + 1
+        for seq in seqs:
+            if self._of[seq] and self._of[seq][-1] > cell:
+                raise ValueError(f"the cells of sequence {seq} are out of order")
+            self._of[seq].append(cell)
+            self._holders[cell].add(seq)
+
+    def free(self, seq: int, p0: int) -> None:
+        for cell in self._of[seq][p0:]:
+            self._holders[cell].discard(seq)
+            if not self._holders[cell]:
+                self._head = min(self._head, cell)
+        del self._of[seq][p0:]
+
+    def share(self, source: int, target: int) -> None:
+        self.free(target, 0)
+        self._of[target] = list(self._of[source])
+        for cell in self._of[target]:
+            self._holders[cell].add(target)
+
+
 class FakeBackend:
     """Sequences are lists of tokens; a row's logits are a function of its own sequence alone."""
 
@@ -186,9 +225,23 @@ class FakeBackend:
         self.open_samplers = 0
         self.last_logits: Floats = np.zeros((0, self.vocab.n_tokens), np.float32)
         self._held: list[list[int]] = [[] for _ in range(spec.n_seq_max)]
+        self._cells = FakeCells(spec.n_cells, spec.n_seq_max) if spec.n_cells else None
         self._abort = threading.Event()
 
     def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:
+        has_gap = set(seqs) != set(range(seqs[0], seqs[-1] + 1)) if seqs else False
+        if list(seqs) != sorted(seqs) or (has_gap and not self._is_unified):
+            raise ValueError(f"rows are not on ascending slots without a gap: {list(seqs)}")
+        return self._decode(tokens, positions, [(seq,) for seq in seqs], outputs)
+
+    def decode_tree(
+        self, tokens: Ints, positions: Ints, seqs: Sequence[Ints], outputs: Flags
+    ) -> DecodeStatus:
+        if self._cells is None:
+            raise ValueError("rows of several sequences need one memory for all")
+        return self._decode(tokens, positions, seqs, outputs)
+
+    def _decode(self, tokens: Ints, positions: Ints, seqs: Sequence[Ints], outputs: Flags) -> DecodeStatus:
         n = len(tokens)
         if not 0 < n <= self.n_batch:
             raise ValueError(f"{n} rows in a batch of at most {self.n_batch}")
@@ -196,9 +249,8 @@ class FakeBackend:
             raise ValueError("too many rows with logits")
         if not all(0 <= token < self.vocab.n_tokens for token in tokens):
             raise ValueError("a token is outside the vocabulary")
-        has_gap = set(seqs) != set(range(seqs[0], seqs[-1] + 1))
-        if list(seqs) != sorted(seqs) or (has_gap and not self._is_unified):
-            raise ValueError(f"rows are not on ascending slots without a gap: {list(seqs)}")
+        if not all(0 <= seq < self.n_seq_max for row in seqs for seq in row):
+            raise ValueError("a sequence id is out of range")
         if self._abort.wait(self.script.step_s + n * self.script.token_s):
             return DecodeStatus.ABORTED
         self.n_decodes += 1
@@ -206,17 +258,22 @@ class FakeBackend:
         self._fail_as_scripted()
         rows = []
         n_grouped = n - n % self.script.row_group if n >= self.script.row_group else n
-        for row, (token, position, seq, wanted) in enumerate(
+        for row, (token, position, own, wanted) in enumerate(
             zip(tokens, positions, seqs, outputs, strict=True)
         ):
-            held = self._held[seq]
-            if position != len(held):
-                raise ValueError(f"position {position} on slot {seq}, which holds {len(held)} tokens")
-            if len(held) >= self.n_ctx_seq:
-                return DecodeStatus.NO_KV_SLOT
-            held.append(int(token))
+            for seq in own:
+                held = self._held[seq]
+                if position != len(held):
+                    raise ValueError(f"position {position} on slot {seq}, which holds {len(held)} tokens")
+                if len(held) >= self.n_ctx_seq:
+                    return DecodeStatus.NO_KV_SLOT
+                held.append(int(token))
+            if len({tuple(self._held[seq]) for seq in own}) > 1:
+                raise ValueError(f"sequences {list(own)} share a row, but not what is before it")
+            if self._cells is not None:
+                self._cells.take(own)
             if wanted:
-                rows.append(self._logits_of(held, left_over=row >= n_grouped))
+                rows.append(self._logits_of(self._held[own[0]], left_over=row >= n_grouped))
         self.last_logits = np.array(rows, np.float32).reshape(len(rows), self.vocab.n_tokens)
         return DecodeStatus.OK
 
@@ -277,10 +334,14 @@ class FakeBackend:
 
     def seq_rm(self, seq: int, p0: int) -> bool:
         del self._held[seq][p0:]
+        if self._cells is not None:
+            self._cells.free(seq, p0)
         return True
 
     def seq_cp(self, source: int, target: int) -> None:
         self._held[target] = list(self._held[source])
+        if self._cells is not None:
+            self._cells.share(source, target)
 
     def state_save(self, seq: int) -> bytearray:
         if self.saves_alone and any(held for other, held in enumerate(self._held) if other != seq):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,16 +140,31 @@ class BatchBuffers:
         self._batch.n_seq_id = ctypes.cast(self._n_seq, _INT_P)
         self._batch.seq_id = ctypes.cast(self._seq_pointers, ctypes.POINTER(_INT_P))
         self._batch.logits = ctypes.cast(self._flags, ctypes.POINTER(ctypes.c_int8))
+        self._shared_ids = (ctypes.c_int32 * 0)()  # of the last tree, which points to them
 
     def filled(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> Any:
         """The llama_batch with these rows; valid until the next call."""
+        self._fill(tokens, positions, outputs)
+        self._seq_pointers[: len(tokens)] = [self._seq_addresses[seq] for seq in seqs]
+        return self._batch
+
+    def filled_tree(self, tokens: Ints, positions: Ints, seqs: Sequence[Ints], outputs: Flags) -> Any:
+        """The same for rows that are part of several sequences. A batch has only trees, or none."""
+        self._fill(tokens, positions, outputs)
+        ids = [seq for row in seqs for seq in row]
+        self._shared_ids = (ctypes.c_int32 * len(ids))(*ids)
+        start, size = ctypes.addressof(self._shared_ids), ctypes.sizeof(ctypes.c_int32)
+        ends = list(accumulate(len(row) for row in seqs))
+        self._n_seq[: len(seqs)] = [len(row) for row in seqs]
+        self._seq_pointers[: len(seqs)] = [start + size * begin for begin in (0, *ends[:-1])]
+        return self._batch
+
+    def _fill(self, tokens: Ints, positions: Ints, outputs: Flags) -> None:
         n = len(tokens)
         self._tokens[:n] = list(tokens)
         self._positions[:n] = list(positions)
         self._flags[:n] = list(outputs)
-        self._seq_pointers[:n] = [self._seq_addresses[seq] for seq in seqs]
         self._batch.n_tokens = n
-        return self._batch
 
 
 class LlamaBackend:
@@ -170,7 +186,7 @@ class LlamaBackend:
         self.n_ctx_train = int(L.llama_model_n_ctx_train(model.handle))
 
         params = L.llama_context_default_params()
-        params.n_ctx = spec.n_ctx_seq * spec.n_seq_max
+        params.n_ctx = spec.n_cells or spec.n_ctx_seq * spec.n_seq_max
         params.n_batch = params.n_ubatch = spec.n_batch
         params.n_seq_max = spec.n_seq_max
         params.n_outputs_max = spec.n_outputs_max
@@ -231,6 +247,18 @@ class LlamaBackend:
 
     def decode(self, tokens: Ints, positions: Ints, seqs: Ints, outputs: Flags) -> DecodeStatus:
         """Evaluate rows (`llama_decode`). Raises ValueError on what llama.cpp would abort on."""
+        self._check_rows(tokens, seqs, outputs)
+        return self._decode(self._buffers.filled(tokens, positions, seqs, outputs))
+
+    def decode_tree(
+        self, tokens: Ints, positions: Ints, seqs: Sequence[Ints], outputs: Flags
+    ) -> DecodeStatus:
+        if not self._is_unified:
+            raise ValueError("rows of several sequences need one memory for all")
+        self._check_rows(tokens, [seq for row in seqs for seq in row], outputs)
+        return self._decode(self._buffers.filled_tree(tokens, positions, seqs, outputs))
+
+    def _check_rows(self, tokens: Ints, seqs: Ints, outputs: Flags) -> None:
         n = len(tokens)
         if not 0 < n <= self.n_batch:
             raise ValueError(f"{n} rows in a batch of at most {self.n_batch}")
@@ -242,8 +270,9 @@ class LlamaBackend:
         if min(tokens) < 0 or max(tokens) >= self.vocab.n_tokens:
             raise ValueError("a token is outside the vocabulary")
         self._output_rows = rows
-        code = self._L.llama_decode(self.handle, self._buffers.filled(tokens, positions, seqs, outputs))
-        return _STATUS.get(code, DecodeStatus.FAILED)
+
+    def _decode(self, batch: Any) -> DecodeStatus:
+        return _STATUS.get(self._L.llama_decode(self.handle, batch), DecodeStatus.FAILED)
 
     def logits(self, n_outputs: int) -> Floats:
         address = self._get_logits(self.handle)

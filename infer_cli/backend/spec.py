@@ -38,6 +38,7 @@ class ContextSpec(NamedTuple):
     type_v: str = "f16"
     flash_attn: Literal["auto", "on", "off"] = "auto"
     kv_unified: bool = False  # one memory for all sequences: what two begin with is held once
+    n_cells: int | None = None  # tokens that this one memory holds; None: a window for each sequence
     loras: tuple[LoraSpec, ...] = ()
 
 

@@ -63,7 +63,7 @@ class AnswerLoop:
         n_window: int,
         max_failed: float | None,
     ) -> None:
-        self._service, self._width = running.service, running.policy.width
+        self._service = running.service
         self._preparer, self._origin = preparer, origin
         self._output, self._form, self._tally, self._flight = output, form, tally, flight
         self._is_written, self._n_window, self._max_failed = is_written, n_window, max_failed
@@ -98,7 +98,7 @@ class AnswerLoop:
                 self._count_tokens(event)
                 on_progress(feed.n_open)
 
-        feed = Feed(self._service, self._width, self._work(units), on_event)
+        feed = Feed(self._service, self._work(units), on_event)
         self._fed = feed
         if self.stopped is not None:  # before there was anything to cancel
             feed.cancel()

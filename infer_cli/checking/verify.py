@@ -271,9 +271,7 @@ def answer(
 ) -> Iterator[tuple[Question, list[Reply]]]:
     """Each question with its replies, as they end. Leaving early cancels the rest."""
     replies: dict[int, list[Reply]] = {}  # of questions that are under way, by the place of their lines
-    for (question, claim, known), end in Feed(
-        running.service, running.policy.width, _work(origin, questions)
-    ):
+    for (question, claim, known), end in Feed(running.service, _work(origin, questions)):
         found = replies.setdefault(question.line.start, [])
         found.append(known or _given_again(origin, question, claim, end))
         if len(found) == len(question.claims):

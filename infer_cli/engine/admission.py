@@ -8,7 +8,16 @@ from dataclasses import fields
 from infer_cli.engine import history
 from infer_cli.errors import UsageError
 from infer_cli.settings.sampling import checked
-from infer_cli.types import MAX_SEED, EngineRequest, Finished, SamplingParams, Segment, Timings, Usage
+from infer_cli.types import (
+    MAX_SEED,
+    EngineRequest,
+    Finished,
+    SamplingParams,
+    ScoreRequest,
+    Segment,
+    Timings,
+    Usage,
+)
 
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))
 
@@ -23,12 +32,9 @@ def why_not(request: EngineRequest, wanted: Sequence[Segment], window: int, n_vo
     n = history.length(wanted)
     if n >= window:
         return f"{n} prompt tokens do not fit the window of {window}"
-    ids = history.flat(wanted)
-    if not all(hasattr(kind, "__index__") for kind in set(map(type, ids))):
-        return "a token of the prompt is not a whole number"
-    if min(ids) < 0 or max(ids) >= n_vocab:
-        wrong = next(token for token in ids if not 0 <= token < n_vocab)
-        return f"token {wrong} of the prompt is outside the vocabulary of {n_vocab}"
+    error = _why_not_ids(history.flat(wanted), "prompt", n_vocab)
+    if error is not None:
+        return error
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED:
         return f"seed {request.seed} is outside 0..{MAX_SEED}"
     if request.max_tokens < 1:
@@ -44,6 +50,27 @@ def why_not(request: EngineRequest, wanted: Sequence[Segment], window: int, n_vo
             checked(name, getattr(request.sampling, name), "sampling")
     except UsageError as e:
         return e.message
+    return None
+
+
+def why_no_score(request: ScoreRequest, window: int, n_vocab: int) -> str | None:
+    """Why an engine can't score a request; None where it can. `window` and `n_vocab` in tokens."""
+    n = len(request.ids) - 1
+    if not 1 <= request.first <= n:
+        return f"the tokens from {request.first} on of {n + 1} are asked for: one at least must stand before"
+    if n > window:
+        return f"{n} tokens do not fit the window of {window}"
+    if request.deadline_s is not None and not request.deadline_s >= 0:
+        return f"a deadline of {request.deadline_s} s is asked for"
+    return _why_not_ids(request.ids, "text", n_vocab)
+
+
+def _why_not_ids(ids: Sequence[int], of: str, n_vocab: int) -> str | None:
+    if not all(hasattr(kind, "__index__") for kind in set(map(type, ids))):
+        return f"a token of the {of} is not a whole number"
+    if min(ids) < 0 or max(ids) >= n_vocab:
+        wrong = next(token for token in ids if not 0 <= token < n_vocab)
+        return f"token {wrong} of the {of} is outside the vocabulary of {n_vocab}"
     return None
 
 

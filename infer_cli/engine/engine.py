@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from infer_cli.backend.base import Buffer, Floats, Ints
 
 DUMMY_TOKEN = 0
-_FAILURES = {
+FAILURES = {
     DecodeStatus.NO_KV_SLOT: "the KV cache has no room for this step",
     DecodeStatus.INVALID: "llama.cpp refused the batch",
 }
@@ -81,6 +81,24 @@ class Engine:
         self.n_decode_rows = 0  # of all decode calls that succeeded, dummies too
         self.n_dummy_rows = 0
         self._acceptance = 0.5  # share of guesses that were right in the reply that ended last
+
+    @property
+    def n_ahead(self) -> int:
+        """How many requests are best given at once: a slot that becomes free finds its next one waiting."""
+        return self._policy.width + max(1, self._policy.width // 4)
+
+    def abort(self) -> None:
+        """End the decode call that runs, if that can be taken up again. Any thread."""
+        if self._policy.interruptible:
+            self._backend.abort()
+
+    def resume(self) -> None:
+        """Take `abort` back."""
+        self._backend.resume()
+
+    def close(self) -> None:
+        """Give the context's memory back."""
+        self._backend.close()
 
     @property
     def idle(self) -> bool:
@@ -336,7 +354,7 @@ class Engine:
         self._slots.forget_unplanned()
         if status is DecodeStatus.ABORTED:
             return []
-        message = _FAILURES.get(status, "llama.cpp could not compute the batch")
+        message = FAILURES.get(status, "llama.cpp could not compute the batch")
         return [self._finish(seq, "error", message) for seq in seqs]
 
 

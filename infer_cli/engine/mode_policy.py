@@ -74,6 +74,12 @@ class ModePolicy(NamedTuple):
         return self.fill_holes
 
     @property
+    def scores_as_tree(self) -> bool:
+        """Whether many texts are scored in one call, each beginning that they share once: where rows need no
+        fixed shape, and the state can be cut."""
+        return self.fill_holes and not self.fixed_width
+
+    @property
     def n_seq_max(self) -> int:
         return max(self.width, self.min_rows)
 

@@ -10,11 +10,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
-from infer_cli.backend.base import Backend
 from infer_cli.engine.engine import Engine
-from infer_cli.engine.mode_policy import ModePolicy
+from infer_cli.engine.score_engine import ScoreEngine
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.types import EngineRequest, Event, Finished, Segment, Token
+from infer_cli.types import EngineRequest, Event, Finished, ScoreRequest, Segment, Token
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Buffer
@@ -74,7 +73,8 @@ class Stream:
 
 
 class Service:
-    """Owns a thread that steps the engine while there is work and sleeps otherwise.
+    """Owns a thread that steps its engines while there is work and sleeps otherwise: one for replies, one for
+    likelihoods, or both. In turn, where both have work.
 
     A decode call that runs past a deadline, or for a cancelled request, is aborted where the policy allows:
     the rest of its rows are evaluated again at the next step.
@@ -85,16 +85,13 @@ class Service:
 
     def __init__(
         self,
-        backend: Backend,
-        policy: ModePolicy,
+        engine: Engine | None,
         clock: Callable[[], float],
-        window: int,
-        load_s: float = 0.0,
+        score_engine: ScoreEngine | None = None,
     ) -> None:
-        self._backend = backend
+        self._engine, self._score_engine = engine, score_engine
+        self._engines = [found for found in (engine, score_engine) if found is not None]
         self._clock = clock
-        self._interruptible = policy.interruptible
-        self._engine = Engine(backend, policy, clock, window, load_s)
         # deque.append and Event.set are safe in a signal handler; a lock there could deadlock.
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
@@ -108,30 +105,51 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="infer-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, requests: Iterable[EngineRequest], into: Stream | None = None) -> Stream:
+    @property
+    def n_ahead(self) -> int:
+        """How many requests are best given at once."""
+        return max(engine.n_ahead for engine in self._engines)
+
+    def submit(self, requests: Iterable[EngineRequest | ScoreRequest], into: Stream | None = None) -> Stream:
         """Queue requests. Their events come through one stream, in the order they happen: a new one, or
         `into`, which may be in the middle of being read. A request that can't run ends alone, with reason
         "error".
 
         Raises ValueError, and queues none, where an id is in use: events are told apart by it. An id is free
-        again when its `Finished` is read.
+        again when its `Finished` is read. Raises ValueError too for a request that there is no engine for.
         """
         requests = list(requests)
+        commands = [self._submission(request, self._clock()) for request in requests]
         stream = Stream(self, ()) if into is None else into
         with self._submitting:
             self._check_ids([request.id for request in requests])
             self._mailboxes.update((request.id, stream.mailbox) for request in requests)
         stream.add(request.id for request in requests)
-        now = self._clock()
-        for request in requests:
+        for request, command in zip(requests, commands, strict=True):
             if request.deadline_s is not None and 0 <= request.deadline_s <= threading.TIMEOUT_MAX:
                 timer = self._timers[request.id] = threading.Timer(request.deadline_s, self._abort)
                 timer.daemon = True
                 timer.start()
-            self._post(lambda request=request: self._engine.submit(request, now))  # type: ignore[misc]
+            self._post(command)
         if self._failure is not None:  # nobody is left to answer
             stream.mailbox.put(self._failure)
         return stream
+
+    def _submission(self, request: EngineRequest | ScoreRequest, now: float) -> Callable[[], None]:
+        """Hands a request to its engine."""
+        if isinstance(request, ScoreRequest):
+            scoring = self._score_engine
+            if scoring is None:
+                raise ValueError("there is no engine for likelihoods")
+            return lambda: scoring.submit(request, now)
+        engine = self._of_replies
+        return lambda: engine.submit(request, now)
+
+    @property
+    def _of_replies(self) -> Engine:
+        if self._engine is None:
+            raise ValueError("there is no engine for replies")
+        return self._engine
 
     def _check_ids(self, ids: list[str]) -> None:
         wrong = next((i for n, i in enumerate(ids) if i in self._mailboxes or i in ids[:n]), None)
@@ -140,21 +158,30 @@ class Service:
 
     def cancel(self, request_ids: Iterable[str]) -> None:
         ids = tuple(request_ids)
-        self._post(lambda: [self._engine.cancel(i) for i in ids])  # type: ignore[func-returns-value]
+
+        def cancel() -> None:
+            for engine in self._engines:
+                for i in ids:
+                    engine.cancel(i)
+
+        self._post(cancel)
         self._abort()
 
     def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
         """`Engine.adopt`, before the requests that are submitted next. Waits for it."""
-        return self._call(lambda: self._engine.adopt(segments, data))
+        engine = self._of_replies
+        return self._call(lambda: engine.adopt(segments, data))
 
     def snapshot(self, segments: tuple[Segment, ...]) -> bytearray | None:
         """`Engine.snapshot`. Waits for it. Raises MemoryError."""
-        return self._call(lambda: self._engine.snapshot(segments))
+        engine = self._of_replies
+        return self._call(lambda: engine.snapshot(segments))
 
     @property
     def decode_rows(self) -> tuple[int, int]:
-        """Rows of all decode calls so far, and how many of them were dummies."""
-        return self._engine.n_decode_rows, self._engine.n_dummy_rows
+        """Rows of all decode calls of replies so far, and how many of them were dummies."""
+        engine = self._engine
+        return (0, 0) if engine is None else (engine.n_decode_rows, engine.n_dummy_rows)
 
     def _call(self, function: Callable[[], T]) -> T:
         """Run a function on the engine's thread; returns or raises what it does."""
@@ -179,7 +206,8 @@ class Service:
             return found[0]
 
     def close(self) -> None:
-        """Stop the thread. Requests still running end without an event: who reads their stream hears it."""
+        """Stop the thread, and close the engines. Requests still running end without an event: who reads
+        their stream hears it."""
         self._closed = True
         self._abort()
         self._wake.set()
@@ -187,11 +215,13 @@ class Service:
         self._fail(UnexpectedFailure("it was closed"))
         for timer in self._timers.values():
             timer.cancel()
+        for engine in self._engines:
+            engine.close()
 
     def _abort(self) -> None:
-        if self._interruptible:
-            self._backend.abort()
-            self._wake.set()  # to resume
+        for engine in self._engines:
+            engine.abort()
+        self._wake.set()  # to resume
 
     def _post(self, command: Callable[[], object]) -> None:
         self._commands.append(command)  # type: ignore[arg-type]
@@ -202,13 +232,14 @@ class Service:
             while not self._closed:
                 if self._wake.is_set():
                     self._wake.clear()
-                    self._backend.resume()  # before the commands: an abort must not outlive what it was for
+                    for engine in self._engines:
+                        engine.resume()  # before the commands: an abort must not outlive what it was for
                     while self._commands:
                         self._commands.popleft()()
-                if self._engine.idle:
+                if all(engine.idle for engine in self._engines):
                     self._wake.wait()
                     continue
-                events = self._engine.step()
+                events = [event for engine in self._engines if not engine.idle for event in engine.step()]
                 self._held += events
                 if self._is_due(events):
                     self._hand_over()
@@ -224,7 +255,9 @@ class Service:
 
     def _is_due(self, events: list[Event]) -> bool:
         """Whether what is held has to go out after a step that gave these."""
-        if any(type(event) is not Token for event in events) or self._engine.prefilling:
+        if any(type(event) is not Token for event in events) or any(
+            engine.prefilling for engine in self._engines
+        ):
             return bool(self._held)
         return self._clock() - self._handed_over >= HAND_OVER_S
 

@@ -58,7 +58,7 @@ class PrefixCache:
         self._restored_conversation: tuple[Segment, ...] = ()
         self._service, self._store, self._model, self._note = running.service, store, model, note
         # A state is laid out for the number of sequences, which `invariant` leaves out of its fingerprint.
-        self._engine = f"{running.facts().fingerprint}/{running.backend.n_seq_max}"
+        self._engine = f"{running.facts().fingerprint}/{running.policy.n_seq_max}"
         self._cuts = running.policy.fill_holes  # else no other prompt could use a state
 
     def restore(self, ids: tuple[int, ...]) -> None:

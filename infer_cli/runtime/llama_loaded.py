@@ -142,11 +142,12 @@ class LlamaLoaded:
     def _context_bytes(self, context: ContextSpec) -> int:
         from infer_cli.models.footprint import compute_bytes, kv_bytes
 
+        n_seqs = context.n_seq_max if context.n_cells is None else 1
         return kv_bytes(
-            self._shape, context.n_ctx_seq, context.n_seq_max, context.type_k, context.type_v
+            self._shape, context.n_ctx_seq, n_seqs, context.type_k, context.type_v
         ) + compute_bytes(
             self._shape,
-            context.n_ctx_seq * (context.n_seq_max if context.kv_unified else 1),
+            context.n_ctx_seq * (n_seqs if context.kv_unified else 1),
             context.n_batch,
             context.n_outputs_max,
             flash_attention=context.flash_attn != "off",

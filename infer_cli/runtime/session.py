@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from infer_cli.runtime.model_protocols import LoadedModel, Loader
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.reply_provenance import EngineProvenance, ModelHash
-from infer_cli.runtime.running_engine import RunningEngine, start_engine
+from infer_cli.runtime.running_engine import RunningEngine, open_score_engine, start_engine
 
 if TYPE_CHECKING:
     from infer_cli.engine.mode_policy import ModePolicy
+    from infer_cli.engine.score_engine import OnRow, ScoreEngine
     from infer_cli.models.installed import InstalledModel
     from infer_cli.prompt.template import ChatTemplate
 
@@ -69,16 +70,38 @@ class Session:
 
         return compiled_template(self.loaded.chat_template, self.loaded.vocab, file)
 
-    def start(self, n_ctx_seq: int, policy: ModePolicy | None = None) -> RunningEngine:
-        """An engine with a window of at least `n_ctx_seq` tokens a slot. Raises OutOfMemory.
+    def start(
+        self, n_ctx_seq: int, policy: ModePolicy | None = None, *, score_window: int = 0
+    ) -> RunningEngine:
+        """An engine with a window of at least `n_ctx_seq` tokens a slot; with `score_window`, it takes
+        requests for likelihoods of texts of up to so many tokens too. Raises OutOfMemory.
 
         `policy`: of another width than the one that the session was opened for.
         """
         name, sha256 = self.model.name, self._sha256
         sha256.begin()
         return start_engine(
-            self.loaded, n_ctx_seq, policy, lambda facts: EngineProvenance(name, sha256, facts)
+            self.loaded,
+            n_ctx_seq,
+            policy,
+            lambda facts: EngineProvenance(name, sha256, facts),
+            score_window=score_window,
         )
+
+    def start_scoring(self, window: int, policy: ModePolicy | None = None) -> RunningEngine:
+        """An engine for likelihoods alone, of texts of up to `window` tokens. Raises OutOfMemory."""
+        return self.start(0, policy, score_window=window)
+
+    def score_engine(
+        self,
+        window: int,
+        policy: ModePolicy | None = None,
+        *,
+        on_row: OnRow | None = None,
+        n_rows: int | None = None,
+    ) -> ScoreEngine:
+        """An engine for likelihoods that the caller steps: see `open_score_engine`."""
+        return open_score_engine(self.loaded, window, policy, on_row=on_row, n_rows=n_rows)
 
     def sha256(self) -> str | None:
         """Of the model's file: waits until it is hashed. None for the fake model."""

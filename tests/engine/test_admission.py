@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from infer_cli.answering.reply import digest
 from infer_cli.backend.fake import FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
+from infer_cli.engine.engine import Engine
 from infer_cli.engine.mode_policy import ModelTraits, choose
 from infer_cli.engine.service import Service
 from infer_cli.errors import UnexpectedFailure
@@ -163,7 +164,8 @@ def _digests(ends: dict[str, Finished]) -> dict[str, str]:
 def service() -> Iterator[Service]:
     policy = choose("canonical", 2, ModelTraits())
     spec = ContextSpec(WINDOW, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
-    service = Service(FakeBackend(FakeScript(step_s=0.001), spec), policy, time.perf_counter, WINDOW)
+    backend = FakeBackend(FakeScript(step_s=0.001), spec)
+    service = Service(Engine(backend, policy, time.perf_counter, WINDOW), time.perf_counter)
     try:
         yield service
     finally:
@@ -221,7 +223,7 @@ def test_who_comes_after_the_engine_has_stopped_is_told() -> None:
         raise OSError(f"broken {next(counter)}")
 
     backend.decode = broken  # type: ignore[assignment]
-    service = Service(backend, policy, time.perf_counter, WINDOW)
+    service = Service(Engine(backend, policy, time.perf_counter, WINDOW), time.perf_counter)
     for name in ("a", "b"):
         with pytest.raises(UnexpectedFailure, match="OSError: broken 0"):
             list(service.submit([request(name)]))

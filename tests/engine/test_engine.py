@@ -299,7 +299,11 @@ def parcels(seconds_a_look: float) -> list[list[Event]]:
     spec = ContextSpec(256, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
     backend = FakeBackend(FakeScript(), spec)
     looks = itertools.count(1)
-    service = Service(backend, policy, lambda: next(looks) * seconds_a_look, 256)
+
+    def clock() -> float:
+        return next(looks) * seconds_a_look
+
+    service = Service(Engine(backend, policy, clock, 256), clock)
     try:
         stream = service.submit([EngineRequest("r", tuple(b"hello"), SamplingParams(), 6)])
         found: list[list[Event]] = []

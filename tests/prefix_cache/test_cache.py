@@ -142,7 +142,7 @@ def service_of(script: FakeScript | None = None) -> tuple[Service, FakeBackend]:
     policy = choose("canonical", 1, ModelTraits())
     spec = ContextSpec(512, policy.n_seq_max, policy.n_batch, policy.n_outputs_max, 1)
     backend = FakeBackend(script or FakeScript(), spec)
-    return Service(backend, policy, lambda: 0.0, 512), backend
+    return Service(Engine(backend, policy, lambda: 0.0, 512), lambda: 0.0), backend
 
 
 def test_a_service_gives_and_takes_states_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
