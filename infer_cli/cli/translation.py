@@ -40,6 +40,8 @@ def with_our_flags(command: str, arguments: list[str], takes_value: Mapping[str,
     `takes_value`: of each spelling of its flags. Raises UsageError for a flag that there is not here, for the
     name of a model where `infer run` takes a prompt, and for a file of a system prompt that can't be read.
     """
+    if {"-h", "--help"}.intersection(arguments):
+        return arguments
     line = _Line(command, arguments, takes_value)
     line.read()
     if command == "run":

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infer_cli.cli import foreign_words
+from infer_cli.cli.app import command_line
 from infer_cli.cli.translation import with_our_command, with_our_flags
 from infer_cli.errors import UsageError
 from tests.cli_helpers import command_names, infer, one_error_line, script
@@ -60,6 +66,53 @@ def test_first_words(typed: list[str], ours: list[str]) -> None:
 )
 def test_flags_of_a_command(typed: list[str], ours: list[str] | None) -> None:
     assert with_our_flags("run", typed, OF_RUN) == (typed if ours is None else ours)
+
+
+_OURS = {"--temp": "--temperature", "--ctx-size": "--ctx", "-ngl": "--gpu-layers"}
+_TOKENS = [
+    *_OURS,
+    *_OURS.values(),
+    "-n",
+    "-n5",
+    "5",
+    "-cn",
+    "-c",
+    "--json",
+    "--stop",
+    "-f",
+    "--system=a",
+    "hi",
+    "--",
+]
+
+
+@given(st.lists(st.sampled_from(_TOKENS), max_size=8))
+def test_a_line_is_read_as_typer_reads_it(tokens: list[str]) -> None:
+    """The same line in our words, to the parser, is what it makes of the translated one."""
+    command: Any = typer.main.get_command(command_line(["run"])).commands["run"]  # type: ignore[attr-defined]
+    takes_value = {
+        spelling: not param.is_flag
+        for param in command.params
+        if param.param_type_name == "option"
+        for spelling in param.opts
+    }
+
+    def parsed(arguments: list[str]) -> dict[str, object] | None:
+        try:
+            found = command.make_context("run", list(arguments)).params
+        except typer.TyperException:
+            return None
+        text = json.dumps(found)
+        for theirs, ours in _OURS.items():  # in values
+            text = text.replace(f'"{theirs}"', f'"{ours}"')
+        values: dict[str, object] = json.loads(text)
+        return values
+
+    assert parsed(with_our_flags("run", tokens, takes_value)) == parsed([_OURS.get(t, t) for t in tokens])
+
+
+def test_help_is_shown_whatever_else_is_typed() -> None:
+    assert infer("run", "smollm2", "hi", "--help").out == infer("run", "--help").out != b""
 
 
 def test_a_command_takes_the_words_of_its_own_flags_only() -> None:
