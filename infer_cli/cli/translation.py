@@ -138,22 +138,25 @@ class _Line:
         if self._first is None or self._names_model:
             return
         word, place = self._first
-        from infer_cli.models.known import names_model
+        from infer_cli.models.known import model_named
 
-        if names_model(word):
+        if (model := model_named(word)) is not None:
             rest = [*self._arguments[:place], *self._arguments[place + 1 :]]
             talks = not rest and sys.stdin is not None and sys.stdin.isatty()
             raise UsageError(
                 f"{word!r} names a model, and here stands the prompt",
-                f"type `{_typed(['infer', 'chat' if talks else 'run', '-m', word, *rest])}`;"
+                f"type `{_typed(['infer', 'chat' if talks else 'run', '-m', model, *rest])}`;"
                 f" after -- it is prompt text",
             )
 
     def take_model(self) -> None:
         """The first word is `-m`'s, where that is not given."""
         if self._first is not None and not self._names_model:
-            self._words.remove(self._first.text)
-            self._flags.append(f"--model={self._first.text}")
+            from infer_cli.models.known import model_named
+
+            word = self._first.text
+            self._words.remove(word)
+            self._flags.append(f"--model={model_named(word) or word}")
             self._is_foreign = True
 
     def translated(self) -> list[str]:

@@ -224,7 +224,8 @@ def test_a_file_and_what_ollama_has_are_models_too(tmp_path: Path) -> None:
     blob.parent.mkdir()
     blob.touch()
     env = {"OLLAMA_MODELS": str(tmp_path / "ollama"), "INFER_MODEL": "fake"}
-    one_error_line(infer("run", "llama3.2:1b", "hi", env=env), 2, "'llama3.2:1b' names a model")
+    one_error_line(infer("run", "llama3.2:1b", "hi", env=env), 2, "infer run -m ollama:llama3.2:1b hi")
+    one_error_line(infer("chat", "llama3.2:1b", env=env), 4, "is empty")
     assert infer("run", "llama3.2:7b", "hi", env=env).code == 0
 
 
