@@ -5,27 +5,33 @@ from __future__ import annotations
 TYPE_CHECKING = False  # `typing` is not imported: an interrupt is not met yet while this file runs
 if TYPE_CHECKING:
     from infer_cli.api import (
+        Continuation,
         Delta,
         InferError,
+        Measurement,
         Message,
         Model,
         Reply,
         ReplyStream,
         Request,
         SamplingParams,
+        ScoredPair,
         as_json,
     )
 
 __version__ = "0.1.0"
 __all__ = [
+    "Continuation",
     "Delta",
     "InferError",
+    "Measurement",
     "Message",
     "Model",
     "Reply",
     "ReplyStream",
     "Request",
     "SamplingParams",
+    "ScoredPair",
     "as_json",
 ]
 

@@ -6,57 +6,47 @@ templates. A crash of llama.cpp ends the program; `infer` is a program of its ow
 
 from __future__ import annotations
 
-import atexit
 import os
-import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import count
 from types import TracebackType
 from typing import get_args
-from weakref import WeakSet
 
-from infer_cli.answering.feed import Feed
-from infer_cli.answering.job import Job
-from infer_cli.answering.job_reply import reply_to
-from infer_cli.answering.reply import NOTHING_COMPUTED, as_json, reply_of
-from infer_cli.answering.reply_text import ReplyText, whole_text
-from infer_cli.answering.request import Request, RequestPreparer
+from infer_cli.answering import likelihood, reply
+from infer_cli.answering.likelihood import ScoredPair
 from infer_cli.batch.job import MAX_WIDTH
-from infer_cli.batch.rows import key_of_id
-from infer_cli.engine.service import Stream
-from infer_cli.errors import ContextOverflow, InferError, UnexpectedFailure, UsageError
+from infer_cli.errors import InferError, UsageError
 from infer_cli.models.installed import InstalledModel, fake_model, is_fake
 from infer_cli.models.store import resolve
+from infer_cli.program.open_model import OpenModel
+from infer_cli.program.prompts import Ids, Messages, Prompt, PromptReader
+from infer_cli.program.replies import Replies
+from infer_cli.program.reply_stream import ReplyStream
+from infer_cli.program.request import Request
+from infer_cli.program.scores import Continuation, Scores
+from infer_cli.prompt.encode import encode_raw
+from infer_cli.prompt.messages import check_unicode
+from infer_cli.prompt.pairs import prefix_token
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
+from infer_cli.scoring.measurement import Measurement
+from infer_cli.scoring.windows import DEFAULT_WINDOW, Windowing
 from infer_cli.settings.defaults import MAX_TOKENS, MOST_TOKENS
-from infer_cli.settings.seeds import check_seed, row_seed
 from infer_cli.system.processors import MAX_THREADS, default_threads
-from infer_cli.types import (
-    Delta,
-    EngineRequest,
-    Event,
-    Finished,
-    Message,
-    Mode,
-    Promise,
-    Reply,
-    SamplingParams,
-    Token,
-)
+from infer_cli.types import Delta, Message, Mode, Promise, Reply, SamplingParams
 
 __all__ = [
+    "Continuation",
     "Delta",
     "InferError",
+    "Measurement",
     "Message",
     "Model",
     "Reply",
     "ReplyStream",
     "Request",
     "SamplingParams",
+    "ScoredPair",
     "as_json",
 ]
 
@@ -66,22 +56,18 @@ WINDOW = 4096  # tokens of each slot, where nothing else is asked for
 class Model:
     """A loaded model. Its methods may be called from several threads. Close it, or use it in a `with`.
 
-    What is wrong with a request is its reply's `error`. Raised are UsageError where the model is closed or
-    belongs to the process that this one is a fork of, and UnexpectedFailure where the engine has stopped.
+    What is wrong with a request is the `error` of what comes of it. Raised are UsageError where the model is
+    closed or belongs to the process that this one is a fork of, OutOfMemory where the engine for likelihoods,
+    which is made when it is first needed, does not fit, and UnexpectedFailure where an engine has stopped.
     """
 
     def __init__(self, session: Session, window: int = WINDOW, chat_template: str | None = None) -> None:
         """Waits for the session's load and starts its engine; `Model.open` makes the session too."""
-        self._session = session
-        self._window = min(window, session.loaded.window)
         given = None if chat_template is None else session.chat_template(chat_template)
-        self._preparer = RequestPreparer(session, lambda: given or session.chat_template(None))
-        self._running = session.start(self._window)
-        self._using = threading.Lock()  # the model in memory, beside the engine
-        self._is_closed = False
-        self._owner = os.getpid()
-        self._n = count()
-        _open_models().add(self)
+        self._open = OpenModel(session, window)
+        self._reader = PromptReader(session, lambda: given or session.chat_template(None))
+        self._replies = Replies(self._open, self._reader)
+        self._scores = Scores(self._open, self._reader)
 
     @classmethod
     def open(
@@ -125,34 +111,34 @@ class Model:
 
     @property
     def name(self) -> str:
-        return self._session.model.name
+        return self._open.session.model.name
 
     @property
     def mode(self) -> Mode:
-        return self._running.policy.mode
+        return self._open.running.policy.mode
 
     @property
     def promise(self) -> Promise:
         """What is kept of the mode's promise with this model on this machine."""
-        return self._running.policy.promise
+        return self._open.running.policy.promise
 
     @property
     def width(self) -> int:
         """Replies that are computed side by side. `canonical` takes the next width that keeps its promise."""
-        return self._running.policy.width
+        return self._open.running.policy.width
 
     @property
     def window(self) -> int:
         """Tokens that a prompt and its reply may fill together."""
-        return self._window
+        return self._open.window
 
     # --- asking --------------------------------------------------------------------------------
 
     def reply(
         self,
-        messages: str | Sequence[Message] = (),
+        messages: Messages = (),
         *,
-        prompt: str | None = None,
+        prompt: Prompt | None = None,
         max_tokens: int = MAX_TOKENS,
         stop: str | Sequence[str] = (),
         seed: int | None = None,
@@ -166,12 +152,7 @@ class Model:
 
     def submit(self, request: Request) -> ReplyStream:
         """Ask, and go on: the stream has the text as it comes."""
-        self._check_open()
-        job, end = self._prepared(request)
-        if job is None:
-            return ReplyStream(None, None, _refused(request, end, self._running), self._running)
-        stream = self._running.service.submit([job.request(0, self._new_id())])
-        return ReplyStream(stream, job, None, self._running)
+        return self._replies.submit(request)
 
     def answer(self, requests: Iterable[Request], *, run_seed: int | None = None) -> Iterator[Reply]:
         """A reply to each request, as they end: `reply.id` says to which. Requests are read as there is room
@@ -180,68 +161,108 @@ class Model:
         With `run_seed`, a sampled request without a seed gets that of the row of a batch with this seed whose
         `custom_id` is the request's id.
         """
-        self._check_open()
-        if run_seed is not None:
-            check_seed(run_seed, "run_seed")
-        return self._replies(requests, run_seed)
+        return self._replies.answer(requests, run_seed)
 
-    def _replies(self, requests: Iterable[Request], run_seed: int | None) -> Iterator[Reply]:
-        running = self._running
-        feed = Feed(running.service, self._work(requests, run_seed))
-        for (request, job), end in feed:
-            if job is None:
-                yield _refused(request, end, running)
-                continue
-            text = whole_text(end.text, job.reasoning_pairs, job.open_reasoning)
-            reply = reply_to(job, 0, end, text, running)
-            yield replace(reply, run_seed=run_seed) if _derives(request, job, run_seed) else reply
+    def choose(
+        self,
+        messages: Messages = (),
+        choices: Sequence[str] = (),
+        *,
+        prompt: Prompt | None = None,
+        deadline_s: float | None = None,
+    ) -> Reply:
+        """The likeliest of the texts that are allowed as the reply to `messages`, or after `prompt`, a text.
 
-    def _work(
-        self, requests: Iterable[Request], run_seed: int | None
-    ) -> Iterator[tuple[tuple[Request, Job | None], EngineRequest | Finished]]:
-        for request in requests:
-            job, end = self._prepared(request)
-            if job is None:
-                yield (request, None), end
-                continue
-            if run_seed is not None and _derives(request, job, run_seed):
-                job = replace(job, run_seed=row_seed(run_seed, key_of_id(request.id), 0))
-            yield (request, job), job.request(0, self._new_id(), streams=False)
+        `reply.choices` has the likelihood of each. It is the reply of `infer run --choices`.
+        """
+        return self._scores.choose(messages, prompt, choices, deadline_s)
 
-    def _prepared(self, request: Request) -> tuple[Job | None, Finished]:
-        """The job, or the end of a request that can't be answered."""
-        try:
-            with self._using:
-                self._check_open()
-                job, n_window = self._preparer.prepare(request)
-            if n_window > self._window:
-                raise ContextOverflow(
-                    f"prompt and reply may take {n_window} tokens, and the model was opened for"
-                    f" {self._window}",
-                    f"lower max_tokens, or open the model with window={n_window}",
-                )
-        except _Closed:
-            raise
-        except InferError as e:
-            return None, NOTHING_COMPUTED._replace(error=e.in_full, error_status=e.exit_status)
-        return job, NOTHING_COMPUTED
+    # --- likelihoods ---------------------------------------------------------------------------
 
-    def _new_id(self) -> str:
-        """Of a request to the engine: those of the program may be there twice."""
-        return str(next(self._n))
+    def score(self, pairs: Iterable[Continuation | tuple[str, str]]) -> Iterator[ScoredPair]:
+        """How likely each continuation is after its context, in the order of the pairs. A pair is a tuple
+        (context, continuation), or a `Continuation`.
+
+        Some thousand pairs are read at a time; those that begin alike share what they begin with. Leaving
+        early cancels the rest. The results have the digests of `infer score`.
+        """
+        return self._scores.score(pairs)
+
+    def score_ids(self, pairs: Iterable[tuple[Ids, Ids]]) -> Iterator[ScoredPair]:
+        """As `score`, of ids (context, continuation): nothing is added to them. Neither is empty."""
+        return self._scores.score_ids(pairs)
+
+    def perplexity(
+        self,
+        text: str,
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        rolling: bool = False,
+        limit: int | None = None,
+    ) -> Measurement:
+        """The perplexity of a text, as `infer perplexity` has it: in windows of so many tokens (512), the
+        second half of each scored; or with a `stride`, or `rolling`, where they are as large as the model's.
+        `limit`: most windows.
+
+        Raises UsageError for a text that is too short, or windows that can't be; ContextOverflow for windows
+        larger than the model's; ModelInvalid where its numbers are not finite.
+        """
+        if window is None:
+            window = self.window if rolling else DEFAULT_WINDOW
+        return self._scores.perplexity(text, Windowing(window, stride, rolling, limit))
+
+    # --- text and ids --------------------------------------------------------------------------
+
+    @property
+    def bos(self) -> int | None:
+        """The token that a text begins with. None: the vocabulary has none."""
+        return self._open.session.loaded.vocab.bos
+
+    @property
+    def eos(self) -> int | None:
+        """The token that a text ends with. None: the vocabulary has none."""
+        return self._open.session.loaded.vocab.eos
+
+    @property
+    def prefix_token(self) -> int:
+        """What a continuation without a context comes after: BOS, else EOS. Raises UsageError for neither."""
+        return prefix_token(self._open.session.loaded.vocab)
+
+    @property
+    def chat_template(self) -> str:
+        """The source of the chat template. Raises UsageError where the model has none."""
+        with self._open.in_use():
+            return self._reader.template.source
+
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
+        """Ids of a text. `add_special` adds BOS and EOS as the vocabulary wants them, `parse_special` lets
+        the text hold control tokens. Raises UsageError for lone surrogates."""
+        with self._open.in_use() as session:
+            vocab = session.loaded.vocab
+            if add_special:
+                return list(encode_raw(text, vocab, parse_special=parse_special))
+            check_unicode(text, "the text")
+            data = text.encode()
+            return vocab.tokenize_special(data) if parse_special else vocab.tokenize(data)
+
+    def detokenize(self, ids: Ids) -> str:
+        """The text of ids, without control tokens. Bytes that are no whole character are U+FFFD."""
+        with self._open.in_use() as session:
+            return b"".join(map(session.loaded.vocab.piece, ids)).decode("utf-8", "replace")
+
+    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+        """What the chat template makes of messages, without a BOS that is added. Its ids, with
+        `parse_special`, can be a `prompt`. Raises UsageError for messages that can't be used, ModelInvalid
+        for a template that fails."""
+        with self._open.in_use():
+            return self._reader.render(messages, add_generation_prompt=add_generation_prompt)
 
     # --- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End what is under way, without replies, and give the memory back. A second time does nothing."""
-        with self._using:
-            if self._is_closed:
-                return
-            self._is_closed = True
-            _open_models().discard(self)
-            if self._owner == os.getpid():  # a fork has no engine, and must leave alone what it shares
-                self._running.close()
-                self._session.close()
+        self._open.close()
 
     def __enter__(self) -> Model:
         return self
@@ -251,95 +272,13 @@ class Model:
     ) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise _Closed("the model is closed", "open it again")
-        if self._owner != os.getpid():
-            raise _Closed("the model was opened before this process was forked", "open it in this process")
 
-
-class _Closed(UsageError):
-    """The model's, and no single request's."""
-
-
-class ReplyStream:
-    """A reply on its way: an iterator of its text as it comes. Safe to use from several threads.
-
-    In a `with`, a reply that has not ended is cancelled at the end.
-    """
-
-    def __init__(
-        self, stream: Stream | None, job: Job | None, reply: Reply | None, running: RunningEngine
-    ) -> None:
-        """`reply` is there already where there is nothing to stream."""
-        self._stream, self._reply = stream, reply
-        self._reading = threading.Lock()
-        self._deltas: Iterator[Delta] = iter(())
-        if stream is not None and job is not None:
-            self._deltas = self._read(stream, job, running)
-
-    def __iter__(self) -> ReplyStream:
-        return self
-
-    def __next__(self) -> Delta:
-        """Text that can be shown now, whole characters only. Raises UnexpectedFailure as `reply`."""
-        with self._reading:
-            return next(self._deltas)
-
-    def reply(self) -> Reply:
-        """Waits for the end. Raises UnexpectedFailure where the engine stops, or the model is closed."""
-        for _ in self:
-            pass
-        if self._reply is None:
-            raise UnexpectedFailure("the engine stopped before the reply ended")
-        return self._reply
-
-    def cancel(self) -> None:
-        """End the reply with what it has, and the finish reason "cancelled". Does not wait."""
-        if self._stream is not None:
-            self._stream.cancel()
-
-    def __enter__(self) -> ReplyStream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
-
-    def _read(self, stream: Stream, job: Job, running: RunningEngine) -> Generator[Delta, None, None]:
-        text = ReplyText(job.reasoning_pairs, job.open_reasoning)
-        for event in stream:
-            yield from self._shown(event, text, job, running)
-
-    def _shown(self, event: Event, text: ReplyText, job: Job, running: RunningEngine) -> Iterator[Delta]:
-        if isinstance(event, Token):
-            yield from text.show([event])
-        elif isinstance(event, Finished):
-            yield from text.finish(event.tail)
-            self._reply = reply_to(job, 0, event, text, running)
-
-
-def _derives(request: Request, job: Job, run_seed: int | None) -> bool:
-    """Whether a request's seed comes from that of the run."""
-    return run_seed is not None and request.seed is None and job.run_seed is not None
-
-
-def _refused(request: Request, end: Finished, running: RunningEngine) -> Reply:
-    """The reply to a request that did not come to the engine."""
-    return reply_of(
-        end,
-        running.provenance(),
-        reply_id=request.id,
-        sample=0,
-        text=None,
-        params={},
-        run_seed=None,
-        seed=None,
-        mode=running.policy.mode,
-        promise=running.policy.promise,
-        error={"code": int(end.error_status), "message": end.error},
-    )
+def as_json(result: Reply | ScoredPair | Measurement) -> dict[str, object]:
+    """The object that the commands write: of a reply as with `--json`, of a likelihood as `infer score`, of a
+    measurement as `infer perplexity --json`."""
+    if isinstance(result, Measurement):
+        return result.as_json()
+    return reply.as_json(result) if isinstance(result, Reply) else likelihood.as_json(result)
 
 
 def _find(name: str | None, *, download: bool) -> InstalledModel:
@@ -357,16 +296,3 @@ def _check(name: str, value: int, most: int) -> None:
 def _null_device() -> int:
     """Where llama.cpp's log goes. Never closed: llama.cpp writes to it as long as the process lives."""
     return os.open(os.devnull, os.O_WRONLY)
-
-
-@cache
-def _open_models() -> WeakSet[Model]:
-    """Models to be closed with the interpreter: an engine must not compute while it is taken apart."""
-    models: WeakSet[Model] = WeakSet()
-
-    def close_all() -> None:
-        for model in list(models):
-            model.close()
-
-    atexit.register(close_all)
-    return models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypedDict
@@ -137,6 +138,41 @@ class Likelihood(NamedTuple):
     token_logprobs: tuple[float, ...]
     greedy: bool
 
+    @property
+    def logprob(self) -> float:
+        """Of all the tokens together: their sum, rounded once."""
+        return math.fsum(self.token_logprobs)
+
+
+class ChoiceScore(NamedTuple):
+    """One of the answers that a question allows: how likely the model finds it.
+
+    `tokens` are its ids as they follow the prompt, `logprob` is their natural-log probability. `probability`
+    is its share among the choices, which sum to 1.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    logprob: float
+    probability: float
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the text in UTF-8."""
+        return len(self.text.encode())
+
+    @property
+    def logprob_per_token(self) -> float:
+        return self.logprob / self.n_tokens
+
+    @property
+    def logprob_per_byte(self) -> float:
+        return self.logprob / self.n_bytes
+
 
 class TokenLogprobs(NamedTuple):
     """Natural-log probabilities of the model's raw distribution (before sampling parameters)."""
@@ -254,7 +290,10 @@ class ReplyError(TypedDict):
 
 @dataclass(frozen=True)
 class Reply:
-    """One finished reply. `as_json()` in `infer_cli.answering.reply` gives its public form."""
+    """One finished reply. `as_json()` in `infer_cli.answering.reply` gives its public form.
+
+    `choices` is there where the answer was to be one of several texts: `text` is the likeliest of them.
+    """
 
     id: str
     custom_id: str | None
@@ -277,3 +316,4 @@ class Reply:
     engine: EngineIdentity
     truncation: dict[str, object] | None = None
     error: ReplyError | None = None
+    choices: tuple[ChoiceScore, ...] | None = None

@@ -55,8 +55,8 @@ def in_python(code: str, *arguments: str) -> str:
 
 def test_the_public_names() -> None:
     names = [
-        "Delta", "InferError", "Message", "Model", "Reply", "ReplyStream", "Request", "SamplingParams",
-        "as_json",
+        "Continuation", "Delta", "InferError", "Measurement", "Message", "Model", "Reply",
+        "ReplyStream", "Request", "SamplingParams", "ScoredPair", "as_json",
     ]  # fmt: skip
     assert infer_cli.__all__ == api.__all__ == names
     assert set(names) <= set(dir(infer_cli))

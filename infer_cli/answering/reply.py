@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from infer_cli.errors import ExitStatus, InferError, ModelInvalid, UnexpectedFailure
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.types import (
+    ChoiceScore,
     Finished,
     FinishReason,
     Mode,
@@ -46,13 +47,20 @@ def digest(
     units, lower case; `\\b \\t \\n \\f \\r` by name), integers in decimal, floats as Python's `repr`
     (the shortest that reads back the same; 1 and 1.0 differ). Raises ValueError on NaN and infinities.
     """
-    value = {
-        "finish_reason": finish_reason,
-        "params": dict(params),
-        "seed": seed,
-        "text": text,
-        "tokens": list(tokens),
-    }
+    return digest_of(
+        {
+            "finish_reason": finish_reason,
+            "params": dict(params),
+            "seed": seed,
+            "text": text,
+            "tokens": list(tokens),
+        }
+    )
+
+
+def digest_of(value: Mapping[str, object]) -> str:
+    """`sha256:` and the hex hash over an object, written as `digest` says. Raises ValueError on NaN and
+    infinities."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return "sha256:" + sha256_hex(canonical.encode("ascii"))
 
@@ -73,6 +81,7 @@ def reply_of(
     promise: Promise,
     truncation: dict[str, object] | None = None,
     error: ReplyError | None = None,
+    choices: tuple[ChoiceScore, ...] | None = None,
 ) -> Reply:
     """The reply of the engine's last word on a request, with its digest."""
     return Reply(
@@ -97,14 +106,15 @@ def reply_of(
         engine=came_from.engine,
         truncation=truncation,
         error=error,
+        choices=choices,
     )
 
 
 def as_json(reply: Reply) -> dict[str, object]:
     """The object of `--json`, of a line of `batch` and of `samples.jsonl`, in its fixed key order.
 
-    `logprobs` is a list of `logprobs_json`, one per token. Seconds, rates and log-probabilities that are
-    not finite become null.
+    `logprobs` is a list of `logprobs_json`, one per token, `choices` one of `choice_json`: it is there only
+    where there were any. Seconds, rates and log-probabilities that are not finite become null.
     """
     return {
         "id": reply.id,
@@ -114,6 +124,7 @@ def as_json(reply: Reply) -> dict[str, object]:
         "reasoning": reply.reasoning,
         "tokens": list(reply.tokens),
         "logprobs": None if reply.logprobs is None else [logprobs_json(item) for item in reply.logprobs],
+        **({} if reply.choices is None else {"choices": [choice_json(item) for item in reply.choices]}),
         "finish_reason": reply.finish_reason,
         "digest": reply.digest,
         "usage": reply.usage._asdict(),
@@ -133,7 +144,7 @@ def as_json(reply: Reply) -> dict[str, object]:
 
 def timings_json(timings: Timings) -> dict[str, object]:
     """What is not finite becomes null."""
-    return {name: _finite(value) for name, value in timings._asdict().items()}
+    return {name: finite(value) for name, value in timings._asdict().items()}
 
 
 def failure_of(reply: Reply, model: str) -> InferError:
@@ -153,12 +164,27 @@ def failure(message: str, status: int, model: str) -> InferError:
 
 def logprobs_json(logprobs: TokenLogprobs) -> dict[str, object]:
     """`{"token", "logprob"}`, and `"top_logprobs"` (likeliest first) where alternatives were asked for."""
-    value: dict[str, object] = {"token": logprobs.token, "logprob": _finite(logprobs.logprob)}
+    value: dict[str, object] = {"token": logprobs.token, "logprob": finite(logprobs.logprob)}
     if logprobs.top:
         value["top_logprobs"] = [
-            {"token": token, "logprob": _finite(logprob)} for token, logprob in logprobs.top
+            {"token": token, "logprob": finite(logprob)} for token, logprob in logprobs.top
         ]
     return value
+
+
+def choice_json(choice: ChoiceScore) -> dict[str, object]:
+    """`{"text", "tokens", "logprob", "n_tokens", "n_bytes", "logprob_per_token", "logprob_per_byte",
+    "probability"}`."""
+    return {
+        "text": choice.text,
+        "tokens": list(choice.tokens),
+        "logprob": finite(choice.logprob),
+        "n_tokens": choice.n_tokens,
+        "n_bytes": choice.n_bytes,
+        "logprob_per_token": finite(choice.logprob_per_token),
+        "logprob_per_byte": finite(choice.logprob_per_byte),
+        "probability": choice.probability,
+    }
 
 
 def json_line(value: Mapping[str, object]) -> bytes:
@@ -167,5 +193,6 @@ def json_line(value: Mapping[str, object]) -> bytes:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8") + b"\n"
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """A number that JSON has, else None."""
     return value if value is not None and math.isfinite(value) else None

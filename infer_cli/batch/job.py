@@ -13,6 +13,8 @@ from infer_cli.errors import UsageError
 from infer_cli.system.files import check_regular, write_atomic
 from infer_cli.types import Mode, ModelIdentity
 
+Kind = Literal["replies", "likelihoods"]
+KINDS: tuple[Kind, ...] = ("replies", "likelihoods")
 OutputFormat = Literal["infer", "openai"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = ("infer", "openai")
 DEFAULT_WIDTH = 16
@@ -70,7 +72,7 @@ class JobEngine(NamedTuple):
 class JobFile:
     """A job as its first run had it. `n_rows` counts the whole input, all shards; `rows_sha256` is of what
     its rows say. `given` are sampling parameters as they were given, not recommended by the model;
-    `deadline_s` is the longest that a run of it had. An older job's file has neither."""
+    `deadline_s` is the longest that a run of it had. An older job's file has neither, and no `kind`."""
 
     id: str
     created_at: str
@@ -89,6 +91,7 @@ class JobFile:
     shard: Shard = field(default_factory=Shard)
     given: Mapping[str, object] | None = None
     deadline_s: float | None = None
+    kind: Kind = KINDS[0]
 
     def as_json(self) -> dict[str, object]:
         """The object of the file, but for its version."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from infer_cli.batch.job import (
     JOB_VERSION,
+    KINDS,
     MAX_WIDTH,
     OUTPUT_FORMATS,
     JobEngine,
@@ -18,6 +19,7 @@ from infer_cli.batch.job import (
     check_beside,
     job_path,
 )
+from infer_cli.batch.pairs import POLICIES as PAIR_POLICIES
 from infer_cli.batch.rows import FORMATS
 from infer_cli.errors import UsageError
 from infer_cli.prompt.fitting import POLICIES
@@ -84,8 +86,10 @@ class _JobReader:
             shard=self._value("shard", _shard, Shard()),
             given=self._value("given", _or_none(_given), None),
             deadline_s=self._value("deadline_s", _or_none(_deadline), None),
+            kind=self._value("kind", _one_of(KINDS), KINDS[0]),
         )
-        for name, parse in _PARAMS.items():
+        policies: Sequence[str] = POLICIES if job.kind == "replies" else PAIR_POLICIES
+        for name, parse in {**_PARAMS, "overflow": _one_of(policies)}.items():
             if name in job.params:
                 self._parsed(f"params.{name}", job.params[name], parse)
         return job
@@ -219,6 +223,7 @@ _PARAMS: dict[str, _Parse[object]] = {
     **{name: _sampling(name) for name in _SAMPLING},
     "max_tokens": _whole(1, _MAX_INT),
     "stop": _texts,
+    "choices": _texts,
     "system": _or_none(_text),
     "samples": _whole(1, MAX_SAMPLES),
     "logprobs": _or_none(_whole(0, MAX_LOGPROBS)),
@@ -227,7 +232,6 @@ _PARAMS: dict[str, _Parse[object]] = {
     "row_template": _or_none(_text),
     "chat_template": _or_none(_text),
     "variables": _table,
-    "overflow": _one_of(POLICIES),
 }
 
 

@@ -68,12 +68,14 @@ class OutputIndex:
 
 
 def finish_reasons(value: Mapping[str, object]) -> list[str]:
-    """Of each reply in an output line."""
+    """Of each reply in an output line; a likelihood's is `stop`, unless it failed."""
     ours = value.get("infer")
     if isinstance(ours, dict):
         found = ours.get("finish_reasons")
         return [str(reason) for reason in found] if isinstance(found, list) else []
-    return [str(value.get("finish_reason"))]
+    if "finish_reason" not in value:
+        return ["stop" if value.get("error") is None else "error"]
+    return [str(value["finish_reason"])]
 
 
 def dropped_tokens(value: Mapping[str, object]) -> int:

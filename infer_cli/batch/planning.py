@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from infer_cli.batch.engine_choice import EngineChoice, LoadPlan, choose_engine, may_try_f16, plan_load
+from infer_cli.batch.engine_choice import EngineChoice, LoadPlan, may_try_f16, plan_load
 from infer_cli.batch.job import JobEngine, JobFile
+from infer_cli.batch.kind import RowPreparer
 from infer_cli.batch.measuring import try_f16
-from infer_cli.batch.preparing import Preparer
-from infer_cli.batch.request import BatchRequest
+from infer_cli.batch.request import JobRequest
 from infer_cli.batch.scan import Scan, scan
 from infer_cli.errors import InferError, UsageError
 from infer_cli.runtime.calibration import rates_by_width
@@ -47,13 +47,13 @@ class BatchPlan(NamedTuple):
 
     begun: JobFile | None
     session: Session
-    preparer: Preparer
+    preparer: RowPreparer[Any]
     scanned: Scan
     choice: EngineChoice
 
 
 def plan_batch(
-    request: BatchRequest, target: Target | None, so_far: JobSoFar, load: Load, listener: Listener
+    request: JobRequest, target: Target | None, so_far: JobSoFar, load: Load, listener: Listener
 ) -> BatchPlan:
     """Load, read all rows, choose the engine. `target` None: nothing will be answered, only counted, and rows
     that can't be answered are told.
@@ -75,11 +75,11 @@ def plan_batch(
 
 
 def _scan(
-    request: BatchRequest,
+    request: JobRequest,
     only_counts: bool,
     so_far: JobSoFar,
     session: Session,
-    preparer: Preparer,
+    preparer: RowPreparer[Any],
     listener: Listener,
 ) -> Scan:
     def tell(n_rows: int) -> None:
@@ -106,20 +106,20 @@ def _with_quicker_weights(session: Session, load_plan: LoadPlan, load: Load, lis
 
 
 def _choose_engine(
-    request: BatchRequest, begun: JobFile | None, scanned: Scan, session: Session, listener: Listener
+    request: JobRequest, begun: JobFile | None, scanned: Scan, session: Session, listener: Listener
 ) -> EngineChoice:
     def measure(n_window: int, n_replies: int) -> Mapping[int, float]:
         listener.status("looking for the best width")
         return rates_by_width(session.loaded, n_window, n_replies)
 
-    choice = choose_engine(request, begun, scanned, session.loaded, measure)
+    choice = request.choose_engine(begun, scanned, session.loaded, measure)
     listener.clear()
     for note in choice.notes:
         listener.note(note)
     return choice
 
 
-def check_seed(request: BatchRequest, begun: JobFile | None, scanned: Scan) -> None:
+def check_seed(request: JobRequest, begun: JobFile | None, scanned: Scan) -> None:
     """Raises UsageError for a seed that means nothing, and for shards that would each draw their own."""
     is_sampled = _is_sampled(begun, scanned)
     if request.seed is None:
@@ -129,7 +129,7 @@ def check_seed(request: BatchRequest, begun: JobFile | None, scanned: Scan) -> N
         raise UsageError("--seed has no meaning without sampling: the replies are greedy", "add -t")
 
 
-def job_of(request: BatchRequest, plan: BatchPlan, came_from: Provenance) -> JobFile:
+def job_of(request: JobRequest, plan: BatchPlan, came_from: Provenance) -> JobFile:
     """The job as it is now."""
     begun, session, preparer, scanned, choice = plan
     deadlines = (None if begun is None else begun.deadline_s, request.deadline_s)
@@ -151,6 +151,7 @@ def job_of(request: BatchRequest, plan: BatchPlan, came_from: Provenance) -> Job
         shard=request.shard,
         given={name: given.value for name, given in request.sampling.items()},
         deadline_s=max((s for s in deadlines if s is not None), default=None),
+        kind=request.kind,
     )
 
 

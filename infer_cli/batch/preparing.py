@@ -7,35 +7,41 @@ from dataclasses import dataclass, fields
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+from infer_cli.answering.choosing import check_choices, check_fits, question_of, room_for
+from infer_cli.batch.choices import PreparedChoice
+from infer_cli.batch.job import OutputFormat
+from infer_cli.batch.kind import Origin
+from infer_cli.batch.late_template import LateTemplate
+from infer_cli.batch.replies import PreparedRow, ReplyLines
 from infer_cli.batch.rows import Row, RowRequest
-from infer_cli.errors import InferError, UsageError
+from infer_cli.errors import UsageError
 from infer_cli.prompt.attachments import Attachment
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
 from infer_cli.prompt.fitting import (
     POLICIES,
-    Dropped,
     Fitted,
     Policy,
     fit_encoded,
     needed_window,
     policy_named,
-    report_of,
 )
 from infer_cli.prompt.messages import build_messages, messages_from
+from infer_cli.prompt.pairs import encode_after, encode_pair
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES, MOST_TOKENS
 from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.sampling import effective_params, resolve_sampling
-from infer_cli.settings.seeds import check_seed, row_seed, sample_seed
+from infer_cli.settings.seeds import check_seed
 from infer_cli.text.reasoning import TagPair, pairs_of
-from infer_cli.types import EngineRequest, Message, SamplingParams
+from infer_cli.types import Message, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.prompt.template import ChatTemplate
 
 _SAMPLING = frozenset(f.name for f in fields(SamplingParams))
-_OTHERS = frozenset({"system", "seed", "max_tokens", "stop", "samples", "logprobs", "deadline", "overflow"})
+_OF_SAMPLING = ("seed", "max_tokens", "stop", "samples", "logprobs")
+_OTHERS = frozenset({"system", "deadline", "overflow", "choices", *_OF_SAMPLING})
 
 
 @dataclass(frozen=True)
@@ -55,69 +61,7 @@ class Defaults:
     raw: bool = False
     variables: Mapping[str, object] | None = None
     overflow: Policy = "error"
-
-
-@dataclass(frozen=True)
-class PreparedRow:
-    """A row that can be answered. `raw`: without a chat template. `n_window` is the tokens that its prompt
-    and reply may fill, `dropped` what `overflow` left out of the prompt."""
-
-    row: Row
-    raw: bool
-    prompt_ids: tuple[int, ...]
-    sampling: SamplingParams
-    params: Mapping[str, object]
-    max_tokens: int
-    n_samples: int
-    stop: tuple[str, ...]
-    n_logprobs: int | None
-    deadline_s: float | None
-    run_seed: int | None  # None for greedy
-    own_seed: bool  # the row's own, not the job's
-    open_reasoning: TagPair | None
-    n_window: int
-    overflow: Policy
-    dropped: tuple[Dropped, ...]
-
-    @property
-    def n_dropped(self) -> int:
-        """Tokens that were left out of the prompt."""
-        return sum(part.tokens for part in self.dropped)
-
-    @property
-    def truncation(self) -> dict[str, object] | None:
-        """What was left out, as JSON has it."""
-        return report_of(self.overflow, self.dropped) if self.dropped else None
-
-    def seed(self, sample: int) -> int | None:
-        if self.run_seed is None:
-            return None
-        if self.own_seed:
-            return sample_seed(self.run_seed, sample)
-        return row_seed(self.run_seed, self.row.key, sample)
-
-
-def request_of(asked: PreparedRow, sample: int, shown_tokens: Mapping[int, bytes]) -> EngineRequest:
-    """What the engine is asked for one sample of a row."""
-    return EngineRequest(
-        f"{asked.row.index}-{sample}",
-        asked.prompt_ids,
-        asked.sampling,
-        asked.max_tokens,
-        asked.seed(sample),
-        tuple(text.encode() for text in asked.stop),
-        asked.n_logprobs,
-        asked.deadline_s,
-        shown_tokens,
-    )
-
-
-class NoTemplate(Exception):
-    """There is no chat template to be had, for any row: `error` says why."""
-
-    def __init__(self, error: InferError) -> None:
-        super().__init__(error.message)
-        self.error = error
+    choices: tuple[str, ...] = ()  # the answers that are allowed; empty: any
 
 
 class Preparer:
@@ -131,14 +75,12 @@ class Preparer:
         window: int,
         n_ctx_train: int,
     ) -> None:
-        self._defaults, self.vocab, self._window, self._n_ctx_train = defaults, vocab, window, n_ctx_train
-        self._load_template = load_template
-        self._template: ChatTemplate | None = None
+        self._defaults, self._vocab, self._window, self._n_ctx_train = defaults, vocab, window, n_ctx_train
+        self._template = LateTemplate(load_template)
         self.sampling, self.settings = self._resolved({})
         if self.sampling.greedy and defaults.n_samples > 1:
             raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
-        self.pairs: Sequence[TagPair] = ()
-        self.tag_tokens: Mapping[int, bytes] = {}
+        self._tags: tuple[Sequence[TagPair], Mapping[int, bytes]] | None = None
 
     @property
     def run_seed(self) -> int:
@@ -150,22 +92,19 @@ class Preparer:
         return effective_params(self.sampling, self._defaults.max_tokens, self._defaults.stop)
 
     @property
-    def template(self) -> ChatTemplate:
-        """Raises NoTemplate."""
-        if self._template is None:
-            try:
-                self._template = self._load_template()
-            except InferError as e:
-                raise NoTemplate(e) from e
-            self.pairs = pairs_of(self._template.source)
-            self.tag_tokens = tag_tokens(self.vocab, self.pairs) if self.pairs else {}
-        return self._template
+    def is_sampling(self) -> bool:
+        """Whether a row that says nothing itself is sampled."""
+        return not self.sampling.greedy
 
     def is_raw(self, asked: RowRequest) -> bool:
         """Whether a row's prompt is completed as it is, without a chat template."""
         return asked.raw or (self._defaults.raw and asked.messages is None)
 
-    def prepare(self, row: Row) -> PreparedRow:
+    def lines(self, origin: Origin, form: OutputFormat) -> ReplyLines:
+        """What makes lines of replies."""
+        return ReplyLines(origin, form, self._vocab.token_text, self.is_raw)
+
+    def prepare(self, row: Row) -> PreparedRow | PreparedChoice:
         """Raises an InferError that says why this row can't be answered; NoTemplate for all like it."""
         asked = row.asked
         if asked is None:
@@ -174,6 +113,8 @@ class Preparer:
         for name in values:
             if name not in _SAMPLING and name not in _OTHERS:
                 raise UsageError(f"unknown key {name!r}")
+        if "choices" in values or defaults.choices:
+            return self._prepare_choice(row, asked)
         sampling = self._row_sampling(asked)
         n_samples = _whole(values, "samples", defaults.n_samples, 1, MAX_SAMPLES)
         if sampling.greedy and n_samples > 1:
@@ -194,9 +135,11 @@ class Preparer:
             n_logprobs = _whole(values, "logprobs", 0, 0, MAX_LOGPROBS)
         encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
         ids = encoded.ids
+        raw = self.is_raw(asked)
+        pairs, shown_tokens = ((), {}) if raw else self._reasoning_tags()
         return PreparedRow(
             row=row,
-            raw=self.is_raw(asked),
+            raw=raw,
             prompt_ids=ids,
             sampling=sampling,
             params=effective_params(sampling, max_tokens, stop),
@@ -211,7 +154,31 @@ class Preparer:
             n_window=needed_window(len(ids), max_tokens, self._window, self._n_ctx_train),
             overflow=fitted.policy,
             dropped=fitted.dropped,
+            pairs=pairs,
+            shown_tokens=shown_tokens,
         )
+
+    def _prepare_choice(self, row: Row, asked: RowRequest) -> PreparedChoice:
+        values, defaults = asked.values, self._defaults
+        for name in values:
+            if name in _SAMPLING or name in _OF_SAMPLING:
+                raise UsageError(f"{name} has no meaning beside choices: nothing is sampled")
+        choices = _choices(values["choices"]) if "choices" in values else defaults.choices
+        room = room_for(choices, self._vocab)
+        encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), room)
+        if self.is_raw(asked):
+            pairs = [encode_pair(self._vocab, encoded.text, choice) for choice in choices]
+        else:
+            pairs = [encode_after(self._vocab, encoded, choice) for choice in choices]
+        question = question_of(
+            choices,
+            pairs,
+            question_id=row.custom_id,
+            deadline_s=_deadline(values.get("deadline"), defaults.deadline_s),
+            truncation=fitted.report(),
+        )
+        check_fits(question, self._window)
+        return PreparedChoice(row, question, fitted.dropped)
 
     # --- parameters ----------------------------------------------------------------------------
 
@@ -244,7 +211,7 @@ class Preparer:
         """
         before = [] if self.is_raw(asked) else self._before(asked)
         deadline_s = _deadline(asked.values.get("deadline"), self._defaults.deadline_s)
-        limited = cache(lambda: self.template.within(deadline_s))
+        limited = cache(lambda: self._template.get().within(deadline_s))
         fields = [Attachment(*item) for item in asked.fields.items()]
         if self.is_raw(asked) and asked.values.get("system") is not None:
             raise UsageError("system has no place in a prompt that is completed as it is")
@@ -260,6 +227,13 @@ class Preparer:
         if not encoded.ids:
             raise UsageError("the prompt is empty")
         return encoded, fitted
+
+    def _reasoning_tags(self) -> tuple[Sequence[TagPair], Mapping[int, bytes]]:
+        """The pairs of tags, and those that are tokens of their own with their text."""
+        if self._tags is None:
+            pairs = pairs_of(self._template.get().source)
+            self._tags = pairs, tag_tokens(self._vocab, pairs) if pairs else {}
+        return self._tags
 
     def _before(self, asked: RowRequest) -> list[Message]:
         """The messages before the row's prompt; all of them where it has no prompt."""
@@ -285,11 +259,11 @@ class Preparer:
             if asked.template is not None:
                 text = asked.template.fill({item.name: item.text for item in fields})
             if self.is_raw(asked):
-                return EncodedPrompt(encode_raw(text, self.vocab), text, None)
+                return EncodedPrompt(encode_raw(text, self._vocab), text, None)
             if not text.strip():
                 raise UsageError("the prompt is empty")
             messages = build_messages(None, args=[text], history=before)
-        return encode_prompt(template(), messages, self.vocab, variables=self._defaults.variables)
+        return encode_prompt(template(), messages, self._vocab, variables=self._defaults.variables)
 
 
 def _text(value: object, name: str) -> str:
@@ -315,6 +289,13 @@ def _stop(value: object) -> tuple[str, ...]:
         except UnicodeEncodeError:
             raise UsageError("stop: a string has half a surrogate pair") from None
     return tuple(texts)
+
+
+def _choices(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UsageError("choices must be a list of strings")
+    check_choices(value, "choices")
+    return tuple(value)
 
 
 def _overflow(values: Mapping[str, object], default: Policy) -> Policy:

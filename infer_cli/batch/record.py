@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infer_cli.batch.planning import BatchPlan
-from infer_cli.batch.request import BatchRequest
+from infer_cli.batch.request import JobRequest
 from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.records.record import Record, adapters_of, model_files
 from infer_cli.settings.origins import Setting
@@ -15,7 +15,7 @@ from infer_cli.system.ids import new_id
 
 
 def record_of_run(
-    request: BatchRequest,
+    request: JobRequest,
     plan: BatchPlan,
     run: BatchRun,
     outcome: Outcome,
@@ -28,7 +28,7 @@ def record_of_run(
     job, tally = run.job, run.tally
     return Record(
         id=new_id(),
-        kind="batch",
+        kind="batch" if request.kind == "replies" else "score",
         created_at=time.time(),
         model=job.model.name,
         model_sha256=job.model.sha256,
@@ -53,7 +53,7 @@ def record_of_run(
     )
 
 
-def _in_use(setting: Setting, request: BatchRequest, plan: BatchPlan) -> Setting:
+def _in_use(setting: Setting, request: JobRequest, plan: BatchPlan) -> Setting:
     """A setting as it came to be: the mode is known once the model is."""
     if setting.name != "mode":
         return setting

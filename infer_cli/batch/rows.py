@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
 from infer_cli.answering import openai_form
+from infer_cli.batch.job import Kind
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.errors import UsageError
 from infer_cli.settings.sizes import size_text
@@ -36,9 +37,24 @@ _N_NAMED = 20  # columns in a message
 T = TypeVar("T")
 
 
+class RowShape(NamedTuple):
+    """The key of the text that the model reads, and of those that a row has beside it: a table has columns of
+    these names. `openai`: rows in OpenAI's batch form are taken too."""
+
+    text: str
+    beside: tuple[str, ...] = ()
+    openai: bool = False
+
+
+PROMPTS = RowShape("prompt", openai=True)
+PAIRS = RowShape("context", ("continuation",))
+SHAPES: Mapping[Kind, RowShape] = {"replies": PROMPTS, "likelihoods": PAIRS}
+
+
 @dataclass(frozen=True)
 class RowRequest:
-    """What a row asks. `values` are its own parameters; `raw`: complete the prompt as it is.
+    """What a row asks. `values` are its own parameters, and what its shape has beside the text; `raw`:
+    complete the prompt as it is.
 
     `openai`: parameters without an effect are no error, as there. `template` made the prompt of `fields`,
     where the user gave one. JSON values are unchecked.
@@ -79,6 +95,7 @@ class Input:
     name: str
     format: Format
     template: RowTemplate | None = None
+    shape: RowShape = PROMPTS
 
     def rows(self) -> Iterator[Row]:
         """All rows in order. Raises UsageError where the file can't be read."""
@@ -118,7 +135,7 @@ class Input:
     def _line(self, line: bytes) -> _ParsedRow:
         text = _decoded(line)
         return _ParsedRow(
-            None, RowRequest(text) if self.template is None else _filled(self.template, {"line": text})
+            None, RowRequest(text) if self.template is None else self._filled(self.template, {"line": text})
         )
 
     def _object(self, line: bytes) -> _ParsedRow:
@@ -131,7 +148,7 @@ class Input:
             why = e if isinstance(e, json.JSONDecodeError) else "a number of more than 4300 digits"
             raise UsageError(f"the line is not JSON: {why}") from None
         if not isinstance(value, dict):
-            raise UsageError("the line is JSON but not an object", 'write {"prompt": "…"}')
+            raise UsageError("the line is JSON but not an object", f'write {{"{self.shape.text}": "…"}}')
         custom_id = _custom_id(value.get("custom_id"))
         try:
             return _ParsedRow(custom_id, self._asked_by(value))
@@ -140,19 +157,25 @@ class Input:
 
     def _asked_by(self, value: Mapping[str, object]) -> RowRequest:
         if self.template is not None:
-            return _filled(self.template, value)
-        if "body" in value or "url" in value:
+            return self._filled(self.template, value)
+        if self.shape.openai and ("body" in value or "url" in value):
             body = openai_form.read_body(value)
             if body.is_chat:
                 return RowRequest(messages=body.content, values=body.values, openai=True)
             return RowRequest(body.content, raw=True, values=body.values, openai=True)
-        prompt, messages = value.get("prompt"), value.get("messages")
-        if (prompt is None) == (messages is None):
-            raise UsageError("a row has either a prompt or messages")
+        name = self.shape.text
+        text, messages = value.get(name), value.get("messages")
+        if (text is None) == (messages is None):
+            raise UsageError(f"a row has either a {name} or messages")
         values = {
-            k: v for k, v in value.items() if v is not None and k not in ("prompt", "messages", "custom_id")
+            k: v for k, v in value.items() if v is not None and k not in (name, "messages", "custom_id")
         }
-        return RowRequest(prompt, messages, values=values)
+        return RowRequest(text, messages, values=values)
+
+    def _filled(self, template: RowTemplate, fields: Mapping[str, object]) -> RowRequest:
+        texts = template.texts(fields)
+        values = {name: fields[name] for name in self.shape.beside if fields.get(name) is not None}
+        return RowRequest(template.fill(texts), values=values, template=template, fields=texts)
 
     def _records(self, lines: _Lines) -> Iterator[tuple[bytes, _ParsedRow]]:
         csv.field_size_limit(MAX_ROW_BYTES)
@@ -180,7 +203,23 @@ class Input:
                 return
             if fields:
                 raw = "\x1f".join(fields).encode("utf-8", "surrogateescape")
-                yield raw, _guarded(partial(_record, names, self.template), fields)
+                yield raw, _guarded(partial(self._record, names), fields)
+
+    def _record(self, names: list[str], fields: list[str]) -> _ParsedRow:
+        if len(fields) != len(names):
+            raise UsageError(f"the row has {len(fields)} fields, the header {len(names)}")
+        values = dict(zip(names, fields, strict=True))
+        custom_id = values.get("custom_id") or None
+        for text in fields:
+            try:
+                text.encode()
+            except UnicodeEncodeError as e:
+                byte = ord(text[e.start]) - 0xDC00
+                return _ParsedRow(custom_id, UsageError(f"the record is not UTF-8: byte 0x{byte:02x}"))
+        if self.template is not None:
+            return _ParsedRow(custom_id, self._filled(self.template, values))
+        beside = {name: values[name] for name in self.shape.beside}
+        return _ParsedRow(custom_id, RowRequest(values[self.shape.text], values=beside))
 
     def _check_header(self, names: Sequence[str]) -> None:
         """Raises UsageError for column names that no row could be answered with."""
@@ -189,12 +228,15 @@ class Input:
             if name in known:
                 raise UsageError(f"{self.name} has the column {name!r:.60} twice")
             known.add(name)
-        needed = ("prompt",) if self.template is None else self.template.names
+        text, beside = self.shape.text, self.shape.beside
+        needed = (text, *beside) if self.template is None else (*self.template.names, *beside)
         missing = [name for name in needed if name not in known]
         if missing:
             raise UsageError(
                 f"{self.name} has no column {missing[0]!r}; its first line names {_named(names)}",
-                "--row-template 'Summarise: {text}' makes a prompt of the columns that there are",
+                "name a column so"
+                if missing[0] in beside
+                else f"--row-template 'Summarise: {{text}}' makes a {text} of the columns that there are",
             )
 
 
@@ -311,27 +353,6 @@ def _guarded(read: Callable[[T], _ParsedRow], source: T) -> _ParsedRow:
         return read(source)
     except UsageError as e:
         return _ParsedRow(None, e)
-
-
-def _record(names: list[str], template: RowTemplate | None, fields: list[str]) -> _ParsedRow:
-    if len(fields) != len(names):
-        raise UsageError(f"the row has {len(fields)} fields, the header {len(names)}")
-    values = dict(zip(names, fields, strict=True))
-    custom_id = values.get("custom_id") or None
-    for text in fields:
-        try:
-            text.encode()
-        except UnicodeEncodeError as e:
-            byte = ord(text[e.start]) - 0xDC00
-            return _ParsedRow(custom_id, UsageError(f"the record is not UTF-8: byte 0x{byte:02x}"))
-    return _ParsedRow(
-        custom_id, RowRequest(values["prompt"]) if template is None else _filled(template, values)
-    )
-
-
-def _filled(template: RowTemplate, fields: Mapping[str, object]) -> RowRequest:
-    texts = template.texts(fields)
-    return RowRequest(template.fill(texts), template=template, fields=texts)
 
 
 def _decoded(line: bytes) -> str:

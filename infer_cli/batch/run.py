@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.batch.answer_loop import AnswerLoop, Stop
+from infer_cli.batch.kind import Origin
 from infer_cli.batch.planning import BatchPlan, job_of
-from infer_cli.batch.replies import Origin
-from infer_cli.batch.request import BatchRequest
-from infer_cli.batch.summary import Tally
+from infer_cli.batch.request import JobRequest
+from infer_cli.batch.room import Room
 from infer_cli.errors import UsageError
 from infer_cli.prompt.renderer import shared
 
@@ -37,7 +37,7 @@ class BatchRun:
 
     def __init__(
         self,
-        request: BatchRequest,
+        request: JobRequest,
         target: Target,
         so_far: JobSoFar,
         plan: BatchPlan,
@@ -45,7 +45,7 @@ class BatchRun:
     ) -> None:
         _, session, preparer, scanned, choice = plan
         self._input, self._target = request.input, target
-        self._running = session.start(choice.window, choice.policy)
+        self._running = request.start(session, choice, scanned)
         came_from = self._running.provenance()
         self.job = job_of(request, plan, came_from)
         try:
@@ -54,7 +54,7 @@ class BatchRun:
             self.close()
             raise
         policy = self._running.policy
-        self.tally = Tally(scanned.n_mine, scanned.n_replies, policy.width)
+        self.tally = request.new_tally(scanned, policy.width)
         self.tally.take_over(so_far.answered)
         self._flight = target.open_flight()
         self._output = target.open(so_far, ordered=self.job.ordered)
@@ -67,7 +67,8 @@ class BatchRun:
             self.tally,
             self._flight,
             so_far.written.has,
-            choice.window,
+            Room(choice.window, scanned.n_score_window),
+            request.ahead,
             max_failed,
         )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from infer_cli.batch.kind import RowPreparer
+from infer_cli.batch.late_template import NoTemplate
 from infer_cli.batch.output_index import OutputIndex
-from infer_cli.batch.preparing import NoTemplate, Preparer
-from infer_cli.batch.request import BatchRequest
+from infer_cli.batch.request import JobRequest
 from infer_cli.batch.rows import Row
-from infer_cli.errors import InferError
+from infer_cli.errors import ExitStatus, InferError
 from infer_cli.system.hashing import sha256_hex
 
 _PIECE = 64  # tokens
@@ -27,6 +29,7 @@ class Scan:
     n_mine: int = 0
     n_replies: int = 0
     n_window: int = 0  # the largest row's prompt and reply, tokens
+    n_score_window: int = 0  # the largest row's tokens of which likelihoods are asked
     n_prompt_tokens: int = 0  # of the rows that are still to be answered
     n_distinct_tokens: int = 0  # of these, without beginnings that an earlier row has too, in whole pieces
     n_reply_tokens: int = 0  # of their replies at most
@@ -36,6 +39,13 @@ class Scan:
     sampled: bool = False  # any row
     failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
     changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
+
+    def failing(self) -> dict[str, float]:
+        """Rows that can't be answered, and those of them that do not fit."""
+        return {
+            "failing": sum(self.failures.values()),
+            "does_not_fit": self.failures.get(ExitStatus.DOES_NOT_FIT, 0),
+        }
 
     @property
     def mostly_shared(self) -> bool:
@@ -61,8 +71,8 @@ class Scan:
 
 
 def scan(
-    request: BatchRequest,
-    preparer: Preparer,
+    request: JobRequest,
+    preparer: RowPreparer[Any],
     answered: OutputIndex,
     on_row: Callable[[int], None],
     on_failure: Callable[[int, InferError], None],
@@ -81,22 +91,23 @@ def scan(
     try:
         found = pass_over(answered)
         if request.redo and answered.rows:  # all of them may go
-            found = replace(found, n_window=pass_over(OutputIndex()).n_window)
+            whole = pass_over(OutputIndex())
+            found = replace(found, n_window=whole.n_window, n_score_window=whole.n_score_window)
         return found
     except NoTemplate as e:
         raise e.error from None
 
 
 def _pass_over(
-    request: BatchRequest,
-    preparer: Preparer,
+    request: JobRequest,
+    preparer: RowPreparer[Any],
     answered: OutputIndex,
     on_row: Callable[[int], None],
     on_failure: Callable[[int, InferError], None],
     *,
     count_distinct: bool,
 ) -> Scan:
-    found = Scan(sampled=not preparer.sampling.greedy)
+    found = Scan(sampled=preparer.is_sampling)
     beginnings: set[int] = set()
     for row in request.input.rows():
         found.n_rows += 1
@@ -121,15 +132,16 @@ def _pass_over(
             continue
         found.n_replies += asked.n_samples
         found.n_window = max(found.n_window, asked.n_window)
+        found.n_score_window = max(found.n_score_window, asked.n_score_window)
         found.n_prompt_tokens += len(asked.prompt_ids)
-        n_reply = asked.n_window - len(asked.prompt_ids)
+        n_reply = max(0, asked.n_window - len(asked.prompt_ids))
         found.n_reply_tokens += n_reply * asked.n_samples
         found.n_longest_reply = max(found.n_longest_reply, n_reply)
         found.n_to_answer += asked.n_samples
-        found.n_truncated += bool(asked.dropped)
+        found.n_truncated += bool(asked.n_dropped)
         if count_distinct:
             found.n_distinct_tokens += _distinct(asked.prompt_ids, beginnings)
-        found.sampled = found.sampled or not asked.sampling.greedy
+        found.sampled = found.sampled or asked.is_sampled
     found.changed += [index for index in answered.rows if index >= found.n_rows]
     return found
 

@@ -28,6 +28,9 @@ NOT_CHECKED: Mapping[OutputFormat, frozenset[str]] = {
 # Natural logarithms, where the engine does not promise the same bits: between batches of other shapes they
 # differ by some hundredths.
 LOGPROB_TOLERANCE = 0.1
+# Of a likelihood, and a function of its token_logprobs: its line was looked at for that. A reply's digest is
+# compared before.
+_FOLLOWS = {("logprob",), ("logprob_per_token",), ("logprob_per_byte",), ("greedy",), ("digest",)}
 
 
 class Field(NamedTuple):
@@ -43,8 +46,8 @@ def differing_fields(
 ) -> Iterator[Field]:
     """Fields of a line that are not those of another. A field that is missing is null.
 
-    Without `exact` log-probabilities may differ by `LOGPROB_TOLERANCE`, and which tokens were the likeliest
-    beside the chosen one is not compared.
+    Without `exact` log-probabilities may differ by `LOGPROB_TOLERANCE`. What follows from them is not
+    compared: which tokens were the likeliest, sums of a likelihood and its digest, numbers of choices.
     """
     yield from _Comparison(NOT_CHECKED[form], exact).run(was, now, ())
 
@@ -67,7 +70,11 @@ class _Comparison:
             yield Field(".".join(path).replace(".[", "["), was, now)
 
     def _is_near(self, was: object, now: object, path: tuple[str, ...]) -> bool:
-        if self._exact or not any("logprobs" in key for key in path):
+        if self._exact:
+            return False
+        if path[:1] in _FOLLOWS or (path[:1] == ("choices",) and isinstance(now, float)):
+            return type(was) is type(now)
+        if not any("logprobs" in key for key in path):
             return False
         if path[-1] == "top_logprobs":
             return type(was) is type(now)
@@ -80,3 +87,8 @@ def is_same(was: object, now: object) -> bool:
         return json.dumps(was, sort_keys=True) == json.dumps(now, sort_keys=True)
     except RecursionError:
         return False
+
+
+def unequal(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:
+    """Names of values that are not the same in both."""
+    return [name for name in {**a, **b} if not is_same(a.get(name), b.get(name))]

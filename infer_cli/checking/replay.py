@@ -6,15 +6,22 @@ from infer_cli.engine.mode_policy import why_width_breaks
 from infer_cli.records.compare import Comparison
 from infer_cli.records.record import Record
 from infer_cli.records.recorded_job import was_cut
-from infer_cli.types import Reply
+from infer_cli.types import ChoiceScore, Reply
 
 
 def is_same(record: Record, reply: Reply) -> bool:
-    """Equal digests; for a reply that was cut from outside, equal tokens as far as it came."""
+    """Equal digests, and likelihoods of the choices where there were any; for a reply that was cut from
+    outside, equal tokens as far as it came."""
     if was_cut(record):
         old = record.tokens or ()
         return reply.tokens[: len(old)] == old
-    return reply.digest == record.digest
+    return reply.digest == record.digest and reply.choices == record.choices
+
+
+def choices_that_differ(record: Record, reply: Reply) -> list[tuple[ChoiceScore, ChoiceScore]]:
+    """As recorded, and as they are now."""
+    pairs = zip(record.choices or (), reply.choices or (), strict=False)
+    return [(before, now) for before, now in pairs if before.logprob != now.logprob]
 
 
 def logprobs_at(reply: Reply, index: int) -> dict[int, float]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from infer_cli.batch.job import JobFile, job_path
+from infer_cli.batch.job import JobFile, Kind, job_path
 from infer_cli.batch.output_index import Line, OutputIndex, parse_line
-from infer_cli.checking.claimed_replies import (
+from infer_cli.checking.claimed_engine import (
     EngineClaim,
-    claims_of,
     engine_claim,
     engine_of_job,
     filled_window,
     model_name,
 )
+from infer_cli.checking.claims import claims_of, kind_of
 from infer_cli.errors import UsageError
 from infer_cli.runtime.engine_facts import fingerprint
 from infer_cli.system.files import open_regular
@@ -34,14 +34,18 @@ class Results:
         self._path, self._job = path, job
         self.is_torn = False  # its last line
         self.window: int | None = None if job is None else job.window
-        self.n_replies = 0
+        self.n_answers = 0
         self.model_names: set[str | None] = set()
         places: dict[int, list[tuple[int, int]]] = {}
         held = OutputIndex()
         engine = None if job is None else _checked_engine(job, path)
+        kind: Kind | None = None if job is None else job.kind
         for line in self._lines():
             held.add(line)
-            self.n_replies += len(claims_of(line, job))
+            kind = kind or kind_of(line)
+            if kind_of(line) != kind:
+                raise UsageError(f"{path}: row {line.row} is not one of the {kind} that the others are")
+            self.n_answers += len(claims_of(line, job))
             self.model_names.add(model_name(line))
             if job is None:
                 found = engine_claim(line, job)
@@ -53,9 +57,9 @@ class Results:
                 engine = engine or found
                 self.window = self.window or filled_window(line)
             places.setdefault(line.row, []).append((line.start, line.end))
-        if engine is None or not places:
+        if engine is None or kind is None or not places:
             raise UsageError(f"{path} holds no reply")
-        self.engine = engine
+        self.engine, self.kind = engine, kind
         self._places = places
         order = sorted(places, key=lambda row: _order(challenge, row))
         self.chosen = frozenset(order[: max(1, round(fraction * len(order)))])

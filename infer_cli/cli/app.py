@@ -21,6 +21,7 @@ _COMMANDS = {
     "run": ("run.command", "run", "Answer one prompt: system, files, stdin and arguments, in that order."),
     "chat": ("chat.command", "chat", "Talk with a model."),
     "batch": ("batch.command", "batch", "Answer every row of a file."),
+    "score": ("score.command", "score", "Say how likely a model finds texts, each after its context."),
     "merge": ("batch.merge", "merge", "Put the outputs of shards together, in input order."),
     "verify": ("checks.verify", "verify", "Answer a sample of the rows again and compare."),
     "replay": (
@@ -30,6 +31,11 @@ _COMMANDS = {
     ),
     "tokens": ("tokens", "tokens", "Count tokens of a text, of files or of stdin, as a model would."),
     "template": ("template", "app", "Chat templates: show, render and check them."),
+    "perplexity": (
+        "perplexity.command",
+        "perplexity",
+        "Measure how well a model predicts a text.",
+    ),
     "probe": (
         "checks.probe",
         "probe",

@@ -68,6 +68,7 @@ class _Line:
         self._first: _Word | None = None  # before `--`
         self._names_model = False
         self._is_foreign = False
+        self._lacks_value: str | None = None  # the last argument, where it is a flag that has one
 
     def read(self) -> None:
         at = 0
@@ -103,6 +104,8 @@ class _Line:
         self._names_model = self._names_model or spelling in ("-m", "--model")
         if has_value or not self._takes_value.get(spelling, False):
             return 0
+        if not following:  # the first word would become its value
+            self._lacks_value = spelling
         self._flags += following
         return len(following)
 
@@ -118,9 +121,9 @@ class _Line:
 
     def _take_foreign(self, name: str, ours: str | None, value: Sequence[str]) -> None:
         self._is_foreign = True
+        if not value:
+            self._lacks_value = name
         if ours is None:
-            if not value:
-                raise UsageError(f"{name} takes the prompt", '`infer run "…"` needs no flag for it')
             self._words += value
             return
         self._names_model = self._names_model or ours == "--model"
@@ -131,7 +134,7 @@ class _Line:
             )
         if name in foreign.SYSTEM_FILES:
             value = [_text_of(path) for path in value]
-        self._flags += [f"{ours}={text}" for text in value] or [ours]
+        self._flags += [f"{ours}={text}" for text in value]
 
     def check_first_word(self) -> None:
         """Raises UsageError where the first word names a model, and no flag does."""
@@ -162,6 +165,10 @@ class _Line:
     def translated(self) -> list[str]:
         if not self._is_foreign:
             return list(self._arguments)
+        if self._lacks_value is not None:
+            raise UsageError(
+                f"Option {self._lacks_value!r} requires an argument", f"see `infer {self._command} --help`"
+            )
         end = ["--"] if any(word.startswith("-") for word in self._words) else []
         return [*self._flags, *end, *self._words]
 

@@ -1,4 +1,4 @@
-"""Keeps the answers to one job."""
+"""Keeps the answers to one prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from infer_cli.records.record import adapters_of, record_of
 from infer_cli.records.store import keep
 
 if TYPE_CHECKING:
-    from infer_cli.answering.job import Job
     from infer_cli.prompt.plan import PromptPlan
     from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def keep_answers(
     replies: Sequence[Reply],
-    job: Job,
+    prompt_ids: tuple[int, ...],
     prompt: PromptPlan,
     session: Session,
     running: RunningEngine,
@@ -29,12 +28,13 @@ def keep_answers(
     private: bool,
     warn: Callable[[str], None],
 ) -> None:
-    """Record what was answered; `n_window` is the window asked of the engine, in tokens. A failure is a
-    warning: the answers are out."""
+    """Record what was answered; `prompt_ids` were evaluated before it, `n_window` is the window asked of the
+    engine, in tokens. A failure is a warning: the answers are out."""
+    reasoning = prompt.reasoning
     records = (
         record_of(
             reply,
-            prompt_ids=job.prompt_ids,
+            prompt_ids=prompt_ids,
             prompt_text=prompt.encoded.text,
             messages=prompt.messages,
             model_path=None if session.model.is_fake else session.model.path,
@@ -43,8 +43,8 @@ def keep_answers(
             width=running.policy.width,
             n_ctx=n_window,
             adapters=adapters_of(session.options.loras),
-            reasoning_pairs=job.reasoning_pairs,
-            open_reasoning=job.open_reasoning,
+            reasoning_pairs=reasoning.pairs,
+            open_reasoning=reasoning.opened,
             private=private,
         )
         for reply in replies

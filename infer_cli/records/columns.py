@@ -24,7 +24,7 @@ from infer_cli.records.record import (
 from infer_cli.records.thread import Thread, Told
 from infer_cli.settings.origins import Setting
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import FinishReason, Message, Mode, Promise, SamplingParams, Usage
+from infer_cli.types import ChoiceScore, FinishReason, Message, Mode, Promise, SamplingParams, Usage
 
 _LAST_MOMENT = 253402300799.0  # the end of the year 9999, which is as far as dates go
 _SAMPLING = {field.name for field in fields(SamplingParams)}
@@ -192,7 +192,9 @@ def _params(value: Any) -> dict[str, Any]:
         if name in _SAMPLING:
             _need(_is_number(item), f"a set of parameters: {name}")
     _need(type(value.get("max_tokens", 1)) is int, "a set of parameters: max_tokens")
-    _need(all(isinstance(s, str) for s in _array(value.get("stop", []))), "a set of parameters: stop")
+    for name in ("stop", "choices"):
+        texts = _array(value.get(name, []))
+        _need(all(isinstance(s, str) for s in texts), f"a set of parameters: {name}")
     return dict(value)
 
 
@@ -217,6 +219,15 @@ def _shortened(value: Any) -> dict[str, Any]:
         for part in ("user", "reply"):
             _need(part in cut, "a list of cuts")
     return said
+
+
+def _choice(value: Any) -> ChoiceScore:
+    text, tokens, logprob, probability = _array(value)
+    _need(bool(_string(text)), "a choice's text")
+    _need(bool(tokens) and all(type(n) is int and n >= 0 for n in _array(tokens)), "a list of tokens")
+    _need(_is_number(logprob) and logprob <= 0, "the logarithm of a probability")
+    _need(_is_number(probability) and 0 <= probability <= 1, "a probability")
+    return ChoiceScore(text, tuple(tokens), float(logprob), float(probability))
 
 
 def _pair(value: Any) -> TagPair:
@@ -310,6 +321,7 @@ CODECS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "timings": (json_text, _from_json(_or_none(_seconds))),
     "error": (json_text, _from_json(_or_none(_failure))),
     "output": (json_text, _from_json(_or_none(_string))),
+    "choices": (json_text, _from_json(_or_none(_each(_choice)))),
     "shortened": (json_text, _from_json(_or_none(_shortened))),
     "model_files": (json_text, _from_json(_each(_model_file))),
     "adapters": (json_text, _from_json(_each(_adapter))),

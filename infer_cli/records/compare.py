@@ -19,7 +19,8 @@ _FACTS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """`what` is a field's name, `params.<name>` or `engine.<fact>`. None: only the other record has it."""
+    """`what` is a field's name, `params.<name>`, `engine.<fact>` or `log-probability.<choice>`. None: only
+    the other record has it."""
 
     what: str
     a: object
@@ -51,12 +52,18 @@ def compare(a: Record, b: Record) -> Comparison:
     differences += _of_mappings("params", a.params, b.params)
     differences += _of_mappings("origin", _origins(a), _origins(b))
     differences += _of_mappings("engine", a.engine, b.engine)
+    differences += _of_mappings("log-probability", _logprobs(a), _logprobs(b))
     return Comparison(
         a.digest == b.digest,
         tuple(d for d in differences if d.a != d.b),
         _of_tokens(a.prompt_ids, b.prompt_ids, a.prompt, b.prompt),
         _of_tokens(a.tokens, b.tokens, a.text, b.text),
     )
+
+
+def _logprobs(record: Record) -> dict[str, object]:
+    """Of the choices, where the answer was to be one of several texts."""
+    return {choice.text: choice.logprob for choice in record.choices or ()}
 
 
 def _origins(record: Record) -> dict[str, object]:

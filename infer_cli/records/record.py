@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from infer_cli.answering.reply import timings_json
+from infer_cli.answering.reply import choice_json, timings_json
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
 from infer_cli.models.hashes import parts_of
@@ -22,6 +22,7 @@ from infer_cli.settings.origins import Setting
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.text.reasoning import TagPair
 from infer_cli.types import (
+    ChoiceScore,
     EngineIdentity,
     FinishReason,
     Message,
@@ -34,7 +35,7 @@ from infer_cli.types import (
     Usage,
 )
 
-Kind = Literal["run", "chat", "batch", "eval"]
+Kind = Literal["run", "chat", "batch", "score", "eval"]
 
 
 class ModelFile(NamedTuple):
@@ -75,7 +76,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """One answer; with `kind` batch or eval, a whole job whose answers are in the file `output`.
+    """One answer; with `kind` batch, score or eval, a whole job whose answers are in the file `output`.
 
     A private record has hashes where the prompt and the reply were, and cannot be replayed.
     """
@@ -117,6 +118,7 @@ class Record:
     tokens: tuple[int, ...] | None = None
     finish_reason: FinishReason | None = None
     truncation: Mapping[str, object] | None = None
+    choices: tuple[ChoiceScore, ...] | None = None
     usage: Mapping[str, object] | None = None
     timings: Mapping[str, object] | None = None
     digest: str | None = None
@@ -189,6 +191,7 @@ def record_of(
         tokens=reply.tokens,
         finish_reason=reply.finish_reason,
         truncation=reply.truncation,
+        choices=reply.choices,
         usage=reply.usage._asdict(),
         timings=timings_json(reply.timings),
         digest=reply.digest,
@@ -240,6 +243,7 @@ def reply_of(record: Record) -> Reply:
             record.engine,
         ),
         truncation=None if record.truncation is None else dict(record.truncation),
+        choices=record.choices,
     )
 
 
@@ -274,6 +278,11 @@ def segments_of(record: Record) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
+def was_choice(record: Record) -> bool:
+    """Whether the answer was to be one of several texts."""
+    return "choices" in record.params
+
+
 def continues(record: Record) -> bool:
     """Whether the reply went on after sampled tokens: it has no prompt of its own."""
     return bool(record.history) and record.history[-1].how == "decode"
@@ -290,7 +299,7 @@ def model_files(path: Path) -> tuple[ModelFile, ...]:
 
 
 def _without_content(record: Record) -> Record:
-    """Hashes for what the user and the model wrote; stop strings and variables are the user's too."""
+    """Hashes for what the user and the model wrote; the user's are stop strings, choices, variables too."""
     return replace(
         record,
         prompt=None,
@@ -300,6 +309,7 @@ def _without_content(record: Record) -> Record:
         reasoning=None,
         tokens=None,
         shortened=None,
+        choices=None,
         params={name: _hashed_texts(name, value) for name, value in record.params.items()},
         settings=tuple(s._replace(value=_hashed_texts(s.name, s.value)) for s in record.settings),
         private=True,
@@ -307,7 +317,7 @@ def _without_content(record: Record) -> Record:
 
 
 def _hashed_texts(name: str, value: object) -> object:
-    if name not in ("stop", "var") or not isinstance(value, (list, tuple)):
+    if name not in ("stop", "var", "choices") or not isinstance(value, (list, tuple)):
         return value
     return [f"sha256:{sha256_hex(str(text).encode('utf-8', 'surrogatepass'))}" for text in value]
 
@@ -326,6 +336,7 @@ def as_json(record: Record) -> dict[str, object]:
         "text": record.text,
         "reasoning": record.reasoning,
         "tokens": _list(record.tokens),
+        **({} if record.choices is None else {"choices": [choice_json(item) for item in record.choices]}),
         "finish_reason": record.finish_reason,
         "digest": record.digest,
         "usage": record.usage,

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from infer_cli.answering.choosing import Choice, Question
 from infer_cli.answering.job import Job
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
@@ -74,6 +75,19 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
         tag_tokens=tag_tokens,
         history=past,
         session=session,
+    )
+
+
+def question_of(record: Record) -> Question:
+    """The record's question, where the answer was to be one of several texts. Raises UsageError where they
+    were not scored."""
+    if not record.choices:
+        raise UsageError(f"record {record.id} can't be replayed: it ended before its choices were scored")
+    assert record.prompt_ids is not None
+    return Question(
+        record.id,
+        record.prompt_ids,
+        tuple(Choice(choice.text, choice.tokens) for choice in record.choices),
     )
 
 

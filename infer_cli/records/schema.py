@@ -92,7 +92,9 @@ _SHORTENED = ("ALTER TABLE records ADD COLUMN shortened TEXT NOT NULL DEFAULT 'n
 
 _TOLD = ("ALTER TABLE threads ADD COLUMN told TEXT NOT NULL DEFAULT 'null'",)
 
-MIGRATIONS = (_RECORDS, _FULL_TEXT, _THREADS, _SHORTENED, _TOLD)
+_CHOICES = ("ALTER TABLE records ADD COLUMN choices TEXT NOT NULL DEFAULT 'null'",)
+
+MIGRATIONS = (_RECORDS, _FULL_TEXT, _THREADS, _SHORTENED, _TOLD, _CHOICES)
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from infer_cli.engine.score_engine import OnRow, ScoreEngine
     from infer_cli.models.installed import InstalledModel
     from infer_cli.prompt.template import ChatTemplate
+    from infer_cli.types import Provenance
 
 
 class Recommended(NamedTuple):
@@ -102,6 +103,13 @@ class Session:
     ) -> ScoreEngine:
         """An engine for likelihoods that the caller steps: see `open_score_engine`."""
         return open_score_engine(self.loaded, window, policy, on_row=on_row, n_rows=n_rows)
+
+    def provenance(self, n_ctx_seq: int) -> Provenance:
+        """What an engine with the session's own policy and such a window computes with. Waits for the hash of
+        the model's file."""
+        policy = self.loaded.policy
+        context = self.loaded.context(policy, n_ctx_seq)
+        return EngineProvenance(self.model.name, self._sha256, lambda: self.loaded.facts(policy, context))()
 
     def sha256(self) -> str | None:
         """Of the model's file: waits until it is hashed. None for the fake model."""

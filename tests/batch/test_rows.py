@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
-from infer_cli.batch.preparing import Defaults, NoTemplate, PreparedRow, Preparer
+from infer_cli.batch.late_template import NoTemplate
+from infer_cli.batch.preparing import Defaults, Preparer
+from infer_cli.batch.replies import PreparedRow
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.batch.rows import MAX_ROW_BYTES, Format, Input, Row, input_format
 from infer_cli.errors import InferError, UsageError
@@ -52,7 +54,9 @@ def preparer(*, template: str | None = CHAT_TEMPLATE, window: int = 4096, **defa
 
 
 def prepared(tmp_path: Path, row: dict[str, object], **defaults: Any) -> PreparedRow:
-    return preparer(**defaults).prepare(row_of(tmp_path, **row))
+    found = preparer(**defaults).prepare(row_of(tmp_path, **row))
+    assert isinstance(found, PreparedRow)
+    return found
 
 
 def prompt_text(asked: PreparedRow) -> str:
@@ -407,10 +411,15 @@ def test_null_content_is_none_for_the_template_in_both_forms(tmp_path: Path) -> 
     )
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "call 1"}]}
     turns = [{"role": "user", "content": "hi"}, call, {"role": "tool", "content": "42"}]
-    openai = {"url": "/v1/chat/completions", "body": {"messages": turns}, "custom_id": "a"}
+    openai: dict[str, object] = {
+        "url": "/v1/chat/completions",
+        "body": {"messages": turns},
+        "custom_id": "a",
+    }
     without = [turns[0], {k: v for k, v in call.items() if k != "content"}, turns[2]]
-    for row in ({"messages": turns}, {"messages": without}, openai):
-        asked = preparer(template=source).prepare(row_of(tmp_path, **row))
+    asked_rows: list[dict[str, object]] = [{"messages": turns}, {"messages": without}, openai]
+    for row in asked_rows:
+        asked = prepared(tmp_path, row, template=source)
         assert prompt_text(asked) == "user:hi;assistant:call 1;tool:42;"
     for bare in ({"role": "assistant", "content": None}, {"role": "user", "content": None}):
         with pytest.raises(UsageError, match=r"messages\[1\] has no content"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_cli.batch.answer_loop import neighbours_together
+from infer_cli.batch.neighbours import neighbours_together
 from tests.batch_helpers import batch, by_unit, digests, lines, prompts, write_rows
 from tests.cli_helpers import INFER, REPO, Outcome, infer, one_error_line, script
 from tests.hanging import HANG

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infer_cli.batch.summary import Tally
+from infer_cli.batch.summary import ReplyTally
 from infer_cli.cli.batch import display as batch_display
 from infer_cli.cli.batch.display import LINE_INTERVAL_S, Display, fitting
 from infer_cli.settings.durations import duration
@@ -55,7 +55,7 @@ def test_a_line_every_ten_seconds(
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(batch_display, "peak_memory", lambda: 64 * 10**6)
-    tally = Tally(n_rows=40, n_replies=40, width=4)
+    tally = ReplyTally(n_rows=40, n_replies=40, width=4)
     display = Display(tally, quiet=False)
     for _ in range(20):
         now[0] += 1.0
@@ -90,7 +90,7 @@ def test_lengths_of_time() -> None:
 
 
 def test_the_summary_counts() -> None:
-    tally = Tally(n_rows=100, n_replies=100, width=2)
+    tally = ReplyTally(n_rows=100, n_replies=100, width=2)
     for i in range(1, 101):
         timings = Timings(0.0, 0.5, 0.7, float(i), None, 10.0)
         tally.add(dataclasses.replace(reply(), usage=Usage(10, 4, 5), timings=timings))
@@ -105,7 +105,7 @@ def test_the_summary_counts() -> None:
     assert found["prompt_tokens_per_s"] == 600 / 5000
     assert found["slot_occupancy"] == (sum(range(1, 101)) - 50) / 10_000
     assert "100 of 100 replies (100 stop)" in tally.in_words(5000.0)[0]
-    assert Tally(0, 0, 1).as_json(0.0)["replies_per_s"] is None
+    assert ReplyTally(0, 0, 1).as_json(0.0)["replies_per_s"] is None
     words = tally.in_words(5000.0)
     assert words[2:7] == [
         "seconds              p50      p90      p95      p99",

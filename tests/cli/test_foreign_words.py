@@ -54,7 +54,6 @@ def test_first_words(typed: list[str], ours: list[str]) -> None:
         (["-p", "--help me", "and", "--json"], ["--json", "--", "--help me", "and"]),
         (["-", "and", "-p", "more"], ["--file", "-", "and", "more"]),
         (["-s", "Be brief.", "hi"], ["--system=Be brief.", "hi"]),
-        (["hi", "--temp"], ["--temperature", "hi"]),  # whose value is missing: that is told
         # Values of flags, and what stands behind `--`, are no foreign words.
         (["hi", "--stop", "--temp", "-cn", "5"], None),
         (["-f", "-", "hi"], None),
@@ -108,7 +107,18 @@ def test_a_line_is_read_as_typer_reads_it(tokens: list[str]) -> None:
         values: dict[str, object] = json.loads(text)
         return values
 
-    assert parsed(with_our_flags("run", tokens, takes_value)) == parsed([_OURS.get(t, t) for t in tokens])
+    def translated() -> dict[str, object] | None:
+        try:
+            return parsed(with_our_flags("run", tokens, takes_value))
+        except UsageError:
+            return None
+
+    assert translated() == parsed([_OURS.get(t, t) for t in tokens])
+
+
+@pytest.mark.parametrize("typed", [["hi", "--temp"], ["--temp", "1", "hi", "-n"], ["hi", "-p"]])
+def test_a_flag_without_its_value_takes_no_word(typed: list[str]) -> None:
+    one_error_line(infer("run", *typed), 2, f"Option '{typed[-1]}' requires an argument", "infer run --help")
 
 
 def test_help_is_shown_whatever_else_is_typed() -> None:

@@ -25,7 +25,7 @@ def test_the_list_of_commands_is_what_each_says_of_itself() -> None:
 def test_infer_alone_shows_its_help() -> None:
     alone, asked = infer(), infer("--help")
     assert (alone.code, alone.out, alone.err) == (0, asked.out, "")
-    assert b"chat      Talk with a model." in alone.out
+    assert b"chat        Talk with a model." in alone.out
 
 
 @pytest.mark.parametrize("group", ["models", "records", "cache", "template", "config"])

@@ -15,7 +15,7 @@ from infer_cli.answering.reply import digest
 from infer_cli.batch.job import OutputFormat, job_path
 from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.output_index import parse_line
-from infer_cli.checking.claimed_replies import claims_of
+from infer_cli.checking.claims import claims_of
 from infer_cli.checking.comparison import NOT_CHECKED
 from infer_cli.checking.results import chance_of_finding, forged_rows_found
 from infer_cli.errors import UsageError

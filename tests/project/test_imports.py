@@ -17,8 +17,8 @@ PACKAGE = REPO / "infer_cli"
 # Packages and loose modules from the ground up: each imports from those before it, or its own.
 ORDER = [
     "errors", "types", "system", "text", "settings", "process", "backend", "engine", "models", "vocab",
-    "prompt", "runtime", "answering", "prefix_cache", "records", "conversation", "sinks", "batch", "checking",
-    "api", "cli", "__main__",
+    "prompt", "runtime", "answering", "scoring", "prefix_cache", "records", "conversation", "sinks", "batch",
+    "checking", "program", "api", "cli", "__main__",
 ]  # fmt: skip
 
 # Who may import a library; others may not. Heavy ones only inside functions, or in modules that --help skips.

@@ -16,7 +16,7 @@ from infer_cli.cli.records.view import described, markdown_of, table_row
 from infer_cli.conversation import continuing
 from infer_cli.errors import InferError, UnexpectedFailure
 from infer_cli.records import recorded_job
-from infer_cli.records.columns import NAMES, THREAD_NAMES
+from infer_cli.records.columns import CODECS, NAMES, THREAD_NAMES
 from infer_cli.records.compare import compare
 from infer_cli.records.record import Record, as_json, is_whole_reply, reply_of
 from infer_cli.records.store import Store, store_path
@@ -242,6 +242,26 @@ def test_a_talk_goes_on_without_a_damaged_turn(damaged: Path) -> None:
     done = infer("chat", "-m", "fake", "--resume", thread, stdin=b"again\n")
     assert (done.code, done.text.count("\n")) == (0, 1)
     assert "turns of this conversation are missing" in done.err
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '[["A", [1], -1.0]]',
+        '[["", [1], -1.0, 1.0]]',
+        '[["A", [], -1.0, 1.0]]',
+        '[["A", [true], -1.0, 1.0]]',
+        '[["A", [1], 0.5, 1.0]]',
+        '[["A", [1], NaN, 1.0]]',
+        '[["A", [1], -1.0, 1.5]]',
+        "{}",
+    ],
+)
+def test_choices_that_were_never_written(value: str) -> None:
+    _, decode = CODECS["choices"]
+    assert decode('[["A", [1], -Infinity, 0.0], ["B", [2, 3], -0.5, 1.0]]') is not None
+    with pytest.raises((ValueError, TypeError)):
+        decode(value)
 
 
 def test_a_record_of_strange_values_is_not_computed(damaged: Path) -> None:

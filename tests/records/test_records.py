@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import subprocess
@@ -39,7 +40,16 @@ from infer_cli.records.store import Store, keep, store_path
 from infer_cli.records.thread import Thread, Told
 from infer_cli.settings.origins import Setting
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import EngineIdentity, Message, ModelIdentity, Reply, Segment, Timings, Usage
+from infer_cli.types import (
+    ChoiceScore,
+    EngineIdentity,
+    Message,
+    ModelIdentity,
+    Reply,
+    Segment,
+    Timings,
+    Usage,
+)
 from tests.cli_helpers import REPO
 
 ROOT = REPO
@@ -63,10 +73,11 @@ def reply(**changes: object) -> Reply:
         mode="canonical",
         promise="canonical",
         probed=False,
-        params={"temperature": 0.8, "max_tokens": 1024, "stop": ["secret stop"]},
+        params={"temperature": 0.8, "max_tokens": 1024, "stop": ["secret stop"], "choices": ["secret"]},
         model=ModelIdentity("m", "ab"),
         engine=EngineIdentity("1", "b1", "f0", {"infer": "1", "llama_cpp": "b1"}),
         truncation={"policy": "oldest", "dropped_tokens": 3, "dropped": []},
+        choices=(ChoiceScore("a secret choice", (7, 8), -1.5, 1.0), ChoiceScore("no", (9,), -math.inf, 0.0)),
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -184,6 +195,8 @@ def test_a_private_record_has_no_content(opened: Store, path: Path, tmp_path: Pa
         b"sky blue",
         b"Rayleigh",
         b"secret stop",
+        b"secret choice",
+        b'"secret"',
         b"hm\x00",
         pack_ids((7, 8, 2**31 - 1)),
         pack_ids((1001, 2002)),

@@ -41,21 +41,18 @@ class Display:
         if self._quiet or now - self._drawn < self._interval:
             return
         self._drawn = now
+        tally = self._tally
         parts = self._parts(n_live, now)
         if self._is_terminal:
             self._draw(parts)
         elif sys.stderr is not None:
             text = ", ".join(part for part in parts if part)
-            print(f"{self._done} of {self._tally.n_replies} replies, {text}", file=sys.stderr, flush=True)
+            print(f"{tally.done} of {tally.n_replies} {tally.what}, {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    @property
-    def _done(self) -> int:
-        return self._tally.n_before + self._tally.n_done
 
     def _rates(self, now: float) -> tuple[float, float]:
         """Tokens a second, in and out, over the last seconds."""
@@ -70,14 +67,12 @@ class Display:
     def _parts(self, n_live: int, now: float) -> list[str]:
         """Failed, speed, slots, memory, time left; empty where there is nothing to say."""
         tally = self._tally
-        failed = tally.n_failed + tally.n_failed_before
-        rate_in, rate_out = self._rates(now)
         peak = peak_memory()
-        seconds = (now - self._began) / max(tally.n_done, 1) * (tally.n_replies - self._done)
+        seconds = (now - self._began) / max(tally.n_done, 1) * (tally.n_replies - tally.done)
         return [
-            f"{failed} failed" if failed else "",
-            f"{rate_in:.0f} tok/s in, {rate_out:.0f} out",
-            f"{min(n_live, tally.width)}/{tally.width} slots",
+            f"{tally.failed} failed" if tally.failed else "",
+            tally.speed(*self._rates(now)),
+            tally.in_use(n_live),
             "" if peak is None else size_text(peak),
             f"{duration(seconds)} left" if tally.n_done else "",
         ]
@@ -102,7 +97,7 @@ class Display:
         room = self._bar.console.width - _SPARE - n_count - 2  # for the bar and the text
         text = fitting(parts, room - _LEAST_BAR)
         self._bar_column.bar_width = max(_LEAST_BAR, room - len(text))
-        self._bar.update(self._task, completed=self._done, description=text)
+        self._bar.update(self._task, completed=self._tally.done, description=text)
 
 
 def fitting(parts: list[str], room: int) -> str:

@@ -13,9 +13,7 @@ from infer_cli.errors import ExitStatus, UsageError
 
 
 def merge(
-    outputs: Annotated[
-        list[Path], typer.Argument(metavar="OUT...", help="Outputs of `infer batch --shard`.")
-    ],
+    outputs: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Outputs of `--shard`.")],
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="ALL", help="The file to write; `-` is stdout.")
     ],
@@ -41,5 +39,6 @@ def merge(
         rows = counted_rows(merged.missing)
         notices.warn(f"{merged.n_missing} of {merged.job.n_rows} rows are missing: {rows}")
     failed = f", {merged.n_failed} rows failed" if merged.n_failed else ""
-    notices.note(f"{len(merged.places)} replies to {merged.job.n_rows} rows{failed}")
+    of = "to" if merged.job.kind == "replies" else "of"
+    notices.note(f"{len(merged.places)} {merged.job.kind} {of} {merged.job.n_rows} rows{failed}")
     return ExitStatus.SOME_ROWS_FAILED if merged.missing or merged.n_failed else ExitStatus.OK

@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING
 from infer_cli.batch.engine_choice import quicker_than_canonical
 from infer_cli.batch.measuring import estimate
 from infer_cli.batch.planning import BatchPlan
+from infer_cli.batch.request import JobRequest
 from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.batch.scan import Scan
 from infer_cli.batch.summary import Tally, summary_of
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus
+from infer_cli.runtime.calibration import reading_tps
 from infer_cli.settings.durations import duration
 from infer_cli.system.files import write_atomic
 
 if TYPE_CHECKING:
     from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.runtime.model_protocols import LoadedModel
-    from infer_cli.runtime.options import EngineOptions
 
 
-def tell_mode(plan: BatchPlan, asked: EngineOptions, notices: Notices) -> None:
+def tell_mode(plan: BatchPlan, request: JobRequest, notices: Notices) -> None:
     """Say which mode it is where none was asked for."""
     policy = plan.session.loaded.policy
+    asked = request.engine
     if asked.fallback is None:
         return
     if plan.begun is not None:
@@ -35,37 +37,42 @@ def tell_mode(plan: BatchPlan, asked: EngineOptions, notices: Notices) -> None:
     elif policy.passed_over:
         why = f", not {asked.mode}: {policy.passed_over}"
     else:
-        why = ", the default: what stands beside a reply does not change it"
+        why = f", the default: what stands beside a {request.answer_name} does not change it"
     notices.note(f"mode {policy.mode}{why}")
 
 
 def tell_dry_run(
-    scanned: Scan, loaded: LoadedModel, policy: ModePolicy, summary: Path | None, notices: Notices
+    request: JobRequest,
+    scanned: Scan,
+    loaded: LoadedModel,
+    policy: ModePolicy,
+    summary: Path | None,
+    notices: Notices,
 ) -> ExitStatus:
     """Print what was counted, then what is measured here."""
-    found: dict[str, float] = {
-        "rows": scanned.n_mine,
-        "replies": scanned.n_replies,
-        "prompt_tokens": scanned.n_prompt_tokens,
-        "distinct_prompt_tokens": scanned.n_distinct_tokens,
-        "window": scanned.n_window,
-        "failing": sum(scanned.failures.values()),
-        "does_not_fit": scanned.failures.get(ExitStatus.DOES_NOT_FIT, 0),
-        "truncated": scanned.n_truncated,
-        "reply_tokens": scanned.n_reply_tokens,
-    }
+    found = request.counted(scanned)
     _print_table(found)
-    measured = _measured(scanned, loaded, policy, notices)
+    measured = _measured(request, scanned, loaded, policy, notices)
     _print_table(measured)
     if summary is not None:
         _write_json(summary, {**found, **measured})
     return ExitStatus.SOME_ROWS_FAILED if scanned.failures else ExitStatus.OK
 
 
-def _measured(scanned: Scan, loaded: LoadedModel, policy: ModePolicy, notices: Notices) -> dict[str, float]:
+def _measured(
+    request: JobRequest, scanned: Scan, loaded: LoadedModel, policy: ModePolicy, notices: Notices
+) -> dict[str, float]:
     if not scanned.n_to_answer:
         return {"expected_s": 0.0}
     notices.status("measuring the speed")
+    if request.kind == "likelihoods":
+        tps = reading_tps(loaded)
+        seconds = scanned.n_prompt_tokens / tps
+        notices.clear()
+        notices.note(
+            f"expected: at most {duration(seconds)}, at {tps:.0f} tok/s; shared beginnings cost nothing"
+        )
+        return {"tokens_per_s": round(tps, 1), "expected_s": round(seconds, 1)}
     pace, seconds = estimate(scanned, loaded, policy)
     notices.clear()
     notices.note(
@@ -123,10 +130,10 @@ def tell_status(tally: Tally, outcome: Outcome, notices: Notices, *, resumes: bo
     if outcome.stopped == "interrupted":
         notices.warn(f"interrupted: what was finished is kept{goes_on}")
         return ExitStatus.INTERRUPTED
-    if outcome.stopped == "errors" and tally.n_before + tally.n_done < tally.n_replies:
+    if outcome.stopped == "errors" and tally.done < tally.n_replies:
         notices.warn(f"stopped: too many errors ({outcome.n_failed}){goes_on}")
         return ExitStatus.DEADLINE
-    if tally.n_failed + tally.n_failed_before:
+    if tally.failed:
         if resumes:
             notices.note("the same command line with --retry-errors answers those again that failed")
         return ExitStatus.SOME_ROWS_FAILED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from infer_cli.answering.choosing import room_for
 from infer_cli.cli.chat.resumed import as_before
 from infer_cli.cli.run.asking import (
     begin_load,
@@ -17,6 +18,7 @@ from infer_cli.cli.run.asking import (
     settings_of,
     variables_of_template,
 )
+from infer_cli.cli.run.choosing import answer_turn
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
 from infer_cli.cli.screen.terminal import Notices
@@ -41,7 +43,8 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     given = read_prompt(options, notices)
     caches = not (options.no_cache or options.no_record)
     finish_load(session, notices, recording=not options.no_record, caching=caches)
-    sampling = sampling_of(options, session)
+    vocab = session.loaded.vocab
+    max_tokens = room_for(options.choices, vocab) if options.choices else options.max_tokens
     turn = plan_next_turn(
         session,
         kept,
@@ -50,10 +53,13 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
         system=options.system,
         variables=variables_of_template(options),
         overflow=options.overflow,
-        max_tokens=options.max_tokens,
+        max_tokens=max_tokens,
         deadline_s=options.deadline_s,
         warn=notices.warn,
     )
+    if options.choices:
+        return answer_turn(options, session, turn, notices)
+    sampling = sampling_of(options, session)
     conversation, plan = turn.conversation, turn.plan
     settings = settings_of(options, sampling, notices)
     job = job_of(options, sampling, plan.prompt_ids, turn.reasoning, plan.report, plan.past)
@@ -61,7 +67,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     prefixes = open_prefixes(options, session, running, notices) if caches else None
     if prefixes is not None:
         prefixes.restore_conversation(conversation.evaluated)
-    replies, is_interrupted = stream_replies(job, running, session.loaded.vocab, options, notices)
+    replies, is_interrupted = stream_replies(job, running, vocab, options, notices)
     (reply,) = replies
     if not options.no_record and reply.error is None and reply.tokens:
         turn.keep(reply, session, running, stop=options.stop, settings=settings, warn=notices.warn)

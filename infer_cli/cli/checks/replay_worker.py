@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from infer_cli.answering.one_question import OneQuestion
 from infer_cli.answering.oneshot import OneShot
 from infer_cli.answering.silent import SilentSink
-from infer_cli.checking.replay import is_same, logprobs_at, reasons
+from infer_cli.checking.replay import choices_that_differ, is_same, logprobs_at, reasons
 from infer_cli.cli.flags.lists import print_objects
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
@@ -16,8 +17,8 @@ from infer_cli.models.installed import InstalledModel, fake_model, is_fake
 from infer_cli.process.explain import explained
 from infer_cli.prompt.encode import tag_tokens
 from infer_cli.records.compare import compare
-from infer_cli.records.record import Record, record_of
-from infer_cli.records.recorded_job import engine_options, job_of
+from infer_cli.records.record import Record, record_of, was_choice
+from infer_cli.records.recorded_job import engine_options, job_of, question_of
 from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
 from infer_cli.runtime.options import EngineOptions
@@ -75,13 +76,34 @@ def _as_object(verdict: _Verdict) -> dict[str, object]:
     return {"id": record.id, "turn": record.turn, "identical": identical, "reasons": reasons}
 
 
-class _Engine(NamedTuple):
-    """A loaded model, and what of a record it was loaded for."""
+class _Model:
+    """A loaded model, and what of a record it was loaded for: `n_ctx` is the window, in tokens. Its engines
+    are made when they are first needed."""
 
-    wanted: tuple[object, ...]
-    mode: Mode
-    session: Session
-    running: RunningEngine
+    def __init__(self, wanted: tuple[object, ...], mode: Mode, session: Session, n_ctx: int | None) -> None:
+        self.wanted, self.mode, self.session = wanted, mode, session
+        self._window = n_ctx or session.loaded.window
+        self._running: RunningEngine | None = None
+        self._scoring: RunningEngine | None = None
+
+    @property
+    def running(self) -> RunningEngine:
+        if self._running is None:
+            self._running = self.session.start(self._window)
+        return self._running
+
+    @property
+    def scoring(self) -> RunningEngine:
+        """The engine that takes requests for likelihoods."""
+        if self._scoring is None:
+            self._scoring = self.session.start_scoring(self._window)
+        return self._scoring
+
+    def close(self) -> None:
+        for engine in (self._running, self._scoring):
+            if engine is not None:
+                engine.close()
+        self.session.close()
 
 
 class _Replay:
@@ -89,53 +111,61 @@ class _Replay:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._engine: _Engine | None = None
+        self._model: _Model | None = None
 
     def verdict(self, record: Record) -> _Verdict:
         """Whether the reply is the same, and the lines that say so. Raises InferError."""
         options = engine_options(record)
-        if self._engine is not None and "invariant" in {self._engine.mode, options.mode} != {options.mode}:
+        if self._model is not None and "invariant" in {self._model.mode, options.mode} != {options.mode}:
             # What sets that mode apart is read by llama.cpp once in a process.
             why = f"not compared: the mode was {options.mode} here: replay it by its own id"
             return _Verdict(record, False, [why])
-        engine = self._engine_for(record, options)
-        vocab = engine.session.loaded.vocab
-        job = job_of(record, tag_tokens(vocab, record.reasoning_pairs), SESSION)
-        (reply,) = OneShot(job, engine.running, vocab, SilentSink()).run()
+        model = self._model_for(record, options)
+        (reply,) = _shot(record, model).run()
         if is_same(record, reply):
             return _Verdict(record, True, ["identical"])
-        return _Verdict(record, False, _difference(record, reply, vocab, engine))
+        return _Verdict(record, False, _difference(record, reply, model))
 
-    def _engine_for(self, record: Record, options: EngineOptions) -> _Engine:
+    def _model_for(self, record: Record, options: EngineOptions) -> _Model:
         width = record.width or 1
         wanted = (record.model, record.model_files, options, width)
-        if self._engine is not None:
-            if self._engine.wanted == wanted:
-                return self._engine
-            self._engine.running.close()
-            self._engine.session.close()
-            self._engine = None
-        session = Session(_model(record), options, width, self._worker.native_fd)
-        running = session.start(record.n_ctx or session.loaded.window)
-        self._engine = _Engine(wanted, options.mode, session, running)
-        return self._engine
+        if self._model is not None:
+            if self._model.wanted == wanted:
+                return self._model
+            self._model.close()
+            self._model = None
+        session = Session(_installed(record), options, width, self._worker.native_fd)
+        self._model = _Model(wanted, options.mode, session, record.n_ctx)
+        return self._model
 
 
-def _difference(record: Record, reply: Reply, vocab: Vocab, engine: _Engine) -> list[str]:
+def _shot(record: Record, model: _Model) -> OneShot | OneQuestion:
+    """What asks again. Raises UsageError."""
+    if was_choice(record):
+        return OneQuestion(question_of(record), model.scoring, SilentSink())
+    vocab = model.session.loaded.vocab
+    job = job_of(record, tag_tokens(vocab, record.reasoning_pairs), SESSION)
+    return OneShot(job, model.running, vocab, SilentSink())
+
+
+def _difference(record: Record, reply: Reply, model: _Model) -> list[str]:
     """Where the reply parts from the recorded one, and what may be why."""
+    vocab = model.session.loaded.vocab
     again = record_of(
         reply,
         prompt_ids=record.prompt_ids or (),
         prompt_text=record.prompt or "",
         messages=record.messages,
-        model_path=None if engine.session.model.is_fake else engine.session.model.path,
+        model_path=None if model.session.model.is_fake else model.session.model.path,
         template_sha256=record.template_sha256,
         settings=record.settings,
         width=record.width or 1,
-        n_ctx=record.n_ctx or engine.session.loaded.window,
+        n_ctx=record.n_ctx or model.session.loaded.window,
     )
     comparison = compare(record, again)
-    if comparison.reply is None:
+    if reply.choices is not None:
+        lines = _choice_difference(record, reply)
+    elif comparison.reply is None:
         lines = [f"differs: {record.finish_reason}, now {reply.finish_reason}"]
     else:
         index = comparison.reply.index
@@ -146,7 +176,22 @@ def _difference(record: Record, reply: Reply, vocab: Vocab, engine: _Engine) -> 
     return lines + [f"  {single_line(reason)}" for reason in reasons(record, comparison)]
 
 
-def _model(record: Record) -> InstalledModel:
+def _choice_difference(record: Record, reply: Reply) -> list[str]:
+    if reply.text == record.text:
+        first = "differs in likelihoods"
+    else:
+        first = f"differs: {_quoted(record.text)}, now {_quoted(reply.text)}"
+    return [first] + [
+        f"  {_quoted(now.text)}: log-probability {before.logprob!r}, now {now.logprob!r}"
+        for before, now in choices_that_differ(record, reply)
+    ]
+
+
+def _quoted(text: str | None) -> str:
+    return single_line(repr(text))
+
+
+def _installed(record: Record) -> InstalledModel:
     """The record's model, its file where it was. Raises ModelNotFound."""
     if record.model is not None and is_fake(record.model):
         return fake_model(record.model)

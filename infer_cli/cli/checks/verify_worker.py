@@ -10,16 +10,24 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from infer_cli.batch.job import LEAST_WINDOW, N_SHOWN, Shard, counted_rows
-from infer_cli.batch.preparing import Defaults, NoTemplate, Preparer
-from infer_cli.batch.replies import Origin
-from infer_cli.checking.claimed_replies import EngineClaim, claims_of, engine_options
+from infer_cli.batch.kind import Origin
+from infer_cli.batch.late_template import NoTemplate
+from infer_cli.batch.pair_preparing import PairDefaults, PairPreparer
+from infer_cli.batch.pairs import POLICIES as PAIR_POLICIES
+from infer_cli.batch.pairs import PairPolicy
+from infer_cli.batch.preparing import Defaults, Preparer
+from infer_cli.batch.room import Room
+from infer_cli.batch.rows import SHAPES
+from infer_cli.checking.claimed_engine import EngineClaim, engine_options
+from infer_cli.checking.claims import claims_of
+from infer_cli.checking.examination import Difference, Examination, Unchecked
+from infer_cli.checking.likelihood_examination import LikelihoodExamination
+from infer_cli.checking.reply_examination import ReplyExamination
 from infer_cli.checking.results import Results, chance_of_finding, forged_rows_found
 from infer_cli.checking.verify import (
     ONLY_SEED,
-    Difference,
     Question,
     Questions,
-    Unchecked,
     answer,
     compare,
     not_in_input,
@@ -32,6 +40,7 @@ from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import wait_for
 from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
 from infer_cli.process.explain import explained
+from infer_cli.prompt.fitting import policy_named
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
 from infer_cli.runtime.session import Session
@@ -69,15 +78,28 @@ class _Verification:
         self._unchecked: list[Unchecked] = []
         self._missing: list[int] = []  # rows
         self._n_drawn = 0  # replies of the rows that are asked again
+        self._input = dataclasses.replace(options.input, shape=SHAPES[self._results.kind])
         self._session = self._load()
 
     def run(self) -> int:
-        questions = self._questions()
-        n_window, n_asked = self._check(questions)
-        with closing(self._session.start(max(n_window, LEAST_WINDOW))) as running:
-            return self._compare(questions, running, n_asked)
+        examination = self._examination()
+        questions = Questions(examination, self._options.job, self._results.engine)
+        room, n_asked = self._check(questions)
+        with closing(self._start(room)) as running:
+            return self._compare(examination, questions, running, n_asked)
 
-    def _compare(self, questions: Questions, running: RunningEngine, n_asked: int) -> int:
+    def _start(self, room: Room) -> RunningEngine:
+        if self._results.kind == "likelihoods":
+            return self._session.start_scoring(max(room.n_score_window, LEAST_WINDOW))
+        return self._session.start(max(room.n_window, LEAST_WINDOW), score_window=room.n_score_window)
+
+    def _compare(
+        self,
+        examination: Examination[Any],
+        questions: Questions[Any],
+        running: RunningEngine,
+        n_asked: int,
+    ) -> int:
         claimed, here, policy = self._results.engine, running.provenance(), running.policy
         is_same_model = here.model.sha256 == claimed.model_sha256
         why = reasons(claimed, here)
@@ -85,12 +107,11 @@ class _Verification:
         came_from = Provenance(claimed.model_identity, claimed.engine_identity, probed=False)
         origin = Origin("verify", policy.mode, promise_then(claimed, policy), came_from)
         exact = here.engine.fingerprint == claimed.fingerprint and policy.promise != "seed-only"
-        token_text = self._session.loaded.vocab.token_text
         n_done = 0
-        for question, replies in answer(running, origin, self._asked(questions)):
-            n_done += len(replies)
-            self._notices.status(f"{n_done} of {n_asked} replies")
-            self._differences += compare(question, replies, token_text, exact=exact)
+        for question, answers in answer(running, origin, examination, self._asked(questions)):
+            n_done += len(answers)
+            self._notices.status(f"{n_done} of {n_asked} {self._results.kind}")
+            self._differences += compare(examination, origin, question, answers, exact=exact)
         self._notices.clear()
         holds = is_same_model and not self._differences and not self._missing
         self._tell(why, holds=holds)
@@ -118,7 +139,7 @@ class _Verification:
         wait_for(session, self._notices)
         return session
 
-    def _questions(self) -> Questions:
+    def _examination(self) -> Examination[Any]:
         session, options = self._session, self._options
         loaded, vocab = session.loaded, session.loaded.vocab
 
@@ -129,7 +150,15 @@ class _Verification:
         def preparer(defaults: Defaults) -> Preparer:
             return Preparer(defaults, vocab, template, loaded.window, loaded.n_ctx_train)
 
-        return Questions(self._defaults(), preparer, options.job, self._results.engine)
+        def pair_preparer(overflow: PairPolicy) -> PairPreparer:
+            defaults = PairDefaults(template_variables(options.variables), overflow)
+            return PairPreparer(defaults, vocab, template, loaded.window)
+
+        if self._results.kind == "likelihoods":
+            return LikelihoodExamination(
+                policy_named(options.params.get("overflow"), PAIR_POLICIES), pair_preparer
+            )
+        return ReplyExamination(self._defaults(), preparer, options.job)
 
     def _defaults(self) -> Defaults:
         """The job's. Where its own sampling is known, what the model recommends is in it already."""
@@ -159,17 +188,18 @@ class _Verification:
             raw=options.raw,
             variables=template_variables(options.variables),
             overflow=values.get("overflow", "error"),
+            choices=tuple(values.get("choices", ())),
         )
 
-    def _check(self, questions: Questions) -> tuple[int, int]:
-        """Look at all lines before anything is computed; returns the window in tokens for the rows that were
-        drawn, and the number of their replies that are asked again."""
+    def _check(self, questions: Questions[Any]) -> tuple[Room, int]:
+        """Look at all lines before anything is computed; returns the room for the rows that were drawn, and
+        the number of their answers that are asked again."""
         job, results = self._options.job, self._results
         shard = Shard() if job is None else job.shard
         found: set[int] = set()
         beyond: list[int] = []  # rows that no reply is expected to
-        n_window = n_asked = 0
-        for row in self._options.input.rows():
+        n_window = n_score_window = n_asked = 0
+        for row in self._input.rows():
             if row.index not in results:
                 if shard.has(row.index):
                     known = job is not None and row.index < job.n_rows
@@ -188,6 +218,7 @@ class _Verification:
                     n_asked += len(question.claims)
                     if question.asked is not None:
                         n_window = max(n_window, question.asked.n_window)
+                        n_score_window = max(n_score_window, question.asked.n_score_window)
         for index in results.rows():
             if index not in found:
                 for line in results.lines(index):
@@ -197,11 +228,11 @@ class _Verification:
         self._notices.clear()
         if beyond:
             self._notices.warn(f"the results have no reply to {counted_rows(beyond)} of the input")
-        return n_window, n_asked
+        return Room(n_window, n_score_window), n_asked
 
-    def _asked(self, questions: Questions) -> Iterator[Question]:
+    def _asked(self, questions: Questions[Any]) -> Iterator[Question[Any]]:
         results = self._results
-        for row in self._options.input.rows():
+        for row in self._input.rows():
             if row.index in results and row.index in results.chosen:
                 yield from questions.check(row, results.lines(row.index)).questions
 
@@ -237,10 +268,10 @@ class _Verification:
             more = f" ({n_missing} in all)" if n_missing > N_SHOWN else ""
             print(f"no reply to {counted_rows(self._missing)} of the job{more}")
         if holds:
-            print(f"holds: {n_same} of {self._n_drawn} replies")
+            print(f"holds: {n_same} of {self._n_drawn} {results.kind}")
         else:
-            n_replies = results.n_replies
-            print(f"does not hold: {len(differences)} of {n_replies} replies differ")
+            n_answers = results.n_answers
+            print(f"does not hold: {len(differences)} of {n_answers} {results.kind} differ")
         if self._is_sample:
             print(self._told_chance())
         for reason in why:

@@ -173,6 +173,17 @@ class TemplateFlags(FlagGroup):
     ] = None
 
 
+Choices = Annotated[
+    Optional[list[str]],
+    _option(
+        "--choices",
+        env=False,
+        panel=_PROMPT,
+        metavar="A,B,…",
+        help="Answer with the likeliest of these. Given more than once, each is one choice.",
+    ),
+]
+
 # --- sampling -------------------------------------------------------------------------------------
 
 
@@ -340,7 +351,7 @@ Ctx = Annotated[
         "--ctx",
         panel=_ENGINE,
         metavar="TOKENS|auto",
-        help="Window (run: what is needed, chat: at most 8192).",
+        help="Window (run: what is needed, chat: at most 8192, perplexity: 512).",
     ),
 ]
 Threads = Annotated[Optional[int], _option("--threads", panel=_ENGINE, help="CPU threads (physical cores).")]

@@ -113,7 +113,7 @@ def read_showing(
 ) -> ShowingOptions:
     """`variables`: those of the chat template, as they were given. Otherwise as `read_asking`."""
     asking = read_asking(
-        values, overflow=overflow, n_samples=n_samples, template=_template_settings(values, variables)
+        values, overflow=overflow, n_samples=n_samples, template=template_settings(values, variables)
     )
     return ShowingOptions(
         **vars(asking),
@@ -160,7 +160,28 @@ def n_samples_of(values: Values) -> int:
     return n_samples
 
 
-def _template_settings(values: Values, pairs: tuple[str, ...]) -> list[Setting]:
+def choices_of(values: Values) -> tuple[str, ...]:
+    """The answers that are allowed: those of one flag are split, as they stand with --raw. Raises
+    UsageError for no choices, and for what has no meaning beside them."""
+    given = values.texts("choices")
+    if not given:
+        return ()
+    others = [values.given(name) for name in ("seed", "samples", "max_tokens", "stop", "logprobs")]
+    for other in (*sampling_of(values).values(), *others):
+        if other is not None and other.by_flag:
+            raise UsageError(
+                f"{other.origin} has no meaning beside --choices: nothing is sampled", "leave it out"
+            )
+    from infer_cli.answering.choosing import check_choices
+
+    if len(given) == 1:
+        parts = given[0].split(",")
+        given = tuple(parts if values.is_set("raw") else (part.strip() for part in parts))
+    check_choices(given, values.origin("choices"))
+    return given
+
+
+def template_settings(values: Values, pairs: tuple[str, ...]) -> list[Setting]:
     """A chat template of the user's own and its variables, where there are any."""
     template = values.text("chat_template")
     found = [] if template is None else [values.setting("chat_template", os.path.abspath(template))]

@@ -117,6 +117,7 @@ def described(record: Record) -> str:
         or None,
         "timings": ", ".join(f"{name} {value:.4g}" for name, value in _numbers(timings)) or None,
         "end": record.finish_reason,
+        "choices": ", ".join(f"{c.text} {c.probability:.4f}" for c in record.choices or ()) or None,
         "truncation": record.truncation,
         "error": None if record.error is None else record.error.get("message"),
         "digest": record.digest,

@@ -29,6 +29,7 @@ def run(
     parse_special: o.ParseSpecial = False,
     prompt_template: o.PromptTemplate = None,
     template: o.TemplateFlags,
+    choices: o.Choices = None,
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,

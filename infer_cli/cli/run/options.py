@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from infer_cli.cli.flags.shared import (
     PRIVATE_HINT,
     ShowingOptions,
+    choices_of,
     n_samples_of,
     overflow_of,
     read_showing,
@@ -39,6 +40,7 @@ class RunOptions(ShowingOptions):
     raw: bool
     parse_special: bool
     prompt_template: str | None
+    choices: tuple[str, ...]  # the answers that are allowed; empty: any
     n_samples: int
     n_logprobs: int | None
     format: Format
@@ -55,6 +57,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
                     ("messages", "prompt_template")))  # fmt: skip
     if is_set("continue_"):
         _check_continuing(values)
+    choices = choices_of(values)
     if is_set("parse_special") and not is_set("raw"):
         raise UsageError("--parse-special needs --raw", "a chat template places control tokens by itself")
     if values.whole("logprobs") is not None and not (is_set("json") or is_set("jsonl")):
@@ -62,7 +65,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
     if is_set("raw") and is_set("var") and text("prompt_template") is None:
         raise UsageError("--var has nothing to fill: --raw uses no template")
     _check_sources(values)
-    n_samples = n_samples_of(values)
+    n_samples = 1 if choices else n_samples_of(values)
     if "seed" in values.by_flag() and "temperature" not in sampling_of(values):
         raise UsageError("--seed has no meaning without sampling: the reply is greedy", "add -t")
     shared = read_showing(
@@ -71,6 +74,9 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         n_samples=n_samples,
         variables=() if is_set("prompt_template") else values.texts("var"),
     )
+    if choices:
+        allowed = values.setting("choices", list(choices))
+        shared = replace(shared, settings=(*shared.settings, allowed))
     return RunOptions(
         **vars(shared),
         words=values.texts("prompt"),
@@ -79,6 +85,7 @@ def check(given: Mapping[str, Given]) -> RunOptions:
         raw=is_set("raw"),
         parse_special=is_set("parse_special"),
         prompt_template=text("prompt_template"),
+        choices=choices,
         n_samples=n_samples,
         n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
         format="json" if is_set("json") else "jsonl" if is_set("jsonl") else "text",

@@ -1,4 +1,4 @@
-"""Streams the replies to one job, and says how they ended."""
+"""Streams the replies to one prompt, and says how they ended."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from infer_cli.answering.reply import failure_of
 from infer_cli.cli.run.options import RunOptions
@@ -19,6 +19,7 @@ from infer_cli.process.stream_filter import styled
 from infer_cli.types import Reply
 
 if TYPE_CHECKING:
+    from infer_cli.answering.choosing import Question
     from infer_cli.answering.job import Job
     from infer_cli.answering.sink import Sink
     from infer_cli.backend.base import Vocab
@@ -27,15 +28,40 @@ if TYPE_CHECKING:
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
 
 
+class _Shot(Protocol):
+    """What asks the engine, once, and hands what comes to a sink."""
+
+    def run(self) -> list[Reply]: ...
+
+    def cancel(self) -> None:
+        """Safe in a signal handler."""
+
+
 def stream_replies(
     job: Job, running: RunningEngine, vocab: Vocab, options: RunOptions, notices: Notices
 ) -> tuple[list[Reply], bool]:
     """The replies, when all have ended and were shown; and whether they were interrupted."""
     from infer_cli.answering.oneshot import OneShot
+
+    return _stream(lambda sink: OneShot(job, running, vocab, sink), options, notices)
+
+
+def show_choice(
+    question: Question, running: RunningEngine, options: RunOptions, notices: Notices
+) -> tuple[list[Reply], bool]:
+    """The one reply, when it was shown; and whether it was interrupted."""
+    from infer_cli.answering.one_question import OneQuestion
+
+    return _stream(lambda sink: OneQuestion(question, running, sink), options, notices)
+
+
+def _stream(
+    shot_into: Callable[[Sink], _Shot], options: RunOptions, notices: Notices
+) -> tuple[list[Reply], bool]:
     from infer_cli.process.worker import on_interrupt
 
     sink = StatusSink(_sink(options), notices)
-    shot = OneShot(job, running, vocab, sink)
+    shot = shot_into(sink)
     interrupted = threading.Event()
 
     def interrupt(_signal_name: str) -> None:
@@ -63,7 +89,8 @@ def _sink(options: RunOptions) -> Sink:
         return JsonSink(out) if options.format == "json" else JsonlSink(out, n_samples=n)
     is_terminal = sys.stdout.isatty()
     reasoning = options.reasoning or ("show" if is_terminal else "hide")
-    rendered = options.markdown or (is_terminal and os.environ.get("TERM") != "dumb" and not options.raw)
+    is_text = options.raw or bool(options.choices)
+    rendered = options.markdown or (is_terminal and os.environ.get("TERM") != "dumb" and not is_text)
     if rendered and not options.plain:
         from infer_cli.sinks.markdown import MarkdownSink
 

@@ -35,6 +35,10 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     session = begin_load(options, worker)
     # While the model loads:
     given = read_prompt(options, notices)
+    if options.choices:
+        from infer_cli.cli.run.choosing import answer_choice
+
+        return answer_choice(options, session, given, notices)
     caches = caches_files(options, given)
     finish_load(session, notices, recording=not options.no_record, caching=caches)
     sampling = sampling_of(options, session)
@@ -54,7 +58,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
             notices.note("private: the record holds hashes only, so it cannot be replayed")
         keep_answers(
             replies,
-            job,
+            job.prompt_ids,
             prompt,
             session,
             running,

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from infer_cli.answering.job import Job
 from infer_cli.errors import UsageError
-from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw, tag_tokens
+from infer_cli.program.prompts import Messages, Prompt, PromptReader
+from infer_cli.prompt.encode import tag_tokens
 from infer_cli.prompt.fitting import needed_window
-from infer_cli.prompt.messages import build_messages, check_unicode
+from infer_cli.prompt.messages import check_unicode
 from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_TOKENS, MOST_TOKENS
 from infer_cli.settings.origins import Given
 from infer_cli.settings.sampling import effective_params, resolve_sampling
 from infer_cli.settings.seeds import check_seed, draw_seed
 from infer_cli.system.ids import new_id
 from infer_cli.text.reasoning import pairs_of
-from infer_cli.types import Message, SamplingParams
+from infer_cli.types import SamplingParams
 
 if TYPE_CHECKING:
-    from infer_cli.prompt.template import ChatTemplate
     from infer_cli.runtime.session import Session
 
 Sampling = SamplingParams | Mapping[str, object]
@@ -32,7 +32,8 @@ _SAMPLING = frozenset(field.name for field in fields(SamplingParams))
 class Request:
     """One reply that is asked for: to `messages`, or after `prompt`, a text that is completed as it is.
 
-    `messages` as a string is one message of the user. `sampling` as `SamplingParams` holds as it stands. As a
+    `messages` as a string is one message of the user. `prompt` may be ids, to which nothing is added: so it
+    may hold control tokens. `sampling` as `SamplingParams` holds as it stands. As a
     mapping it holds what is asked for: the rest is what the model recommends where the reply is sampled, as
     for `infer run`. Without either the reply is greedy. `seed` None is drawn where the reply is sampled.
     `logprobs`: None for none, 0 for the chosen tokens, N for the N likeliest too. `deadline_s`: seconds.
@@ -40,8 +41,8 @@ class Request:
     Nothing is checked before the request is answered: what is wrong with it is then its reply's error.
     """
 
-    messages: str | Sequence[Message] = ()
-    prompt: str | None = None
+    messages: Messages = ()
+    prompt: Prompt | None = None
     sampling: Sampling = field(default_factory=dict)
     max_tokens: int = MAX_TOKENS
     stop: str | Sequence[str] = ()
@@ -52,11 +53,10 @@ class Request:
 
 
 class RequestPreparer:
-    """Makes jobs of requests to one model. `load_template` is called with the first that has messages."""
+    """Makes jobs of requests to one model, whose prompts `reader` reads."""
 
-    def __init__(self, session: Session, load_template: Callable[[], ChatTemplate]) -> None:
-        self._session, self._load_template = session, load_template
-        self._template: ChatTemplate | None = None
+    def __init__(self, session: Session, reader: PromptReader) -> None:
+        self._session, self._reader = session, reader
 
     def prepare(self, request: Request) -> tuple[Job, int]:
         """The job, and the tokens that its prompt and reply may fill. Raises InferError: why it can't be
@@ -68,18 +68,9 @@ class RequestPreparer:
         if logprobs is not None:
             _whole("logprobs", logprobs, 0, MAX_LOGPROBS)
         seed = _seed(request.seed, sampling)
-        deadline_s = _deadline(request.deadline_s)
-        vocab = self._session.loaded.vocab
-        template = None
-        if request.prompt is None:
-            template = self._chat_template().within(deadline_s)
-            encoded = encode_prompt(template, _messages(request.messages), vocab)
-        elif request.messages:
-            raise UsageError("messages and prompt exclude each other")
-        else:
-            encoded = EncodedPrompt(encode_raw(request.prompt, vocab), request.prompt, None)
-        if not encoded.ids:
-            raise UsageError("the prompt is empty")
+        deadline_s = checked_deadline(request.deadline_s)
+        encoded, template = self._reader.read(request.messages, request.prompt, deadline_s)
+        loaded = self._session.loaded
         pairs = pairs_of(template.source) if template is not None else ()
         job = Job(
             id=request.id,
@@ -93,15 +84,9 @@ class RequestPreparer:
             deadline_s=deadline_s,
             reasoning_pairs=pairs,
             open_reasoning=encoded.open_reasoning,
-            tag_tokens=tag_tokens(vocab, pairs) if pairs else {},
+            tag_tokens=tag_tokens(loaded.vocab, pairs) if pairs else {},
         )
-        loaded = self._session.loaded
         return job, needed_window(len(encoded.ids), max_tokens, loaded.window, loaded.n_ctx_train)
-
-    def _chat_template(self) -> ChatTemplate:
-        if self._template is None:
-            self._template = self._load_template()
-        return self._template
 
     def _sampling(self, asked: Sampling) -> SamplingParams:
         if isinstance(asked, SamplingParams):
@@ -114,22 +99,6 @@ class RequestPreparer:
         if unused := set(asked) - {setting.name for setting in settings}:
             raise UsageError(f"{min(unused)} has no meaning without sampling: the reply is greedy")
         return sampling
-
-
-def _messages(asked: str | Sequence[Message]) -> list[Message]:
-    if isinstance(asked, str):
-        return build_messages(None, args=[asked])
-    messages = list(asked)
-    if not messages:
-        raise UsageError("there is nothing to answer: give messages or a prompt")
-    for index, message in enumerate(messages):
-        if not isinstance(message, Message):
-            raise UsageError(f"messages[{index}] is a {type(message).__name__}, not a Message")
-        if message.content is None and not (message.role == "assistant" and message.extra.get("tool_calls")):
-            raise UsageError(f"messages[{index}] has no content")
-        if not isinstance(message.content, str | None):
-            raise UsageError(f"messages[{index}].content is a {type(message.content).__name__}, not a str")
-    return messages
 
 
 def _stop(asked: str | Sequence[str]) -> tuple[str, ...]:
@@ -158,7 +127,8 @@ def _whole(name: str, value: int, least: int, most: int) -> int:
     return value
 
 
-def _deadline(asked: float | None) -> float | None:
+def checked_deadline(asked: float | None) -> float | None:
+    """Raises UsageError for what is no number of seconds."""
     if asked is not None and (
         isinstance(asked, bool) or not isinstance(asked, int | float) or not asked >= 0
     ):
