@@ -1,7 +1,8 @@
 """Rows of a batch: files in every format, read and made into requests.
 
-The kind of an input is the format (`jsonl`, `csv`, `tsv`, `lines`), with `filled.` before it where a row
-template makes the prompts. A row that is wrong fails alone; a file that is wrong is refused in one line.
+The kind of an input is the format (`jsonl`, `csv`, `tsv`, `lines`), with `pairs.` before it where the rows
+are those of likelihoods, and `filled.` where a row template makes the prompts. A row that is wrong fails
+alone; a file that is wrong is refused in one line.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any, cast
 from fuzz.mutate import TEXTS, any_value, changed_bytes, changed_lines, changed_value, json_bytes
 from fuzz.target import Broken, Input, Target
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
+from infer_cli.batch.pair_preparing import PairDefaults, PairPreparer
+from infer_cli.batch.pairs import PreparedPair
 from infer_cli.batch.preparing import Defaults, Preparer
 from infer_cli.batch.row_template import RowTemplate
-from infer_cli.batch.rows import Format
+from infer_cli.batch.rows import PAIRS, PROMPTS, Format
 from infer_cli.batch.rows import Input as Rows
 from infer_cli.errors import ExitStatus, InferError
 from infer_cli.prompt.template import ChatTemplate
@@ -31,6 +34,7 @@ _KEYS = (
     "overflow", "temperature", "top_k", "top_p", "repeat_penalty", "mirostat", "body", "url", "method",
     "model",
     "text", "role", "content", "tool_calls", "n", "max_completion_tokens", "tools", "response_format", "line",
+    "choices", "context", "continuation",
 )  # fmt: skip
 _ROWS: tuple[dict[str, Any], ...] = (
     {"prompt": "Why?"},
@@ -48,7 +52,14 @@ _ROWS: tuple[dict[str, Any], ...] = (
         "temperature": 1, "logprobs": True, "top_logprobs": 3, "max_completion_tokens": 9}},
     {"custom_id": 7, "url": "/v1/completions", "body": {"prompt": "Why?", "stop": "x", "logit_bias": {}}},
     {"text": "Ann", "n": 3},
+    {"prompt": "Why?", "choices": ["So.", "No."], "deadline": 3},
 )  # fmt: skip
+_PAIRS: tuple[dict[str, Any], ...] = (
+    {"context": "The sky is", "continuation": " blue", "custom_id": "a"},
+    {"context": "", "continuation": "x"},
+    {"messages": [{"role": "user", "content": "Why?"}], "continuation": "So."},
+    {"text": "Ann", "prompt": "Bob", "continuation": "x"},
+)
 _MARKS = (
     b'"',
     b'""',
@@ -98,44 +109,49 @@ class RowsTarget(Target):
         template = ChatTemplate(CHAT_TEMPLATE, bos="", eos="", now=_NOW)
         defaults = Defaults(sampling={}, entry={}, recommended={}, run_seed=7, max_tokens=100)
         self._preparer = Preparer(defaults, FakeVocab(), lambda: template, 4096, 4096)
+        self._pair_preparer = PairPreparer(PairDefaults(), FakeVocab(), lambda: template, 4096)
 
     def generate(self, rng: random.Random) -> Input:
         if rng.random() < 0.3:
             given = rng.choice(self._seeds)
             data = changed_lines(rng, given.data) if rng.random() < 0.2 else given.data
             return Input(given.kind, changed_bytes(rng, data, _MARKS))
-        filled = "filled." if rng.random() < 0.1 else ""
+        pairs = "pairs." if rng.random() < 0.2 else ""
+        filled = pairs + ("filled." if rng.random() < 0.1 else "")
         kind = rng.choice(("jsonl", "jsonl", "jsonl", "csv", "tsv", "lines"))
         if kind == "jsonl":
             lines = [
-                json_bytes(rng, changed_value(rng, rng.choice(_ROWS), _KEYS))
+                json_bytes(rng, changed_value(rng, rng.choice(_PAIRS if pairs else _ROWS), _KEYS))
                 for _ in range(rng.randrange(1, 6))
             ]
             data = b"\n".join(lines)
             return Input(filled + kind, changed_bytes(rng, data, _MARKS) if rng.random() < 0.1 else data)
         names = [rng.choice((*_KEYS[:6], "text", *TEXTS)) for _ in range(rng.randrange(1, 5))]
+        needed = ["context", "continuation"] if pairs else ["prompt"]
         table = [
-            [*names, "prompt"],
-            *([str(any_value(rng, 1)) for _ in range(len(names) + 1)] for _ in range(4)),
+            [*names, *needed],
+            *([str(any_value(rng, 1)) for _ in range(len(names) + len(needed))] for _ in range(4)),
         ]
         mark = "\t" if kind == "tsv" else ","
         text = "\n".join(mark.join(row) for row in table)
         return Input(filled + kind, changed_bytes(rng, text.encode("utf-8", "surrogatepass"), _MARKS))
 
     def check(self, given: Input) -> None:
-        kind = given.kind.removeprefix("filled.")
+        plain = given.kind.removeprefix("pairs.")
+        kind = plain.removeprefix("filled.")
         self._path.write_bytes(given.data)
-        template = None if kind == given.kind else self._templates[2 if kind == "lines" else 1]
+        template = None if kind == plain else self._templates[2 if kind == "lines" else 1]
+        shape = PROMPTS if plain == given.kind else PAIRS
         seen: set[str] = set()
         n_rows = 0
-        for row in Rows(str(self._path), cast(Format, kind), template).rows():
+        for row in Rows(str(self._path), cast(Format, kind), template, shape).rows():
             if row.index != n_rows:
                 raise Broken("rows are not numbered one by one")
             n_rows += 1
             if row.asked is None and not row.error:
                 raise Broken("a row that can't be read says nothing of why")
             try:
-                prepared = self._preparer.prepare(row)
+                prepared = (self._preparer if shape is PROMPTS else self._pair_preparer).prepare(row)
             except InferError as error:
                 if error.exit_status not in _OF_A_ROW:
                     raise Broken(
@@ -146,8 +162,12 @@ class RowsTarget(Target):
             if row.custom_id in seen:
                 raise Broken("two rows of one custom_id can be answered")
             seen.add(row.custom_id)
-            if not prepared.prompt_ids or prepared.n_samples < 1:
+            if not prepared.prompt_ids or prepared.n_samples < 1 or not prepared.requests(0):
                 raise Broken("a row that asks nothing can be answered")
+            if isinstance(prepared, PreparedPair):
+                if not 0 < prepared.requests(0)[0].first < len(prepared.requests(0)[0].ids):
+                    raise Broken("a pair without a context or a continuation can be scored")
+                continue
             json.dumps(prepared.params, allow_nan=False)
         if n_rows > given.data.count(b"\n") + given.data.count(b"\r") + 1:
             raise Broken("there are more rows than lines")

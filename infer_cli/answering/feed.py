@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -26,7 +27,11 @@ class Feed(Generic[U]):
     ) -> None:
         self._service, self._work, self._on_event = service, iter(work), on_event
         self._n_most = service.n_ahead
-        self._open: dict[str, U] = {}
+        self._open: dict[str, tuple[U, type]] = {}
+        self._n_of: Counter[type] = Counter()  # that are open, by the type of the request
+        self._held: tuple[U, EngineRequest | ScoreRequest] | None = (
+            None  # until there are fewer such requests
+        )
         self._stream: Stream = service.submit([])
         self._is_cancelled = False
 
@@ -51,22 +56,33 @@ class Feed(Generic[U]):
                     if self._on_event is not None:
                         self._on_event(event)
                     if isinstance(event, Finished):
-                        yield self._open.pop(event.request_id), event
+                        yield self._closed(event.request_id), event
                         yield from self._fill()
         finally:
             self._stream.cancel()
 
+    def _closed(self, request_id: str) -> U:
+        unit, kind = self._open.pop(request_id)
+        self._n_of[kind] -= 1
+        return unit
+
     def _fill(self) -> Iterator[tuple[U, Finished]]:
         """Submit until the engine has enough; yields what has ended without it."""
         while not self._is_cancelled and len(self._open) < self._n_most:
-            unit, request = next(self._work, (None, None))
+            unit, request = self._held or next(self._work, (None, None))
+            self._held = None
             if request is None:
                 return
             assert unit is not None
             if isinstance(request, Finished):
                 yield unit, request
-            else:
-                self._open[request.id] = unit
-                self._service.submit([request], self._stream)
+                continue
+            kind = type(request)
+            if self._n_of[kind] >= self._service.n_ahead_of(request):  # of replies fewer than of likelihoods
+                self._held = unit, request
+                return
+            self._open[request.id] = unit, kind
+            self._n_of[kind] += 1
+            self._service.submit([request], self._stream)
         if self._is_cancelled:
             self._stream.cancel()  # it may have come while a request was on its way

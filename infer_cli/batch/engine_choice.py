@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from infer_cli.batch.job import DEFAULT_WIDTH, LEAST_WINDOW, JobFile
+from infer_cli.batch.job import DEFAULT_WIDTH, LEAST_WINDOW, JobFile, Shard
 from infer_cli.engine.mode_policy import canonical_width
 from infer_cli.runtime.calibration import LEAST_REPLIES, best_width
 
 if TYPE_CHECKING:
-    from infer_cli.batch.request import JobRequest
-    from infer_cli.batch.scan import Scan
+    from infer_cli.batch.scanned import Scan
     from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.runtime.model_protocols import LoadedModel
     from infer_cli.runtime.options import EngineOptions
 
 # Tokens a second by width, for a window of so many tokens and so many replies.
 MeasureWidths = Callable[[int, int], Mapping[int, float]]
+
+
+class EngineWishes(Protocol):
+    """What of a request decides the engine."""
+
+    @property
+    def engine(self) -> EngineOptions: ...
+
+    @property
+    def parallel(self) -> int | None: ...
+
+    @property
+    def shard(self) -> Shard: ...
 
 
 class LoadPlan(NamedTuple):
@@ -47,7 +59,7 @@ class QuickerEngine(NamedTuple):
     invariant: bool
 
 
-def plan_load(request: JobRequest, begun: JobFile | None) -> LoadPlan:
+def plan_load(request: EngineWishes, begun: JobFile | None) -> LoadPlan:
     """A job that goes on keeps its width and mode, unless others are asked for, and its weights."""
     engine = request.engine
     if begun is None:
@@ -58,7 +70,7 @@ def plan_load(request: JobRequest, begun: JobFile | None) -> LoadPlan:
     return LoadPlan(engine, request.parallel or begun.width)
 
 
-def may_try_f16(request: JobRequest, begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> bool:
+def may_try_f16(request: EngineWishes, begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> bool:
     """Whether the weights may be quicker as F16: the job is mostly reading, and the mode and model let it."""
     if begun is not None or request.shard.of > 1 or not scanned.mostly_read:
         return False  # all shards have the same engine
@@ -66,7 +78,7 @@ def may_try_f16(request: JobRequest, begun: JobFile | None, scanned: Scan, loade
 
 
 def choose_engine(
-    request: JobRequest,
+    request: EngineWishes,
     begun: JobFile | None,
     scanned: Scan,
     loaded: LoadedModel,
@@ -94,7 +106,7 @@ def choose_engine(
     return EngineChoice(policy, planned, window, tuple(notes))
 
 
-def _width_is_free(request: JobRequest, begun: JobFile | None, scanned: Scan, policy: ModePolicy) -> bool:
+def _width_is_free(request: EngineWishes, begun: JobFile | None, scanned: Scan, policy: ModePolicy) -> bool:
     if request.parallel or begun is not None:
         return False
     if request.shard.of > 1 and policy.promise != "invariant":
@@ -102,7 +114,7 @@ def _width_is_free(request: JobRequest, begun: JobFile | None, scanned: Scan, po
     return scanned.n_to_answer >= LEAST_REPLIES
 
 
-def _shares_memory(request: JobRequest, begun: JobFile | None, scanned: Scan) -> bool:
+def _shares_memory(request: EngineWishes, begun: JobFile | None, scanned: Scan) -> bool:
     """Whether the replies are to share one memory, where the mode lets them."""
     if begun is not None:
         return begun.engine.kv_unified

@@ -9,7 +9,7 @@ from infer_cli.errors import InferError
 from infer_cli.runtime.calibration import EXPANSION_PAYS, Pace, pace, reading_tps
 
 if TYPE_CHECKING:
-    from infer_cli.batch.scan import Scan
+    from infer_cli.batch.scanned import Scan
     from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.runtime.model_protocols import LoadedModel
     from infer_cli.runtime.session import Session

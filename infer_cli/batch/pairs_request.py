@@ -16,7 +16,7 @@ from infer_cli.batch.request import JobRequest
 from infer_cli.prompt.template import template_variables
 
 if TYPE_CHECKING:
-    from infer_cli.batch.scan import Scan
+    from infer_cli.batch.scanned import Scan
     from infer_cli.runtime.model_protocols import LoadedModel
     from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session

@@ -12,7 +12,8 @@ from infer_cli.batch.job import JobEngine, JobFile
 from infer_cli.batch.kind import RowPreparer
 from infer_cli.batch.measuring import try_f16
 from infer_cli.batch.request import JobRequest
-from infer_cli.batch.scan import Scan, scan
+from infer_cli.batch.scan import scan
+from infer_cli.batch.scanned import Scan
 from infer_cli.errors import InferError, UsageError
 from infer_cli.runtime.calibration import rates_by_width
 from infer_cli.runtime.session import Session

@@ -23,7 +23,7 @@ from infer_cli.system.files import read_bytes
 from infer_cli.system.hashing import sha256_hex
 
 if TYPE_CHECKING:
-    from infer_cli.batch.scan import Scan
+    from infer_cli.batch.scanned import Scan
     from infer_cli.runtime.model_protocols import LoadedModel
     from infer_cli.runtime.options import EngineOptions
     from infer_cli.runtime.running_engine import RunningEngine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from infer_cli.batch.kind import RowPreparer
@@ -11,63 +11,11 @@ from infer_cli.batch.late_template import NoTemplate
 from infer_cli.batch.output_index import OutputIndex
 from infer_cli.batch.request import JobRequest
 from infer_cli.batch.rows import Row
-from infer_cli.errors import ExitStatus, InferError
+from infer_cli.batch.scanned import Scan
+from infer_cli.errors import InferError
 from infer_cli.system.hashing import sha256_hex
 
 _PIECE = 64  # tokens
-_SHARE = 4
-_LEAST_READ = 4096  # tokens; to expand and to measure takes as long as to read some 1,000
-_READ_SHARE = 2
-
-
-@dataclass
-class Scan:
-    """`n_rows` and `rows_sha256` are of the whole input, everything else of this shard's rows."""
-
-    n_rows: int = 0
-    rows_sha256: str = ""
-    n_mine: int = 0
-    n_replies: int = 0
-    n_window: int = 0  # the largest row's prompt and reply, tokens
-    n_score_window: int = 0  # the largest row's tokens of which likelihoods are asked
-    n_prompt_tokens: int = 0  # of the rows that are still to be answered
-    n_distinct_tokens: int = 0  # of these, without beginnings that an earlier row has too, in whole pieces
-    n_reply_tokens: int = 0  # of their replies at most
-    n_longest_reply: int = 0  # tokens, at most
-    n_to_answer: int = 0  # replies
-    n_truncated: int = 0  # rows whose prompts are cut
-    sampled: bool = False  # any row
-    failures: dict[int, int] = field(default_factory=dict)  # rows that can't be answered, by exit code
-    changed: list[int] = field(default_factory=list)  # rows that were answered when they said something else
-
-    def failing(self) -> dict[str, float]:
-        """Rows that can't be answered, and those of them that do not fit."""
-        return {
-            "failing": sum(self.failures.values()),
-            "does_not_fit": self.failures.get(ExitStatus.DOES_NOT_FIT, 0),
-        }
-
-    @property
-    def mostly_shared(self) -> bool:
-        """Whether one memory for all pays (`ModePolicy.kv_unified`): what prompts begin alike with is by far
-        more than all else that they and their replies hold.
-
-        It lets short prompts be read together, but each step passes over what the others hold alone. GSM8K
-        questions behind six examples (a share of 6) were answered 1.15 times as fast, behind four (4) 1.02
-        times, behind two (2) 0.96 times.
-        """
-        n_shared = self.n_prompt_tokens - self.n_distinct_tokens
-        return n_shared > _SHARE * (self.n_distinct_tokens + self.n_reply_tokens)
-
-    @property
-    def mostly_read(self) -> bool:
-        """Whether weights of another type pay (`loading.EngineOptions.expand`): prompts are by far most of
-        the work.
-
-        As F16 a prompt is read 2.3 times as fast, but 16 replies go on 1.5 times, and one alone 0.8 times.
-        Where replies are a larger part `fast` keeps the weights of `canonical`, which is to cost little more.
-        """
-        return self.n_distinct_tokens >= max(_LEAST_READ, _READ_SHARE * self.n_reply_tokens)
 
 
 def scan(

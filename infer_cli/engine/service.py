@@ -110,6 +110,12 @@ class Service:
         """How many requests are best given at once."""
         return max(engine.n_ahead for engine in self._engines)
 
+    def n_ahead_of(self, request: EngineRequest | ScoreRequest) -> int:
+        """How many requests such as this one are best given at once."""
+        scores = isinstance(request, ScoreRequest) and self._score_engine is not None
+        engine = self._score_engine if scores else self._engine
+        return self.n_ahead if engine is None else engine.n_ahead
+
     def submit(self, requests: Iterable[EngineRequest | ScoreRequest], into: Stream | None = None) -> Stream:
         """Queue requests. Their events come through one stream, in the order they happen: a new one, or
         `into`, which may be in the middle of being read. A request that can't run ends alone, with reason

@@ -20,7 +20,7 @@ from infer_cli.batch.job import JobEngine, JobFile, Shard
 from infer_cli.batch.planning import BatchPlan, check_seed, job_of
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import Input
-from infer_cli.batch.scan import Scan
+from infer_cli.batch.scanned import Scan
 from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.errors import UsageError
 from infer_cli.models.installed import fake_model

@@ -19,7 +19,7 @@ from infer_cli.batch.planning import BatchPlan, plan_batch
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import Input
 from infer_cli.batch.run import BatchRun, Outcome
-from infer_cli.batch.scan import Scan
+from infer_cli.batch.scanned import Scan
 from infer_cli.batch.summary import Tally
 from infer_cli.batch.target import FileTarget, JobSoFar
 from infer_cli.errors import OutOfMemory, UsageError

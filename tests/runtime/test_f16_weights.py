@@ -17,7 +17,7 @@ import pytest
 
 from infer_cli.backend.base import DecodeStatus
 from infer_cli.batch.job import job_path
-from infer_cli.batch.scan import Scan
+from infer_cli.batch.scanned import Scan
 from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
 from infer_cli.models.gguf.reading import read_model_header
 from infer_cli.runtime import f16_weights as expansion

@@ -13,7 +13,7 @@ from infer_cli.batch.measuring import estimate
 from infer_cli.batch.planning import BatchPlan
 from infer_cli.batch.request import JobRequest
 from infer_cli.batch.run import BatchRun, Outcome
-from infer_cli.batch.scan import Scan
+from infer_cli.batch.scanned import Scan
 from infer_cli.batch.summary import Tally, summary_of
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus

@@ -11,7 +11,6 @@ import typer
 
 from infer_cli.cli.flags import options as o
 from infer_cli.cli.flags.lists import AsJson, AsJsonl, print_objects, wants_json
-from infer_cli.cli.screen.terminal import console
 from infer_cli.errors import UnexpectedFailure, UsageError
 from infer_cli.text.sanitize import single_line
 
@@ -29,7 +28,7 @@ def list_entries(
     as_json: AsJson = False,
     as_jsonl: AsJsonl = False,
 ) -> None:
-    """List what is kept, last used first: a table, or tab-separated lines in a pipe."""
+    """List what is kept, last used first. A table, or tab-separated lines in a pipe."""
     in_json = wants_json(as_json, as_jsonl)
     store = _store(cache_size)
     entries = store.entries()
@@ -45,7 +44,7 @@ def list_entries(
 
 @app.command()
 def prune(cache_size: o.CacheSize = None) -> None:
-    """Remove what is damaged, and what was not used for longest until the rest is within the limit."""
+    """Remove what is damaged, and what is beyond the limit. What was not used for longest goes first."""
     _remove(_store(cache_size).prune)
 
 
@@ -83,7 +82,7 @@ def warm(
     lora: o.Lora = None,
     offline: o.Offline = False,
 ) -> int:
-    """Let a model read files now, so that `infer run -f` with the same flags begins at the question."""
+    """Let a model read files before they are asked about. `infer run -f` need not read them then."""
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Task
 
@@ -118,36 +117,24 @@ def _as_json(entry: Entry) -> dict[str, object]:
 
 
 def _print_table(entries: list[Entry], limit: int) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+    from infer_cli.cli.screen.table import Column, print_table
     from infer_cli.settings.sizes import size_text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("key", "model", "tokens", "size", "a token", "last used"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("tokens", "size", "a token") else "left",
-            overflow="fold" if heading == "model" else "ellipsis",
-            no_wrap=heading != "model",
-        )
+    columns = (
+        Column("key"),
+        Column("model", rank=2),
+        Column("tokens", rank=1, right=True),
+        Column("size", rank=3, right=True),
+        Column("a token", rank=5, right=True),
+        Column("last used", rank=4),
+    )
+    rows = []
     for entry in entries:
         when = datetime.fromtimestamp(entry.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        per_token = size_text(entry.size // entry.n_tokens)
-        cells = (
-            entry.key[:12],
-            entry.owner.model,
-            f"{entry.n_tokens}",
-            size_text(entry.size),
-            per_token,
-            when,
-        )
-        table.add_row(*(Text(single_line(cell)) for cell in cells))
-    screen = console(sys.stdout)
-    if entries:
-        screen.print(table)
-    total = size_text(sum(entry.size for entry in entries))
-    screen.print(Text(f"{total} of at most {size_text(limit)}"))
+        size, per_token = size_text(entry.size), size_text(entry.size // entry.n_tokens)
+        rows.append((entry.key[:12], entry.owner.model, str(entry.n_tokens), size, per_token, when))
+    print_table(columns, rows)
+    print(f"{size_text(sum(entry.size for entry in entries))} of at most {size_text(limit)}")
 
 
 def _remove(removing: Callable[[], tuple[int, int]]) -> None:

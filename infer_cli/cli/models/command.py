@@ -84,7 +84,7 @@ def verify(
     as_json: AsJson = False,
     as_jsonl: AsJsonl = False,
 ) -> None:
-    """Read every byte of a model and compare its hash with the published one. Exit code 9 if it differs."""
+    """Compare a model's hash with the published one. Reads every byte. Exit code 9 if it differs."""
     from infer_cli.models import store
 
     if all_models and model is not None:
@@ -101,8 +101,7 @@ def verify(
     if in_json:
         print_objects(map(model_view.verdict_object, verdicts()), lines=as_jsonl)
     else:
-        for verdict in verdicts():
-            print(model_view.verdict_line(verdict))
+        model_view.print_verdicts(verdicts())
     if differing:
         raise CheckFailed(
             f"not what was published or installed: {', '.join(differing)}",
@@ -171,7 +170,7 @@ def default(
         str | None, typer.Argument(metavar="[MODEL]", help="A name or an alias.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the name of the default model, or set it in your own models.toml."""
+    """Print the name of the default model, or set it. It is kept in your own models.toml."""
     from infer_cli.models.catalogue import load_catalogue
     from infer_cli.models.catalogue_edit import set_default
 
@@ -184,7 +183,7 @@ def list_models(
     as_json: AsJson = False,
     as_jsonl: AsJsonl = False,
 ) -> None:
-    """List the catalogue, what is installed, and what other tools hold, by size; tab-separated in a pipe."""
+    """List the catalogue, what is installed, what other tools hold. By size; tab-separated in a pipe."""
     in_json = wants_json(as_json, as_jsonl)
     rows = [row for row in model_view.list_rows() if row["installed"] or not installed]
     if in_json:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from infer_cli.cli.screen.terminal import console
+from infer_cli.cli.screen import table
+from infer_cli.cli.screen.table import Column
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -26,20 +27,12 @@ def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:
     state = "yes" if installed else f"no: `infer models pull {name}` installs it"
     rows = [("name", name, ""), ("installed", state, "")]
     rows += [(fact.name, _shown(fact), fact.origin) for fact in facts]
-    lines = [tuple(single_line(cell) for cell in row) for row in rows]
-    if not sys.stdout.isatty():
-        for line in lines:
-            print("\t".join(line))
+    lines = [(single_line(name), single_line(value), single_line(origin)) for name, value, origin in rows]
+    if sys.stdout.isatty():
+        table.print_facts(lines)
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for style in ("bold", "", "dim"):
-        table.add_column(style=style, overflow="fold")
     for line in lines:
-        table.add_row(*map(Text, line))
-    console(sys.stdout).print(table)
+        print("\t".join(line))
 
 
 def _shown(fact: Fact) -> str:
@@ -76,16 +69,33 @@ def verdict_object(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def verdict_line(verdict: Verdict) -> str:
-    """Name, hash, outcome and path, separated by tabs."""
+def print_verdicts(verdicts: Iterable[Verdict]) -> None:
+    """Each of them: a table on a terminal; in a pipe name, hash, outcome and path with tabs between."""
+    if not sys.stdout.isatty():
+        for verdict in verdicts:
+            cells = (verdict.name, verdict.sha256, _outcome(verdict, whole=True), str(verdict.path))
+            print("\t".join(map(single_line, cells)), flush=True)  # hashing the next may take minutes
+        return
+    shown: list[Verdict] = []
+    try:
+        shown.extend(verdicts)
+    finally:  # what was found before a file can't be read
+        columns = (Column("model"), Column("outcome"), Column("sha256", rank=2), Column("path", rank=1))
+        rows = [(v.name, _outcome(v, whole=False), v.sha256, str(v.path)) for v in shown]
+        table.print_table(columns, rows)
+
+
+def _outcome(verdict: Verdict, *, whole: bool) -> str:
+    """`whole`: with the hash that was expected."""
     if verdict.expected is None:
-        state = "no hash is known"
-    elif verdict.holds:
-        state = f"ok, as {verdict.origin}"
-    else:
-        state = f"DIFFERS from {verdict.expected} ({verdict.origin})"
-    cells = (verdict.name, verdict.sha256, state, str(verdict.path))
-    return "\t".join(single_line(cell) for cell in cells)
+        return "no hash is known"
+    if verdict.holds:
+        return f"ok, as {verdict.origin}"
+    return (
+        f"DIFFERS from {verdict.expected} ({verdict.origin})"
+        if whole
+        else f"DIFFERS, not as {verdict.origin}"
+    )
 
 
 def list_rows() -> list[dict[str, Any]]:
@@ -174,21 +184,18 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from infer_cli.settings.sizes import size_text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("model", "size", "memory", "context", "licence", "here"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("size", "memory", "context") else "left",
-            no_wrap=heading == "model",  # a name that is cut could not be typed
-            overflow="fold",
-        )
-    for row in (row for row in rows if not row["tool"]):
-        cells = (
+    columns = (
+        Column("model"),
+        Column("size", rank=2, right=True),
+        Column("memory", rank=3, right=True),
+        Column("context", rank=4, right=True),
+        Column("licence", rank=5),
+        Column("here", rank=1),
+    )
+    shown = [
+        (
             row["name"] + (" (default)" if row["default"] else ""),
             size_text(row["size"]) if row["size"] else "",
             _memory_text(row),
@@ -196,21 +203,25 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
             row["licence"] or "",
             "yes" if row["installed"] else "",
         )
-        table.add_row(*(Text(single_line(cell)) for cell in cells))
-    console(sys.stdout).print(table)
-    _print_notes(rows)
-    elsewhere = [row for row in rows if row["tool"]]
-    if not elsewhere:
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("found elsewhere", "size", "memory", "tool"):
-        justify: Literal["left", "right"] = "right" if heading in ("size", "memory") else "left"
-        table.add_column(heading, justify=justify, overflow="fold")
-    for row in elsewhere:
-        cells_of = (row["name"], size_text(row["size"]), _memory_text(row), row["tool"])
-        table.add_row(*(Text(single_line(cell)) for cell in cells_of))
-    console(sys.stdout).print()
-    console(sys.stdout).print(table)
+        for row in rows
+        if not row["tool"]
+    ]
+    table.print_table(columns, shown)
+    if notes := [(single_line(row["name"]), single_line(row["notes"]), "") for row in rows if row["notes"]]:
+        print()
+        table.print_facts(notes)  # beside the columns there is no room for sentences
+    elsewhere = [
+        (row["name"], size_text(row["size"]), _memory_text(row), row["tool"]) for row in rows if row["tool"]
+    ]
+    if elsewhere:
+        print()
+        columns_of_tools = (
+            Column("found elsewhere"),
+            Column("size", rank=2, right=True),
+            Column("memory", rank=3, right=True),
+            Column("tool", rank=1),
+        )
+        table.print_table(columns_of_tools, elsewhere)
 
 
 def _memory_text(row: Mapping[str, Any]) -> str:
@@ -220,20 +231,3 @@ def _memory_text(row: Mapping[str, Any]) -> str:
     if row["memory"] is not None:
         return size_text(row["memory"])
     return f"over {size_text(row['size'])}" if row["size"] else ""
-
-
-def _print_notes(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Below the table: beside the columns there is no room for sentences."""
-    from rich.table import Table
-    from rich.text import Text
-
-    noted = [row for row in rows if row["notes"]]
-    if not noted:
-        return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    table.add_column("notes", overflow="fold")
-    for row in noted:
-        table.add_row(Text(single_line(row["name"])), Text(single_line(row["notes"])))
-    console(sys.stdout).print()
-    console(sys.stdout).print(table)
