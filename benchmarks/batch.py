@@ -20,20 +20,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common
+from benchmarks import common, llama_server
 
 WIDTH = 16
 N_QUESTIONS, QUESTION_TOKENS = 64, 64
@@ -69,7 +65,7 @@ def benchmark() -> str:
 
 class _Bench:
     def __init__(self, given: argparse.Namespace, report: common.Report) -> None:
-        self._report, self._rounds, self._data = report, given.rounds, given.data
+        self._given, self._report, self._rounds = given, report, given.rounds
         self._peers, self.threads = common.peers_of(given), common.threads_of(given)
         self._model, self._gemma = common.model_path(given.smollm2), common.model_path(given.gemma)
         self._work = tempfile.TemporaryDirectory()
@@ -230,29 +226,13 @@ class _Bench:
 
     def _served(self, rows: Sequence[dict[str, Any]], n_tokens: int, n_slots: int, model: str) -> float:
         """Seconds of all requests to a llama-server that is up."""
-        with self._server(n_slots, model) as url, ThreadPoolExecutor(n_slots) as clients:
+        with (
+            llama_server.running(self._peers, model, n_slots, self.threads, self._env) as url,
+            ThreadPoolExecutor(n_slots) as clients,
+        ):
             began = time.perf_counter()
             list(clients.map(lambda row: _ask(url, row, n_tokens), rows))
             return time.perf_counter() - began
-
-    @contextmanager
-    def _server(self, n_slots: int, model: str) -> Iterator[str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [
-            self._peers.tool("llama-server"), "-m", model, "-np", str(n_slots), "-c",
-            str(2048 * n_slots), "-t", str(self.threads), "-tb", str(self.threads), "-ngl", "0",
-            "--port", str(port), "--no-webui",
-        ]  # fmt: skip
-        with subprocess.Popen(
-            command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as server:
-            try:
-                _until_ready(f"http://127.0.0.1:{port}", server)
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                server.kill()
 
     def _loop(self, rows: Sequence[dict[str, Any]], n_tokens: int, model: str) -> float:
         order = json.dumps([list(rows), model, n_tokens, self.threads, 2048])
@@ -288,11 +268,8 @@ class _Bench:
         return len(seen)
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
-        path = Path(self._data) / name
-        try:
-            return [json.loads(line) for line in path.read_text().splitlines()]
-        except OSError as e:
-            raise common.BenchmarkError(f"{path}: {e.strerror}; --data or INFER_TEST_DATA names it") from None
+        text = common.data_file(self._given, name).read_text("utf-8")
+        return [json.loads(line) for line in text.splitlines()]
 
 
 def _solved(problem: dict[str, Any]) -> str:
@@ -316,29 +293,14 @@ def _ask(url: str, row: dict[str, Any], n_tokens: int) -> None:
         path, body["max_tokens"] = "/v1/chat/completions", n_tokens
     else:
         path, body["n_predict"] = "/completion", n_tokens
-    request = urllib.request.Request(
-        url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=600) as answer:
-        answer.read()
-
-
-def _until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url + "/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise common.BenchmarkError("llama-server did not come up")
+    llama_server.ask(url, path, body)
 
 
 def _arguments() -> argparse.ArgumentParser:
     parser = common.arguments(__doc__, rounds=common.MIN_ROUNDS)
     common.add_peers(parser)
     common.add_gemma(parser)
-    parser.add_argument("--data", default=os.environ.get("INFER_TEST_DATA", "../shared/data"), metavar="DIR")
+    common.add_data(parser)
     parser.add_argument("--only", choices=PARTS, help="one part")
     return parser
 

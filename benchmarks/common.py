@@ -360,21 +360,43 @@ def arguments(description: str | None, *, rounds: int = 9) -> argparse.ArgumentP
 
 
 def add_peers(parser: argparse.ArgumentParser) -> None:
+    add_tools(parser)
+    add_model(parser)
+
+
+def add_tools(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peers",
         type=Path,
         default=os.environ.get("INFER_BENCH_PEERS"),
         metavar="DIR",
-        help="directory of llama-bench and llama-completion (INFER_BENCH_PEERS)",
+        help="directory of llama.cpp's tools (INFER_BENCH_PEERS)",
     )
-    add_model(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, help="for all sides (infer's own default)")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("INFER_TEST_DATA", "../shared/data"),
+        metavar="DIR",
+        help="directory of the data sets (INFER_TEST_DATA)",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, help="for all sides (infer's own default)")
+    add_threads(parser)
     parser.add_argument(
         "--smollm2", default=SMOLLM2, metavar="MODEL", help=f"an installed model or a file ({SMOLLM2})"
     )
+
+
+def add_one_model(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--model", default=default, help=f"an installed model or a file ({default})")
 
 
 def add_gemma(parser: argparse.ArgumentParser) -> None:
@@ -393,6 +415,14 @@ def threads_of(given: argparse.Namespace) -> int:
     from infer_cli.system.processors import default_threads
 
     return default_threads() if given.threads is None else int(given.threads)
+
+
+def data_file(given: argparse.Namespace, name: str) -> Path:
+    """A file of the data sets. Raises BenchmarkError where there is none."""
+    path = Path(given.data) / name
+    if not path.is_file():
+        raise BenchmarkError(f"no {path}: --data or INFER_TEST_DATA names the directory of {name}")
+    return path.resolve()
 
 
 def infer_reply(arguments: Sequence[str], env: Mapping[str, str], n_tokens: int) -> dict[str, object]:

@@ -52,9 +52,9 @@ def benchmark() -> str:
             facts = common.engine_facts(reply, peers)
             results = common.interleave(
                 {
-                    "llama-completion": _peak(theirs, env),
-                    "infer": _peak([*common.INFER, "run", *ours], env),
-                    "infer --fast": _peak([*common.INFER, "run", "--fast", *ours], env),
+                    "llama-completion": peak_of(theirs, env),
+                    "infer": peak_of([*common.INFER, "run", *ours], env),
+                    "infer --fast": peak_of([*common.INFER, "run", "--fast", *ours], env),
                 },
                 given.rounds,
             )
@@ -89,7 +89,9 @@ def _excess(values: Sequence[float], baseline: Sequence[float]) -> float:
     return median(value - base for value, base in zip(values, baseline, strict=True))
 
 
-def _peak(command: list[str], env: dict[str, str]) -> Callable[[], Peak]:
+def peak_of(command: list[str], env: dict[str, str]) -> Callable[[], Peak]:
+    """What measures a command's peak, each time anew."""
+
     def measure() -> Peak:
         tree = common.TreeMemory()
         done = common.run(command, env, tree.watch)

@@ -25,8 +25,12 @@ from benchmarks import common
 from benchmarks.prefix_cache import QUESTIONS, text
 from infer_cli.types import Mode
 
-FTYPES = {"Q4_1": 3, "Q4_0": 2, "Q8_0": 7, "Q5_0": 8, "Q4_K_M": 15, "Q6_K": 18, "IQ4_NL": 25, "F16": 1}
+FTYPES = {
+    "Q4_1": 3, "Q4_0": 2, "Q8_0": 7, "Q5_0": 8, "Q3_K_M": 12, "Q4_K_M": 15, "Q6_K": 18, "IQ4_NL": 25,
+    "F16": 1,
+}  # fmt: skip
 GEMMA = "Gemma"  # among the types
+TYPES = ("Q4_1", "Q4_0", "Q8_0", "Q5_0", "Q4_K_M", "Q6_K", "IQ4_NL", "F16", GEMMA)
 MODES: dict[Mode, tuple[str, ...]] = {"canonical": (), "invariant": ("--invariant",)}
 N_WORDS = 500  # of the file that is asked about: over 600 tokens
 
@@ -140,9 +144,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = common.arguments(__doc__, rounds=1)
     common.add_model(parser)
     common.add_gemma(parser)
-    parser.add_argument(
-        "--types", default=",".join([*FTYPES, GEMMA]), help="some of these, with commas between"
-    )
+    parser.add_argument("--types", default=",".join(TYPES), help="some of these, with commas between")
     parser.add_argument("--requests", type=int, default=32, help="of the probe (32)")
     parser.add_argument("--max-tokens", type=int, default=8, help="of each of its replies (8)")
     parser.add_argument("--only", choices=("probe", "cache"), help="one part")

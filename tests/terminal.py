@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import select
 import signal
 import struct
 import subprocess
-import termios
+import sys
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import IO
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("a pty is needed", allow_module_level=True)
+
+import fcntl
+import pty
+import termios
 
 import pyte
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from infer_cli.errors import ExitStatus, InferError, ModelInvalid, UnexpectedFailure
 from infer_cli.system.hashing import sha256_hex
@@ -22,6 +22,8 @@ from infer_cli.types import (
     TokenLogprobs,
     Usage,
 )
+
+TokenText = Callable[[int], bytes]  # what a token stands for
 
 # Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
 # obeyed by terminals, U+2028, U+2029 (and U+0085) end a line for some readers, U+202D and U+202E reorder it.
@@ -110,11 +112,11 @@ def reply_of(
     )
 
 
-def as_json(reply: Reply) -> dict[str, object]:
+def as_json(reply: Reply, token_text: TokenText | None = None) -> dict[str, object]:
     """The object of `--json`, of a line of `batch` and of `samples.jsonl`, in its fixed key order.
 
-    `logprobs` is a list of `logprobs_json`, one per token, `choices` one of `choice_json`: it is there only
-    where there were any. Seconds, rates and log-probabilities that are not finite become null.
+    `logprobs` is a list of `logprobs_json`, one per token, with `token_text`. `choices` is one of
+    `choice_json`, and there only where there were any. Seconds, rates and log-probabilities that are not finite become null.
     """
     return {
         "id": reply.id,
@@ -123,7 +125,9 @@ def as_json(reply: Reply) -> dict[str, object]:
         "text": reply.text,
         "reasoning": reply.reasoning,
         "tokens": list(reply.tokens),
-        "logprobs": None if reply.logprobs is None else [logprobs_json(item) for item in reply.logprobs],
+        "logprobs": None
+        if reply.logprobs is None
+        else [logprobs_json(item, token_text) for item in reply.logprobs],
         **({} if reply.choices is None else {"choices": [choice_json(item) for item in reply.choices]}),
         "finish_reason": reply.finish_reason,
         "digest": reply.digest,
@@ -162,13 +166,23 @@ def failure(message: str, status: int, model: str) -> InferError:
     return UnexpectedFailure(message)
 
 
-def logprobs_json(logprobs: TokenLogprobs) -> dict[str, object]:
-    """`{"token", "logprob"}`, and `"top_logprobs"` (likeliest first) where alternatives were asked for."""
-    value: dict[str, object] = {"token": logprobs.token, "logprob": finite(logprobs.logprob)}
+def logprobs_json(logprobs: TokenLogprobs, token_text: TokenText | None = None) -> dict[str, object]:
+    """`{"token", "logprob"}`, and `"top_logprobs"` (likeliest first) where alternatives were asked for.
+
+    With `token_text` each token has its `"text"` and its `"bytes"` too: the text of a part of a character is
+    U+FFFD.
+    """
+
+    def item(token: int, logprob: float) -> dict[str, object]:
+        value: dict[str, object] = {"token": token}
+        if token_text is not None:
+            data = token_text(token)
+            value |= {"text": data.decode("utf-8", "replace"), "bytes": list(data)}
+        return {**value, "logprob": finite(logprob)}
+
+    value = item(logprobs.token, logprobs.logprob)
     if logprobs.top:
-        value["top_logprobs"] = [
-            {"token": token, "logprob": finite(logprob)} for token, logprob in logprobs.top
-        ]
+        value["top_logprobs"] = [item(token, logprob) for token, logprob in logprobs.top]
     return value
 
 

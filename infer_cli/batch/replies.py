@@ -150,4 +150,4 @@ class ReplyLines:
             is_chat = row.asked is None or not self._is_raw(row.asked)
             return reply.json_line(openai_form.answer(keys, answers, self._token_text, is_chat=is_chat))
         (one,) = answers
-        return reply.json_line({**reply.as_json(one), **keys})
+        return reply.json_line({**reply.as_json(one, self._token_text), **keys})

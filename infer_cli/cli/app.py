@@ -17,7 +17,7 @@ from infer_cli.settings.config_file import config_path, read_config, toml_text
 # Name -> module of `infer_cli.cli`, what is in it (a function, or a Typer app of several commands), and the
 # first sentence of its help: so the list of all imports none of them.
 _COMMANDS = {
-    "run": ("run.command", "run", "Answer one prompt: system, files, stdin and arguments, in that order."),
+    "run": ("run.command", "run", "Answer one prompt from arguments, files and standard input."),
     "chat": ("chat.command", "chat", "Talk with a model."),
     "batch": ("batch.command", "batch", "Answer every row of a file."),
     "score": ("score.command", "score", "Say how likely a model finds texts, each after its context."),
@@ -26,28 +26,20 @@ _COMMANDS = {
     "replay": (
         "checks.replay",
         "replay",
-        "Answer a recorded request, or a conversation's, again and compare.",
+        "Answer a recorded request or conversation again and compare.",
     ),
-    "tokens": ("tokens", "tokens", "Count tokens of a text, of files or of stdin, as a model would."),
+    "tokens": ("tokens", "tokens", "Count the tokens of a text, of files or of stdin."),
     "template": ("template", "app", "Chat templates: show, render and check them."),
     "perplexity": (
         "perplexity.command",
         "perplexity",
         "Measure how well a model predicts a text.",
     ),
-    "probe": (
-        "checks.probe",
-        "probe",
-        "Answer the same requests alone, batched, shuffled, chunked and from cache, and compare every byte.",
-    ),
+    "probe": ("checks.probe", "probe", "Test that replies do not depend on what runs beside them."),
     "models": ("models.command", "app", "Models: what there is, what is here, and fetching them."),
     "records": ("records.command", "app", "Records: what was answered, with all that it came from."),
     "cache": ("cache.command", "app", "Files that were read by a model before, kept as it read them."),
-    "devices": (
-        "devices",
-        "devices",
-        "List the devices that this build can use: name, kind, free and total memory.",
-    ),
+    "devices": ("devices", "devices", "List what this build can compute on, and its memory."),
     "doctor": ("doctor", "doctor", "Check the installation."),
     "config": ("config", "app", "Show the configuration file."),
 }
@@ -95,7 +87,8 @@ def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False)
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
-    settings = read_config()
+    # Where the file is has to be told of one that is wrong too.
+    settings = {} if arguments[:2] == ["config", "path"] else read_config()
     arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings
@@ -103,7 +96,13 @@ def call(arguments: list[str]) -> int:
     only_listed = not settings and not completes and arguments in (["-h"], ["--help"])
     names = arguments[:1] if only_one else _COMMANDS
     command = typer.main.get_command(command_line(names, only_listed=only_listed))
+    if {"-h", "--help"}.intersection(arguments):
+        from infer_cli.cli.examples import add_examples
+
+        add_examples(command)
     defaults = _defaults(command, settings, arguments)
+    if not completes and "--quiet" not in arguments and any(name.startswith("INFER_") for name in os.environ):
+        _warn_of_variables(command)
     try:
         result = command.main(arguments, prog_name="infer", standalone_mode=False, default_map=defaults)
     except typer.TyperException as e:
@@ -111,6 +110,15 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _warn_of_variables(command: object) -> None:
+    from infer_cli.cli.screen.terminal import Notices
+    from infer_cli.cli.variables import unknown_variables
+
+    notices = Notices(quiet="INFER_QUIET" in os.environ, stats=False)
+    for message in unknown_variables(command, lambda: typer.main.get_command(command_line())):
+        notices.warn(message)
 
 
 def _usage_error(error: typer.TyperException) -> UsageError:

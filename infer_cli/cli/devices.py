@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -12,22 +13,30 @@ def devices(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a device.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> int:
-    """List the devices that this build can use: name, kind, free and total memory."""
+    """List what this build can compute on, and its memory."""
 
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Worker
 
     def work(worker: Worker) -> int:
         from infer_cli.backend import native
+        from infer_cli.cli.screen.table import Column, print_table
         from infer_cli.settings.sizes import size_text
 
         native.log_to(worker.native_fd)
+        rows = []
         for device in native.devices():
             if as_json:
                 print(json.dumps(device._asdict()))
             else:
-                free, total = size_text(device.free), size_text(device.total)
-                print(f"{device.name}\t{device.kind}\t{free} free of {total}\t{device.description}")
+                memory = f"{size_text(device.free)} free of {size_text(device.total)}"
+                rows.append((device.name, device.kind, memory, device.description))
+        if sys.stdout.isatty():
+            columns = (Column("device"), Column("kind", rank=1), Column("memory", rank=2))
+            print_table((*columns, Column("description", rank=3)), rows)
+        else:
+            for row in rows:
+                print("\t".join(row))
         return 0
 
     return supervise(work, verbose=verbose)

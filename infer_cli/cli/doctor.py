@@ -19,6 +19,9 @@ _GPU_HINT = (
 )
 
 
+_INDENT = 6
+
+
 class Finding(NamedTuple):
     ok: bool
     what: str
@@ -40,13 +43,22 @@ def doctor(
         failed = False
         for finding in _findings():
             failed |= not finding.ok
-            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}")
+            print("ok  " if finding.ok else "FAIL", _indented(finding.what).removeprefix(" " * 5))
             if finding.hint:
-                print(f"      {finding.hint}")
+                print(" " * _INDENT + finding.hint)  # it may hold a command, to be copied as it is
             sys.stdout.flush()  # a crash in the next check must not take this line along
         return ExitStatus.UNEXPECTED if failed else ExitStatus.OK
 
     return supervise(work, verbose=verbose)
+
+
+def _indented(text: str) -> str:
+    """Right of the outcomes; on a terminal what is too long goes on in the next line."""
+    from infer_cli.cli.screen.terminal import columns_of, wrapped
+
+    if sys.stdout.isatty():
+        return "\n".join(wrapped(text, _INDENT, columns_of(sys.stdout)))
+    return " " * _INDENT + text
 
 
 def _findings() -> Iterator[Finding]:
@@ -76,6 +88,7 @@ def _findings() -> Iterator[Finding]:
     )
     for name, directory in (
         ("models", paths.models_dir()),
+        ("data", paths.data_dir()),
         ("cache", paths.cache_dir()),
         ("configuration", paths.config_dir()),
     ):
@@ -89,7 +102,7 @@ def _directory(name: str, path: str) -> Finding:
         existing = os.path.dirname(existing)
     if os.access(existing, os.W_OK):
         return Finding(True, f"{name}: {path}")
-    return Finding(False, f"{name}: {path} cannot be written", "INFER_HOME moves it to another directory")
+    return Finding(False, f"{name}: {path} cannot be written", "set INFER_HOME to another directory")
 
 
 def _default_model() -> Finding:

@@ -46,6 +46,7 @@ def show(
     offline: o.Offline = False,
 ) -> None:
     """Print a model's chat template. Reads the header only."""
+    from infer_cli.cli.screen.table import Column, print_table
     from infer_cli.cli.screen.terminal import Notices
     from infer_cli.system.hashing import sha256_hex
 
@@ -62,8 +63,12 @@ def show(
         _write_json({"model": found.name, "templates": templates})
         return
     if list_names:
-        for key, text in found.templates.items():
-            _write(f"{single_line(key)}\t{len(text)} characters\tsha256 {hashes[key]}\n")
+        if sys.stdout.isatty():
+            columns = (Column("template"), Column("characters", rank=1, right=True), Column("sha256", rank=2))
+            print_table(columns, [(k, str(len(text)), hashes[k]) for k, text in found.templates.items()])
+        else:
+            for key, text in found.templates.items():
+                _write(f"{single_line(key)}\t{len(text)} characters\tsha256 {hashes[key]}\n")
         return
     wanted = DEFAULT if name is None else name
     if wanted not in found.templates:
@@ -84,26 +89,29 @@ def render(
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
     as_json: _Json = False,
-    stats: o.Stats = False,
+    stats: o.Stats = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Print a conversation as the model's own text, as `infer run` would give it to the model."""
+    """Print a conversation as the text that the model is given. As `infer run` would give it."""
 
     def work(opened: _Opened, notices: Notices) -> int:
         from infer_cli.cli.flags.values import variables_of
+        from infer_cli.cli.screen.waiting import warn_of_unused
         from infer_cli.prompt.encode import encode_prompt
         from infer_cli.prompt.messages import build_messages, parse_messages, parse_tools
         from infer_cli.prompt.template import template_variables
         from infer_cli.system.files import read_bytes
 
+        variables = variables_of(tuple(var or ()))
+        warn_of_unused(opened.template, variables, notices)
         history = [] if messages is None else parse_messages(read_bytes(messages))
         encoded = encode_prompt(
             opened.template,
             build_messages(system, args=tuple(prompt or ()), history=history),
             opened.vocab,
-            variables=template_variables(variables_of(tuple(var or ()))),
+            variables=template_variables(variables),
             tools=None if tools is None else parse_tools(read_bytes(tools)),
         )
         if as_json:
@@ -118,7 +126,7 @@ def render(
             )
         else:
             _write(encoded.text)
-        notices.note(f"[{opened.name} · {len(encoded.ids)} tokens]")
+        notices.statistics(f"[{opened.name} · {len(encoded.ids)} tokens]")
         return 0
 
     return _with_template(work, model, chat_template, stats, quiet, verbose, offline)
@@ -133,7 +141,7 @@ def check(
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Render a standard set of conversations and say what the template can't do. Exit code 9 if one fails."""
+    """Render a standard set of conversations; say what fails. Exit code 9 if one does."""
 
     def work(opened: _Opened, notices: Notices) -> int:
         from infer_cli.prompt.template_check import check
@@ -216,7 +224,7 @@ def _with_template(
     work: Callable[[_Opened, Notices], int],
     model: str | None,
     source: str | None,
-    stats: bool,
+    stats: bool | None,
     quiet: bool,
     verbose: bool,
     offline: bool,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 Shown = Literal["count", "ids", "pieces", "json"]
 
+_IDS = re.compile(r"\d{1,9}(?:[,\s]+\d{1,9})*,?", re.ASCII)
+
 _PIECE_STYLES = (
     "black on bright_cyan",
     "black on bright_yellow",
@@ -42,7 +45,7 @@ def tokens(
         Optional[list[str]],
         typer.Option("-f", "--file", help="Count a file; `-` is stdin. May be repeated."),
     ] = None,
-    ids: Annotated[bool, typer.Option("--ids", help="Show the ids.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Show the ids; of ids such as 1,2,3 the text.")] = False,
     pieces: Annotated[
         bool, typer.Option("--pieces", help="Show what each token stands for; a line each in a pipe.")
     ] = False,
@@ -58,7 +61,7 @@ def tokens(
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Count tokens of a text, of files or of stdin, as a model would. Loads no weights."""
+    """Count the tokens of a text, of files or of stdin. As a model would; its weights are not loaded."""
     from infer_cli.process.supervisor import supervise
 
     if ids + pieces + as_json > 1:
@@ -78,7 +81,10 @@ def tokens(
             with explained(worker):
                 source = _open(model, offline, quiet, notices, worker)
                 counter = TokenCounter(source, add_special=add_special, parse_special=parse_special)
-                _Report(counter, shown).of(_inputs(words, names))
+                if shown == "ids" and not names and _IDS.fullmatch(" ".join(words)):
+                    sys.stdout.buffer.write(counter.text_of(_ids_in(words)) + b"\n")
+                else:
+                    _Report(counter, shown).of(_inputs(words, names))
         finally:
             notices.clear()
         return 0
@@ -87,6 +93,10 @@ def tokens(
 
 
 # --- what is counted ------------------------------------------------------------------------------
+
+
+def _ids_in(words: tuple[str, ...]) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", " ".join(words))]
 
 
 def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput]:

@@ -219,6 +219,12 @@ class Dialogue:
         self.reply_settings.set_max_tokens(n)
         self._moved()
 
+    def set_overflow(self, policy: OverflowPolicy) -> None:
+        """What makes room in a full window from the next message on."""
+        self.conversation.overflow = policy
+        self.reply_settings.note("overflow", policy)
+        self._moved()
+
     def set_seed(self, seed: RunSeed | None) -> None:
         """None: each reply draws its own."""
         self.reply_settings.seed = seed

@@ -132,6 +132,11 @@ class Ledger:
         return self._thread.id
 
     @property
+    def can_go_on(self) -> bool:
+        """Whether the conversation is kept, so that another process can go on with it."""
+        return self._thread.is_kept and not self._private
+
+    @property
     def name(self) -> str | None:
         return self._thread.name
 

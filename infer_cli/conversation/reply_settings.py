@@ -54,9 +54,12 @@ class ReplySettings:
 
     def set_max_tokens(self, n: int) -> None:
         self.max_tokens = n
+        self.note("max_tokens", n)
+
+    def note(self, name: str, value: object) -> None:
+        """One of the other settings has been changed."""
         self._others = [
-            Setting("max_tokens", n, SET) if setting.name == "max_tokens" else setting
-            for setting in self._others
+            Setting(name, value, SET) if setting.name == name else setting for setting in self._others
         ]
 
     def use(self, recommended: Recommended) -> None:

@@ -22,8 +22,8 @@ HasSeam: TypeAlias = Callable[[object, Seams], bool]
 _C_SPACE = " \t\n\v\f\r"  # isspace() of the C locale, as llama.cpp strips
 
 CONTROLS_HINT = (
-    "Take what looks like the model's markup out of messages, tools and variables (names too),"
-    " or give another --chat-template."
+    "take what looks like the model's markup out of messages, tools and variables (names too),"
+    " or give another --chat-template"
 )
 
 
@@ -127,7 +127,7 @@ class Guards:
         if len(chosen) < 1 + len(singles) + n_spare:
             raise UsageError(
                 "the messages hold too many of Unicode's noncharacters (U+FDD0 to U+FDEF)",
-                "Remove them: they are not for text.",
+                "remove them: they are not for text",
             )
         self._guard = chosen[0]
         self._stand_ins = list(zip(singles, chosen[1 : 1 + len(singles)], strict=True))

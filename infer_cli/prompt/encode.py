@@ -193,7 +193,7 @@ def _check_rendered(text: str, called: str) -> None:
     except UnicodeEncodeError as error:
         raise ModelInvalid(
             f"{called} writes half a surrogate pair (U+{ord(text[error.start]):04X})",
-            "Give another template with --chat-template, or use --raw.",
+            "give another template with --chat-template, or use `infer run --raw`",
         ) from error
 
 

@@ -22,13 +22,13 @@ def decode_input(data: bytes, name: str) -> str:
     """
     nul = data.find(b"\0")
     if nul >= 0:
-        raise UsageError(f"{name} is binary: a NUL byte at offset {nul}", "Give a text file.")
+        raise UsageError(f"{name} is binary: a NUL byte at offset {nul}", "give a text file")
     try:
         return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}",
-            "Convert it first, for example with iconv.",
+            "convert it first, for example with iconv",
         ) from error
 
 
@@ -44,7 +44,7 @@ def build_messages(
     """
     text = " ".join(args).rstrip("\r\n")
     if not text.strip() and not history:
-        raise UsageError("the prompt is empty", "Give it as an argument, with -f FILE, or on standard input.")
+        raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
     turns = list(history)
     if system is not None:
         if turns and turns[0].role in ("system", "developer"):
@@ -66,7 +66,7 @@ def parse_tools(data: bytes) -> list[dict[str, object]]:
     """Tools from JSON: a list of objects, whose form is the template's business. Raises UsageError."""
     value = _json_of(data, "the list of tools")
     if not isinstance(value, list):
-        raise UsageError(f"the tools are {_kind(value)}, not a list", 'Give [{"type": "function", …}].')
+        raise UsageError(f"the tools are {_kind(value)}, not a list", 'give [{"type": "function", …}]')
     for index, tool in enumerate(value):
         if not isinstance(tool, dict):
             raise UsageError(f"tools[{index}] is {_kind(tool)}, not an object")
@@ -86,7 +86,7 @@ def messages_from(value: object) -> list[Message]:
     """As `parse_messages`, from JSON that is already parsed."""
     if not isinstance(value, list):
         raise UsageError(
-            f"the messages are {_kind(value)}, not a list", 'Give [{"role": "user", "content": "…"}].'
+            f"the messages are {_kind(value)}, not a list", 'give [{"role": "user", "content": "…"}]'
         )
     if not value:
         raise UsageError("the list of messages is empty")
@@ -124,7 +124,7 @@ def _content(content: object, where: str) -> str | None:
         if not isinstance(part, dict):
             raise UsageError(f"{where}[{index}] is {_kind(part)}, not an object")
         if part.get("type") != "text":
-            raise UsageError(f"{where}[{index}] has the type {part.get('type')!r}", "Only text is supported.")
+            raise UsageError(f"{where}[{index}] has the type {part.get('type')!r}", "only text is supported")
         text = part.get("text")
         if not isinstance(text, str):
             raise UsageError(f"{where}[{index}].text is {_kind(text)}, not a string")
@@ -132,7 +132,7 @@ def _content(content: object, where: str) -> str | None:
     return "\n".join(texts)
 
 
-_ROLE_HINT = f"Roles are {', '.join(sorted(ROLES))}."
+_ROLE_HINT = f"roles are {', '.join(sorted(ROLES))}"
 
 
 def check_role(role: object, where: str) -> None:
@@ -153,7 +153,7 @@ def check_unicode(text: str, where: str) -> None:
     except UnicodeEncodeError as error:
         raise UsageError(
             f"{where}: character {error.start} is half a surrogate pair (U+{ord(text[error.start]):04X})",
-            "Write the character itself, or both halves of its escape.",
+            "write the character itself, or both halves of its escape",
         ) from error
 
 

@@ -111,7 +111,7 @@ def prefix_token(vocab: Vocab) -> int:
     return token
 
 
-_NOTHING_HINT = "Give a continuation that goes on where the context ends."
+_NOTHING_HINT = "give a continuation that goes on where the context ends"
 
 
 def _encode_alone(vocab: Vocab, continuation: str) -> Pair:
@@ -154,7 +154,7 @@ def _ids_behind(vocab: Vocab, before: str, text: str) -> list[int] | None:
 
 def _check_continuation(text: str) -> None:
     if not text:
-        raise UsageError("a continuation is empty", "Give text whose likelihood is asked for.")
+        raise UsageError("a continuation is empty", "give text whose likelihood is asked for")
     check_unicode(text, "the continuation")
 
 

@@ -155,7 +155,7 @@ class Renderer:
             return CeilingReached(self._needs_more)
         if code == 1:
             return UnexpectedFailure(
-                "the process that renders templates does not start", "Install infer again."
+                "the process that renders templates does not start", "install infer again"
             )
         how = next((s.name for s in signal.Signals if s == -code), f"exit code {code}")
         return CeilingReached(f"its process ended ({how}): most often memory ran out")

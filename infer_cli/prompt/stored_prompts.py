@@ -66,27 +66,27 @@ class PromptTemplate:
     def _check_names(self, given: Mapping[str, str]) -> None:
         if INPUT in given:
             raise UsageError(
-                f"{INPUT!r} can't be given with --var", "It stands for standard input and the arguments."
+                f"{INPUT!r} can't be given with --var", "it stands for standard input and the arguments"
             )
         unknown = sorted(name for name in given if name not in self._all_variables)
         if unknown:
             known = ", ".join(self.variables) or "none"
             raise UsageError(
                 f"prompt template {self.name!r} has no variable {', '.join(unknown)} (it has: {known})",
-                f"Leave out --var {unknown[0]}=….",
+                f"leave out --var {unknown[0]}=…",
             )
 
     def _missing(self, name: str, given: Mapping[str, str]) -> UsageError:
         listed = ", ".join(sorted(given)) or "none"
         return UsageError(
             f"prompt template {self.name!r} needs the variable {name!r} (given: {listed})",
-            f"Add --var {name}=VALUE.",
+            f"add --var {name}=VALUE",
         )
 
     def _failed(self, reason: str, line: int | None) -> UsageError:
         where = f", line {line}" if line is not None else ""
         return UsageError(
-            f"prompt template {self.name!r}{where}: {' '.join(reason.split())}", "Correct the file."
+            f"prompt template {self.name!r}{where}: {' '.join(reason.split())}", "correct the file"
         )
 
 
@@ -107,7 +107,7 @@ def load(name: str) -> PromptTemplate:
         known = ", ".join(names())
         raise UsageError(
             f"no prompt template {name!r}: {path} does not exist",
-            f"There are: {known}." if known else f"Write one to {config_dir() / 'prompts' / 'NAME.md'}.",
+            f"there are: {known}" if known else f"write one to {config_dir() / 'prompts' / 'NAME.md'}",
         ) from error
     except OSError as error:
         raise UsageError(f"can't read prompt template {path}: {error.strerror or error}") from error

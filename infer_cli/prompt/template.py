@@ -138,7 +138,7 @@ class ChatTemplate:
             if name in standard or name == "messages":
                 raise UsageError(
                     f"the template variable {name!r} is set by infer itself",
-                    "Choose another name, or leave it out.",
+                    "choose another name, or leave it out",
                 )
         return {**(variables or {}), **standard}
 
@@ -178,7 +178,7 @@ class ChatTemplate:
             said = " ".join(str(error).split())[:MAX_RAISED_CHARS]
             raise UsageError(
                 f"{self.called} refuses this conversation: {said}",
-                "Change the messages, or give another template with --chat-template.",
+                "change the messages, or give another template with --chat-template",
             ) from error
         except TemplateFailed as error:
             raise self._invalid(error) from error
@@ -195,7 +195,7 @@ class ChatTemplate:
             if self._render(changed, names) == text:
                 raise UsageError(
                     f"{self.called} ignores the {message.role} message",
-                    "Put its text into the prompt, or give another template with --chat-template.",
+                    "put its text into the prompt, or give another template with --chat-template",
                 )
 
     def _check_tools(self, messages: Sequence[Message], text: str, names: Mapping[str, object]) -> None:
@@ -209,7 +209,7 @@ class ChatTemplate:
         if without == text:
             raise UsageError(
                 f"{self.called} ignores the tools",
-                "Leave them out, or give another template with --chat-template.",
+                "leave them out, or give another template with --chat-template",
             )
 
     def _check_calls(self, messages: Sequence[Message], text: str, names: Mapping[str, object]) -> None:
@@ -226,8 +226,8 @@ class ChatTemplate:
             if without == text:
                 raise UsageError(
                     f"{self.called} ignores the tool calls of messages[{index}]",
-                    "Write them into the content and leave tool_calls out, or give another template with"
-                    " --chat-template.",
+                    "write them into the content and leave tool_calls out, or give another template with"
+                    " --chat-template",
                 )
 
     def _invalid(self, error: TemplateFailed) -> InferError:
@@ -235,8 +235,8 @@ class ChatTemplate:
         reason = " ".join(error.reason.split())[:MAX_RAISED_CHARS]
         said = f"{self.called} fails{where}: {reason}"
         if self._file is not None:
-            return GivenTemplateInvalid(said, "Correct the file, or use --raw.")
-        return ModelInvalid(said, "Give another template with --chat-template, or use --raw.")
+            return GivenTemplateInvalid(said, "correct the file, or use `infer run --raw`")
+        return ModelInvalid(said, "give another template with --chat-template, or use `infer run --raw`")
 
 
 def _late() -> DeadlineExceeded:
@@ -253,7 +253,7 @@ def compiled_template(own: str | None, vocab: Vocab, source: str | None) -> Chat
     if text is None:
         raise UsageError(
             "this model has no chat template: it is a base model",
-            "complete plain text with --raw, or give a template with --chat-template FILE",
+            "`infer run --raw` completes its text; --chat-template FILE gives it a template",
         )
 
     def token(token_id: int | None) -> str:

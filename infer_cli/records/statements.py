@@ -196,7 +196,7 @@ def select_before(connection: sqlite3.Connection, seq: int, limit: int) -> Rows:
 
 def select_after(connection: sqlite3.Connection, seq: int, limit: int, thread: str | None) -> Rows:
     """Records after a number, the oldest first. Raises DatabaseError where a walk might never end."""
-    where, values = _filter(connection, None, None, thread, None)
+    where, values = _filter(connection, None, (), thread, None)
     found = select_records(connection, f"seq > ? AND {where}", [seq, *values, limit], "ORDER BY seq LIMIT ?")
     _check_order([seq, *(number for number, _ in found)])
     return found
@@ -206,12 +206,12 @@ def select_newest(
     connection: sqlite3.Connection,
     limit: int,
     words: str | None,
-    model: str | None,
+    models: Sequence[str],
     thread: str | None,
     since: float | None,
 ) -> Rows:
-    """Records that all that is not None holds for, newest first."""
-    where, values = _filter(connection, words, model, thread, since)
+    """Records that all that is not None or empty holds for, newest first."""
+    where, values = _filter(connection, words, models, thread, since)
     return select_records(connection, where, [*values, limit], "ORDER BY seq DESC LIMIT ?")
 
 
@@ -279,16 +279,18 @@ def _ids(connection: sqlite3.Connection, query: str, values: Sequence[object]) -
 def _filter(
     connection: sqlite3.Connection,
     words: str | None,
-    model: str | None,
+    models: Sequence[str],
     thread: str | None,
     since: float | None,
 ) -> tuple[str, list[object]]:
     clauses: list[str] = []
     values: list[object] = []
-    for clause, value in (("model = ?", model), ("thread = ?", thread)):
-        if value is not None:
-            clauses.append(clause)
-            values.append(text_value(value))
+    if models:
+        clauses.append(f"model IN ({', '.join('?' * len(models))})")
+        values += map(text_value, models)
+    if thread is not None:
+        clauses.append("thread = ?")
+        values.append(text_value(thread))
     if since is not None:
         clauses.append("created_at >= ?")
         values.append(since)

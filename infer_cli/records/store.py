@@ -154,6 +154,7 @@ class Store:
     def id_of(self, id_or_prefix: str) -> str:
         """The id of a record, sound or damaged, of which `id_or_prefix` is it or a beginning that no other id
         has. Raises UsageError."""
+        id_or_prefix = _without_ellipsis(id_or_prefix)
         found = self._database.run(
             lambda connection: statements.select_ids(connection, "records", id_or_prefix)
         )
@@ -175,6 +176,7 @@ class Store:
 
         Raises UsageError, and UnexpectedFailure for one that is damaged.
         """
+        text = _without_ellipsis(text)
         records, threads = self._database.run(lambda connection: statements.select_named(connection, text))
         found = [*threads, *records]
         if not found:
@@ -253,16 +255,16 @@ class Store:
         limit: int,
         *,
         search: str | None = None,
-        model: str | None = None,
+        models: Sequence[str] = (),
         thread: str | None = None,
         since: float | None = None,
     ) -> list[Record]:
         """Records, newest first. `search`: each of its words is in the prompt or the reply.
 
-        `since` is in Unix seconds.
+        `models`: names of which one is its model's, none: of any. `since` is in Unix seconds.
         """
         rows = self._database.run(
-            lambda connection: statements.select_newest(connection, limit, search, model, thread, since)
+            lambda connection: statements.select_newest(connection, limit, search, models, thread, since)
         )
         return [record for _, record in self._sound(rows)]
 
@@ -291,6 +293,11 @@ class Store:
                 if len(self._left_out) <= _MOST_NAMED:
                     self._warn(f"{found.name} is damaged and left out: {found.why}")
         return sound
+
+
+def _without_ellipsis(text: str) -> str:
+    """An id as it was typed, or copied from where it was cut short."""
+    return text.strip().removesuffix("…")
 
 
 def _listed(ids: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from infer_cli.answering.reply import as_json, json_line, logprobs_json
+from infer_cli.answering.reply import TokenText, as_json, json_line, logprobs_json
 from infer_cli.answering.silent import SilentSink
 from infer_cli.answering.sink import Grain
 from infer_cli.sinks.sample_order import SampleOrder
@@ -14,8 +14,8 @@ from infer_cli.types import Delta, Reply
 class JsonSink(SilentSink):
     """--json: one line per finished reply, in sample order. `out` is left open by `close`."""
 
-    def __init__(self, out: BinaryIO) -> None:
-        self._out = out
+    def __init__(self, out: BinaryIO, token_text: TokenText) -> None:
+        self._out, self._token_text = out, token_text
         self._order = SampleOrder()
 
     def end(self, reply: Reply) -> None:
@@ -28,7 +28,7 @@ class JsonSink(SilentSink):
 
     def _write(self, item: Delta | Reply) -> None:
         if isinstance(item, Reply):
-            self._out.write(json_line(as_json(item)))
+            self._out.write(json_line(as_json(item, self._token_text)))
             self._out.flush()
 
 
@@ -36,15 +36,16 @@ class JsonlSink:
     """--jsonl: one line per event, as it comes. `out` is left open by `close`.
 
     `{"event": "start", …info}`, `{"event": "prefill", "done", "total"}`, `{"event": "end", …reply}` and
-    `{"event": "token", "token", "text"}` with `"reasoning": true` inside reasoning and `"logprob"` (and
-    `"top_logprobs"`) where asked for; `"token"` is null where text is released without a new token. With
-    several samples prefill and token events carry `"sample"`, and events of different samples interleave.
+    `{"event": "token", "token", "text"}` with `"reasoning": true` inside reasoning and `"bytes"`, `"logprob"`
+    (and `"top_logprobs"`) where asked for; `"text"` is what the event adds to the reply, `"token"` is null
+    where that is text without a new token. With several samples prefill and token events carry `"sample"`,
+    and events of different samples interleave.
     """
 
     takes: Grain = "token"
 
-    def __init__(self, out: BinaryIO, *, n_samples: int) -> None:
-        self._out = out
+    def __init__(self, out: BinaryIO, token_text: TokenText, *, n_samples: int) -> None:
+        self._out, self._token_text = out, token_text
         self._several = n_samples > 1
 
     def start(self, info: dict[str, object]) -> None:
@@ -59,11 +60,11 @@ class JsonlSink:
         if delta.reasoning:
             event["reasoning"] = True
         if delta.logprobs is not None:
-            event |= logprobs_json(delta.logprobs)
+            event |= {**logprobs_json(delta.logprobs, self._token_text), "text": delta.text}
         self._write(event)
 
     def end(self, reply: Reply) -> None:
-        self._write({"event": "end", **as_json(reply)})
+        self._write({"event": "end", **as_json(reply, self._token_text)})
 
     def close(self) -> None:
         pass

@@ -36,3 +36,25 @@ def grapheme_end(text: str, index: int) -> int:
     """Where the grapheme ends that a cut before `text[index]` would split; `index` where it splits none."""
     start = grapheme_start(text, index)
     return index if start == index else start + len(next(graphemes(text[start : start + 2 * _LONGEST])))
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that a line of printable characters takes."""
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth
+
+    return max(wcswidth(text), 0)
+
+
+def shortened(text: str, most: int) -> str:
+    """A line of printable characters in at most so many columns: the end gives way to an ellipsis."""
+    if cells(text) <= most:
+        return text
+    kept, used = [], 1
+    for grapheme in graphemes(text):
+        used += cells(grapheme)
+        if used > most:
+            break
+        kept.append(grapheme)
+    return "".join(kept) + "…"

@@ -21,7 +21,7 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[bytes]) -> None:
         if not all(stops):
-            raise UsageError("a stop string is empty", "Give --stop at least one character.")
+            raise UsageError("a stop string is empty", "give --stop at least one character")
         # Per node (a beginning of some stop strings): transitions, the next shorter beginning that is its
         # end, length of the longest stop string that ends here (0: none), depth of the longest end that can
         # still grow.

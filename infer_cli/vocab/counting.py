@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from infer_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -89,6 +91,21 @@ class TokenCounter:
 
         n = self._exact.count_blocks(item.blocks(), default_threads())
         return len(self._before) + n + len(self._after)
+
+    def text_of(self, ids: Sequence[int]) -> bytes:
+        """What tokens stand for, control tokens included. Raises UsageError for an id that there is not."""
+        source = self.source
+        if source.exact is not None and source.header is None:  # an encoding without a model
+            n_tokens, text = source.exact.n_tokens, source.exact.piece
+        else:
+            vocab = source.vocab()
+            n_tokens, text = vocab.n_tokens, vocab.token_text
+        for token in ids:
+            if token >= n_tokens:
+                raise UsageError(
+                    f"{source.name} has no token {token}", f"its ids are below {n_tokens}: are they its own?"
+                )
+        return b"".join(map(text, ids))
 
     def piece(self, token: int) -> bytes:
         if self._exact is not None and token not in (*self._before, *self._after):

@@ -159,6 +159,10 @@ class TiktokenTokenizer:
             while running:
                 yield running.popleft().result()
 
+    @property
+    def n_tokens(self) -> int:
+        return len(self._tokens)
+
     def piece(self, token: int) -> bytes:
         """Bytes that a token of some text stands for."""
         meaning = self._meanings[token]

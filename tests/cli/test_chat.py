@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli_helpers import INFER, REPO, infer, lines_of, one_error_line, script
 from tests.terminal import Terminal
+from tests.tiny_gguf import write_tiny_gguf
 
 READY = "> "
 
@@ -96,6 +97,40 @@ def test_files_are_attached_or_sent(tmp_path: Path) -> None:
     assert chat(f"/attach {tmp_path / 'f'}\nq\nr\n") == (
         'You said: <file name="f">\nfrom a file\n</file>\n\nq\nYou said: r\n'
     )
+
+
+def test_several_files_are_attached_at_once(tmp_path: Path) -> None:
+    for name in ("a", "b c", "d e"):
+        (tmp_path / name).write_text(f"text of {name}")
+    lines = f'/attach {tmp_path / "a"} "{tmp_path / "b c"}"\n/attach {tmp_path / "d e"}\nhi\n'
+    done = infer("chat", "-m", "fake", "-t", "0", stdin=lines.encode())
+    assert all(f"text of {name}" in done.text for name in ("a", "b c", "d e")), done
+    missing = infer("chat", "-m", "fake", stdin=f"/attach {tmp_path / 'a'} none.txt\n".encode())
+    one_error_line(missing, 2, "none.txt")
+    one_error_line(infer("chat", "-m", "fake", stdin=b"/attach 'open\n"), 2, "a quote is not closed")
+
+
+def test_overflow_is_set_and_kept() -> None:
+    done = infer("chat", "-m", "fake", "-t", "0", stdin=b"hi\n/set overflow drop-middle\n/params\n")
+    assert "overflow = drop-middle" in done.err
+    assert re.search(r"overflow += drop-middle +\(/set\)", done.err), done
+    again = infer("chat", "--continue", stdin=b"/params\n")
+    assert re.search(r"overflow += drop-middle ", again.err), again
+    one_error_line(infer("chat", "-m", "fake", stdin=b"/set overflow shout\n"), 2, "shout", "keep-ends")
+
+
+def test_a_greedy_chat_says_why_a_seed_changes_nothing() -> None:
+    lines = b"hi\n/seed 7\n/regen\n"
+    why = "every seed gives the same reply"
+    assert infer("chat", "-m", "fake", "-t", "0", stdin=lines).err.count(why) == 2
+    assert why not in infer("chat", "-m", "fake", "-t", "1", stdin=lines).err
+
+
+def test_a_base_model_has_a_hint_that_exists(tmp_path: Path) -> None:
+    tiny = write_tiny_gguf(tmp_path / "base.gguf", chat_template=None)
+    done = infer("chat", "-m", tiny, stdin=b"hi\n")
+    one_error_line(done, 2, "no chat template", "`infer run --raw`", "--chat-template FILE")
+    assert infer("run", "--raw", "-m", tiny, "-n", "2", "hi").code == 0
 
 
 def test_files_given_by_flag_go_before_the_first_message(tmp_path: Path) -> None:
@@ -241,7 +276,9 @@ def test_ctrl_c_inside_a_prefill_gives_the_message_up(tmp_path: Path) -> None:
         t.line(f"/read {tmp_path / 'long'}")
         t.wait_for("reading the prompt")
         t.send("\x03")
-        t.wait_for("the message was not taken")
+        t.wait_for("it is in the line again")
+        t.wait_for(lambda text: text.count("> /read") == 2)
+        t.send("\x15")  # Ctrl-U
         t.line("/stats")
         t.wait_for("so far: 1 reply")
         t.line("hi")
@@ -253,6 +290,8 @@ def test_ctrl_c_inside_a_prefill_gives_the_message_up(tmp_path: Path) -> None:
 def test_ctrl_c_at_the_prompt_clears_the_line() -> None:
     with Terminal("chat", "-m", "fake", "-t", "0.1") as t:
         t.wait_for("0/4096")
+        t.send("\x03")
+        t.wait_for("Ctrl-D or /exit leaves the chat")
         t.send("nonsense")
         t.wait_for("nonsense")
         t.send("\x03")
@@ -265,14 +304,43 @@ def test_a_paste_of_many_lines_is_one_message(tmp_path: Path) -> None:
     with Terminal("chat", "-m", "fake", "-t", "0") as t:
         t.wait_for("0/4096")
         t.paste("\n".join(f"line {i}" for i in range(200)))
-        t.wait_for("line 199")
+        t.wait_for("> [200 lines pasted]")
+        t.paste("\n".join("other" for i in range(200)))
+        t.wait_for("[200 lines pasted, 2]")
+        t.send("\x7f")  # takes the whole mark away
+        t.wait_for(lambda text: "pasted, 2" not in text)
         t.send("\r")
         t.wait_for("4096 tokens · TTFT")
+        assert "line 199" not in t.text.partition("You said")[0]
         path = tmp_path / "talk.json"
         t.line(f"/export {path}")
         t.wait_for("wrote")
         user = json.loads(path.read_text())[0]["content"]
         assert user == "\n".join(f"line {i}" for i in range(200))
+
+
+def test_a_chat_says_what_it_is_and_how_it_goes_on() -> None:
+    with Terminal("chat", "-m", "fake", "-t", "0") as t:
+        text = t.wait_for("> /help for commands, Ctrl-D to leave")
+        assert text.startswith("fake · window of 4096 tokens\n")
+        t.line("hi")
+        t.wait_for("You said: hi")
+        t.wait_for(lambda text: "/help" not in text)
+        row = next(y for y, line in enumerate(t.screen.display) if line.startswith("> hi"))
+        assert t.screen.buffer[row][2].bold and not t.screen.buffer[row + 1][0].bold
+        t.send("\x04")
+        assert t.end() == 0
+        text = t.text
+    (line,) = (line for line in text.splitlines() if "--resume" in line)
+    thread = line.split()[3].rstrip("`")
+    assert infer("chat", "--resume", thread, stdin=b"more\n").text == "You said: more\n"
+    with Terminal("chat", "-m", "fake", "-t", "0", "--no-record") as t:
+        t.wait_for("0/4096")
+        t.line("hi")
+        t.wait_for("You said: hi")
+        t.send("\x04")
+        assert t.end() == 0
+        assert "--resume" not in t.text
 
 
 def test_alt_enter_begins_a_line_and_quotes_hold_several() -> None:

@@ -48,6 +48,13 @@ def test_no_file_shows_nothing(config: Path) -> None:
     assert (done.code, done.out, done.err) == (0, b"", "")
 
 
+def test_the_path_of_a_wrong_file_is_told(config: Path) -> None:
+    for wrong in ("temprature = 1\n", "= ="):
+        config.write_text(wrong)
+        assert infer("config", "path").text == f"{config}\n"
+        one_error_line(infer("config", "show"), 2, str(config))
+
+
 def test_a_setting_has_the_name_of_its_flag(config: Path) -> None:
     config.write_text("[tokens]\njson = true\n[run]\nset = ['xtc_probability=0.5']\n")
     assert infer("tokens", "-m", "fake", "a").json["ids"] == [97]

@@ -326,13 +326,13 @@ def test_commands_about_conversations() -> None:
     one_error_line(done, 2, "another conversation is named 'mine'")
     mine, other = threads()
     done = chat("/list\n/load mine\nthree\n/list\n", "--continue")
-    listed = [line for line in done.err.splitlines() if re.match(r"\w{16}  ", line)]
-    shown = [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "WHEN", line) for line in listed]
+    listed = [line for line in done.err.splitlines() if re.match(r"\w{8}  ", line)]
+    shown = [re.sub(r"  (\d\d:\d\d|\dh)  ", "  WHEN  ", line) for line in listed]
     assert shown == [
-        f"{other}  WHEN  1 turn   two (this one)",
-        f"{mine}  WHEN  1 turn   mine: one",
-        f"{mine}  WHEN  2 turns  mine: one (this one)",
-        f"{other}  WHEN  1 turn   two",
+        f"{other[:8]}  WHEN  1 turn  (this one) two",
+        f"{mine[:8]}  WHEN  1 turn  mine: one",
+        f"{mine[:8]}  WHEN  2 turns  (this one) mine: one",
+        f"{other[:8]}  WHEN  1 turn  two",
     ]
     assert f"conversation {mine} mine: 1 turn\n> one\nYou said: one\n" in done.err
     assert_replays(mine, 2)

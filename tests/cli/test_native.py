@@ -145,6 +145,8 @@ def test_doctor_finds_the_installation_in_order() -> None:
     done = infer("doctor")
     assert done.code == 0, done
     assert "llama-cpp-python" in done.text
+    for name in ("models", "data", "cache", "configuration"):  # every directory that is written to
+        assert f"ok    {name}: " in done.text
     assert "FAIL" not in done.text
 
 

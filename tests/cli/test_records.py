@@ -132,6 +132,12 @@ def test_list_filters(store: Store, chosen: list[str], found: list[str]) -> None
     assert [line.partition("\t")[0] for line in Done("list", *chosen).lines] == found
 
 
+def test_list_knows_aliases(store: Store) -> None:
+    store.add(replace(RAW, id="named", model="smollm2-135m-instruct"))
+    found = [line.partition("\t")[0] for line in Done("list", "-m", "smollm2").lines]
+    assert found == ["named", "b7", "5c0ffee0"]  # two of them were called so themselves
+
+
 def test_a_model_for_all_commands_is_no_filter() -> None:
     import typer
 
@@ -147,7 +153,7 @@ def test_list_on_a_terminal(
     heading, job, raw, sky = sanitize(capsys.readouterr().out).splitlines()
     assert heading.split() == ["id", "when", "kind", "model", "tokens", "end", "prompt"]
     assert job.split()[0] == "b7" and raw.split()[0] == "5c1"
-    assert sky.split()[:1] + sky.split()[3:7] == ["5c0ffee0", "run", "smollm2", "2", "stop"]
+    assert sky.split()[:1] + sky.split()[2:6] == ["5c0ffee0", "run", "smollm2", "2", "stop"]
     assert all(len(line) <= 80 for line in (heading, job, raw, sky))
 
 

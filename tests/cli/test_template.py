@@ -88,7 +88,7 @@ def test_wrong_tools(command: tuple[str, ...], tools: str, words: str) -> None:
 
 def test_a_variable_that_is_nested_too_deeply_is_text() -> None:
     done = infer("template", "render", "-m", "fake", "--var", "x=" + "[" * 100_000, "hi")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, "warning: --var x: the chat template does not use it\n")
 
 
 def test_an_empty_conversation_is_refused() -> None:

@@ -56,6 +56,16 @@ def test_pieces_in_a_pipe(tiny: Path) -> None:
     assert lines[-2] == "9 tokens"
 
 
+def test_ids_are_shown_as_text(tiny: Path) -> None:
+    ids, *_ = infer("tokens", "-m", tiny, "--ids", "the world é").text.splitlines()
+    for given in (ids, ids.replace(" ", ","), ids.replace(" ", ", ")):
+        assert infer("tokens", "-m", tiny, "--ids", given).text == "the world é\n"
+    assert infer("tokens", "-m", "fake", "--ids", "104,258").text == "h<|im_end|>\n"
+    one_error_line(infer("tokens", "-m", "fake", "--ids", "104,999"), 2, "no token 999")
+    assert infer("tokens", "-m", "fake", "--ids", stdin=b"1,2").text.startswith("49 44 50\n3 tokens")
+    assert infer("tokens", "-m", "fake", "1,2").text.startswith("3 tokens")
+
+
 def test_control_tokens_are_text_unless_asked_for(tiny: Path) -> None:
     def ids(*more: str) -> list[int]:
         found = infer("tokens", "-m", tiny, "--json", *more, "<|im_end|>hello").json["ids"]

@@ -18,7 +18,7 @@ PACKAGE = REPO / "infer_cli"
 ORDER = [
     "errors", "types", "system", "text", "settings", "process", "backend", "engine", "models", "vocab",
     "prompt", "runtime", "answering", "scoring", "prefix_cache", "records", "conversation", "sinks", "batch",
-    "checking", "program", "api", "cli", "__main__",
+    "checking", "evaluation", "program", "api", "integrations", "cli", "__main__",
 ]  # fmt: skip
 
 # Who may import a library; others may not. Heavy ones only inside functions, or in modules that --help skips.
@@ -42,6 +42,11 @@ ONLY_IN = {
     "sqlite3": {"records"},
     "prompt_toolkit": {"cli"},
     "wcwidth": {"text.graphemes"},
+    "lm_eval": {"integrations.lm_eval"},
+    "inspect_ai": {"integrations.inspect"},
+    # Only tests compare with them.
+    "scipy": set(),
+    "statsmodels": set(),
 }
 
 HEAVY = {

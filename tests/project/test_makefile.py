@@ -18,9 +18,9 @@ def test_every_target_is_told() -> None:
     assert phony is not None and set(phony[1].split()) == set(TARGETS)
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", ".ci/run"])
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", ".ci/run", ".github/workflows/release.yml"])
 def test_targets_that_are_named_are_there(page: str) -> None:
-    named = re.findall(r"(?:`|^|\n)make ((?:[a-z]+ ?)+)", (REPO / page).read_text("utf-8"))
+    named = re.findall(r"(?:`|^|\n|run: )make ((?:[a-z]+ ?)+)", (REPO / page).read_text("utf-8"))
     words = {word for line in named for word in line.split()}
     assert words and words <= set(TARGETS)
 
@@ -29,6 +29,14 @@ def test_targets_that_are_named_are_there(page: str) -> None:
 def test_help_lists_them() -> None:
     done = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True, check=True)
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == list(TARGETS)
+
+
+def test_the_workflow_tests_the_pythons_that_are_promised() -> None:
+    workflow = (REPO / ".github" / "workflows" / "release.yml").read_text("utf-8")
+    promised = re.findall(r"Python :: (3\.\d+)", (REPO / "pyproject.toml").read_text("utf-8"))
+    (tested,) = re.findall(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert re.findall(r"3\.\d+", tested) == promised
+    assert re.findall(r"run: (\.\S+)$", workflow, re.MULTILINE) == [".ci/run"]
 
 
 def test_contributing_names_files_that_are_there() -> None:

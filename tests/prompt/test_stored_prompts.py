@@ -46,7 +46,7 @@ def test_input_is_data() -> None:
 def test_a_missing_variable_is_named() -> None:
     with pytest.raises(UsageError, match=r"needs the variable 'b' \(given: a\)") as caught:
         PromptTemplate("t", "{{ a }} {{ b }}").render({"a": "1"}, "")
-    assert caught.value.hint == "Add --var b=VALUE."
+    assert caught.value.hint == "add --var b=VALUE"
 
 
 def test_a_variable_may_have_a_default() -> None:
@@ -80,7 +80,7 @@ def test_a_template_that_is_not_there() -> None:
     _save("two", "2")
     with pytest.raises(UsageError, match="no prompt template 'three'") as caught:
         load("three")
-    assert caught.value.hint == "There are: one, two."
+    assert caught.value.hint == "there are: one, two"
 
 
 def test_without_any_template_the_hint_says_where_to_write_one() -> None:

@@ -228,7 +228,7 @@ def test_token_ids_as_bytes(ids: list[int]) -> None:
 def test_a_name_that_is_not_utf8(opened: Store) -> None:
     opened.add(plain("a", model=os.fsdecode(b"m\xff"), output=os.fsdecode(b"/o\xff")))
     assert opened.get("a").output == os.fsdecode(b"/o\xff")
-    assert opened.newest(1, model=os.fsdecode(b"m\xff"))[0].model == "m\\udcff"
+    assert opened.newest(1, models=[os.fsdecode(b"m\xff")])[0].model == "m\\udcff"
 
 
 def test_a_batch_is_one_record(opened: Store) -> None:
@@ -244,6 +244,7 @@ def test_get_takes_a_prefix_that_is_unique(opened: Store) -> None:
     assert opened.get("ab12").id == "ab12"
     assert opened.get("ab13").id == "ab13"
     assert opened.get("c").id == "c%"
+    assert opened.get("c…").id == "c%"  # copied from where it was cut short
     for unknown in ("", "b", "%", "AB12"):
         with pytest.raises(UsageError, match="no record"):
             opened.get(unknown)
@@ -260,8 +261,9 @@ def test_newest_filters(opened: Store) -> None:
         return "".join(r.id for r in opened.newest(limit, **chosen))  # type: ignore[arg-type]
 
     assert (ids(), ids(2)) == ("cba", "cb")
-    assert (ids(model="m"), ids(thread="t"), ids(since=20.0)) == ("ca", "ba", "cb")
-    assert ids(model="m", thread="t", since=11.0) == ""
+    assert (ids(models=["m"]), ids(thread="t"), ids(since=20.0)) == ("ca", "ba", "cb")
+    assert (ids(models=["n", "m"]), ids(models=["n", "none"])) == ("cba", "b")
+    assert ids(models=["m"], thread="t", since=11.0) == ""
 
 
 def test_export_is_oldest_first_and_in_pieces(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:

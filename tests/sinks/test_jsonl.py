@@ -13,13 +13,17 @@ def _reply(sample: int = 0) -> Reply:
     return reply(sample, "é")
 
 
+def token_text(token: int) -> bytes:
+    return {6: b"\xc3\xa9", 9: b"\xc3"}[token]
+
+
 def _lines(out: io.BytesIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
 def test_json_is_a_line_per_reply_in_sample_order() -> None:
     out = io.BytesIO()
-    sink = JsonSink(out)
+    sink = JsonSink(out, token_text)
     sink.start({})
     sink.delta(Delta(0, "é"))
     sink.end(_reply(1))
@@ -33,7 +37,7 @@ def test_json_is_a_line_per_reply_in_sample_order() -> None:
 
 def test_jsonl_events() -> None:
     out = io.BytesIO()
-    sink = JsonlSink(out, n_samples=1)
+    sink = JsonlSink(out, token_text, n_samples=1)
     sink.start({"id": "r0"})
     sink.prefill(0, 2, 4)
     sink.delta(Delta(0, "wh", reasoning=True, tokens=(5,)))
@@ -49,8 +53,12 @@ def test_jsonl_events() -> None:
             "event": "token",
             "token": 6,
             "text": "\x1b\x9bé",
+            "bytes": [0xC3, 0xA9],
             "logprob": -0.5,
-            "top_logprobs": [{"token": 6, "logprob": -0.5}, {"token": 9, "logprob": -2.0}],
+            "top_logprobs": [
+                {"token": 6, "text": "é", "bytes": [0xC3, 0xA9], "logprob": -0.5},
+                {"token": 9, "text": "\ufffd", "bytes": [0xC3], "logprob": -2.0},  # half a character
+            ],
         },
         {"event": "token", "token": None, "text": "tail"},
         {"event": "end", **as_json(_reply())},
@@ -60,7 +68,7 @@ def test_jsonl_events() -> None:
 
 def test_jsonl_names_the_sample_where_there_are_several() -> None:
     out = io.BytesIO()
-    sink = JsonlSink(out, n_samples=2)
+    sink = JsonlSink(out, token_text, n_samples=2)
     sink.prefill(1, 1, 1)
     sink.delta(Delta(1, "a", tokens=(1,)))
     sink.end(_reply(1))
@@ -75,7 +83,7 @@ def test_each_event_is_flushed() -> None:
             self.flushes += 1
 
     out = Counting()
-    sink = JsonlSink(out, n_samples=1)
+    sink = JsonlSink(out, token_text, n_samples=1)
     sink.start({})
     sink.delta(Delta(0, "a", tokens=(1,)))
     assert out.flushes == 2

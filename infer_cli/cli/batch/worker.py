@@ -16,7 +16,7 @@ from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.job_command import JobCommand
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for
+from infer_cli.cli.screen.waiting import wait_for, warn_of_unused
 from infer_cli.errors import ExitStatus
 from infer_cli.process.explain import explained
 from infer_cli.process.worker import on_interrupt
@@ -95,6 +95,9 @@ class _Batch:
         def load(plan: LoadPlan) -> Session:
             session = Session(model, plan.engine, plan.width, self._worker.native_fd)
             wait_for(session, self._notices)
+            variables, file = self._request.variables, self._request.chat_template
+            if variables and (file or session.own_template):
+                warn_of_unused(session.chat_template(file), variables, self._notices)
             return session
 
         return load

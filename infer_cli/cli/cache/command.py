@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infer_cli.cli.flags import options as o
-from infer_cli.cli.screen.terminal import console
 from infer_cli.errors import UnexpectedFailure, UsageError
 from infer_cli.text.sanitize import single_line
 
@@ -27,7 +26,7 @@ def list_entries(
     cache_size: o.CacheSize = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """List what is kept, last used first: a table, or tab-separated lines in a pipe."""
+    """List what is kept, last used first. A table, or tab-separated lines in a pipe."""
     store = _store(cache_size)
     entries = store.entries()
     if as_json:
@@ -46,7 +45,7 @@ def list_entries(
 
 @app.command()
 def prune(cache_size: o.CacheSize = None) -> None:
-    """Remove what is damaged, and what was not used for longest until the rest is within the limit."""
+    """Remove what is damaged, and what is beyond the limit. What was not used for longest goes first."""
     _remove(_store(cache_size).prune)
 
 
@@ -84,7 +83,7 @@ def warm(
     lora: o.Lora = None,
     offline: o.Offline = False,
 ) -> int:
-    """Let a model read files now, so that `infer run -f` with the same flags begins at the question."""
+    """Let a model read files before they are asked about. `infer run -f` need not read them then."""
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Task
 
@@ -119,36 +118,24 @@ def _as_json(entry: Entry) -> dict[str, object]:
 
 
 def _print_table(entries: list[Entry], limit: int) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+    from infer_cli.cli.screen.table import Column, print_table
     from infer_cli.settings.sizes import size_text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("key", "model", "tokens", "size", "a token", "last used"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("tokens", "size", "a token") else "left",
-            overflow="fold" if heading == "model" else "ellipsis",
-            no_wrap=heading != "model",
-        )
+    columns = (
+        Column("key"),
+        Column("model", rank=2),
+        Column("tokens", rank=1, right=True),
+        Column("size", rank=3, right=True),
+        Column("a token", rank=5, right=True),
+        Column("last used", rank=4),
+    )
+    rows = []
     for entry in entries:
         when = datetime.fromtimestamp(entry.used).astimezone().strftime("%Y-%m-%d %H:%M")
-        per_token = size_text(entry.size // entry.n_tokens)
-        cells = (
-            entry.key[:12],
-            entry.owner.model,
-            f"{entry.n_tokens}",
-            size_text(entry.size),
-            per_token,
-            when,
-        )
-        table.add_row(*(Text(single_line(cell)) for cell in cells))
-    screen = console(sys.stdout)
-    if entries:
-        screen.print(table)
-    total = size_text(sum(entry.size for entry in entries))
-    screen.print(Text(f"{total} of at most {size_text(limit)}"))
+        size, per_token = size_text(entry.size), size_text(entry.size // entry.n_tokens)
+        rows.append((entry.key[:12], entry.owner.model, str(entry.n_tokens), size, per_token, when))
+    print_table(columns, rows)
+    print(f"{size_text(sum(entry.size for entry in entries))} of at most {size_text(limit)}")
 
 
 def _remove(removing: Callable[[], tuple[int, int]]) -> None:

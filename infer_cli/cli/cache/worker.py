@@ -25,7 +25,7 @@ def warm(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
 
 def _warm(options: RunOptions, worker: Worker, notices: Notices) -> int:
     options = replace(options, max_tokens=1)
-    session = begin_load(options, worker)
+    session = begin_load(options, worker, notices)
     # While the model loads:
     given = read_prompt(options, notices, awaits_question=True)
     caches = caches_files(options, given)

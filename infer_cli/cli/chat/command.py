@@ -52,8 +52,9 @@ def chat(
     deadline: o.Deadline = None,
     engine: o.EngineFlags,
 ) -> int:  # fmt: skip
-    """Talk with a model. `/help` lists the commands; from a pipe, each line is a turn.
+    """Talk with a model.
 
+    `/help` lists the commands there. From a pipe, each line is a turn.
     Sampled as the model recommends, unless -t says otherwise.
     """
     from infer_cli.process.supervisor import supervise

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from infer_cli.cli.chat.pastes import Pastes
 from infer_cli.cli.screen.keyboard import BRACKETED_PASTE, write_now
 from infer_cli.errors import UsageError
 from infer_cli.process.child_process import find_program
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
 
 QUOTES = '"""'
 PROMPT = "> "
+PLACEHOLDER = "/help for commands, Ctrl-D to leave"
+HOW_TO_LEAVE = "Ctrl-D or /exit leaves the chat"
+# What the user says stands out from the replies.
+_STYLE = {
+    "prompt": "bold fg:ansicyan",
+    "": "bold",
+    "placeholder": "nobold fg:ansibrightblack",
+    "bottom-toolbar": "nobold noreverse fg:ansibrightblack",
+}
 
 
 def is_smart_terminal() -> bool:
@@ -45,6 +55,10 @@ def has_editor_line() -> bool:
 class LineSource(Protocol):
     def read(self) -> str:
         """The next message. Raises EOFError at the end, KeyboardInterrupt where the line is given up."""
+        ...
+
+    def put_back(self) -> bool:
+        """Let the next line begin as the last one was typed; whether it can be edited there."""
         ...
 
 
@@ -75,6 +89,9 @@ class PlainLines:
                 break
         return unquoted(text)
 
+    def put_back(self) -> bool:
+        return False
+
     def _line(self, prompt: str) -> str:
         if prompt:
             sys.stderr.write(prompt)
@@ -93,8 +110,8 @@ class PlainLines:
 class EditorLine:
     """prompt_toolkit's line: history, several lines, completion, an external editor, a toolbar.
 
-    Enter sends, Alt-Enter begins a new line, pasted line ends are text; Ctrl-X Ctrl-E (vi: v) opens the
-    editor.
+    Enter sends, Alt-Enter begins a new line, pasted line ends are text, a long paste is one mark; Ctrl-X
+    Ctrl-E (vi: v) opens the editor.
     """
 
     def __init__(
@@ -104,8 +121,10 @@ class EditorLine:
         private: bool,
         toolbar: Callable[[], str],
         complete: Callable[[str], Iterable[str]],
+        say: Callable[[str], None],
     ) -> None:
-        """`complete` gives what the last word of a line that begins with a slash can become."""
+        """`complete` gives what the last word of a line that begins with a slash can become; `say` shows a
+        line above this one."""
         from prompt_toolkit import PromptSession
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.history import FileHistory, History, InMemoryHistory
@@ -113,11 +132,22 @@ class EditorLine:
         from prompt_toolkit.output import create_output
         from prompt_toolkit.styles import Style
 
+        self._pastes = pastes = Pastes()
+        self._say = say
+        self._typed = self._begun = ""
+        self._has_sent = False
+
+        class WholeHistory(FileHistory):
+            """Its file has texts where the line has marks: the next chat does not know these."""
+
+            def store_string(self, string: str) -> None:
+                super().store_string(pastes.whole(string))
+
         history: History = InMemoryHistory()
         if not private and (path := _history_path()) is not None:
-            history = FileHistory(str(path))
+            history = WholeHistory(str(path))
         self._session: PromptSession[str] = PromptSession(
-            PROMPT,
+            [("class:prompt", PROMPT)],
             multiline=True,
             prompt_continuation="  ",
             vi_mode=vi,
@@ -127,19 +157,28 @@ class EditorLine:
             complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
             bottom_toolbar=toolbar,
             key_bindings=self._bindings(),
-            style=Style.from_dict({"bottom-toolbar": "noreverse fg:ansibrightblack"}),
+            placeholder=lambda: [] if self._has_sent else [("class:placeholder", PLACEHOLDER)],
+            style=Style.from_dict(_STYLE),
             input=create_input(sys.stdin),
             output=create_output(styled(sys.stdout)),
         )
 
     def read(self) -> str:
-        text = self._session.prompt()
+        begun, self._begun = self._begun, ""
+        self._typed = self._session.prompt(default=begun)
+        self._has_sent = True
         write_now(BRACKETED_PASTE)  # which a prompt leaves off behind it
-        return unquoted(text)
+        return unquoted(self._pastes.whole(self._typed))
+
+    def put_back(self) -> bool:
+        self._begun = self._typed
+        return True
 
     def _bindings(self) -> KeyBindings:
-        from prompt_toolkit.filters import vi_navigation_mode
+        from prompt_toolkit.application import run_in_terminal
+        from prompt_toolkit.filters import emacs_insert_mode, vi_insert_mode, vi_navigation_mode
         from prompt_toolkit.key_binding import KeyBindings
+        from prompt_toolkit.keys import Keys
 
         bindings = KeyBindings()
 
@@ -159,17 +198,26 @@ class EditorLine:
 
         @bindings.add("c-c")
         def _give_up(event: KeyPressEvent) -> None:
+            if not event.current_buffer.text:
+                run_in_terminal(lambda: self._say(HOW_TO_LEAVE))
             event.current_buffer.reset()
+
+        @bindings.add(Keys.BracketedPaste)
+        def _paste(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text(self._pastes.shown(event.data))
+
+        @bindings.add("backspace", filter=emacs_insert_mode | vi_insert_mode)
+        def _delete(event: KeyPressEvent) -> None:
+            mark = self._pastes.mark_at_end(event.current_buffer.document.text_before_cursor)
+            event.current_buffer.delete_before_cursor(max(len(mark), event.arg))
 
         @bindings.add("c-x", "c-e")
         @bindings.add("v", filter=vi_navigation_mode)
         def _edit(event: KeyPressEvent) -> None:
-            from prompt_toolkit.application import run_in_terminal
-
             buffer = event.current_buffer
 
             def edit() -> None:
-                buffer.text = edit_text(buffer.text)
+                buffer.text = edit_text(self._pastes.whole(buffer.text))
                 buffer.cursor_position = len(buffer.text)
 
             run_in_terminal(edit)

@@ -22,6 +22,7 @@ from infer_cli.cli.run.choosing import answer_turn
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
 from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.waiting import warn_of_unused
 from infer_cli.conversation.continuing import find_conversation
 from infer_cli.conversation.next_turn import plan_next_turn
 from infer_cli.errors import ExitStatus
@@ -38,20 +39,22 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
 def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     kept = find_conversation(None, notices.warn)
     options = as_before(options, kept)
-    session = begin_load(options, worker)
+    session = begin_load(options, worker, notices)
     # While the model loads:
     given = read_prompt(options, notices)
     caches = not (options.no_cache or options.no_record)
     finish_load(session, notices, recording=not options.no_record, caching=caches)
     vocab = session.loaded.vocab
     max_tokens = room_for(options.choices, vocab) if options.choices else options.max_tokens
+    template, variables = session.chat_template(options.chat_template), variables_of_template(options)
+    warn_of_unused(template, variables, notices)
     turn = plan_next_turn(
         session,
         kept,
         given.text(given.attachments),
-        session.chat_template(options.chat_template),
+        template,
         system=options.system,
-        variables=variables_of_template(options),
+        variables=variables,
         overflow=options.overflow,
         max_tokens=max_tokens,
         deadline_s=options.deadline_s,

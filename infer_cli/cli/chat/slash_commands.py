@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from difflib import get_close_matches
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from infer_cli.cli.flags.shared import REASONING_VIEWS, Reasoning
 from infer_cli.cli.flags.values import check_between
+from infer_cli.cli.screen.table import Column, short_ids, when_in_short
 from infer_cli.cli.screen.terminal import settings_table
+from infer_cli.conversation.shortening import OVERFLOW_POLICIES
 from infer_cli.errors import UsageError
 from infer_cli.settings.defaults import MOST_TOKENS
 from infer_cli.settings.origins import RunSeed
@@ -22,6 +25,7 @@ from infer_cli.settings.seeds import check_seed
 
 if TYPE_CHECKING:
     from infer_cli.conversation.dialogue import Dialogue
+    from infer_cli.conversation.shortening import OverflowPolicy
     from infer_cli.prompt.attachments import Attachment
     from infer_cli.settings.origins import Setting
 
@@ -41,6 +45,8 @@ class CommandHost(Protocol):
     def settings(self) -> Sequence[Setting]: ...
 
     def say(self, text: str) -> None: ...
+
+    def say_table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None: ...
 
     def say_attached(self) -> None: ...
 
@@ -90,7 +96,7 @@ def completions(line: str) -> Iterable[str]:
         return [f"/{known}" for known in COMMANDS if known.startswith(name)]
     kind = COMMANDS[name].complete if name in COMMANDS else ""
     if kind == "path":
-        return _paths(argument)
+        return _paths(argument.rpartition(" ")[2])
     if kind == "model":
         from infer_cli.models.catalogue import load_catalogue
 
@@ -146,6 +152,8 @@ def _set(chat: CommandHost, argument: str) -> None:
         chat.dialogue.set_max_tokens(n)
     elif name == "reasoning":
         chat.reasoning = _reasoning_of(value)
+    elif name == "overflow":
+        chat.dialogue.set_overflow(_overflow_of(value))
     else:
         chat.dialogue.set_sampling(parse_set([f"{name}={value}"]))
     chat.say(f"{name} = {value}")
@@ -158,6 +166,21 @@ def _reasoning_of(text: str) -> Reasoning:
     raise UsageError(f"reasoning {text!r} is not show, hide or only")
 
 
+def _overflow_of(text: str) -> OverflowPolicy:
+    from infer_cli.prompt.fitting import policy_named
+
+    policy = policy_named(text, OVERFLOW_POLICIES)
+    if policy is None:
+        raise UsageError(f"overflow {text!r} is not one of {', '.join(OVERFLOW_POLICIES)}")
+    return policy
+
+
+def _say_if_greedy(chat: CommandHost) -> None:
+    """Why another seed changes nothing."""
+    if chat.dialogue.reply_settings.sampling.greedy:
+        chat.say("greedy: every seed gives the same reply; /set temperature 0.8 samples")
+
+
 def _seed(chat: CommandHost, argument: str) -> None:
     if argument in ("new", "none"):
         chat.dialogue.set_seed(None)
@@ -165,6 +188,7 @@ def _seed(chat: CommandHost, argument: str) -> None:
         chat.dialogue.set_seed(RunSeed(_seed_of(argument), "/seed"))
     seed = chat.dialogue.reply_settings.seed
     chat.say("each reply draws its own seed" if seed is None else f"seed {seed.value} for every reply")
+    _say_if_greedy(chat)
 
 
 def _seed_of(text: str) -> int:
@@ -188,11 +212,12 @@ def _regen(chat: CommandHost, argument: str) -> None:
         chat.dialogue.ask_again(same=True)
     else:
         chat.dialogue.ask_again(seed=_seed_of(argument) if argument else None)
+        _say_if_greedy(chat)
 
 
 def _undo(chat: CommandHost, argument: str) -> None:
     message = chat.dialogue.undo()
-    chat.say(f"took back: {_preview(message, 60)}")
+    chat.say(f"undone: {_preview(message, 60)}")
 
 
 def _edit(chat: CommandHost, argument: str) -> None:
@@ -223,12 +248,21 @@ def _branch(chat: CommandHost, argument: str) -> None:
 
 def _list(chat: CommandHost, argument: str) -> None:
     found = chat.dialogue.ledger.recent(N_LISTED)
-    for thread, last_at, n_turns, begins in found:
-        when = datetime.fromtimestamp(last_at).astimezone().strftime("%Y-%m-%d %H:%M")
-        turns = f"{turns_of(n_turns):<7}"
+    ids = short_ids([thread.id for thread, *_ in found])
+    now = datetime.now().astimezone()
+    rows = []
+    for (thread, last_at, n_turns, begins), short in zip(found, ids, strict=True):
+        when = when_in_short(datetime.fromtimestamp(last_at).astimezone(), now)
         name = f"{thread.name}: " if thread.name is not None else ""
-        here = " (this one)" if thread.id == chat.dialogue.ledger.thread_id else ""
-        chat.say(f"{thread.id}  {when}  {turns}  {name}{_preview(begins, 50)}{here}")
+        here = "(this one) " if thread.id == chat.dialogue.ledger.thread_id else ""
+        rows.append((short, when, turns_of(n_turns), f"{here}{name}{_preview(begins, 200)}"))
+    columns = (
+        Column("id"),
+        Column("when", rank=1, right=True),
+        Column("turns", rank=2),
+        Column("conversation", is_text=True),
+    )
+    chat.say_table(columns, rows)
     if not found:
         chat.say("no conversation is kept")
 
@@ -254,8 +288,21 @@ def _attach(chat: CommandHost, argument: str) -> None:
     if argument == "none":
         chat.attached.clear()
     elif argument:
-        chat.attached.append(chat.file(argument))
+        chat.attached.extend([chat.file(name) for name in _file_names(argument)])
     chat.say_attached()
+
+
+def _file_names(argument: str) -> list[str]:
+    """Names of files with spaces between; one that has some is quoted, or stands alone."""
+    if Path(argument).expanduser().exists():
+        return [argument]
+    lexer = shlex.shlex(argument, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    lexer.escape = "" if os.sep == "\\" else lexer.escape
+    try:
+        return list(lexer)
+    except ValueError:
+        raise UsageError(f"{argument}: a quote is not closed", "quote names that have spaces") from None
 
 
 def _export(chat: CommandHost, argument: str) -> None:
@@ -350,7 +397,7 @@ COMMANDS: dict[str, Command] = {
     "clear": Command("/clear", "Begin anew; the system prompt stays.", _clear),
     "system": Command("/system [TEXT|none]", "Show or change the system prompt.", _system),
     "params": Command("/params", "The parameters and where each came from.", _params),
-    "set": Command("/set NAME VALUE", "Change one, also max_tokens and reasoning.", _set),
+    "set": Command("/set NAME VALUE", "Change one, also max_tokens, overflow, reasoning.", _set),
     "seed": Command("/seed [N|new]", "One seed for all replies, or a new one for each.", _seed),
     "model": Command("/model [NAME]", "Go on with another model.", _model, "model"),
     "regen": Command("/regen [same|SEED]", "Another reply: new seed, the same, or this one.", _regen),
@@ -362,7 +409,7 @@ COMMANDS: dict[str, Command] = {
     "load": Command("/load ID|NAME", "Go on with another conversation.", _load),
     "rename": Command("/rename NAME", "Name this conversation.", _rename),
     "read": Command("/read FILE", "Send a file as a message.", _read, "path"),
-    "attach": Command("/attach [FILE|none]", "Put a file before the next message.", _attach, "path"),
+    "attach": Command("/attach [FILE…|none]", "Put files before the next message.", _attach, "path"),
     "export": Command("/export FILE", "Write the conversation as .md or .json.", _export, "path"),
     "context": Command("/context", "What is in the window, and what was dropped.", _context),
     "tokens": Command("/tokens [TEXT]", "Tokens of a text, or of the last reply.", _tokens),

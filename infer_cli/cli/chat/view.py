@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.chat.line import is_smart_terminal
 from infer_cli.cli.chat.options import ChatOptions
 from infer_cli.cli.flags.shared import Reasoning
-from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.table import Column, table_lines
+from infer_cli.cli.screen.terminal import Notices, columns_of, fitted
 from infer_cli.cli.screen.waiting import StatusSink
 from infer_cli.process.stream_filter import styled
 from infer_cli.text.sanitize import single_line
@@ -33,7 +35,14 @@ class ChatView:
         """What a command answers: beside the replies, on stderr."""
         self._notices.clear()
         for line in text.splitlines():
-            print(single_line(line), file=sys.stderr)
+            print(fitted(single_line(line), sys.stderr), file=sys.stderr)
+
+    def say_table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+        """As `say`: a table that fits the terminal, or a line for each row in a pipe."""
+        if sys.stderr.isatty():
+            self.say("\n".join(table_lines(columns, rows, columns_of(sys.stderr))))
+        else:
+            self.say("\n".join("  ".join(row) for row in rows))
 
     def sink(self) -> Sink:
         return StatusSink(self._reply_sink(), self._notices)
@@ -60,15 +69,12 @@ class ChatView:
             parts.append(f"seed {reply.seed}")
         if reply.finish_reason != "stop":
             parts.append("stopped" if taken.is_stopped else reply.finish_reason)
-        self._note(" · ".join(parts))
+        self._notices.statistics(single_line(" · ".join(parts)))
         if reply.finish_reason == "length":
-            self._note("the token limit ended the reply: /continue lets it go on")
+            self._notices.note("the token limit ended the reply: /continue lets it go on", dim=True)
         elif reply.finish_reason == "deadline":
             more = ": /continue lets it go on" if self._is_typed else ""
             self.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens{more}")
-
-    def _note(self, text: str) -> None:
-        self._notices.note(single_line(text), dim=self._is_smart)
 
     def message_not_taken(self, why: NotTaken) -> None:
         if why == "deadline":

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from infer_cli.cli.chat import slash_commands
 from infer_cli.cli.chat.line import (
+    HOW_TO_LEAVE,
+    PLACEHOLDER,
     EditorLine,
     LineSource,
     PlainLines,
@@ -24,8 +26,9 @@ from infer_cli.cli.chat.view import ChatView
 from infer_cli.cli.flags.shared import PRIVATE_HINT, Reasoning
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
+from infer_cli.cli.screen.table import SHORT_ID
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for
+from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
 from infer_cli.conversation.continuing import find_conversation
 from infer_cli.conversation.dialogue import Dialogue, DialogueOptions
 from infer_cli.conversation.model import ConversationModel, open_for_conversation
@@ -80,11 +83,14 @@ class Chat:
         self._leaving = False  # SIGTERM or SIGHUP came
         self._must_carry_on = False  # Ctrl-C is dealt with, and the supervisor doesn't know it
         self._view = ChatView(options, notices, is_typed=self._typed)
-        self.say = self._view.say
+        self.say, self.say_table = self._view.say, self._view.say_table
         self.attached = [self.file(name) for name in options.files]
         self.dialogue = Dialogue(_dialogue_options(options), self._open_model, self._view, kept)
         if options.private and not options.no_record:
             notices.note("private: the records hold hashes only, so they can't be replayed or continued")
+        self._lines = self._line_source()
+        if self._typed:
+            self.say(self._opening())
         if self._typed and kept is not None:
             self._show_last()
         if self._typed and self.attached:
@@ -93,23 +99,24 @@ class Chat:
     def _open_model(self, name: str | None) -> ConversationModel:
         options = self._options
         model = find_model(name, offline=options.offline, quiet=options.quiet)
+        loading(model.name, self._notices)
         session = Session(model, options.engine, 1, self._worker.native_fd)
         begin_for(None if options.chat_template else session.own_template)
         wait_for(session, self._notices)
         self._notices.clear()
-        return open_for_conversation(session, options.engine.ctx, options.chat_template)
+        opened = open_for_conversation(session, options.engine.ctx, options.chat_template)
+        warn_of_unused(opened.template, options.variables, self._notices)
+        return opened
 
     # --- the loop ------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Until the input ends; returns the exit code."""
         on_interrupt(self._interrupted)
-        lines = self._lines()
         while not self._leaving:
             try:
                 self._carry_on()
-                text = lines.read()
-                if text.strip():
+                if (text := self._read()) is not None:
                     self._take(text)
             except EOFError:
                 break
@@ -122,12 +129,30 @@ class Chat:
                 report(e, sys.stderr, self._worker.log_tail() if e.native else ())
         if self._leaving:
             return ExitStatus.INTERRUPTED
+        if self._typed and self.dialogue.ledger.can_go_on:
+            thread = self.dialogue.ledger.thread_id
+            self.say(f"`infer chat --resume {thread[:SHORT_ID]}` goes on with this conversation")
         if self.attached and not self._typed:
             self._notices.warn(f"no message came after {self._attached_names}: not sent")
         self.dialogue.keep_state()
         return ExitStatus.DEADLINE if self.dialogue.totals.n_late and not self._typed else ExitStatus.OK
 
-    def _lines(self) -> LineSource:
+    def _read(self) -> str | None:
+        """The next message or command; None where the line is empty or given up."""
+        try:
+            text = self._lines.read()
+        except KeyboardInterrupt:
+            self._must_carry_on = True
+            if self._typed and not self._leaving:
+                self.say(HOW_TO_LEAVE)
+            return None
+        return text if text.strip() else None
+
+    def _opening(self) -> str:
+        about = f"{self.dialogue.model_name} · window of {self.dialogue.conversation.window} tokens"
+        return about if has_editor_line() else f"{about} · {PLACEHOLDER}"
+
+    def _line_source(self) -> LineSource:
         if not has_editor_line():
             return PlainLines("> " if self._typed else "")
         return EditorLine(
@@ -135,6 +160,7 @@ class Chat:
             private=self._options.private,
             toolbar=self._toolbar,
             complete=slash_commands.completions,
+            say=self.say,
         )
 
     def _take(self, line: str) -> None:
@@ -166,8 +192,20 @@ class Chat:
         """A message of the attached files, these files and a text, and its reply."""
         attachments = [*self.attached, *files]
         message = message_text(attachments, text, tagged=are_several(attachments, text))
-        if self.dialogue.ask(message):
+        try:
+            is_taken = self.dialogue.ask(message)
+        except KeyboardInterrupt:
+            self._give_back()
+            raise
+        if is_taken:
             self.attached.clear()
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """A message that was not taken can be changed and sent again."""
+        if self._lines.put_back():
+            self.say("it is in the line again")
 
     def load_conversation(self, name: str) -> None:
         """Go on with another conversation, and with the model that it had."""

@@ -26,8 +26,9 @@ def probe(
     device: o.DeviceNames = None,
     offline: o.Offline = False,
 ) -> int:
-    """Answer the same requests alone, batched, shuffled, chunked and from cache, and compare every byte.
+    """Test that replies do not depend on what runs beside them.
 
+    The same requests are answered alone, batched, shuffled, chunked and from cache; every byte is compared.
     A table for each mode, with what the mode costs on this machine. Exit code 9 where a promise is not kept.
     """
     from infer_cli.process.supervisor import supervise

@@ -14,7 +14,7 @@ def replay(
     quiet: Annotated[bool, typer.Option("--quiet", help="No warnings, no progress.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> int:
-    """Answer a recorded request, or a conversation's, again and compare. Exit code 9 where one differs."""
+    """Answer a recorded request or conversation again and compare. Exit code 9 where a reply differs."""
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Worker
 

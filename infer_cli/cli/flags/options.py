@@ -167,8 +167,9 @@ class TemplateFlags(FlagGroup):
         _option(
             "--overflow",
             panel=_PROMPT,
-            metavar="error|drop-oldest|drop-middle|keep-ends",
-            help="What goes where the window is too small (run: error, chat: drop-oldest, also summarize).",
+            metavar="error|drop-oldest|drop-middle|keep-ends|summarize",
+            help="What goes where the window is too small (run: error, chat: drop-oldest);"
+            " summarize is chat's alone.",
         ),
     ] = None
 
@@ -254,7 +255,7 @@ class SamplingFlags(FlagGroup):
 # --- what is shown and recorded -------------------------------------------------------------------
 
 Json = Annotated[bool, _option("--json", env=False, panel=_OUTPUT, help="One JSON object a reply.")]
-Stats = Annotated[bool, _option("--stats", panel=_OUTPUT, help="Statistics on stderr.")]
+Stats = Annotated[Optional[bool], _option("--stats", panel=_OUTPUT, help="Statistics on stderr.")]
 
 
 class DisplayFlags(FlagGroup):
@@ -271,7 +272,7 @@ class DisplayFlags(FlagGroup):
     markdown: Annotated[bool, _option("--markdown", panel=_OUTPUT, help="Render Markdown in a pipe too.")] = (
         False
     )
-    stats: Stats = False
+    stats: Stats = None
 
 
 Quiet = Annotated[bool, _option("--quiet", panel=_OUTPUT, help="No warnings, no progress.")]

@@ -57,7 +57,7 @@ class ShowingOptions(AskingOptions):
     reasoning: Reasoning | None
     plain: bool
     markdown: bool
-    stats: bool
+    stats: bool | None  # None: it was not said
     private: bool
     no_cache: bool
     cache_bytes: int | None  # most that the prefix cache may hold
@@ -121,7 +121,7 @@ def read_showing(
         reasoning=values.one_of("reasoning", REASONING_VIEWS),
         plain=values.is_set("plain"),
         markdown=values.is_set("markdown"),
-        stats=values.is_set("stats"),
+        stats=values.is_set("stats") if values.given("stats") is not None else None,
         private=values.is_set("private"),
         no_cache=values.is_set("no_cache"),
         cache_bytes=_cache_bytes(values),

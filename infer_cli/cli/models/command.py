@@ -80,16 +80,13 @@ def verify(
     model: Annotated[str | None, _MODEL] = None,
     all_models: Annotated[bool, typer.Option("--all", help="Everything on the shelf.")] = False,
 ) -> None:
-    """Read every byte of a model and compare its hash with the published one. Exit code 9 if it differs."""
+    """Compare a model's hash with the published one. Reads every byte. Exit code 9 if it differs."""
     from infer_cli.models import store
 
     if all_models and model is not None:
         raise UsageError("--all and a model exclude each other")
-    differing = []
-    for verdict in store.verify_all() if all_models else [store.verify(model)]:
-        print(model_view.verdict_line(verdict))
-        if not verdict.holds:
-            differing.append(single_line(verdict.name))
+    verdicts = model_view.print_verdicts(store.verify_all() if all_models else [store.verify(model)])
+    differing = [single_line(verdict.name) for verdict in verdicts if not verdict.holds]
     if differing:
         raise CheckFailed(
             f"not what was published or installed: {', '.join(differing)}",
@@ -158,7 +155,7 @@ def default(
         str | None, typer.Argument(metavar="[MODEL]", help="A name or an alias.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the name of the default model, or set it in your own models.toml."""
+    """Print the name of the default model, or set it. It is kept in your own models.toml."""
     from infer_cli.models.catalogue import load_catalogue
     from infer_cli.models.catalogue_edit import set_default
 
@@ -169,7 +166,7 @@ def default(
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
 ) -> None:
-    """List the catalogue, what is installed, and what other tools hold; tab-separated in a pipe."""
+    """List the catalogue, what is installed, what other tools hold. Tab-separated in a pipe."""
     rows = model_view.list_rows()
     if as_json:
         print(json_text(rows))

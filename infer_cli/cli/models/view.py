@@ -6,10 +6,11 @@ Names and values may come from a model's file or another tool's: they are shown 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from infer_cli.cli.screen.terminal import console
+from infer_cli.cli.screen import table
+from infer_cli.cli.screen.table import Column
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -25,20 +26,12 @@ def print_facts(name: str, installed: bool, facts: Sequence[Fact]) -> None:
     state = "yes" if installed else f"no: `infer models pull {name}` installs it"
     rows = [("name", name, ""), ("installed", state, "")]
     rows += [(fact.name, _shown(fact), fact.origin) for fact in facts]
-    lines = [tuple(single_line(cell) for cell in row) for row in rows]
-    if not sys.stdout.isatty():
-        for line in lines:
-            print("\t".join(line))
+    lines = [(single_line(name), single_line(value), single_line(origin)) for name, value, origin in rows]
+    if sys.stdout.isatty():
+        table.print_facts(lines)
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for style in ("bold", "", "dim"):
-        table.add_column(style=style, overflow="fold")
     for line in lines:
-        table.add_row(*map(Text, line))
-    console(sys.stdout).print(table)
+        print("\t".join(line))
 
 
 def _shown(fact: Fact) -> str:
@@ -64,16 +57,35 @@ def _shown(fact: Fact) -> str:
     return str(value)
 
 
-def verdict_line(verdict: Verdict) -> str:
-    """Name, hash, outcome and path, separated by tabs."""
+def print_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """All of them, shown: a table on a terminal; in a pipe name, hash, outcome and path with tabs between."""
+    shown: list[Verdict] = []
+    if not sys.stdout.isatty():
+        for verdict in verdicts:
+            cells = (verdict.name, verdict.sha256, _outcome(verdict, whole=True), str(verdict.path))
+            print("\t".join(map(single_line, cells)), flush=True)  # hashing the next may take minutes
+            shown.append(verdict)
+        return shown
+    try:
+        shown.extend(verdicts)
+    finally:  # what was found before a file can't be read
+        columns = (Column("model"), Column("outcome"), Column("sha256", rank=2), Column("path", rank=1))
+        rows = [(v.name, _outcome(v, whole=False), v.sha256, str(v.path)) for v in shown]
+        table.print_table(columns, rows)
+    return shown
+
+
+def _outcome(verdict: Verdict, *, whole: bool) -> str:
+    """`whole`: with the hash that was expected."""
     if verdict.expected is None:
-        state = "no hash is known"
-    elif verdict.holds:
-        state = f"ok, as {verdict.origin}"
-    else:
-        state = f"DIFFERS from {verdict.expected} ({verdict.origin})"
-    cells = (verdict.name, verdict.sha256, state, str(verdict.path))
-    return "\t".join(single_line(cell) for cell in cells)
+        return "no hash is known"
+    if verdict.holds:
+        return f"ok, as {verdict.origin}"
+    return (
+        f"DIFFERS from {verdict.expected} ({verdict.origin})"
+        if whole
+        else f"DIFFERS, not as {verdict.origin}"
+    )
 
 
 def list_rows() -> list[dict[str, Any]]:
@@ -148,37 +160,33 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from infer_cli.settings.sizes import size_text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("model", "size", "context", "licence", "here"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("size", "context") else "left",
-            no_wrap=heading == "model",  # a name that is cut could not be typed
-            overflow="fold",
-        )
-    for row in (row for row in rows if not row["tool"]):
-        cells = (
+    columns = (
+        Column("model"),
+        Column("size", rank=2, right=True),
+        Column("context", rank=3, right=True),
+        Column("licence", rank=4),
+        Column("here", rank=1),
+    )
+    shown = [
+        (
             row["name"] + (" (default)" if row["default"] else ""),
             size_text(row["size"]) if row["size"] else "",
             str(row["context"] or ""),
             row["licence"] or "",
             "yes" if row["installed"] else "",
         )
-        table.add_row(*(Text(single_line(cell)) for cell in cells))
-    console(sys.stdout).print(table)
-    elsewhere = [row for row in rows if row["tool"]]
-    if not elsewhere:
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("found elsewhere", "size", "tool"):
-        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
-    for row in elsewhere:
-        cells_of = (row["name"], size_text(row["size"]), row["tool"])
-        table.add_row(*(Text(single_line(cell)) for cell in cells_of))
-    console(sys.stdout).print()
-    console(sys.stdout).print(table)
+        for row in rows
+        if not row["tool"]
+    ]
+    table.print_table(columns, shown)
+    elsewhere = [(row["name"], size_text(row["size"]), row["tool"]) for row in rows if row["tool"]]
+    if elsewhere:
+        print()
+        columns_of_tools = (
+            Column("found elsewhere"),
+            Column("size", rank=2, right=True),
+            Column("tool", rank=1),
+        )
+        table.print_table(columns_of_tools, elsewhere)

@@ -47,7 +47,9 @@ def list_records(
         typer.Option("--search", metavar="WORDS", help="Only records with these words in prompt or reply."),
     ] = None,
     # Not `model`: a model set for all commands in config.toml is no wish to see only its records.
-    of_model: Annotated[Optional[str], typer.Option("-m", "--model", help="Only this model's.")] = None,
+    of_model: Annotated[
+        Optional[str], typer.Option("-m", "--model", help="Only this model's, by name or alias.")
+    ] = None,
     thread: _Thread = None,
     since: Annotated[
         Optional[str],
@@ -55,10 +57,11 @@ def list_records(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """List the newest records: a table, or tab-separated lines in a pipe."""
+    """List the newest records. A table, or tab-separated lines in a pipe."""
     after = None if since is None else _moment(since, "--since")
+    models = () if of_model is None else _names_of(of_model)
     with _store() as store:
-        records = store.newest(limit, search=search, model=of_model, thread=thread, since=after)
+        records = store.newest(limit, search=search, models=models, thread=thread, since=after)
     if as_json:
         write_json(records)
     elif sys.stdout.isatty():
@@ -89,7 +92,7 @@ def export(
     ] = "jsonl",
     thread: _Thread = None,
 ) -> int:
-    """Write records to stdout, oldest first; records that are named in the order of their ids."""
+    """Write records to stdout, oldest first. Those that are named come in the order of their ids."""
     if format_ not in ("jsonl", "md"):
         raise UsageError(f"--format {format_!r} is not jsonl or md")
     if ids and thread is not None:
@@ -161,6 +164,14 @@ def _store() -> Store:
     from infer_cli.records.store import Store, store_path
 
     return Store.open(store_path(), Notices(quiet=False, stats=False).warn)
+
+
+def _names_of(model: str) -> tuple[str, ...]:
+    """What records may call a model: as it is named here, and as the catalogue does."""
+    from infer_cli.models.catalogue import load_catalogue
+
+    entry = load_catalogue().get(model)
+    return (model,) if entry is None else (model, entry.name)
 
 
 def _moment(text: str, flag: str) -> float:

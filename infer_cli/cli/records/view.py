@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.screen.terminal import console
 from infer_cli.text.graphemes import beginning
 from infer_cli.text.sanitize import single_line
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from infer_cli.records.record import Record
 
 
-_PREVIEW = 80  # characters of a prompt in a list
+_PREVIEW = 240  # characters of a prompt in a list
 
 
 def write(text: str) -> None:
@@ -61,18 +60,25 @@ def table_row(record: Record) -> tuple[str, ...]:
 
 
 def print_table(records: list[Record]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from infer_cli.cli.screen.table import Column, print_table, short_ids, when_in_short
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "when", "kind", "model", "tokens", "end"):
-        table.add_column(heading, justify="right" if heading == "tokens" else "left", no_wrap=True)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis")
-    for record in records:
-        record_id, _, kind, model, tokens, end, _, prompt = table_row(record)
-        when = datetime.fromtimestamp(record.created_at).astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(*map(Text, (record_id, when, kind, model, tokens, end, prompt)))
-    console(sys.stdout).print(table)
+    ids = short_ids([record.id for record in records])
+    now = datetime.now().astimezone()
+    rows = []
+    for record, record_id in zip(records, ids, strict=True):
+        _, _, kind, model, tokens, end, _, prompt = table_row(record)
+        when = when_in_short(datetime.fromtimestamp(record.created_at).astimezone(), now)
+        rows.append((record_id, when, kind, model, tokens, end, prompt))
+    columns = (
+        Column("id"),
+        Column("when", rank=1, right=True),
+        Column("kind", rank=4),
+        Column("model", rank=2),
+        Column("tokens", rank=3, right=True),
+        Column("end", rank=5),
+        Column("prompt", is_text=True),
+    )
+    print_table(columns, rows)
 
 
 def _n_tokens(record: Record) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
-from infer_cli.cli.screen.waiting import wait_for
+from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
 from infer_cli.errors import UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
@@ -46,7 +46,8 @@ def perform(
     Raises InferError.
     """
     options = check({name: Given(*value) for name, value in values.items()})
-    notices = Notices(quiet=options.quiet, stats=options.stats)
+    stats = False if options.stats is None and options.format != "text" else options.stats
+    notices = Notices(quiet=options.quiet, stats=stats)
     try:
         with explained(worker), closed_at_end():
             return work(options, worker, notices)
@@ -54,9 +55,10 @@ def perform(
         notices.clear()
 
 
-def begin_load(options: RunOptions, worker: Worker) -> Session:
+def begin_load(options: RunOptions, worker: Worker, notices: Notices) -> Session:
     """Find the model and begin to load it, and the renderer of templates if need be. Raises InferError."""
     model = find_model(options.model, offline=options.offline, quiet=options.quiet)
+    loading(model.name, notices)
     session = Session(model, options.engine, options.n_samples, worker.native_fd)
     if not options.raw:
         begin_for(None if options.chat_template else session.own_template)
@@ -136,10 +138,13 @@ def plan_of(options: RunOptions, session: Session, given: PromptInput, notices: 
     from infer_cli.prompt.plan import PromptEncoder, plan_prompt
 
     template = None if options.raw else session.chat_template(options.chat_template)
+    variables = variables_of_template(options)
+    if template is not None:
+        warn_of_unused(template, variables, notices)
     encoder = PromptEncoder(
         session.loaded.vocab,
         template,
-        variables_of_template(options),
+        variables,
         options.parse_special,
         options.deadline_s,
     )

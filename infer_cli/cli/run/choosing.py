@@ -127,7 +127,7 @@ def _ask(
 ) -> tuple[RunningEngine, list[Reply], bool]:
     check_fits(question, session.loaded.window)
     running = session.start_scoring(question.window)
-    return running, *show_choice(question, running, options, notices)
+    return running, *show_choice(question, running, session.loaded.vocab, options, notices)
 
 
 def _outcome(replies: Sequence[Reply], is_interrupted: bool, session: Session, notices: Notices) -> int:

@@ -68,7 +68,10 @@ def run(
     deadline: o.Deadline = None,
     engine: o.EngineFlags,
 ) -> int:
-    """Answer one prompt: system, files, stdin and arguments, in that order. The answer goes to stdout."""
+    """Answer one prompt from arguments, files and standard input.
+
+    The prompt is put together in this order: system, files, stdin, arguments. The answer goes to stdout.
+    """
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Task
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from infer_cli.answering.reply import failure_of
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.screen.keyboard import unechoed
-from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.terminal import Notices, stats_line
 from infer_cli.cli.screen.waiting import StatusSink
 from infer_cli.errors import ExitStatus
 from infer_cli.process.stream_filter import styled
@@ -43,24 +43,24 @@ def stream_replies(
     """The replies, when all have ended and were shown; and whether they were interrupted."""
     from infer_cli.answering.oneshot import OneShot
 
-    return _stream(lambda sink: OneShot(job, running, vocab, sink), options, notices)
+    return _stream(lambda sink: OneShot(job, running, vocab, sink), vocab, options, notices)
 
 
 def show_choice(
-    question: Question, running: RunningEngine, options: RunOptions, notices: Notices
+    question: Question, running: RunningEngine, vocab: Vocab, options: RunOptions, notices: Notices
 ) -> tuple[list[Reply], bool]:
     """The one reply, when it was shown; and whether it was interrupted."""
     from infer_cli.answering.one_question import OneQuestion
 
-    return _stream(lambda sink: OneQuestion(question, running, sink), options, notices)
+    return _stream(lambda sink: OneQuestion(question, running, sink), vocab, options, notices)
 
 
 def _stream(
-    shot_into: Callable[[Sink], _Shot], options: RunOptions, notices: Notices
+    shot_into: Callable[[Sink], _Shot], vocab: Vocab, options: RunOptions, notices: Notices
 ) -> tuple[list[Reply], bool]:
     from infer_cli.process.worker import on_interrupt
 
-    sink = StatusSink(_sink(options), notices)
+    sink = StatusSink(_sink(options, vocab), notices)
     shot = shot_into(sink)
     interrupted = threading.Event()
 
@@ -81,12 +81,14 @@ def _stream(
     return replies, interrupted.is_set()
 
 
-def _sink(options: RunOptions) -> Sink:
+def _sink(options: RunOptions, vocab: Vocab) -> Sink:
     n, out = options.n_samples, sys.stdout.buffer
     if options.format != "text":
         from infer_cli.sinks.jsonl import JsonlSink, JsonSink
 
-        return JsonSink(out) if options.format == "json" else JsonlSink(out, n_samples=n)
+        if options.format == "json":
+            return JsonSink(out, vocab.token_text)
+        return JsonlSink(out, vocab.token_text, n_samples=n)
     is_terminal = sys.stdout.isatty()
     reasoning = options.reasoning or ("show" if is_terminal else "hide")
     is_text = options.raw or bool(options.choices)
@@ -104,7 +106,7 @@ def status_of(replies: Sequence[Reply], model: str, notices: Notices) -> ExitSta
     """The exit code, and what there is to say of the replies. Raises InferError where one failed."""
     status = ExitStatus.OK
     for reply in replies:
-        notices.statistics(reply, model)
+        notices.statistics(f"[{stats_line(reply, model)}]")
         if reply.error is not None:
             raise failure_of(reply, model)
         if reply.finish_reason == "deadline":

@@ -32,7 +32,7 @@ def answer(values: Mapping[str, tuple[object, str]], worker: Worker) -> int:
 
 
 def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
-    session = begin_load(options, worker)
+    session = begin_load(options, worker, notices)
     # While the model loads:
     given = read_prompt(options, notices)
     if options.choices:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 
-from infer_cli.cli.screen.terminal import columns_of
+from infer_cli.cli.screen.terminal import columns_of, is_coloured
 from infer_cli.process.stream_filter import styled
 from infer_cli.prompt.budget import Budget
 from infer_cli.text.sanitize import single_line
@@ -27,9 +26,8 @@ def show_budget(budget: Budget, truncation: Mapping[str, object] | None, *, as_j
         print(json.dumps({"context": budget.as_json(truncation)}), file=sys.stderr)
         return
     is_terminal = sys.stderr.isatty()
-    coloured = is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     columns = columns_of(sys.stderr) if is_terminal else None
-    lines = _lines(budget, columns=columns, coloured=coloured)
+    lines = _lines(budget, columns=columns, coloured=is_coloured(sys.stderr))
     styled(sys.stderr).write("\n".join(lines) + "\n")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from infer_cli.process.stream_filter import styled
 from infer_cli.settings.origins import Setting
+from infer_cli.text.graphemes import cells
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -17,18 +19,21 @@ if TYPE_CHECKING:
     from infer_cli.types import Reply
 
 _COLUMNS = 80  # where the terminal does not say
+_LEAST_INDENT = 2
 
 
 class Notices:
     """stderr as `--quiet` and `--stats` and the terminal allow.
 
+    `stats`: whether statistics are shown; None: on a terminal, unless the answer goes on to another program.
     The status line is drawn on a terminal only, over itself, and wiped before anything else is written.
     """
 
-    def __init__(self, *, quiet: bool, stats: bool) -> None:
+    def __init__(self, *, quiet: bool, stats: bool | None) -> None:
         self._quiet = quiet
         self._stats = stats
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._draws = self._is_terminal and os.environ.get("TERM") != "dumb"
         self._status = ""
 
     def warn(self, message: str) -> None:
@@ -40,9 +45,9 @@ class Notices:
         """Something that is good to know: on a terminal or with --stats."""
         if self._stats or (self._is_terminal and not self._quiet):
             text = single_line(message)
-            if dim and self._is_terminal:
+            if dim and is_coloured(sys.stderr):
                 self.clear()
-                styled(sys.stderr).write(f"\x1b[2m{text}\x1b[0m\n")
+                styled(sys.stderr).write(f"\x1b[2m{fitted(text, sys.stderr)}\x1b[0m\n")
             else:
                 self._line(text)
 
@@ -53,9 +58,10 @@ class Notices:
 
     def status(self, text: str) -> None:
         """Show what is being waited for."""
-        if self._is_terminal and not self._quiet and text != self._status:
+        if self._draws and not self._quiet and text != self._status:
             shown = single_line(text)[: columns_of(sys.stderr) - 1]  # what wraps can't be drawn over
-            styled(sys.stderr).write(f"\r\x1b[K\x1b[2m{shown}\x1b[0m")
+            dim, off = ("\x1b[2m", "\x1b[0m") if is_coloured(sys.stderr) else ("", "")
+            styled(sys.stderr).write(f"\r\x1b[K{dim}{shown}{off}")
             sys.stderr.flush()
             self._status = text
 
@@ -66,14 +72,15 @@ class Notices:
             sys.stderr.flush()
             self._status = ""
 
-    def statistics(self, reply: Reply, name: str) -> None:
-        """One line about a reply."""
-        self.note(f"[{stats_line(reply, name)}]")
+    def statistics(self, text: str) -> None:
+        """One line of counts and times."""
+        if self._stats or (self._stats is None and not _is_pipe(sys.stdout)):
+            self.note(text, dim=True)
 
     def _line(self, text: str) -> None:
         self.clear()
         if sys.stderr is not None:
-            print(text, file=sys.stderr)
+            print(fitted(text, sys.stderr), file=sys.stderr)
 
 
 def console(stream: TextIO, *, highlight: bool = True, soft_wrap: bool = False) -> Console:
@@ -88,6 +95,42 @@ def columns_of(terminal: TextIO) -> int:
         return os.get_terminal_size(terminal.fileno()).columns or _COLUMNS
     except OSError:
         return _COLUMNS
+
+
+def fitted(line: str, stream: TextIO) -> str:
+    """A line for a terminal, cut between words where it is too long; for anything else as it is."""
+    if not stream.isatty():
+        return line
+    columns = columns_of(stream)
+    return line if cells(line) <= columns else "\n".join(wrapped(line, 0, columns))
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Whether text on a stream may be styled."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def _is_pipe(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # closed, or none of the system's
+        return False
+
+
+def wrapped(text: str, indent: int, width: int) -> list[str]:
+    """Lines that leave `indent` columns free, cut between words.
+
+    A word that finds no room begins further left, or is longer than the terminal is wide.
+    """
+    lines: list[str] = []
+    line, is_empty = " " * indent, True
+    for word in text.split():
+        if cells(line) + (not is_empty) + cells(word) > width and not (is_empty and lines):
+            lines.append(line.rstrip())
+            line, is_empty = " " * max(min(indent, width - cells(word)), _LEAST_INDENT), True
+        line += word if is_empty else " " + word
+        is_empty = False
+    return [*lines, line]
 
 
 def stats_line(reply: Reply, name: str) -> str:
