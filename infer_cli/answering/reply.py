@@ -116,7 +116,8 @@ def as_json(reply: Reply, token_text: TokenText | None = None) -> dict[str, obje
     """The object of `--json`, of a line of `batch` and of `samples.jsonl`, in its fixed key order.
 
     `logprobs` is a list of `logprobs_json`, one per token, with `token_text`. `choices` is one of
-    `choice_json`, and there only where there were any. Seconds, rates and log-probabilities that are not finite become null.
+    `choice_json`, and there only where there were any. Seconds, rates and log-probabilities that are not
+    finite become null.
     """
     return {
         "id": reply.id,
