@@ -92,9 +92,9 @@ def _run(infer: str, step: Step, folder: Path, home: Path, model: str) -> Outcom
 
 
 def _newest(infer: str, folder: Path, environment: dict[str, str]) -> str:
-    command = [infer, "records", "list", "--json"]
+    command = [infer, "records", "list", "--limit", "1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=True)
-    return str(json.loads(done.stdout.splitlines()[0])["id"])
+    return done.stdout.partition("\t")[0]
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:

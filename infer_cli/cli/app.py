@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from infer_cli import __version__
+from infer_cli.cli.translation import with_our_flags
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.settings.config_file import config_path, read_config, toml_text
 
@@ -41,8 +42,11 @@ _COMMANDS = {
     "cache": ("cache.command", "app", "Files that were read by a model before, kept as it read them."),
     "devices": ("devices", "devices", "List what this build can compute on, and its memory."),
     "doctor": ("doctor", "doctor", "Check the installation."),
-    "config": ("config", "app", "Show the configuration file."),
+    "config": ("config", "app", "Show and change the configuration file."),
 }
+
+
+_WITHOUT_SETTINGS = (["config", "edit"], ["config", "set"], ["config", "path"])  # which mend them
 
 
 def _show_version(wanted: bool) -> None:
@@ -87,8 +91,7 @@ def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False)
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
-    # Where the file is has to be told of one that is wrong too.
-    settings = {} if arguments[:2] == ["config", "path"] else read_config()
+    settings = {} if arguments[:2] in _WITHOUT_SETTINGS else read_config()
     arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings
@@ -96,6 +99,7 @@ def call(arguments: list[str]) -> int:
     only_listed = not settings and not completes and arguments in (["-h"], ["--help"])
     names = arguments[:1] if only_one else _COMMANDS
     command = typer.main.get_command(command_line(names, only_listed=only_listed))
+    arguments = _completed(command, arguments)
     if {"-h", "--help"}.intersection(arguments):
         from infer_cli.cli.examples import add_examples
 
@@ -110,6 +114,30 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     return result if isinstance(result, int) else ExitStatus.OK
+
+
+def check_settings(settings: dict[str, object]) -> None:
+    """Raises UsageError for a name that no command has, and for a value that a command's flag can't have."""
+    command = typer.main.get_command(command_line())
+    for name in _COMMANDS:
+        _defaults(command, settings, [name])
+
+
+def _completed(command: object, arguments: list[str]) -> list[str]:
+    """The arguments in our words, and for a group of commands alone those that show its help."""
+    n_names, called = 0, command
+    while n_names < len(arguments) and arguments[n_names] in (below := getattr(called, "commands", {})):
+        called, n_names = below[arguments[n_names]], n_names + 1
+    names, rest = arguments[:n_names], arguments[n_names:]
+    if not names or getattr(called, "commands", {}):
+        return arguments if rest else [*names, "--help"]
+    takes_value = {
+        spelling: not param.is_flag
+        for param in getattr(called, "params", [])
+        if param.param_type_name == "option"
+        for spelling in (*param.opts, *param.secondary_opts)
+    }
+    return [*names, *with_our_flags(" ".join(names), rest, takes_value)]
 
 
 def _warn_of_variables(command: object) -> None:
@@ -132,6 +160,8 @@ def _usage_error(error: typer.TyperException) -> UsageError:
         elif source is not None and source.name == "ENVIRONMENT" and param.envvar not in message:
             message += f" (from {param.envvar})"
     command = ctx.command_path if ctx is not None else "infer"
+    if command == "infer" and message.startswith("No such option"):
+        return UsageError(message, "flags stand behind the command: `infer run -m MODEL`, see `infer --help`")
     return UsageError(message, f"see `{command} --help`")
 
 

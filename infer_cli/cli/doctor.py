@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from infer_cli.cli.flags.lists import AsJson, AsJsonl, print_objects, wants_json
 from infer_cli.errors import ExitStatus, InferError
 
 _GPU_HINT = (
@@ -29,24 +30,36 @@ class Finding(NamedTuple):
 
 
 def doctor(
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> int:
     """Check the installation. Exit code 1 where something does not work."""
-
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Worker
+
+    in_json = wants_json(as_json, as_jsonl)
 
     def work(worker: Worker) -> int:
         from infer_cli.backend import native
 
         native.log_to(worker.native_fd)
-        failed = False
-        for finding in _findings():
-            failed |= not finding.ok
-            print("ok  " if finding.ok else "FAIL", _indented(finding.what).removeprefix(" " * 5))
-            if finding.hint:
-                print(" " * _INDENT + finding.hint)  # it may hold a command, to be copied as it is
-            sys.stdout.flush()  # a crash in the next check must not take this line along
+        failed: list[Finding] = []
+
+        def findings() -> Iterator[Finding]:
+            for finding in _findings():
+                if not finding.ok:
+                    failed.append(finding)
+                yield finding
+
+        if in_json:
+            print_objects((finding._asdict() for finding in findings()), lines=as_jsonl)
+        else:
+            for finding in findings():
+                print("ok  " if finding.ok else "FAIL", _indented(finding.what).removeprefix(" " * 5))
+                if finding.hint:
+                    print(" " * _INDENT + finding.hint)  # it may hold a command, to be copied as it is
+                sys.stdout.flush()  # a crash in the next check must not take this line along
         return ExitStatus.UNEXPECTED if failed else ExitStatus.OK
 
     return supervise(work, verbose=verbose)

@@ -36,7 +36,7 @@ _EXAMPLES = {
         "infer verify replies.jsonl -m qwen3-0.6b --fraction 0.2 --json",
     ),
     "replay": (
-        "infer replay 5c0ffee0",
+        "infer replay last",
         "infer replay 5c0ffee0 --quiet && echo the same",
         "infer replay my-conversation",
     ),
@@ -122,12 +122,12 @@ _EXAMPLES = {
     ),
     "models list": (
         "infer models list",
-        "infer models list | cut -f 1",
+        "infer models list --installed",
         "infer models list --json > models.json",
     ),
     "records": (
         "infer records list",
-        "infer records show 5c0ffee0",
+        "infer records show last",
         "infer records export --format md > all.md",
     ),
     "records list": (
@@ -136,7 +136,7 @@ _EXAMPLES = {
         "infer records list -m smollm2 --limit 100 --json",
     ),
     "records show": (
-        "infer records show 5c0ffee0",
+        "infer records show last",
         "infer records show 5c0ffee0 --json",
         "infer records show 5c0ffee0 > answer.txt",
     ),
@@ -187,23 +187,33 @@ _EXAMPLES = {
     ),
     "doctor": (
         "infer doctor",
-        "infer doctor --verbose",
+        "infer doctor --json",
         "infer doctor > report.txt",
     ),
     "config": (
-        "infer config path",
+        "infer config set model qwen3-0.6b",
         "infer config show",
-        'cat "$(infer config path)"',
+        "infer config edit",
     ),
     "config path": (
         "infer config path",
         'cat "$(infer config path)"',
-        '"$EDITOR" "$(infer config path)"',
+        'cp "$(infer config path)" config-before.toml',
     ),
     "config show": (
         "infer config show",
         "infer config show | grep model",
         "INFER_HOME=./state infer config show",
+    ),
+    "config set": (
+        "infer config set model qwen3-0.6b",
+        "infer config set run.max-tokens 200",
+        "infer config set chat.stats true",
+    ),
+    "config edit": (
+        "infer config edit",
+        "EDITOR=nano infer config edit",
+        "infer config edit && infer config show",
     ),
 }
 

@@ -24,6 +24,7 @@ from infer_cli.records.record import (
     reply_of,
     segments_of,
 )
+from infer_cli.records.statements import LAST
 from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
 from infer_cli.system.ids import new_id
@@ -69,8 +70,13 @@ def find_latest(store: Store) -> KeptConversation:
 
 
 def find_named(store: Store, text: str) -> KeptConversation:
-    """A conversation by its id, its name, or the id of one of its records. Raises UsageError."""
+    """A conversation by its id, its name, or the id of one of its records; `last` is the latest.
+
+    Raises UsageError.
+    """
     found = store.find(text)
+    if text == LAST and isinstance(found, Record):  # and not a conversation of that name
+        return find_latest(store)
     if isinstance(found, Thread):
         return _of_thread(store, found)
     if (reason := _why_not(found)) is not None:

@@ -86,7 +86,8 @@ class PairedComparison:
         return self._number(value) + (" points" if self.in_points else "")
 
     def _number(self, value: float) -> str:
-        return f"{value * 100:.1f}" if self.in_points else f"{value:.3g}"
+        # Zero is added so that what is rounded to it has no sign.
+        return f"{round(value * 100, 1) + 0.0:.1f}" if self.in_points else f"{value:.3g}"
 
 
 def compare(

@@ -6,6 +6,7 @@ makes a whole catalogue.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from infer_cli.errors import ModelNotFound, UnexpectedFailure, UsageError
 from infer_cli.models.catalogue import check_user_text, is_name, load_catalogue, user_path
-from infer_cli.models.sources import LocalFile, parse_source
+from infer_cli.models.sources import LocalFile, parse_hub_name, parse_source
 from infer_cli.settings.config_file import read_settings
 from infer_cli.system.files import not_a_file, write_atomic
 
@@ -39,9 +40,10 @@ def add_entry(
         raise UsageError(f"sha256 {sha256!r} is not 64 lower-case hex digits")
     parsed = parse_source(source)
     if isinstance(parsed, LocalFile):
-        parsed = LocalFile(parsed.path.absolute())
-        if not parsed.path.is_file():
-            raise ModelNotFound(not_a_file(parsed.path), "give the path of a .gguf file, or a source (hf:…)")
+        of_hub = None if os.path.lexists(source) else parse_hub_name(source)
+        parsed = of_hub or LocalFile(parsed.path.absolute())
+    if isinstance(parsed, LocalFile) and not parsed.path.is_file():
+        raise ModelNotFound(not_a_file(parsed.path), "give the path of a .gguf file, or a source (hf:…)")
     entry: dict[str, Any] = {"name": name}
     if aliases:
         entry["aliases"] = list(aliases)

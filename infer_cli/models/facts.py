@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infer_cli.backend.spec import FREE_CHUNK
-from infer_cli.errors import UsageError
+from infer_cli.errors import ModelInvalid, ModelNotFound, UsageError
 from infer_cli.models import footprint as memory
 from infer_cli.models.catalogue import ModelEntry
 from infer_cli.models.gguf.header import Header
@@ -56,6 +56,14 @@ def facts_of_model(
     if sha256 is not None:
         facts.append(Fact("sha256", sha256, "computed when it was last read in full"))
     return [*facts, *_header_facts(shape), *_stated(entry), *_memory_facts(shape, window)]
+
+
+def memory_need(path: Path) -> int | None:
+    """Bytes that a model needs with its default window; None where its file is not a sound model."""
+    try:
+        return sum(_memory_parts(ModelShape(read_model_header(path)), None))
+    except (ModelInvalid, ModelNotFound):
+        return None
 
 
 def facts_of_entry(entry: ModelEntry) -> list[Fact]:
@@ -121,10 +129,8 @@ def _quantization(header: Header) -> Mapping[str, Mapping[str, int]]:
 
 
 def _memory_facts(shape: ModelShape, window: int | None) -> list[Fact]:
-    n_ctx = window or min(shape.n_ctx_train, DEFAULT_WINDOW)
-    weights = memory.weights_bytes(shape.header)
-    cache = memory.kv_bytes(shape, n_ctx, 1)
-    compute = memory.compute_bytes(shape, n_ctx, FREE_CHUNK, 1)
+    n_ctx = _window_of(shape, window)
+    weights, cache, compute = _memory_parts(shape, window)
     origin = "--ctx" if window else f"the trained window, {DEFAULT_WINDOW} at most"
     return [
         Fact("window", n_ctx, origin),
@@ -133,3 +139,17 @@ def _memory_facts(shape: ModelShape, window: int | None) -> list[Fact]:
         Fact("memory_compute", compute, f"estimated: one evaluation of {FREE_CHUNK} tokens"),
         Fact("memory", weights + cache + compute, f"{_COMPUTED}: their sum"),
     ]
+
+
+def _window_of(shape: ModelShape, window: int | None) -> int:
+    return window or min(shape.n_ctx_train, DEFAULT_WINDOW)
+
+
+def _memory_parts(shape: ModelShape, window: int | None) -> tuple[int, int, int]:
+    """Bytes of weights, of one sequence's cache, and of one evaluation."""
+    n_ctx = _window_of(shape, window)
+    return (
+        memory.weights_bytes(shape.header),
+        memory.kv_bytes(shape, n_ctx, 1),
+        memory.compute_bytes(shape, n_ctx, FREE_CHUNK, 1),
+    )

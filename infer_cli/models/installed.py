@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.errors import ModelInvalid, ModelNotFound
 from infer_cli.models.hashes import cached_sha256, parts_of
-from infer_cli.models.sources import has_scheme, parse_path
+from infer_cli.models.sources import has_scheme, parse_hub_name, parse_path
 from infer_cli.system.files import not_a_file
 
 if TYPE_CHECKING:
@@ -44,9 +44,12 @@ def fake_model(name: str) -> InstalledModel:
 def named_by_path(text: str) -> InstalledModel | None:
     """The model at a path; None where `text` is a name or another kind of source.
 
-    Raises ModelNotFound, ModelInvalid (a part is missing), UsageError (no such home directory).
+    Raises ModelNotFound, ModelInvalid (a part is missing), UsageError (no such home directory, a page
+    of the hub that shows no model).
     """
     if has_scheme(text) or not _looks_like_path(text):
+        return None
+    if not os.path.lexists(text) and parse_hub_name(text) is not None:
         return None
     return at_path(parse_path(text).path)
 

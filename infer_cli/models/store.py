@@ -22,7 +22,15 @@ from infer_cli.models.fetch.base import FetchEvent, OnEvent, Waiting, local_io
 from infer_cli.models.hashes import cached_sha256, compute_sha256, hash_files, remember_sha256
 from infer_cli.models.install_note import NOTE, Note, note_file, notes_in, read_note
 from infer_cli.models.installed import InstalledModel, at_path, named_by_path
-from infer_cli.models.sources import OllamaModel, Source, StudioFile, has_scheme, parse_ollama, parse_source
+from infer_cli.models.sources import (
+    OllamaModel,
+    Source,
+    StudioFile,
+    has_scheme,
+    parse_hub_name,
+    parse_ollama,
+    parse_source,
+)
 from infer_cli.system.files import write_atomic
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.system.paths import models_dir
@@ -245,16 +253,20 @@ def _wanted(model: str | None) -> _Wanted | InstalledModel:
     """What is asked for; a file that is used where it is, is a model already."""
     if model is not None and has_scheme(model):
         source = parse_source(model)
-        if isinstance(source, OllamaModel | StudioFile):
-            return _in_place(source)
-        mark = sha256_hex(str(source).encode())[:8]
-        folder = f"{_SLUG.sub('-', str(source))[:80]}-{mark}"
-        return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
+        return _in_place(source) if isinstance(source, OllamaModel | StudioFile) else _of_source(source)
     if model is not None and (found := named_by_path(model)) is not None:
         return found
+    if model is not None and (source_of_name := parse_hub_name(model)) is not None:
+        return _of_source(source_of_name)
     catalogue = load_catalogue()
     entry = catalogue.find(catalogue.default if model is None else model)
     return _Wanted(entry.name, models_dir() / entry.name, entry.sources, entry, entry.sha256, entry.size)
+
+
+def _of_source(source: Source) -> _Wanted:
+    mark = sha256_hex(str(source).encode())[:8]
+    folder = f"{_SLUG.sub('-', str(source))[:80]}-{mark}"
+    return _Wanted(str(source), models_dir() / folder, (source,), None, None, None)
 
 
 def _in_place(source: OllamaModel | StudioFile) -> InstalledModel:

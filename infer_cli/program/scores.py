@@ -28,9 +28,7 @@ from infer_cli.types import Finished, Reply, ScoreRequest
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
 
-N_AT_ONCE = (
-    2048  # of many pairs: so many wait together, and those that begin alike share what they begin with
-)
+N_AT_ONCE = 2048  # pairs that wait together: those that begin alike share what they begin with
 
 
 @dataclass(frozen=True)

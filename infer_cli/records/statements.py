@@ -25,6 +25,8 @@ from infer_cli.records.record import Record
 from infer_cli.records.schema import is_indexed, transaction
 from infer_cli.records.thread import Thread
 
+LAST = "last"  # in place of an id: no id is a word
+
 _PRUNE_STEP = 16  # records a transaction
 _REMOVE_STEP = 200
 _SALVAGE_STEP = 100
@@ -250,7 +252,10 @@ def select_ends(connection: sqlite3.Connection, thread: Thread, limit: int) -> t
 
 
 def select_ids(connection: sqlite3.Connection, table: str, text: str) -> list[str]:
-    """The id that is `text`, else up to 4 that begin with it."""
+    """The id that is `text`, else up to 4 that begin with it; of `last` that of the newest record."""
+    if text == LAST:
+        newest = "SELECT id FROM records ORDER BY seq DESC LIMIT 1"
+        return _ids(connection, newest, []) if table == "records" else []
     exact = _ids(connection, f"SELECT id FROM {table} WHERE id = ? LIMIT 1", [text_value(text)])
     if exact or not text:
         return exact

@@ -65,7 +65,7 @@ def test_replies_say_that_their_promise_was_measured(tiny: Path, own_home: Path,
     assert probed() == [True] * 3
     assert probed("--invariant") == [True] * 3
     assert probed("--fast") == [False] * 3
-    last = lines_of(infer("records", "list", "--json").out)
+    last = lines_of(infer("records", "list", "--jsonl").out)
     kept = [
         infer("records", "show", line["id"], "--json").json["probed"]
         for line in last

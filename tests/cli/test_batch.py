@@ -193,7 +193,7 @@ def test_one_record_a_job(rows: Path, out: Path, tmp_path: Path) -> None:
     assert batch(rows, "-o", out).code == 0
     assert batch(rows, "-o", out).code == 0  # nothing was left to answer
     assert batch(rows, "-o", tmp_path / "other", "--no-record").code == 0
-    (record,) = [json.loads(line) for line in infer("records", "list", "--json").out.splitlines()]
+    (record,) = [json.loads(line) for line in infer("records", "list", "--jsonl").out.splitlines()]
     assert (record["kind"], record["output"]) == ("batch", str(out))
     assert record["digest"] is None
 

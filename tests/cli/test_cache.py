@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_helpers import INFER, REPO, Outcome, infer, one_error_line, script
+from tests.cli_helpers import INFER, REPO, Outcome, infer, lines_of, one_error_line, script
+from tests.terminal import Terminal
 from tests.tiny_gguf import write_tiny_gguf
 
 LINES = "The cat number {} sat on a mat and saw a rat, and then another one came in.\n"
@@ -42,9 +43,9 @@ def cached(done: Outcome) -> int:
 
 
 def listed() -> list[dict[str, object]]:
-    shown = infer("cache", "list", "--json").json["entries"]
-    assert isinstance(shown, list)
-    return shown
+    shown = lines_of(infer("cache", "list", "--jsonl").out)
+    assert json.loads(infer("cache", "list", "--json").out) == shown
+    return list(shown)
 
 
 def files(home: Path) -> list[Path]:
@@ -199,7 +200,9 @@ def test_the_limit_is_a_flag_a_variable_and_a_setting(book: Path, own_home: Path
     assert files(own_home) == []
     (own_home / "config").mkdir(parents=True)
     (own_home / "config" / "config.toml").write_text('cache-size = "5 MB"\n')
-    assert infer("cache", "list", "--json").json["limit"] == 5_000_000
+    with Terminal("cache", "list") as terminal:
+        terminal.end()
+    assert "5 MB" in terminal.text
     one_error_line(ask(book, "who?", "--cache-size", "many"), 2, "--cache-size", "many")
 
 

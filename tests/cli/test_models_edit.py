@@ -135,6 +135,16 @@ def test_verify_says_what_it_compared_with(installed: Path, tiny: Path) -> None:
     assert run("verify", tiny)[0] == f"tiny\t{sha256}\tno hash is known\t{tiny}\n"
 
 
+def test_verdicts_as_json(installed: Path) -> None:
+    (verdict,) = json.loads(run("verify", "mine", "--json")[0])
+    assert verdict["holds"] and verdict["sha256"] == verdict["expected"]
+    assert (verdict["origin"], verdict["path"]) == ("published", str(installed))
+    installed.write_bytes(b"GGUF")
+    failed = CliRunner().invoke(app, ["verify", "--all", "--jsonl"])
+    assert isinstance(failed.exception, CheckFailed)
+    assert json.loads(failed.stdout)["holds"] is False
+
+
 def test_verify_reads_every_byte(installed: Path) -> None:
     run("verify", "--all")
     data = bytearray(installed.read_bytes())
@@ -194,7 +204,7 @@ def test_what_was_added_is_listed_and_verified_before_its_first_use(tiny: Path) 
     sha256 = hashlib.sha256(tiny.read_bytes()).hexdigest()
     run("add", "mine", tiny, "--sha256", sha256)
     (row,) = [line for line in run("list")[0].splitlines() if line.startswith("mine\t")]
-    assert row == f"mine\t{tiny.stat().st_size}\t-\t-\t{tiny}"
+    assert row.startswith(f"mine\t{tiny.stat().st_size}\t-\t-\t{tiny}\t")
     assert run("verify", "mine")[0] == f"mine\t{sha256}\tok, as published\t{tiny}\n"
 
 
@@ -211,6 +221,12 @@ def test_add_again_wants_replace() -> None:
     run("add", "mine", "hf:o/r:Q4_0", "--replace")
     assert load_catalogue().find("mine").sources == (HubQuant("o/r", "Q4_0"),)
     assert load_catalogue().get("m") is None
+
+
+@pytest.mark.parametrize("source", ["o/r:Q4_0", "hf.co/o/r:Q4_0", "https://huggingface.co/o/r:Q4_0"])
+def test_add_a_name_or_a_page_of_the_hub(source: str) -> None:
+    run("add", "mine", source)
+    assert load_catalogue().find("mine").sources == (HubQuant("o/r", "Q4_0"),)
 
 
 def test_add_may_override_a_shipped_entry() -> None:
@@ -436,7 +452,7 @@ def test_list_shows_what_other_tools_hold(
     path.parent.mkdir(parents=True)
     tiny.rename(path)
     name, size = "lmstudio:pub/repo/m.gguf", path.stat().st_size
-    assert run("list")[0].splitlines()[-1] == f"{name}\t{size}\t-\t-\t{path}"
+    assert run("list")[0].splitlines()[-1].startswith(f"{name}\t{size}\t-\t-\t{path}\t")
     row = json.loads(run("list", "--json")[0])[-1]
     assert (row["name"], row["tool"], row["installed"], row["size"]) == (name, "LM Studio", False, size)
     assert run("path", name)[0] == f"{path}\n"

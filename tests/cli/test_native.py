@@ -133,7 +133,7 @@ def test_two_processes_on_one_model(tiny: Path) -> None:
 
 
 def test_a_lone_gpu_wish_is_refused_where_there_is_none(tiny: Path) -> None:
-    listed = infer("devices", "--json")
+    listed = infer("devices", "--jsonl")
     kinds = {device["kind"] for device in lines_of(listed.out)}
     if not kinds & {"gpu", "igpu"}:
         one_error_line(infer("run", "-m", tiny, "hi", "--gpu-layers", "all"), 2, "--gpu-layers")
@@ -148,6 +148,9 @@ def test_doctor_finds_the_installation_in_order() -> None:
     for name in ("models", "data", "cache", "configuration"):  # every directory that is written to
         assert f"ok    {name}: " in done.text
     assert "FAIL" not in done.text
+    findings = json.loads(infer("doctor", "--json").out)
+    assert len(findings) == sum(line.startswith("ok ") for line in done.text.splitlines())
+    assert all(set(finding) == {"ok", "what", "hint"} and finding["ok"] for finding in findings)
 
 
 def test_the_version_of_the_bindings_is_that_of_the_installed_distribution() -> None:

@@ -57,7 +57,13 @@ def environment(own_home: Path, tmp_path: Path, server: ModelServer) -> dict[str
         f"licence = {json.dumps(POISON)}\nnotes = {json.dumps(POISON)}\n"
     )
     (home / "config" / "config.toml").write_text(f"[chat]\nsystem = {json.dumps(POISON)}\n")
-    return {**os.environ, "INFER_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_ENDPOINT": server.url}
+    return {
+        **os.environ,
+        "INFER_HOME": str(home),
+        "NO_PROXY": "127.0.0.1",
+        "HF_ENDPOINT": server.url,
+        "VISUAL": "true",  # an editor that changes nothing
+    }
 
 
 @pytest.mark.timeout(400)  # some fifty commands
@@ -99,7 +105,7 @@ def test_no_command_lets_anything_through(
 
     def record() -> str:
         done = subprocess.run(
-            [*INFER, "records", "list", "--json"], env=environment, cwd=REPO, capture_output=True
+            [*INFER, "records", "list", "--jsonl"], env=environment, cwd=REPO, capture_output=True
         )
         records = [json.loads(line) for line in done.stdout.splitlines()]
         found: str = next(
@@ -158,7 +164,11 @@ def test_no_command_lets_anything_through(
         ("cache prune", []),
         ("cache clear", []),
         ("config path", []),
+        ("config set", ["run.stop", POISON]),
+        ("config set", [POISON, "1"]),
+        ("config edit", []),
         ("config show", []),
+        ("config show", ["--json"]),
     ]
     assert {name for name, _ in commands} | {"chat"} == command_names()
     codes: list[int] = []

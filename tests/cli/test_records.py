@@ -91,12 +91,21 @@ def _on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 
 
+def test_last_is_the_newest(store: Store) -> None:
+    assert Done("show", "last", "--json").objects[0]["id"] == "b7"
+    assert [each["id"] for each in Done("export", "5c1", "last").objects] == ["5c1", "b7"]
+    assert Done("rm", "last").err == "removed 1 record\n"
+    assert Done("show", "last", "--json").objects[0]["id"] == "5c1"
+
+
 # --- list -----------------------------------------------------------------------------------------
 
 
 def test_no_records() -> None:
-    for arguments in (["list"], ["list", "--json"], ["export"]):
+    for arguments in (["list"], ["list", "--jsonl"], ["export"]):
         assert Done(*arguments).out == ""
+    assert Done("list", "--json").out == "[]\n"
+    assert "no record 'last'" in _usage_error("show", "last")
 
 
 def test_list_in_a_pipe(store: Store) -> None:
@@ -108,7 +117,8 @@ def test_list_in_a_pipe(store: Store) -> None:
 
 
 def test_list_json(store: Store) -> None:
-    job, raw, sky = Done("list", "--json").objects
+    job, raw, sky = Done("list", "--jsonl").objects
+    assert json.loads(Done("list", "--json").out) == [job, raw, sky]
     assert [job["id"], raw["id"], sky["id"]] == ["b7", "5c1", "5c0ffee0"]
     assert job["output"] == "/out.jsonl" and job["tokens"] is None
     assert sky["prompt"]["messages"][0] == {"role": "system", "content": "Be brief."}

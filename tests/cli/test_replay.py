@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_helpers import infer, one_error_line, script
+from tests.cli_helpers import infer, lines_of, one_error_line, script
 from tests.tiny_gguf import write_tiny_gguf
 
 
@@ -36,6 +36,20 @@ def test_a_reply_that_filled_its_window_ends_there_again(tmp_path: Path) -> None
             break
     assert reason == "context"
     assert infer("replay", _last_id()).text == "identical\n"
+
+
+def test_verdicts_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_gguf(path, seed=1)
+    infer("run", "-m", path, "--raw", "hello", "-n", "20")
+    same: dict[str, object] = {"id": _last_id(), "turn": None, "identical": True, "reasons": []}
+    assert json.loads(infer("replay", "last", "--json").out) == [same]
+    write_tiny_gguf(path, seed=2)
+    done = infer("replay", "last", "--jsonl")
+    (verdict,) = lines_of(done.out)
+    assert (done.code, verdict["identical"]) == (9, False)
+    reasons = verdict["reasons"]
+    assert isinstance(reasons, list) and reasons[0].startswith("differs") and len(reasons) > 1
 
 
 def test_another_model_file_is_noticed_and_named(tmp_path: Path) -> None:

@@ -235,6 +235,10 @@ def test_several_tests_are_a_family() -> None:
             flipped(20, 12, 0),
             "B is better by 60.0 points on 20 items (95 % interval 30.2 to 78.9, p < 0.001).",
         ),
+        (
+            flipped(200, 9, 2),  # the interval begins just below 0
+            "B is better by 3.5 points on 200 items (95 % interval 0.0 to 6.9, p = 0.0386).",
+        ),
         (flipped(1, 1, 0), "A and B cannot be told apart on 1 item: ±86.7 points (p = 0.5)."),
     ],
 )

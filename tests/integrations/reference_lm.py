@@ -79,7 +79,11 @@ class ReferenceLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         data = string.encode()
         room = (ctypes.c_int32 * (len(data) + 8))()
         n = L.llama_tokenize(self._vocab, data, len(data), room, len(room), False, True)
-        return list(room[:n])
+        ids = list(room[:n])
+        bos = int(L.llama_vocab_bos(self._vocab))
+        if add_special_tokens is False or not L.llama_vocab_get_add_bos(self._vocab) or ids[:1] == [bos]:
+            return ids
+        return [bos, *ids]
 
     def _text(self, ids: Sequence[int]) -> str:
         data = b""
@@ -125,7 +129,7 @@ class ReferenceLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         for request in requests:
             (text,) = request.args
             windows = get_rolling_token_windows(
-                self.tok_encode(text), self.prefix_token_id, max_seq_len=self._window, context_len=1
+                self.tok_encode(text, False), self.prefix_token_id, max_seq_len=self._window, context_len=1
             )
             pairs = [(None, *make_disjoint_window(window)) for window in windows]
             found.append(sum(logprob for logprob, _ in self._loglikelihood_tokens(pairs)))

@@ -222,6 +222,21 @@ def test_messages_keep_their_reasoning_beside_the_text() -> None:
         request_of([picture], [], GenerateConfig())
 
 
+@pytest.mark.parametrize(
+    ("connections", "arguments", "width"), [(None, {}, 8), (5, {}, 5), (5, {"width": 3}, 3)]
+)
+def test_it_is_as_wide_as_there_are_connections(
+    connections: int | None, arguments: dict[str, Any], width: int
+) -> None:
+    from inspect_ai.model import GenerateConfig
+
+    from infer_cli.integrations.inspect.provider import InferAPI
+
+    api = InferAPI("fake", config=GenerateConfig(max_connections=connections), **arguments)
+    assert api.max_connections() == width
+    api.close()
+
+
 # --- the event loop -------------------------------------------------------------------------------
 
 _CONCURRENT = """

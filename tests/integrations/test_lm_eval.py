@@ -277,6 +277,12 @@ def test_what_is_asked_and_not_done_ends_the_run(asked: dict[str, object], said:
         lm.generate_until(instances("generate_until", ("q", asked)))
 
 
+def test_a_context_of_nothing_is_the_prefix_token(lm: Any) -> None:
+    pairs = [("", " word"), (" ", "word"), ("<|endoftext|>", " word")]
+    nothing, blank, written = lm.loglikelihood(instances("loglikelihood", *pairs))
+    assert nothing == blank == written
+
+
 def test_a_continuation_without_tokens_ends_the_run(lm: Any) -> None:
     with pytest.raises(InferError, match="no tokens"):
         lm.loglikelihood(instances("loglikelihood", ("a context", "")))

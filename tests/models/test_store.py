@@ -116,6 +116,18 @@ def test_bad_source(model: str) -> None:
         resolve(model)
 
 
+def test_a_name_of_the_hub_is_a_source_where_no_path_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("o/r", "hf.co/o/r", "https://huggingface.co/o/r", "hf:o/r"):
+        with pytest.raises(ModelNotFound, match="hf:o/r is not installed here"):
+            resolve(name, offline=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "r").write_bytes(GGUF)
+    assert resolve("o/r", offline=True).path == Path("o/r")
+
+
 # --- installing -----------------------------------------------------------------------------------
 
 

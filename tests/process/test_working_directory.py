@@ -61,6 +61,7 @@ class Place:
             **os.environ,
             "PYTHONPATH": str(REPO),
             "PIP_NO_INDEX": "1",
+            "VISUAL": "true",
             "PIP_FIND_LINKS": str(folder / "index"),
             "PIP_CONFIG_FILE": os.devnull,
         }
@@ -117,6 +118,8 @@ class Place:
             ("cache prune", []),
             ("cache clear", []),
             ("config path", []),
+            ("config set", ["seed", "1"]),
+            ("config edit", []),
             ("config show", []),
         ]
 

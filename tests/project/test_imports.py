@@ -34,7 +34,7 @@ ONLY_IN = {
         "prompt.renderer_process",
     },
     "tiktoken": {"vocab"},
-    "tomlkit": {"models.catalogue_edit"},
+    "tomlkit": {"models.catalogue_edit", "settings.config_edit"},
     "platformdirs": {"system.paths"},
     "huggingface_hub": {"models.fetch"},
     "requests": {"models.fetch"},

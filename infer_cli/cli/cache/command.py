@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.flags.lists import AsJson, AsJsonl, print_objects, wants_json
 from infer_cli.errors import UnexpectedFailure, UsageError
 from infer_cli.text.sanitize import single_line
 
@@ -24,17 +25,15 @@ app = typer.Typer(help="Files that were read by a model before, kept as it read 
 @app.command("list")
 def list_entries(
     cache_size: o.CacheSize = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
 ) -> None:
     """List what is kept, last used first. A table, or tab-separated lines in a pipe."""
+    in_json = wants_json(as_json, as_jsonl)
     store = _store(cache_size)
     entries = store.entries()
-    if as_json:
-        import json
-
-        total, limit = sum(entry.size for entry in entries), store.limit()
-        shown = [_as_json(entry) for entry in entries]
-        print(json.dumps({"entries": shown, "bytes": total, "limit": limit}, indent=2))
+    if in_json:
+        print_objects(map(_as_json, entries), lines=as_jsonl)
     elif sys.stdout.isatty():
         _print_table(entries, store.limit())
     else:

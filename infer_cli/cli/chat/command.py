@@ -22,7 +22,7 @@ def chat(
         Optional[str],
         typer.Option(
             "--resume", metavar="ID|NAME", rich_help_panel="Prompt",
-            help="Go on with this conversation; an id of one of its records will do.",
+            help="Go on with this conversation, or the last; an id of one of its records will do.",
         ),
     ] = None,
     system: o.System = None,

@@ -7,18 +7,14 @@ conversation.
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from infer_cli.cli.chat.pastes import Pastes
+from infer_cli.cli.screen.editor import edit_text
 from infer_cli.cli.screen.keyboard import BRACKETED_PASTE, write_now
-from infer_cli.errors import UsageError
-from infer_cli.process.child_process import find_program
 from infer_cli.process.stream_filter import styled
 from infer_cli.prompt.messages import decode_input
 from infer_cli.system.paths import data_dir
@@ -223,33 +219,6 @@ class EditorLine:
             run_in_terminal(edit)
 
         return bindings
-
-
-def edit_text(text: str) -> str:
-    """What the user's editor ($VISUAL, $EDITOR) makes of a text; the same text where it fails.
-
-    Raises UsageError where there is no editor.
-    """
-    command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    command = command or ("notepad" if sys.platform == "win32" else "vi")
-    words = shlex.split(command, posix=sys.platform != "win32")
-    editor = find_program(words[0]) if words else None
-    if editor is None:
-        raise UsageError(f"no editor {command!r}", "set EDITOR to one that is installed")
-    handle, name = tempfile.mkstemp(prefix="infer-", suffix=".md")
-    path = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # Descriptors 1 and 2 belong to native code's log in this process; where the replies go to a file,
-        # the editor's screen does not.
-        screen = sys.stdout if sys.stdout.isatty() else sys.stderr
-        done = subprocess.run([editor, *words[1:], name], stdout=screen, stderr=sys.stderr, check=False)
-        if done.returncode != 0:
-            return text
-        return decode_input(path.read_bytes(), "the edited text").rstrip("\n")
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _history_path() -> Path | None:

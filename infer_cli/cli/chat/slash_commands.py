@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from infer_cli.cli.flags.shared import REASONING_VIEWS, Reasoning
 from infer_cli.cli.flags.values import check_between
+from infer_cli.cli.foreign_words import CHAT_COMMANDS, OTHER_CHAT_COMMANDS
 from infer_cli.cli.screen.table import Column, short_ids, when_in_short
 from infer_cli.cli.screen.terminal import settings_table
 from infer_cli.conversation.shortening import OVERFLOW_POLICIES
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from infer_cli.prompt.attachments import Attachment
     from infer_cli.settings.origins import Setting
 
-_COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?\s*", re.DOTALL)
+_COMMAND = re.compile(r"/([a-z]+|\?)(?:\s+(.*))?\s*", re.DOTALL)
 N_LISTED = 10  # conversations
 _MOST_DIGITS = 20  # of a number; Python refuses to read thousands
 
@@ -80,8 +81,11 @@ def turns_of(n: int) -> str:
 
 def find(name: str) -> Command:
     """Raises UsageError for a name that no command has."""
+    name = CHAT_COMMANDS.get(name, name)
     if name in COMMANDS:
         return COMMANDS[name]
+    if name in OTHER_CHAT_COMMANDS:
+        raise UsageError(f"no command /{name}", OTHER_CHAT_COMMANDS[name])
     close = get_close_matches(name, COMMANDS, n=1)
     raise UsageError(
         f"no command /{name}",

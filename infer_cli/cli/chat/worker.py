@@ -17,13 +17,14 @@ from infer_cli.cli.chat.line import (
     EditorLine,
     LineSource,
     PlainLines,
-    edit_text,
     has_editor_line,
     is_smart_terminal,
 )
 from infer_cli.cli.chat.options import ChatOptions, check
 from infer_cli.cli.chat.view import ChatView
 from infer_cli.cli.flags.shared import PRIVATE_HINT, Reasoning
+from infer_cli.cli.foreign_words import LEAVING
+from infer_cli.cli.screen.editor import edit_text
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.table import SHORT_ID
@@ -168,6 +169,8 @@ class Chat:
         if command is not None:
             name, argument = command
             slash_commands.find(name).run(self, argument)
+        elif self._typed and line.strip().lower() in LEAVING:
+            self.say("/exit or Ctrl-D leaves")
         else:
             self.send(line[1:] if line.startswith("//") else line)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.answering.one_question import OneQuestion
 from infer_cli.answering.oneshot import OneShot
 from infer_cli.answering.silent import SilentSink
 from infer_cli.checking.replay import choices_that_differ, is_same, logprobs_at, reasons
+from infer_cli.cli.flags.lists import print_objects
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.models.installed import InstalledModel, fake_model, is_fake
@@ -33,21 +35,45 @@ if TYPE_CHECKING:
 SESSION = "replay"  # turns find what the turn before has evaluated, as they did in the conversation
 
 
-def answer_again(name: str, worker: Worker, *, quiet: bool) -> int:
-    """Replay one record, or a conversation turn by turn; returns the exit code. Raises InferError."""
+class _Verdict(NamedTuple):
+    record: Record
+    identical: bool
+    lines: list[str]  # that say so
+
+
+def answer_again(name: str, worker: Worker, *, quiet: bool, in_json: bool, as_lines: bool) -> int:
+    """Replay one record, or a conversation turn by turn; returns the exit code. Raises InferError.
+
+    `in_json`: the verdicts are an array, or with `as_lines` an object a line.
+    """
     notices = Notices(quiet=quiet, stats=False)
     with Store.open(store_path(), notices.warn) as store:
         found = store.find(name)
         records = list(store.export(thread=found.id)) if isinstance(found, Thread) else [found]
     replay = _Replay(worker)
-    all_same = True
-    with explained(worker):
+    differing: list[str] = []
+
+    def verdicts() -> Iterator[_Verdict]:
         for record in records:
-            is_same, lines = replay.verdict(record)
-            all_same = all_same and is_same
-            place = f"turn {record.turn}  {record.id}  " if isinstance(found, Thread) else ""
-            print(place + "\n".join(lines), flush=True)
-    return ExitStatus.OK if all_same else ExitStatus.CHECK_FAILED
+            verdict = replay.verdict(record)
+            if not verdict.identical:
+                differing.append(record.id)
+            yield verdict
+
+    with explained(worker):
+        if in_json:
+            print_objects(map(_as_object, verdicts()), lines=as_lines)
+        else:
+            for record, _, lines in verdicts():
+                place = f"turn {record.turn}  {record.id}  " if isinstance(found, Thread) else ""
+                print(place + "\n".join(lines), flush=True)
+    return ExitStatus.CHECK_FAILED if differing else ExitStatus.OK
+
+
+def _as_object(verdict: _Verdict) -> dict[str, object]:
+    record, identical, lines = verdict
+    reasons = [] if identical else [line.strip() for line in lines]
+    return {"id": record.id, "turn": record.turn, "identical": identical, "reasons": reasons}
 
 
 class _Model:
@@ -87,17 +113,18 @@ class _Replay:
         self._worker = worker
         self._model: _Model | None = None
 
-    def verdict(self, record: Record) -> tuple[bool, list[str]]:
+    def verdict(self, record: Record) -> _Verdict:
         """Whether the reply is the same, and the lines that say so. Raises InferError."""
         options = engine_options(record)
         if self._model is not None and "invariant" in {self._model.mode, options.mode} != {options.mode}:
             # What sets that mode apart is read by llama.cpp once in a process.
-            return False, [f"not compared: the mode was {options.mode} here: replay it by its own id"]
+            why = f"not compared: the mode was {options.mode} here: replay it by its own id"
+            return _Verdict(record, False, [why])
         model = self._model_for(record, options)
         (reply,) = _shot(record, model).run()
         if is_same(record, reply):
-            return True, ["identical"]
-        return False, _difference(record, reply, model)
+            return _Verdict(record, True, ["identical"])
+        return _Verdict(record, False, _difference(record, reply, model))
 
     def _model_for(self, record: Record, options: EngineOptions) -> _Model:
         width = record.width or 1

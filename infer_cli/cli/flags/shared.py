@@ -80,7 +80,7 @@ def read_asking(
     if "" in stop:
         raise UsageError("--stop: a stop string is empty")
     engine, engine_settings = engine_options(values, mode)
-    max_tokens = values.number("max_tokens", 1, MOST_TOKENS) or MAX_TOKENS
+    max_tokens = _max_tokens(values)
     return AskingOptions(
         model=values.text("model"),
         offline=values.is_set("offline"),
@@ -191,6 +191,13 @@ def template_settings(values: Values, pairs: tuple[str, ...]) -> list[Setting]:
 def _cache_bytes(values: Values) -> int | None:
     text = values.text("cache_size")
     return None if text is None else parse_size(text, values.origin("cache_size"))
+
+
+def _max_tokens(values: Values) -> int:
+    """-1 is what others write for all that the window holds."""
+    if values.whole("max_tokens") == -1:
+        return MOST_TOKENS
+    return values.number("max_tokens", 1, MOST_TOKENS) or MAX_TOKENS
 
 
 def _seed(values: Values) -> RunSeed | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from infer_cli.cli.flags.lists import AsJson, AsJsonl, print_objects, wants_json
 from infer_cli.cli.flags.options import Ctx
 from infer_cli.cli.models import view as model_view
 from infer_cli.errors import CheckFailed, ModelNotFound, UsageError
@@ -79,14 +81,27 @@ def show(
 def verify(
     model: Annotated[str | None, _MODEL] = None,
     all_models: Annotated[bool, typer.Option("--all", help="Everything on the shelf.")] = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
 ) -> None:
     """Compare a model's hash with the published one. Reads every byte. Exit code 9 if it differs."""
     from infer_cli.models import store
 
     if all_models and model is not None:
         raise UsageError("--all and a model exclude each other")
-    verdicts = model_view.print_verdicts(store.verify_all() if all_models else [store.verify(model)])
-    differing = [single_line(verdict.name) for verdict in verdicts if not verdict.holds]
+    in_json = wants_json(as_json, as_jsonl)
+    differing = []
+
+    def verdicts() -> Iterator[store.Verdict]:
+        for verdict in store.verify_all() if all_models else [store.verify(model)]:
+            if not verdict.holds:
+                differing.append(single_line(verdict.name))
+            yield verdict
+
+    if in_json:
+        print_objects(map(model_view.verdict_object, verdicts()), lines=as_jsonl)
+    else:
+        model_view.print_verdicts(verdicts())
     if differing:
         raise CheckFailed(
             f"not what was published or installed: {', '.join(differing)}",
@@ -164,12 +179,15 @@ def default(
 
 @app.command("list")
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    installed: Annotated[bool, typer.Option("--installed", help="Only what is installed here.")] = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
 ) -> None:
-    """List the catalogue, what is installed, what other tools hold. Tab-separated in a pipe."""
-    rows = model_view.list_rows()
-    if as_json:
-        print(json_text(rows))
+    """List the catalogue, what is installed, what other tools hold. By size; tab-separated in a pipe."""
+    in_json = wants_json(as_json, as_jsonl)
+    rows = [row for row in model_view.list_rows() if row["installed"] or not installed]
+    if in_json:
+        print_objects(rows, lines=as_jsonl)
     else:
         model_view.print_rows(rows)
 

@@ -5,6 +5,7 @@ Names and values may come from a model's file or another tool's: they are shown 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -57,22 +58,31 @@ def _shown(fact: Fact) -> str:
     return str(value)
 
 
-def print_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """All of them, shown: a table on a terminal; in a pipe name, hash, outcome and path with tabs between."""
-    shown: list[Verdict] = []
+def verdict_object(verdict: Verdict) -> dict[str, object]:
+    return {
+        "name": verdict.name,
+        "sha256": verdict.sha256,
+        "expected": verdict.expected,
+        "origin": verdict.origin if verdict.expected is not None else None,
+        "holds": verdict.holds,
+        "path": str(verdict.path),
+    }
+
+
+def print_verdicts(verdicts: Iterable[Verdict]) -> None:
+    """Each of them: a table on a terminal; in a pipe name, hash, outcome and path with tabs between."""
     if not sys.stdout.isatty():
         for verdict in verdicts:
             cells = (verdict.name, verdict.sha256, _outcome(verdict, whole=True), str(verdict.path))
             print("\t".join(map(single_line, cells)), flush=True)  # hashing the next may take minutes
-            shown.append(verdict)
-        return shown
+        return
+    shown: list[Verdict] = []
     try:
         shown.extend(verdicts)
     finally:  # what was found before a file can't be read
         columns = (Column("model"), Column("outcome"), Column("sha256", rank=2), Column("path", rank=1))
         rows = [(v.name, _outcome(v, whole=False), v.sha256, str(v.path)) for v in shown]
         table.print_table(columns, rows)
-    return shown
 
 
 def _outcome(verdict: Verdict, *, whole: bool) -> str:
@@ -89,7 +99,10 @@ def _outcome(verdict: Verdict, *, whole: bool) -> str:
 
 
 def list_rows() -> list[dict[str, Any]]:
-    """The catalogue, then what else is installed, then what other tools hold (`tool` names them)."""
+    """The catalogue and what else is installed, then what other tools hold (`tool` names them), by size.
+
+    `memory` is in bytes, of models that are here.
+    """
     from infer_cli.models.catalogue import load_catalogue
     from infer_cli.models.other_programs import find_all
     from infer_cli.models.store import list_here
@@ -102,12 +115,19 @@ def list_rows() -> list[dict[str, Any]]:
         for name, entry in catalogue.entries.items()
     ]
     rows += [_row(name, None, model, False) for name, model in installed.items()]
-    rows += [_found_row(found) for found in find_all() if found.files[0] not in used]
-    return rows
+    elsewhere = [_found_row(found) for found in find_all() if found.files[0] not in used]
+    return sorted(rows, key=_size_of) + sorted(elsewhere, key=_size_of)
+
+
+def _size_of(row: Mapping[str, Any]) -> float:
+    """What no size is known of comes last."""
+    return math.inf if row["size"] is None else float(row["size"])
 
 
 def _found_row(found: FoundModel) -> dict[str, Any]:
     """A model that another tool holds: `-m` takes its name, and it is used in place."""
+    from infer_cli.models.facts import memory_need
+
     name = str(found.source)
     return {
         "name": name,
@@ -117,6 +137,7 @@ def _found_row(found: FoundModel) -> dict[str, Any]:
         "tool": found.tool,
         "path": str(found.files[0]),
         "size": found.size,
+        "memory": memory_need(found.files[0]),
         "sha256": None,
         "licence": None,
         "context": None,
@@ -127,6 +148,7 @@ def _found_row(found: FoundModel) -> dict[str, Any]:
 
 
 def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, default: bool) -> dict[str, Any]:
+    from infer_cli.models.facts import memory_need
     from infer_cli.models.hashes import parts_of
 
     size = entry.size if entry else None
@@ -140,6 +162,7 @@ def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, defa
         "tool": None,
         "path": str(model.path) if model else None,
         "size": size,
+        "memory": memory_need(model.path) if model else None,
         "sha256": model.sha256 if model else entry.sha256 if entry else None,
         "licence": entry.licence if entry else None,
         "context": entry.context if entry else None,
@@ -150,12 +173,13 @@ def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None, defa
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table on a terminal; in a pipe name, size, licence, context and path, separated by tabs."""
+    """Tables on a terminal; in a pipe name, size, licence, context, path, memory and notes, between tabs."""
     if sys.stdout.isatty():
         _print_table(rows)
         return
     for row in rows:
-        fields = (row["name"], row["size"], row["licence"], row["context"], row["path"])
+        keys = ("name", "size", "licence", "context", "path", "memory", "notes")
+        fields = [row[key] for key in keys]
         print("\t".join("-" if field is None else single_line(str(field)) for field in fields))
 
 
@@ -165,14 +189,16 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     columns = (
         Column("model"),
         Column("size", rank=2, right=True),
-        Column("context", rank=3, right=True),
-        Column("licence", rank=4),
+        Column("memory", rank=3, right=True),
+        Column("context", rank=4, right=True),
+        Column("licence", rank=5),
         Column("here", rank=1),
     )
     shown = [
         (
             row["name"] + (" (default)" if row["default"] else ""),
             size_text(row["size"]) if row["size"] else "",
+            _memory_text(row),
             str(row["context"] or ""),
             row["licence"] or "",
             "yes" if row["installed"] else "",
@@ -181,12 +207,27 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         if not row["tool"]
     ]
     table.print_table(columns, shown)
-    elsewhere = [(row["name"], size_text(row["size"]), row["tool"]) for row in rows if row["tool"]]
+    if notes := [(single_line(row["name"]), single_line(row["notes"]), "") for row in rows if row["notes"]]:
+        print()
+        table.print_facts(notes)  # beside the columns there is no room for sentences
+    elsewhere = [
+        (row["name"], size_text(row["size"]), _memory_text(row), row["tool"]) for row in rows if row["tool"]
+    ]
     if elsewhere:
         print()
         columns_of_tools = (
             Column("found elsewhere"),
             Column("size", rank=2, right=True),
+            Column("memory", rank=3, right=True),
             Column("tool", rank=1),
         )
         table.print_table(columns_of_tools, elsewhere)
+
+
+def _memory_text(row: Mapping[str, Any]) -> str:
+    """Of a model that is not here only the weights are known, which are nearly all of its file."""
+    from infer_cli.settings.sizes import size_text
+
+    if row["memory"] is not None:
+        return size_text(row["memory"])
+    return f"over {size_text(row['size'])}" if row["size"] else ""

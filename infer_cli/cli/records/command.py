@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from infer_cli.cli.flags.lists import AsJson, AsJsonl, print_objects, wants_json
 from infer_cli.cli.records.view import (
+    as_object,
     counted,
     described,
     differences_in_words,
@@ -35,7 +37,6 @@ LIST_LIMIT = 20
 
 app = typer.Typer(help="Records: what was answered, with all that it came from.")
 
-_Json = Annotated[bool, typer.Option("--json", help="JSON, an object a line.")]
 _Thread = Annotated[Optional[str], typer.Option("--thread", help="Only this conversation.")]
 
 
@@ -55,15 +56,17 @@ def list_records(
         Optional[str],
         typer.Option("--since", metavar="AGE|DATE", help="Only records since, e.g. 12h, 30d or 2026-01-31."),
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
 ) -> None:
     """List the newest records. A table, or tab-separated lines in a pipe."""
+    in_json = wants_json(as_json, as_jsonl)
     after = None if since is None else _moment(since, "--since")
     models = () if of_model is None else _names_of(of_model)
     with _store() as store:
         records = store.newest(limit, search=search, models=models, thread=thread, since=after)
-    if as_json:
-        write_json(records)
+    if in_json:
+        print_objects(map(as_object, records), lines=as_jsonl)
     elif sys.stdout.isatty():
         print_table(records)
     else:
@@ -72,8 +75,8 @@ def list_records(
 
 @app.command()
 def show(
-    record_id: Annotated[str, typer.Argument(metavar="ID", help="An id, or its beginning.")],
-    as_json: _Json = False,
+    record_id: Annotated[str, typer.Argument(metavar="ID", help="An id, its beginning, or `last`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show a record: what it came from, the prompt and the reply."""
     with _store() as store:

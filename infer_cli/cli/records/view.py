@@ -28,10 +28,14 @@ def write(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def write_json(records: Iterable[Record]) -> None:
+def as_object(record: Record) -> dict[str, object]:
     from infer_cli.records.record import as_json
 
-    write_objects(as_json(record) for record in records)
+    return as_json(record)
+
+
+def write_json(records: Iterable[Record]) -> None:
+    write_objects(map(as_object, records))
 
 
 def write_objects(values: Iterable[dict[str, object]]) -> None:

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import console
-from infer_cli.models.fetch.base import Failed, FetchEvent, Progress, Trying, Waiting
+from infer_cli.models.fetch.base import Chosen, Failed, FetchEvent, Progress, Trying, Waiting
 from infer_cli.settings.sizes import size_text
+from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -47,6 +48,8 @@ class PullProgress:
             case Trying(source):
                 self._stop()
                 self._say(f"from {_short(source)}")
+            case Chosen(source, file):
+                self._say(f"{source} names no quantization: {single_line(file)}")
             case Progress(done, total):
                 self._advance(done, total)
             case Failed(source, reason):

@@ -25,6 +25,14 @@ class Trying:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A source that names no quantization stands for this file."""
+
+    source: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """`done` bytes are here of `total` (None: unknown; may be an estimate until the end)."""
 
@@ -47,7 +55,7 @@ class Waiting:
     name: str
 
 
-FetchEvent = Trying | Progress | Failed | Waiting
+FetchEvent = Trying | Chosen | Progress | Failed | Waiting
 OnEvent = Callable[[FetchEvent], None]
 Report = Callable[[int, "int | None"], None]  # done, total
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_LISTING = 1 << 24  # bytes that the list of a repository's files may have
 _LEAST_PAGE = 1 << 14  # bytes that a page of it counts at least, so that the pages end too
+# Where none is asked for, the first of these: by bits a weight, and of two that are as near, the larger.
+_NEAREST = (
+    "Q4_K_M", "Q4_K_L", "Q4_K_S", "Q4_K_XL", "Q4_K", "Q4_1", "Q4_0", "IQ4_NL", "MXFP4", "IQ4_XS",
+    "Q5_K_S", "Q5_K_M", "Q5_K_L", "Q5_K_XL", "Q5_K", "Q5_0", "Q5_1", "Q3_K_L", "Q3_K_XL", "Q3_K_M",
+    "Q6_K", "Q6_K_L", "Q6_K_XL", "IQ3_M", "Q3_K_S", "IQ3_S", "IQ3_XS", "IQ3_XXS", "Q8_0", "Q8_K_XL",
+    "Q2_K_L", "Q2_K", "IQ2_M", "BF16", "F16", "FP16", "F32",
+)  # fmt: skip
 _REFUSALS = {
     "GatedRepo": "access must be asked for on the model's page, then HF_TOKEN set",
     "RepoNotFound": "no such repository, or it is private and HF_TOKEN is not set",
@@ -173,16 +180,40 @@ def _cached_name(source: HubQuant) -> HubFile | None:
 def _pick(source: HubQuant, names: Iterable[str]) -> str:
     """The one model file whose name carries the quantization (the first part if it is split)."""
     ggufs = sorted(name for name in names if name.lower().endswith(".gguf") and "mmproj" not in name.lower())
-    carries = re.compile(rf"(?:^|[./_-]){re.escape(source.quant)}(?=[./-])", re.IGNORECASE)
-    firsts = {_all_parts(name)[0] for name in ggufs if carries.search(name)}
-    if len(firsts) == 1:
-        return firsts.pop()
-    if firsts:
-        listed = ", ".join(sorted(firsts)[:4])
-        raise SourceFailure(
-            f"{source.repo} has several files of {source.quant}: {listed}; name one: hf:OWNER/REPO/FILE"
-        )
-    listed = ", ".join(PurePosixPath(name).name for name in ggufs[:6])
-    raise SourceFailure(
-        f"{source.repo} has no file of {source.quant}" + (f", but {listed}" if listed else "")
-    )
+    if source.quant is None:
+        return _nearest(source.repo, ggufs)
+    firsts = _carrying(source.quant, ggufs)
+    if len(firsts) > 1:
+        raise _several(source.repo, source.quant, firsts)
+    if not firsts:
+        raise SourceFailure(f"{source.repo} has no file of {source.quant}{_but(ggufs)}")
+    return firsts[0]
+
+
+def _nearest(repo: str, ggufs: Sequence[str]) -> str:
+    """The model file of the first of `_NEAREST` that there is; the only one, if it is the only one."""
+    if len(whole := sorted({_all_parts(name)[0] for name in ggufs})) == 1:
+        return whole[0]
+    for quant in _NEAREST:
+        if firsts := _carrying(quant, ggufs):
+            if len(firsts) > 1:
+                raise _several(repo, quant, firsts)
+            return firsts[0]
+    if not ggufs:
+        raise SourceFailure(f"{repo} has no GGUF file; look for a repository with GGUF in its name")
+    raise SourceFailure(f"{repo} has no file of a known quantization{_but(ggufs)}; name one")
+
+
+def _carrying(quant: str, ggufs: Sequence[str]) -> list[str]:
+    """Of these files, (the first parts of) those whose names carry a quantization."""
+    carries = re.compile(rf"(?:^|[./_-]){re.escape(quant)}(?=[./-])", re.IGNORECASE)
+    return sorted({_all_parts(name)[0] for name in ggufs if carries.search(name)})
+
+
+def _several(repo: str, quant: str, firsts: Sequence[str]) -> SourceFailure:
+    listed = ", ".join(firsts[:4])
+    return SourceFailure(f"{repo} has several files of {quant}: {listed}; name one: hf:OWNER/REPO/FILE")
+
+
+def _but(ggufs: Sequence[str]) -> str:
+    return ", but " + ", ".join(PurePosixPath(name).name for name in ggufs[:6]) if ggufs else ""

@@ -12,6 +12,7 @@ from infer_cli.errors import ModelInvalid, SourceUnreachable
 from infer_cli.models import other_programs as neighbours
 from infer_cli.models.fetch import http, hub, pypi
 from infer_cli.models.fetch.base import (
+    Chosen,
     Failed,
     FetchedFile,
     OnEvent,
@@ -50,9 +51,13 @@ def find_here(
         if files is None:
             continue
         try:
-            return FetchedFile(files, _verified(files, sha256), str(source))
+            found = FetchedFile(files, _verified(files, sha256), str(source))
         except SourceFailure as failure:
             on_event(Failed(str(source), f"{failure.reason} (in {files[0]})"))
+        else:
+            if _leaves_choice(source):
+                on_event(Chosen(str(source), files[0].name))
+            return found
     return None
 
 
@@ -131,6 +136,8 @@ def _from(
         parts.append((part, final, digest))
     else:
         wanted = hub.resolve(source) if isinstance(source, HubFile | HubQuant) else _url_parts(source)
+        if _leaves_choice(source):
+            on_event(Chosen(str(source), wanted[0].name))
         known = sum(piece.size for piece in wanted if piece.size) if all(p.size for p in wanted) else None
         before = 0
         for piece in wanted:
@@ -153,6 +160,10 @@ def _from(
                 part = final
             parts.append((part, final, digest))
     return _finish(parts, sha256, str(source))
+
+
+def _leaves_choice(source: Source) -> bool:
+    return isinstance(source, HubQuant) and source.quant is None
 
 
 def _finish(parts: list[tuple[Path, Path, str]], sha256: str | None, source: str) -> FetchedFile:
