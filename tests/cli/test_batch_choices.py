@@ -171,6 +171,6 @@ def test_a_failure_of_one_choice_is_the_reply_s(tmp_path: Path, out: Path) -> No
 def test_records_show_the_choices(tmp_path: Path, out: Path, own_home: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", "sky")
     assert batch(rows, "-o", out, "--choices", "You,no").code == 0
-    (record,) = lines_of(infer("records", "list", "--json").out)
+    (record,) = lines_of(infer("records", "list", "--jsonl").out)
     shown = infer("records", "show", record["id"], "--json").json
     assert {"name": "choices", "value": ["You", "no"], "origin": "--choices"} in shown["settings"]  # type: ignore[operator]

@@ -92,6 +92,11 @@ def test_no_command_lets_anything_through(
         + json.dumps({"custom_id": POISON, POISON: 1}) + "\n"
     )  # fmt: skip
     out = folder / f"out{POISON}.jsonl"
+    pairs, scored = folder / f"pairs{POISON}.jsonl", folder / f"scored{POISON}.jsonl"
+    pairs.write_text(
+        json.dumps({"custom_id": POISON, "context": POISON, "continuation": f"x {POISON}"}) + "\n"
+        + json.dumps({"context": POISON, POISON: 1}) + "\n"
+    )  # fmt: skip
     text = folder / f"text{POISON}"
     text.write_text(f"The cat sat {POISON} on the mat.\n" * 10)
     url = server.add(
@@ -124,7 +129,13 @@ def test_no_command_lets_anything_through(
         ("run", [f"--{POISON}"]),
         ("batch", [rows, *model, "-o", out]),
         ("batch", [rows, *model, "-o", "-"]),
+        ("score", [pairs, *model, "-o", scored]),
+        ("score", [pairs, *model, "-o", "-"]),
+        ("score", [POISON, f"x {POISON}", *model]),
+        ("score", [POISON, *model]),
+        ("perplexity", [text, *model, "--ctx", "64"]),
         ("verify", [out]),
+        ("verify", [scored]),
         ("merge", [out, "-o", "-"]),
         ("replay", [record]),
         ("tokens", ["-m", tiny, "-f", text, "-f", text]),

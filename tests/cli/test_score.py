@@ -380,7 +380,7 @@ def test_the_output_may_be_a_pipe_and_the_input_too(tmp_path: Path) -> None:
 def test_records_show_the_run(tmp_path: Path, out: Path, own_home: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", *pairs(3))
     assert score(rows, "-o", out, "--overflow", "truncate-left").code == 0
-    (record,) = lines_of(infer("records", "list", "--json").out)
+    (record,) = lines_of(infer("records", "list", "--jsonl").out)
     assert (record["kind"], record["output"]) == ("score", str(out))
     shown = infer("records", "show", record["id"], "--json").json
     assert {"name": "overflow", "value": "truncate-left", "origin": "--overflow"} in shown["settings"]  # type: ignore[operator]

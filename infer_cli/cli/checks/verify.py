@@ -17,7 +17,7 @@ _ROWS = "Rows (as the job's file says)"
 
 def verify(
     context: typer.Context,
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What `infer batch -o` wrote.")],
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What `batch -o` or `score -o` wrote.")],
     input: Annotated[
         Optional[str], typer.Option("--input", metavar="IN", help="The rows (the job's input file).")
     ] = None,
