@@ -29,9 +29,8 @@ class Feed(Generic[U]):
         self._n_most = service.n_ahead
         self._open: dict[str, tuple[U, type]] = {}
         self._n_of: Counter[type] = Counter()  # that are open, by the type of the request
-        self._held: tuple[U, EngineRequest | ScoreRequest] | None = (
-            None  # until there are fewer such requests
-        )
+        # Until fewer requests of its type are open.
+        self._held: tuple[U, EngineRequest | ScoreRequest] | None = None
         self._stream: Stream = service.submit([])
         self._is_cancelled = False
 
