@@ -19,10 +19,15 @@ else:
     import tomli as tomllib
 
 
+def is_missing(package: str) -> bool:
+    """Whether tests of an extra are to be skipped. With `INFER_TEST_EXTRAS=1` none is: they fail then."""
+    return importlib.util.find_spec(package) is None and os.environ.get("INFER_TEST_EXTRAS") != "1"
+
+
 def needs(package: str) -> list[pytest.MarkDecorator]:
     """Marks of a module whose tests need an extra."""
-    missing = importlib.util.find_spec(package) is None
-    return [pytest.mark.extras, pytest.mark.skipif(missing, reason=f"{package} is not installed")]
+    reason = f"{package} is not installed"
+    return [pytest.mark.extras, pytest.mark.skipif(is_missing(package), reason=reason)]
 
 
 def environment(directory: Path) -> dict[str, str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integrations.extras import environment
+from tests.integrations.extras import environment, is_missing
 from tests.project.test_docs import FILE, blocks, default_model, run_session, sessions
 
 __all__ = ["default_model"]  # a fixture
@@ -26,7 +25,7 @@ def test_each_page_needs_an_extra() -> None:
 @pytest.mark.usefixtures("default_model")
 @pytest.mark.parametrize("page", _PACKAGES)
 def test_sessions(page: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec(_PACKAGES[page]) is None:
+    if is_missing(_PACKAGES[page]):
         pytest.skip(f"{_PACKAGES[page]} is not installed")
     commands = tmp_path / "bin"
     commands.mkdir()
