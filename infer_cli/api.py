@@ -251,6 +251,11 @@ class Model:
         with self._open.in_use() as session:
             return b"".join(map(session.loaded.vocab.piece, ids)).decode("utf-8", "replace")
 
+    def token_text(self, token: int) -> bytes:
+        """The bytes that a token stands for; of a control token its name."""
+        with self._open.in_use() as session:
+            return session.loaded.vocab.token_text(token)
+
     def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
         """What the chat template makes of messages, without a BOS that is added. Its ids, with
         `parse_special`, can be a `prompt`. Raises UsageError for messages that can't be used, ModelInvalid
@@ -273,12 +278,15 @@ class Model:
         self.close()
 
 
-def as_json(result: Reply | ScoredPair | Measurement) -> dict[str, object]:
+def as_json(result: Reply | ScoredPair | Measurement, model: Model | None = None) -> dict[str, object]:
     """The object that the commands write: of a reply as with `--json`, of a likelihood as `infer score`, of a
-    measurement as `infer perplexity --json`."""
+    measurement as `infer perplexity --json`. With its `model`, a reply's log-probabilities have the texts of
+    their tokens, as there."""
     if isinstance(result, Measurement):
         return result.as_json()
-    return reply.as_json(result) if isinstance(result, Reply) else likelihood.as_json(result)
+    if isinstance(result, ScoredPair):
+        return likelihood.as_json(result)
+    return reply.as_json(result, None if model is None else model.token_text)
 
 
 def _find(name: str | None, *, download: bool) -> InstalledModel:

@@ -92,7 +92,7 @@ def test_a_reply_is_that_of_infer_run(flags: list[str], asked: dict[str, object]
     name = script(tmp_path, default_reply=ANSWER)
     theirs = of_run(*flags, "hello", model=name)
     with Model.open(name) as model:
-        ours = as_json(model.reply("hello", **asked))  # type: ignore[arg-type]
+        ours = as_json(model.reply("hello", **asked), model)  # type: ignore[arg-type]
     for key in set(theirs) - {"id", "timings"}:
         assert ours[key] == theirs[key], key
     assert list(ours) == list(theirs)

@@ -33,7 +33,7 @@ def choices_of(value: dict[str, object]) -> list[dict[str, object]]:
 
 
 def newest() -> dict[str, object]:
-    return lines_of(infer("records", "list", "--limit", "1", "--json").out)[0]
+    return lines_of(infer("records", "list", "--limit", "1", "--jsonl").out)[0]
 
 
 # --- the answer -----------------------------------------------------------------------------------

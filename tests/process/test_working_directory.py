@@ -92,6 +92,8 @@ class Place:
             ("batch", [rows, "-m", "fake", "-o", out]),
             ("verify", [out]),
             ("merge", [out, "-o", "-"]),
+            ("score", ["hello", " world", *native]),
+            ("perplexity", [self.folder / "text", "-m", "fake", "--rolling"]),
             ("replay", [_RECORD]),
             ("tokens", ["hi", *native]),
             ("probe", [*native, "--requests", "2", "-n", "2"]),

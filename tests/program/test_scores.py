@@ -6,13 +6,15 @@ import json
 import math
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from infer_cli import Continuation, Message, Model, Request, ScoredPair, as_json
+from infer_cli import Continuation, Message, Model, Reply, Request, ScoredPair, as_json
 from infer_cli.answering import likelihood
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeBackend, FakeScript
 from infer_cli.backend.spec import ContextSpec
@@ -383,22 +385,31 @@ def test_close(tmp_path: Path) -> None:
 # --- the real model -------------------------------------------------------------------------------
 
 
-@pytest.mark.weights
-def test_a_choice_is_its_score_to_the_byte(smollm2: Path) -> None:
-    choices = ["Yes", "No", "I do not know"]
+MESSAGES, CHOICES = "Is the sky blue? Answer yes or no.", ["Yes", "No", "I do not know"]
+
+
+def _asked(smollm2: Path) -> tuple[Reply, Reply, list[ScoredPair], list[str]]:
+    """Two replies, the likelihoods of the first one's choices, and digests that are to be the same."""
     with Model.open(smollm2, mode="invariant") as model:
-        reply = model.choose("Is the sky blue? Answer yes or no.", choices)
-        messages = "Is the sky blue? Answer yes or no."
-        scored = list(model.score([Continuation(choice, messages=messages) for choice in choices]))
+        reply = model.choose(MESSAGES, CHOICES)
+        raw = model.choose(prompt="The capital of France is", choices=[" Paris", " Rome", " Oslo"])
+        scored = list(model.score([Continuation(choice, messages=MESSAGES) for choice in CHOICES]))
         among = list(model.score([*[("The sky is", f" {i}") for i in range(9)], *[("Blue", "berry")] * 3]))
         ids = model.score_ids([(model.tokenize("Blue", add_special=True), model.tokenize("berry"))])
-        assert [result.digest for result in ids] == [among[-1].digest]
-        raw = model.choose(prompt="The capital of France is", choices=[" Paris", " Rome", " Oslo"])
+        return reply, raw, scored, [among[-1].digest, *(result.digest for result in ids)]
+
+
+@pytest.mark.weights
+def test_a_choice_is_its_score_to_the_byte(smollm2: Path) -> None:
+    # A process has one mode: this one may have another.
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        reply, raw, scored, digests = process.submit(_asked, smollm2).result()
+    assert digests[0] == digests[1]
     assert reply.choices is not None
     assert [choice.logprob for choice in reply.choices] == [result.logprob for result in scored]
     assert [choice.tokens for choice in reply.choices] == [result.tokens for result in scored]
     assert raw.text == " Paris"
     theirs = infer(
-        "run", "-m", smollm2, "--invariant", messages, "--choices", ",".join(choices), "--json"
+        "run", "-m", smollm2, "--invariant", MESSAGES, "--choices", ",".join(CHOICES), "--json"
     ).json
     assert as_json(reply)["choices"] == theirs["choices"]
