@@ -43,7 +43,8 @@ WAYS = ("console", "console weights", "console extras")
 PROGRAMS = ("python", "python weights", "python continued")
 # Variables that set no flag; the last is a misspelt one, which is warned of.
 OTHER_VARIABLES = {
-    "INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_EXTRAS", "INFER_TEST_SDIST", "INFER_MODLE",
+    "INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_EXTRAS", "INFER_TEST_SDIST",
+    "INFER_MODLE",
 }  # fmt: skip
 
 FILE = re.compile(
