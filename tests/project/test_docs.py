@@ -43,13 +43,12 @@ WAYS = ("console", "console weights", "console extras")
 PROGRAMS = ("python", "python weights", "python continued")
 # Variables that set no flag; the last is a misspelt one, which is warned of.
 OTHER_VARIABLES = {
-    "INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_EXTRAS", "INFER_TEST_SDIST",
-    "INFER_MODLE",
+    "INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_EXTRAS",
+    "INFER_TEST_SDIST", "INFER_MODLE",
 }  # fmt: skip
 
-FILE = re.compile(
-    r"(?:python|yaml|json) (\w+\.\w+)"
-)  # a file's name, in the info of the block that is its text
+# A file's name, in the info of the block that is its text.
+FILE = re.compile(r"(?:python|yaml|json) (\w+\.\w+)")
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
