@@ -7,7 +7,7 @@ from infer_cli.engine.mode_policy import ModePolicy
 
 LOGITS_BYTES = 64 << 20  # of logits at a time, where rows need no fixed shape
 MAX_SEQS = 256  # llama.cpp's LLAMA_MAX_SEQ
-_LEAST_ROWS = 4  # with logits: no fewer sequences are a text, the trunk and dummies
+_LEAST_ROWS = 2  # with logits
 _PAD = 256  # tokens, as llama.cpp pads its memory (llama_context)
 
 
