@@ -100,8 +100,11 @@ def plan_call(trunk: Sequence[int], waiting: Sequence[Wanted], limits: TreeLimit
         rows.take(Wanted(first.ids[:end], first.first))
         return rows.call(waiting)
     held = tuple(trunk[:n_kept])
-    n_taken = _filled(held, waiting, limits)[0]
-    return _filled(held, waiting[: _best_cut(held, waiting, n_taken)], limits)[1].call(waiting)
+    n_taken, rows = _filled(held, waiting, limits)
+    n_best = _best_cut(held, waiting, n_taken)
+    if n_best < n_taken:
+        _, rows = _filled(held, waiting[:n_best], limits)
+    return rows.call(waiting)
 
 
 def _filled(held: Sequence[int], waiting: Sequence[Wanted], limits: TreeLimits) -> tuple[int, _Rows]:
