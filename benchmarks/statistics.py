@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmarks import common
-from infer_cli.evaluation.aggregate import summarize
-from infer_cli.evaluation.intervals import Interval, bonett_price, clopper_pearson, wilson
-from infer_cli.evaluation.paired import SIGNIFICANT, compare, mid_p_mcnemar
+from infer_cli.evaluation.statistics.aggregate import summarize
+from infer_cli.evaluation.statistics.intervals import Interval, bonett_price, clopper_pearson, wilson
+from infer_cli.evaluation.statistics.paired import SIGNIFICANT, compare, mid_p_mcnemar
 
 if TYPE_CHECKING:
-    from infer_cli.evaluation.units import Doubles, Integers
+    from infer_cli.evaluation.statistics.units import Doubles, Integers
 
 LEAST, MOST = 0.93, 0.97  # of simulated intervals that hold
 MOST_FALSE = 0.06

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from infer_cli.evaluation.intervals import (
+from infer_cli.evaluation.statistics.intervals import (
     Estimate,
     Interval,
     Method,
@@ -19,8 +19,8 @@ from infer_cli.evaluation.intervals import (
     unknown_spread,
     wilson,
 )
-from infer_cli.evaluation.resampling import mean_interval
-from infer_cli.evaluation.units import Units, units_of
+from infer_cli.evaluation.statistics.resampling import mean_interval
+from infer_cli.evaluation.statistics.units import Units, units_of
 
 ProportionMethod = Literal["wilson", "clopper-pearson"]
 

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from scipy import special, stats
 
-from infer_cli.evaluation.distributions import (
+from infer_cli.evaluation.statistics.distributions import (
     beta_quantile,
     binomial_at_most,
     binomial_probability,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infer_cli.evaluation.aggregate import (
+from infer_cli.evaluation.statistics.aggregate import (
     MetricSummary,
     across_seeds,
     by_group,
@@ -19,7 +19,7 @@ from infer_cli.evaluation.aggregate import (
     pass_at_k,
     summarize,
 )
-from infer_cli.evaluation.intervals import clopper_pearson, wilson
+from infer_cli.evaluation.statistics.intervals import clopper_pearson, wilson
 
 RNG = np.random.default_rng(11)
 RIGHT = (RNG.random(400) < 0.7).astype(float).tolist()

@@ -14,7 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.statistics import ALIKE, Kind, Sample, clustered, false_alarms, mcnemar_finds
-from infer_cli.evaluation.paired import (
+from infer_cli.evaluation.statistics.paired import (
     PairedComparison,
     adjust,
     compare,
@@ -22,7 +22,7 @@ from infer_cli.evaluation.paired import (
     mid_p_mcnemar,
     sign_flip_test,
 )
-from infer_cli.evaluation.units import units_of
+from infer_cli.evaluation.statistics.units import units_of
 
 ANSWERS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
 

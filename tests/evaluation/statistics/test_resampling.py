@@ -10,15 +10,15 @@ import pytest
 from scipy import stats
 
 from benchmarks.statistics import GRADED, Kind, Sample, clustered, coverage
-from infer_cli.evaluation import resampling
-from infer_cli.evaluation.distributions import t_quantile
-from infer_cli.evaluation.draws import Draws
-from infer_cli.evaluation.intervals import Interval, t_interval
-from infer_cli.evaluation.resampling import bootstrap_interval, mean_interval
-from infer_cli.evaluation.units import units_of
+from infer_cli.evaluation.statistics import resampling
+from infer_cli.evaluation.statistics.distributions import t_quantile
+from infer_cli.evaluation.statistics.draws import Draws
+from infer_cli.evaluation.statistics.intervals import Interval, t_interval
+from infer_cli.evaluation.statistics.resampling import bootstrap_interval, mean_interval
+from infer_cli.evaluation.statistics.units import units_of
 
 if TYPE_CHECKING:
-    from infer_cli.evaluation.units import Integers
+    from infer_cli.evaluation.statistics.units import Integers
 
 RNG = np.random.default_rng(3)
 SKEWED = RNG.beta(0.3, 0.9, 60).tolist()

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from infer_cli.evaluation.distributions import beta_quantile, t_quantile
-from infer_cli.evaluation.units import Units
+from infer_cli.evaluation.statistics.distributions import beta_quantile, t_quantile
+from infer_cli.evaluation.statistics.units import Units
 
 LEVEL = 0.95
 UPPER = (1 + LEVEL) / 2  # the quantile at the upper end

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infer_cli.evaluation.distributions import t_quantile
-from infer_cli.evaluation.draws import Draws
-from infer_cli.evaluation.intervals import UPPER, Estimate, Interval, t_interval, unknown_spread
-from infer_cli.evaluation.units import Units, cluster_index
+from infer_cli.evaluation.statistics.distributions import t_quantile
+from infer_cli.evaluation.statistics.draws import Draws
+from infer_cli.evaluation.statistics.intervals import UPPER, Estimate, Interval, t_interval, unknown_spread
+from infer_cli.evaluation.statistics.units import Units, cluster_index
 
 if TYPE_CHECKING:
-    from infer_cli.evaluation.units import Doubles, Integers
+    from infer_cli.evaluation.statistics.units import Doubles, Integers
 
 N_RESAMPLES = 9_999
 FEWEST_ITEMS = 50

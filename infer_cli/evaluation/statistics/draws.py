@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from infer_cli.evaluation.units import Doubles, Integers
+    from infer_cli.evaluation.statistics.units import Doubles, Integers
 
 _MOST_AT_ONCE = 2**19  # numbers, so that memory has a bound: 4 MB for each array of them
 

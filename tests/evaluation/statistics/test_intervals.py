@@ -11,8 +11,14 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from benchmarks.statistics import difference_coverage, proportion_coverage
-from infer_cli.evaluation.intervals import bonett_price, clopper_pearson, standard_error, t_interval, wilson
-from infer_cli.evaluation.units import units_of
+from infer_cli.evaluation.statistics.intervals import (
+    bonett_price,
+    clopper_pearson,
+    standard_error,
+    t_interval,
+    wilson,
+)
+from infer_cli.evaluation.statistics.units import units_of
 
 COUNTS = [(0, 1), (1, 1), (0, 10), (3, 10), (10, 10), (47, 60), (199, 200), (612, 1319), (9_990, 10_000)]
 SHARES = np.linspace(0.02, 0.98, 961)

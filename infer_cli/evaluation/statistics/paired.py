@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from infer_cli.evaluation.distributions import binomial_at_most, binomial_probability, t_quantile
-from infer_cli.evaluation.draws import Draws
-from infer_cli.evaluation.intervals import UPPER, Interval, Z, bonett_price, standard_error
-from infer_cli.evaluation.resampling import mean_interval
-from infer_cli.evaluation.units import Units, units_of
+from infer_cli.evaluation.statistics.distributions import binomial_at_most, binomial_probability, t_quantile
+from infer_cli.evaluation.statistics.draws import Draws
+from infer_cli.evaluation.statistics.intervals import UPPER, Interval, Z, bonett_price, standard_error
+from infer_cli.evaluation.statistics.resampling import mean_interval
+from infer_cli.evaluation.statistics.units import Units, units_of
 
 SIGNIFICANT = 0.05  # a p-value below it tells two runs apart
 POWER = 0.8  # with which the smallest visible difference would have been seen
