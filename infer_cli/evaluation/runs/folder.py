@@ -1,0 +1,62 @@
+"""The folder of a run: which file of it holds what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class RunFolder(NamedTuple):
+    """One run of one task with one model. All but the last five are what the rest is made of."""
+
+    path: Path
+
+    @property
+    def facts(self) -> Path:
+        """What the run was begun with, and when."""
+        return self.path / "run.json"
+
+    @property
+    def task(self) -> Path:
+        """The task's file, byte for byte; `task.py` for one that is code."""
+        code = self.path / "task.py"
+        return code if code.exists() else self.path / "task.toml"
+
+    @property
+    def items(self) -> Path:
+        return self.path / "items.jsonl"
+
+    @property
+    def examples(self) -> Path:
+        """The rows of the data that were shown as examples."""
+        return self.path / "fewshot.jsonl"
+
+    @property
+    def requests(self) -> Path:
+        """The items' rows: the input of `infer batch` or `infer score`."""
+        return self.path / "requests.jsonl"
+
+    @property
+    def replies(self) -> Path:
+        """The output of `infer batch` or `infer score`."""
+        return self.path / "replies.jsonl"
+
+    @property
+    def judge_requests(self) -> Path:
+        return self.path / "judge_requests.jsonl"
+
+    @property
+    def judge_replies(self) -> Path:
+        return self.path / "judge.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"

@@ -1,0 +1,131 @@
+"""A task: where items come from, what a model is asked of each, and how its answers are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+TaskKind = Literal["generate", "choice", "likelihood", "minimal_pairs", "perplexity"]
+TASK_KINDS: tuple[TaskKind, ...] = ("generate", "choice", "likelihood", "minimal_pairs", "perplexity")
+ExtractionKind = Literal["whole", "regex", "last_number", "json_path", "code_block", "letter"]
+Draw = Literal["fixed", "seeded"]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """`path` is a file or a folder, relative to the task's file, or `hf:OWNER/NAME/FILE`; None: the user's
+    matter (`--data`). `id`, `group` and `cluster` name fields of a row."""
+
+    path: str | None = None
+    format: str | None = None  # told by the file's name
+    id: str | None = None  # the number of the row
+    group: str | None = None
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class MessageTemplate:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class PromptTemplates:
+    """Templates (Jinja, in the sandbox of chat templates) over the fields of a row. Either `text` or
+    `messages`. `chat`: the model's chat template is applied; otherwise the text is completed as it is."""
+
+    text: str | None = None
+    messages: tuple[MessageTemplate, ...] = ()
+    system: str | None = None
+    chat: bool = True
+
+
+@dataclass(frozen=True)
+class AnswerTemplates:
+    """What is right, as templates: those of the task's kind are set, the others are not.
+
+    - `references` (generate): each gives a correct answer.
+    - `choices` (choice) with `gold`: the place from 0, a letter from A, or the text of the right one. One
+      template that gives a JSON array, or one for each choice.
+    - `continuation` (likelihood), `good` and `bad` (minimal_pairs), `text` (perplexity).
+    """
+
+    references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    gold: str | None = None
+    continuation: str | None = None
+    good: str | None = None
+    bad: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Fewshot:
+    """Examples before the question: `n` of them. `path` None: the task's own data, without the item itself.
+    `answer` is the template of an example's answer. `separator` stands between examples of a text."""
+
+    answer: str
+    n: int = 0
+    path: str | None = None
+    draw: Draw = "fixed"  # the first n, or n of all by the seed and the item's id
+    seed: int = 0
+    separator: str = "\n\n"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How replies are made where the command line says nothing. `cut_is_wrong` False: a reply that the limit
+    ended is scored as it is."""
+
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    cut_is_wrong: bool = True
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is looked for in a reply. `pattern` and `group` are of `regex`, `path` of `json_path`, `language`
+    of `code_block`, `letters` of `letter` (`ABCD`). `first`: the first match, else the last."""
+
+    kind: ExtractionKind = "whole"
+    pattern: str | None = None
+    group: int = 1
+    path: str | None = None
+    language: str | None = None
+    letters: str = "ABCD"
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """One scorer: its kind, the name of its score, and what else its table says."""
+
+    kind: str
+    name: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """`extractions` are tried in their order. `text` is the file's own, `path` where it was; `is_code`: it is
+    a Python module. `sha256` is of the file."""
+
+    name: str
+    version: str
+    kind: TaskKind
+    path: str
+    text: str
+    sha256: str
+    description: str = ""
+    is_code: bool = False
+    data: DataSource = field(default_factory=DataSource)
+    prompt: PromptTemplates = field(default_factory=PromptTemplates)
+    answer: AnswerTemplates = field(default_factory=AnswerTemplates)
+    fewshot: Fewshot | None = None
+    generation: Generation = field(default_factory=Generation)
+    extractions: tuple[Extraction, ...] = ()
+    scorers: tuple[ScorerSpec, ...] = ()
+    licence: str = ""
+    citation: str = ""  # BibTeX of the task's data
