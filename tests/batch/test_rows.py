@@ -13,9 +13,9 @@ import pytest
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
 from infer_cli.batch.late_template import NoTemplate
 from infer_cli.batch.preparing import Defaults, Preparer
+from infer_cli.batch.records import MAX_ROW_BYTES
 from infer_cli.batch.replies import PreparedRow
 from infer_cli.batch.row_template import RowTemplate
-from infer_cli.batch.records import MAX_ROW_BYTES
 from infer_cli.batch.rows import Format, Input, Row, input_format
 from infer_cli.errors import InferError, UsageError
 from infer_cli.prompt.template import ChatTemplate
