@@ -56,8 +56,8 @@ def download(
 ) -> str:
     """Download `url` into `part`, going on where an earlier run stopped. Returns the hex sha256.
 
-    `size` is the exact length if known beforehand; `is_model`: what is no GGUF is of no use. Raises SourceFailure (the part is kept if it can be
-    resumed) and UnexpectedFailure for trouble with the disk.
+    `size` is the exact length if known beforehand; `is_model`: what is no GGUF is of no use. Raises
+    SourceFailure (the part is kept if it can be resumed) and UnexpectedFailure for trouble with the disk.
     """
     from infer_cli.models.fetch.http_session import Session
 
