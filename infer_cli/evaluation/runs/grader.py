@@ -11,7 +11,7 @@ from infer_cli.evaluation.runs.sample import Outcome, Sample, ScoredChoice
 from infer_cli.evaluation.scorers.extraction import Extractor
 from infer_cli.evaluation.scorers.scorer import Answer, Score, Scorer, ScorerFailed
 from infer_cli.evaluation.tasks.item import Item, Metric
-from infer_cli.evaluation.tasks.task import Task
+from infer_cli.evaluation.tasks.task import Task, TaskCodeFailed
 
 Line = Mapping[str, object]
 _CUT = ("length", "context")  # by the limit of tokens, and by the window
@@ -52,8 +52,8 @@ class TaskGrader:
     """
 
     def __init__(self, task: Task, scorers: Sequence[Scorer], n_samples: int = 1) -> None:
-        self._task, self._scorers = task, tuple(scorers)
-        self._extractor = Extractor(task.extractions)
+        self._scorers, self._cut_is_wrong = tuple(scorers), task.generation.cut_is_wrong
+        self._extractor, self._extract = Extractor(task.extractions, task.path), task.functions.extract
         self._grade_item, self._metrics = _GRADED.get(task.kind, (None, ()))
         if self._grade_item is None:
             self._metrics = tuple(m for scorer in scorers for m in _metrics_of(scorer, n_samples))
@@ -64,7 +64,8 @@ class TaskGrader:
 
     @property
     def code_scorers(self) -> Sequence[str]:
-        return [scorer.name for scorer in self._scorers if scorer.is_code]
+        own = [] if self._extract is None else ["extract"]
+        return own + [scorer.name for scorer in self._scorers if scorer.is_code]
 
     def grade(self, item: Item, lines: Sequence[Sequence[Line]]) -> list[Sample]:
         if self._grade_item is not None:
@@ -106,12 +107,18 @@ class TaskGrader:
         error = line.get("error")
         if isinstance(error, dict) or told.answer is None:
             return replace(told, error=error if isinstance(error, dict) else _NOT_ANSWERED)
-        extracted = self._extractor.find(told.answer)
-        if reason in _CUT and self._task.generation.cut_is_wrong:
+        try:
+            extracted = self._find(told.answer, item)
+        except TaskCodeFailed as e:
+            return replace(told, outcome="scorer_failed", explanations={"extract": e.message})
+        if reason in _CUT and self._cut_is_wrong:
             return replace(told, outcome="cut", extracted=extracted)
         if extracted is None:
             return replace(told, outcome="not_extracted")
         return self._scored(told, Answer(told.answer, extracted, item.references, item.doc))
+
+    def _find(self, text: str, item: Item) -> str | None:
+        return self._extractor.find(text) if self._extract is None else self._extract(text, item.doc)
 
     def _scored(self, sample: Sample, answer: Answer) -> Sample:
         scores: dict[str, float] = {}
