@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.scorers.last import last_of
 from infer_cli.evaluation.scorers.options import close_name
 from infer_cli.evaluation.tasks.task import Extraction
 
+T = TypeVar("T")
 Find = Callable[[str], str | None]
 
 
@@ -46,7 +48,7 @@ def _whole(extraction: Extraction, place: str) -> Find:
 
 
 def _regex(extraction: Extraction, place: str) -> Find:
-    from infer_cli.evaluation.scorers.linear_regex import LinearPattern, PatternError
+    from infer_cli.evaluation.scorers.linear_regex import LinearPattern, PatternError, TextTooLong
 
     if extraction.pattern is None:
         raise _missing(place, "pattern", 'the regular expression, such as "#### (.+)"')
@@ -63,7 +65,14 @@ def _regex(extraction: Extraction, place: str) -> Find:
             f"{place}: group is {extraction.group}, and the pattern has {pattern.n_groups}",
             "give a group that it has, or 0 for all that it matches",
         )
-    return lambda text: _end_of(pattern.matches(text, group), extraction.first)
+
+    def find(text: str) -> str | None:
+        try:
+            return _end_of(pattern.matches(text, group), extraction.first)
+        except TextTooLong:
+            return None
+
+    return find
 
 
 def _last_number(extraction: Extraction, place: str) -> Find:
@@ -84,8 +93,9 @@ def _json_path(extraction: Extraction, place: str) -> Find:
         raise UsageError(f"{place}: path {e}", "write a simpler path, such as $.answer") from None
 
     def find(text: str) -> str | None:
-        found = (json_as_text(each) for value in json_values(text) for each in path.values(value))
-        return _end_of(found, extraction.first)
+        nodes = ((node,) for value in json_values(text) for node in path.values(value))
+        found = _end_of(nodes, extraction.first)
+        return None if found is None else json_as_text(found[0])
 
     return find
 
@@ -120,5 +130,5 @@ def _missing(place: str, key: str, what: str) -> UsageError:
     return UsageError(f"{place}: {key} is missing", f"write {what}")
 
 
-def _end_of(found: Iterable[str], first: bool) -> str | None:
+def _end_of(found: Iterable[T], first: bool) -> T | None:
     return next(iter(found), None) if first else last_of(found)

@@ -12,7 +12,7 @@ from infer_cli.evaluation.scorers.json_scorers import JsonFields, JsonSchema
 from infer_cli.evaluation.scorers.number_scorer import Number
 from infer_cli.evaluation.scorers.options import ScorerOptions, close_name
 from infer_cli.evaluation.scorers.scorer import Scorer
-from infer_cli.evaluation.scorers.text_scorers import Contains, Exact, Matches, Normalized, TokenF1
+from infer_cli.evaluation.scorers.text_scorers import Contains, Exact, Normalized, TokenF1
 from infer_cli.evaluation.tasks.task import Task
 
 
@@ -23,12 +23,18 @@ class ScorerKind(NamedTuple):
     is_code: bool = False
 
 
+def _regex(options: ScorerOptions) -> Scorer:
+    from infer_cli.evaluation.scorers.regex_scorer import Matches
+
+    return Matches(options)
+
+
 # A new kind of scorer is one line here.
 SCORER_KINDS: dict[str, ScorerKind] = {
     "exact": ScorerKind(Exact),
     "normalized": ScorerKind(Normalized),
     "contains": ScorerKind(Contains),
-    "regex": ScorerKind(Matches),
+    "regex": ScorerKind(_regex),
     "f1": ScorerKind(TokenF1),
     "number": ScorerKind(Number),
     "choice": ScorerKind(Choice),
