@@ -54,7 +54,9 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
                     notices.clear()
                 if rescored.code_scorers:
                     notices.note(f"{run}: ran code again: {', '.join(rescored.code_scorers)}")
-                notices.note(f"{run}: {'scores or samples have changed' if rescored.changed else 'unchanged'}")
+                notices.note(
+                    f"{run}: {'scores or samples have changed' if rescored.changed else 'unchanged'}"
+                )
                 found.append(rescored.results)
     if json:
         print_objects((results.as_json() for results in found), lines=False)

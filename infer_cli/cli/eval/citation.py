@@ -13,7 +13,7 @@ from infer_cli.evaluation.runs.results import read_results
 
 
 def print_citation(paths: Sequence[Path]) -> int:
-    """A paragraph for each run, then the entries of all. Raises UsageError for what is no run with results."""
+    """A paragraph for each run, then the entries of all. Raises UsageError for what has no results."""
     found = []
     for path in paths:
         folders = run_folders(path)

@@ -82,7 +82,9 @@ def evaluate(
     ] = None,
     chat: Annotated[
         bool,
-        typer.Option("--chat", help="Through the model's chat template (the task says).", rich_help_panel=_ITEMS),
+        typer.Option(
+            "--chat", help="Through the model's chat template (the task says).", rich_help_panel=_ITEMS
+        ),
     ] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="Texts to be completed, as they are.", rich_help_panel=_ITEMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,8 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
     if output is None:
         raise UsageError("where does the run go?", "give -o DIR: a folder that holds all of it")
     values.exclude([("chat", "raw"), ("raw", "system"), ("raw", "chat_template")])
-    asking = read_asking(values, overflow="error", mode=OF_JOBS)
+    one_model = {name: value for name, value in given.items() if name != "model"}  # here it may be several
+    asking = read_asking(Values(one_model), overflow="error", mode=OF_JOBS)
     seed = DEFAULT_SEED if asking.seed is None else asking.seed.value
     n_seeds = values.number("seeds", 1, MOST_SEEDS)
     if seed + (n_seeds or 1) - 1 > MAX_SEED:
@@ -148,7 +150,7 @@ def bound_of(text: str) -> Bound:
     try:
         value = float(number)
     except ValueError:
-        equals = ""
-    if not metric or not equals or value != value:
+        value = math.nan
+    if not metric or not equals or not math.isfinite(value):
         raise UsageError(f"--fail-under {text!r} is not METRIC=VALUE", "write --fail-under acc=0.40")
     return Bound(metric.strip(), value)

@@ -31,8 +31,8 @@ def begin_run(
 ) -> RunFacts:
     """Write what a run is made of, `run.json` last: where that is, the rest is whole.
 
-    A run that goes on keeps what it has. Raises UsageError where it was begun with another task, other data or
-    another selection, unless all that is different is to be done again; and for items that can't be read.
+    A run that goes on keeps what it has. Raises UsageError where it was begun with another task, other data
+    or another selection, unless what is different is to be done again; and for items that can't be read.
     """
     if folder.facts.exists():
         before = read_facts(folder.facts)

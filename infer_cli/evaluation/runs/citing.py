@@ -54,7 +54,11 @@ def bibtex(all_results: Sequence[Results]) -> str:
 
 def _what(results: Results) -> str:
     task, config = results.task, results.config
-    n = f"all {results.n} items" if results.n == results.n_asked else f"{results.n} of {results.n_asked} items"
+    n = (
+        f"all {results.n} items"
+        if results.n == results.n_asked
+        else f"{results.n} of {results.n_asked} items"
+    )
     if results.limit is not None and results.n < results.n_asked:
         n += " (the first of them)"
     elif config.get("ids"):
@@ -70,7 +74,9 @@ def _what(results: Results) -> str:
 
 def _how(results: Results) -> str:
     config, kind = results.config, results.task.get("kind")
-    shots = f"{config.get('fewshot')} examples before each question" if config.get("fewshot") else "no examples"
+    shots = (
+        f"{config.get('fewshot')} examples before each question" if config.get("fewshot") else "no examples"
+    )
     form = "the model's chat template" if config.get("chat") else "plain text, without a chat template"
     if kind == "minimal_pairs":
         return "Of each pair of sentences the likelier one is the model's choice."

@@ -24,8 +24,8 @@ class FolderGrader(NamedTuple):
 def grader_of(
     folder: RunFolder, facts: RunFacts, n_samples: int, *, allow_code: bool, by_rule_alone: bool = False
 ) -> FolderGrader:
-    """`by_rule_alone`: without the scorers that run code. Raises UsageError for a copy that can't be used, and
-    for code that is not allowed."""
+    """`by_rule_alone`: without the scorers that run code. Raises UsageError for a copy that can't be used,
+    and for code that is not allowed."""
     if facts.task.source != "task":
         raise UsageError(
             f"{folder.facts}: task.source {facts.task.source!r} is unknown", "use the version that wrote it"

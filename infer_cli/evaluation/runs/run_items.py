@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class RunItems:
-    """Of each item only the places of its lines are kept. Open until it is closed. Raises UsageError for files
-    that are none of a run's."""
+    """Of each item only the places of its lines are kept. Open until it is closed.
+
+    Raises UsageError for files that are none of a run's."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._first_rows, self._items, self._requests = array("q"), array("q"), array("q")
