@@ -71,8 +71,6 @@ class JsonSchema(Rule):
 
         super().__init__(options.score_name)
         schema = options.text_or_values("schema")
-        if schema is None:
-            raise options.missing("schema")
         try:
             self._validator = SchemaValidator(schema)
         except SchemaError as e:
