@@ -41,7 +41,7 @@ class Length(Rule):
         if self._min is None and self._max is None:
             raise options.missing("min", "or give max")
         if self._min is not None and self._max is not None and self._min > self._max:
-            raise options.wrong("min", f"is more than max: {self._min} and {self._max}")
+            raise options.wrong("min", f"is more than max: {self._min} and {self._max}", "change them")
 
     def score(self, answer: Answer) -> Score:
         n = len(answer.text.split() if self._unit == "words" else answer.text)

@@ -19,7 +19,9 @@ class FunctionScorer:
         self.name = options.score_name
         function = options.task.functions.score
         if function is None:
-            raise options.wrong("kind", "is function, but the task has no score()")
+            raise options.wrong(
+                "kind", "is function, but the task has no score()", "write it, in a Python task"
+            )
         self._function = function
 
     def score(self, answer: Answer) -> Score:

@@ -16,7 +16,7 @@ def close_name(name: str, known: Collection[str]) -> str:
 
 
 class ScorerOptions(Table):
-    """The `n`-th scorer, and what its table says besides `kind` and `name`. `score_name` is its scores' key."""
+    """The `n`-th scorer, and what its table says besides `kind` and `name`. `score_name`: its scores' key."""
 
     def __init__(self, task: Task, n: int) -> None:
         self.task = task
