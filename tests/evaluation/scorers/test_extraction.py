@@ -46,7 +46,9 @@ def test_regex(pattern: str, group: int, first: bool, wanted: str | None) -> Non
     assert find(REPLY, kind="regex", pattern=pattern, group=group, first=first) == wanted
 
 
-@given(st.text("ab1 \né𝄞", max_size=40), st.sampled_from([r"a+(b*)", r"(\w)", r"[^a]é?", r"(?s)1(.)", "b|(a)"]))
+@given(
+    st.text("ab1 \né𝄞", max_size=40), st.sampled_from([r"a+(b*)", r"(\w)", r"[^a]é?", r"(?s)1(.)", "b|(a)"])
+)
 def test_matches_are_those_of_pythons_re(text: str, pattern: str) -> None:
     group = min(1, re.compile(pattern).groups)
     ours = re.compile(pattern, re.ASCII)  # RE2's \w is of ASCII
@@ -78,14 +80,20 @@ def test_half_a_surrogate_pair_is_a_character_that_is_none() -> None:
         ({"kind": "regex"}, "pattern is missing"),
         ({"kind": "json_path"}, "path is missing"),
         ({"kind": "json_path", "path": "answer"}, "path is not a JSON path"),
-        ({"kind": "json_path", "path": "$[?search(@.a, '(a+)+')]"}, "path uses a function that is not allowed"),
+        (
+            {"kind": "json_path", "path": "$[?search(@.a, '(a+)+')]"},
+            "path uses a function that is not allowed",
+        ),
         ({"kind": "json_path", "path": "$[?match(@.a, 'x')]"}, "path uses a function that is not allowed"),
         ({"kind": "json_path", "path": "$..a..b"}, r"path has \.\. more than once"),
         ({"kind": "json_path", "path": "$[*,*]"}, "several selectors"),
         ({"kind": "json_path", "path": "$[?$.a == 1]"}, r"path has \$ in a filter"),
         ({"kind": "json_path", "path": "$[?@..a]"}, "more than names and places in a filter"),
         ({"kind": "json_path", "path": "$[?count(@.*) > 1]"}, "more than names and places in a filter"),
-        ({"kind": "json_path", "path": "$[?!(@.a == 1 || @[?@.b])]"}, "more than names and places in a filter"),
+        (
+            {"kind": "json_path", "path": "$[?!(@.a == 1 || @[?@.b])]"},
+            "more than names and places in a filter",
+        ),
         ({"kind": "json_path", "path": "$" + ".a" * 1000}, "more than 1000 characters"),
         ({"kind": "letter", "letters": "A B"}, "letters must be letters or digits"),
         ({"kind": "letter", "letters": "Aa"}, "letters has a letter twice"),
@@ -100,7 +108,10 @@ def test_what_a_task_may_not_ask_for(keys: dict[str, object], says: str) -> None
     assert caught.value.hint and "\n" not in caught.value.in_full
 
 
-CODE = "Text ```no block``` here\n```python\nx = 1\n\n  y\n```\n~~~~ Sql more\n```\nq\n~~~~\n```\nplain\n```\nend"
+CODE = (
+    "Text ```no block``` here\n```python\nx = 1\n\n  y\n```\n"
+    "~~~~ Sql more\n```\nq\n~~~~\n```\nplain\n```\nend"
+)
 
 
 @pytest.mark.parametrize(
