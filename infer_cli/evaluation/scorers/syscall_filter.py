@@ -43,7 +43,8 @@ _MACHINES = {
         refused={
             "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "socket": 41, "unshare": 272,
             "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "ptrace": 101,
-            "kcmp": 312, "process_vm_readv": 310, "process_vm_writev": 311, "bpf": 321, "perf_event_open": 298,
+            "kcmp": 312, "process_vm_readv": 310, "process_vm_writev": 311, "bpf": 321,
+            "perf_event_open": 298,
             "keyctl": 250, "add_key": 248, "request_key": 249, "userfaultfd": 323, "memfd_create": 319,
             "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "syslog": 103, "personality": 135,
             "fanotify_init": 300,
