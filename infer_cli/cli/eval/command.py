@@ -44,9 +44,12 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[
-        Optional[str],
+        Optional[list[str]],
         typer.Option(
-            "--data", metavar="PATH", help="The task's data: a file or a folder.", rich_help_panel=_ITEMS
+            "--data",
+            metavar="[TASK=]PATH",
+            help="The data, a file or a folder. May be repeated: each task's.",
+            rich_help_panel=_ITEMS,
         ),
     ] = None,
     limit: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infer_cli.batch.planning import plan_batch
@@ -62,7 +63,8 @@ def prepare(command: EvalCommand, worker: Worker) -> int:
 def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> RunFacts:
     notices.status(f"reading {run.task}")
     try:
-        source = open_task(run.task, command.selection, allow_code=command.allow_code)
+        selection = replace(command.selection, data=command.data.get(run.task))
+        source = open_task(run.task, selection, allow_code=command.allow_code)
         folder, redo = RunFolder(run.folder), command.asking.redo
         facts = begin_run(folder, source, command.scoring, command.invocation, redo=redo)
     finally:
@@ -127,8 +129,8 @@ def _answer(
                     outcome = batch.run(display.update)
                 finally:
                     display.close()
-                for line in batch.tally.in_words(outcome.wall_s):
-                    notices.detail(line)
+                for line in batch.tally.in_words(outcome.wall_s)[:2]:  # counts and speed
+                    notices.note(line)
                 if truncated := batch.tally.truncated():
                     notices.warn(truncated)
                 keep_record(job, plan, batch, outcome, notices)

@@ -39,7 +39,7 @@ def methods_paragraph(results: Results) -> str:
 def bibtex(all_results: Sequence[Results]) -> str:
     """Entries for this program and for the tasks' data, each once."""
     versions = sorted({results.infer for results in all_results})
-    engines = sorted({str(results.engine.get("llama_cpp")) for results in all_results})
+    engines = sorted({_llama(results) for results in all_results})
     own = (
         "@software{infer_cli,\n"
         "  title = {infer: answers from local language models that can be trusted and repeated},\n"
@@ -67,7 +67,7 @@ def _what(results: Results) -> str:
         f"{results.model.name} (SHA-256 {_short(results.model.sha256)}) was evaluated on {n} of"
         f" {task.get('name')}, version {task.get('version')} (task {_short(results.hashes.get('task'))}, data"
         f" {_short(results.hashes.get('data'))}), with infer {results.infer}"
-        f" (llama-cpp-python {results.engine.get('llama_cpp')}, fingerprint"
+        f" (llama-cpp-python {_llama(results)}, fingerprint"
         f" {_short(str(results.engine.get('fingerprint')))}) on {results.began_at[:10]}."
     )
 
@@ -121,6 +121,10 @@ def _score(metric: str, found: Estimated, results: Results) -> str:
         f"{metric} = {found.value:.4g} (95 % interval {found.ci[0]:.4g} to {found.ci[1]:.4g}, {method};"
         f" n = {found.n}{clusters})."
     )
+
+
+def _llama(results: Results) -> str:
+    return results.libraries.get("llama-cpp-python", "of an unknown version")
 
 
 def _short(sha256: str | None) -> str:

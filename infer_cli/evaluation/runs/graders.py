@@ -7,7 +7,6 @@ from typing import NamedTuple
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import RunFacts
 from infer_cli.evaluation.runs.folder import RunFolder
-from infer_cli.evaluation.runs.function_scorer import FunctionScorer
 from infer_cli.evaluation.runs.grader import TaskGrader
 from infer_cli.evaluation.runs.grading import Grader
 from infer_cli.evaluation.scorers.registry import make_scorers
@@ -33,8 +32,6 @@ def grader_of(
     path = folder.task
     task = load_task(str(path), allow_code=allow_code)
     scorers = make_scorers(task, allow_code=allow_code)
-    if task.functions.score is not None:
-        scorers.append(FunctionScorer(task.functions.score))
     if by_rule_alone:
         scorers = [scorer for scorer in scorers if not scorer.is_code]
     return FolderGrader(TaskGrader(task, scorers, n_samples), task.sha256)
