@@ -1,8 +1,8 @@
 """Has a model judge the answers of a run: what it is asked and what it replies are files of the run.
 
-`judge_requests.jsonl` are rows of `infer batch`, `judge.jsonl` is its output: a batch of its own, which goes on,
-and is read again without a model, as the run's own replies are. A question that is asked of several answers is
-one row.
+`judge_requests.jsonl` are rows of `infer batch`, `judge.jsonl` is its output: a batch of its own, which goes
+on where it was stopped, and is read again without a model, as the run's own replies are. A question that is
+asked of several answers is one row.
 """
 
 from __future__ import annotations
@@ -35,11 +35,7 @@ _GREEDY: Mapping[str, Given] = {"temperature": Given(0.0, "the judge")}
 
 
 def judges_of(scorers: Iterable[Scorer]) -> list[Judge]:
-    return [
-        scorer.judge if isinstance(scorer, JudgedScorer) else scorer
-        for scorer in scorers
-        if isinstance(scorer, (Judge, JudgedScorer))
-    ]
+    return [scorer for scorer in scorers if isinstance(scorer, Judge)]
 
 
 def judge_model(judges: Sequence[Judge], given: str | None) -> str:
@@ -62,8 +58,8 @@ def write_judge_requests(
 ) -> int:
     """Write what the judges are to be asked; returns how many questions these are.
 
-    `graded` are the samples of each item, in the order of the items, with scores or without. Samples that have
-    no score anyway ask nothing. Raises UsageError for files that are none of a run's, OSError.
+    `graded` are the samples of each item, in the order of the items, with scores or without. Samples that
+    have no score anyway ask nothing. Raises UsageError for files that are none of a run's, OSError.
     """
     n_questions = 0
 
@@ -113,7 +109,8 @@ def judge_request(
 
 
 class JudgeTarget(FileTarget):
-    """`judge.jsonl`. A question that is another one now is asked again: the answers may have been made again."""
+    """`judge.jsonl`. A question that is another one now is asked again: the answers may have been made
+    again."""
 
     def __init__(self, folder: RunFolder, *, retry_errors: bool = False) -> None:
         super().__init__(folder.judge_replies, retry_errors=retry_errors)
@@ -129,8 +126,8 @@ def judge_identity(folder: RunFolder) -> dict[str, object] | None:
 
 
 def with_judges(folder: RunFolder, scorers: Sequence[Scorer]) -> list[Scorer]:
-    """The scorers, those that need a judge with what it has replied. Raises UsageError for files that are none
-    of a run's."""
+    """The scorers, those that need a judge with what it has replied. Raises UsageError for files that are
+    none of a run's."""
     if not any(isinstance(scorer, Judge) for scorer in scorers):
         return list(scorers)
     replies = JudgeReplies(folder)
@@ -182,7 +179,7 @@ class JudgedScorer:
             raise ScorerFailed(f"the judge's reply failed: {why}")
         if line.get("finish_reason") in _CUT:
             raise ScorerFailed(
-                f"the judge's reply was cut after {self.judge.max_tokens} tokens or by its window"
+                f"the judge's reply was cut: {line['finish_reason']}, max_tokens {self.judge.max_tokens}"
             )
         return self.judge.verdict(text)
 

@@ -15,8 +15,8 @@ class AnswerTemplate:
     """The option `key` of a scorer. Its names are the fields of the row, and above these `doc` (the row),
     `reply` (the whole of it), `extracted` (what was found in it) and `references`.
 
-    What a model wrote is a value of the template, never part of its text. Raises UsageError naming file, table
-    and key for a template that does not compile.
+    What a model wrote is a value of the template, never part of its text. Raises UsageError naming file,
+    table and key for a template that does not compile.
     """
 
     def __init__(self, options: ScorerOptions, key: str) -> None:

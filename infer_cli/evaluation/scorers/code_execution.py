@@ -17,8 +17,8 @@ class CodeExecution:
     """1 for an answer whose program comes to its end, 0 for one whose program raises, exits or meets a limit.
 
     `program` is a template (`AnswerTemplate`): the answer and the task's tests of it. Each is run in the
-    sandbox, with limits of its own; safe to use from several threads. Raises UsageError for options that can't
-    be used, and where this system has no sandbox.
+    sandbox, with limits of its own; safe to use from several threads. Raises UsageError for options that
+    can't be used, and where this system has no sandbox.
     """
 
     is_code = True

@@ -24,9 +24,9 @@ _VERDICTS: tuple[ExtractionKind, ...] = ("last_number", "letter", "regex")
 
 
 class Judge:
-    """`prompt` is a template (`AnswerTemplate`): what the judge is asked. `verdict` says what is looked for in
-    its reply. A number between `min` and `max` becomes a score from 0 to 1, or `values` says what each verdict
-    is worth. `model` is who is asked where the command line says nothing.
+    """`prompt` is a template (`AnswerTemplate`): what the judge is asked. `verdict` says what is looked for
+    in its reply. A number between `min` and `max` becomes a score from 0 to 1, or `values` says what each
+    verdict is worth. `model` is who is asked where the command line says nothing.
 
     Raises UsageError for options that can't be used.
     """
