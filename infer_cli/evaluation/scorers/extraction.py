@@ -17,13 +17,14 @@ Find = Callable[[str], str | None]
 class Extractor:
     """A task's extractions, tried in their order; without any, the whole reply.
 
-    Raises UsageError that names `path` (the task's file), table and key of what can't be used.
+    Raises UsageError that names `path` (the task's file), table and key of what can't be used. `table` is
+    theirs, where they have none of their own.
     """
 
-    def __init__(self, extractions: Iterable[Extraction], path: str = "") -> None:
+    def __init__(self, extractions: Iterable[Extraction], path: str = "", table: str = "") -> None:
         where = f"{path}: " if path else ""
         self._finders = [
-            _finder(extraction, f"{where}[[extraction]] {n}")
+            _finder(extraction, where + (table or f"[[extraction]] {n}"))
             for n, extraction in enumerate(extractions or (Extraction(),), start=1)
         ]
 
@@ -39,7 +40,9 @@ class Extractor:
 def _finder(extraction: Extraction, place: str) -> Find:
     make = _MAKERS.get(extraction.kind)
     if make is None:
-        raise UsageError(f"{place}: unknown kind {extraction.kind!r}", close_name(extraction.kind, _MAKERS))
+        raise UsageError(
+            f"{place} kind is {extraction.kind!r}, which is none", close_name(extraction.kind, _MAKERS)
+        )
     return make(extraction, place)
 
 
@@ -48,21 +51,24 @@ def _whole(extraction: Extraction, place: str) -> Find:
 
 
 def _regex(extraction: Extraction, place: str) -> Find:
-    from infer_cli.evaluation.scorers.linear_regex import LinearPattern, PatternError, TextTooLong
+    from infer_cli.evaluation.scorers.linear_regex import (
+        PATTERN_HINT,
+        LinearPattern,
+        PatternError,
+        TextTooLong,
+    )
 
     if extraction.pattern is None:
         raise _missing(place, "pattern", 'the regular expression, such as "#### (.+)"')
     try:
         pattern = LinearPattern(extraction.pattern)
     except PatternError as e:
-        raise UsageError(
-            f"{place}: pattern {e}", "use what RE2 has, which looks neither ahead nor back"
-        ) from None
+        raise UsageError(f"{place} pattern {e}", PATTERN_HINT) from None
     # Without a group, what the whole pattern matches.
     group = extraction.group if pattern.n_groups else 0
     if not 0 <= group <= pattern.n_groups:
         raise UsageError(
-            f"{place}: group is {extraction.group}, and the pattern has {pattern.n_groups}",
+            f"{place} group is {extraction.group}, and the pattern has {pattern.n_groups}",
             "give a group that it has, or 0 for all that it matches",
         )
 
@@ -90,7 +96,7 @@ def _json_path(extraction: Extraction, place: str) -> Find:
     try:
         path = JsonPath(extraction.path)
     except PathError as e:
-        raise UsageError(f"{place}: path {e}", "write a simpler path, such as $.answer") from None
+        raise UsageError(f"{place} path {e}", "write a simpler path, such as $.answer") from None
 
     def find(text: str) -> str | None:
         nodes = ((node,) for value in json_values(text) for node in path.values(value))
@@ -112,7 +118,7 @@ def _letter(extraction: Extraction, place: str) -> Find:
     try:
         rules = LetterRules(extraction.letters)
     except ValueError as e:
-        raise UsageError(f"{place}: letters {e}", 'write them as "ABCD"') from None
+        raise UsageError(f"{place} letters {e}", 'write them as "ABCD"') from None
     return rules.first if extraction.first else rules.last
 
 
@@ -127,7 +133,7 @@ _MAKERS: dict[str, Callable[[Extraction, str], Find]] = {
 
 
 def _missing(place: str, key: str, what: str) -> UsageError:
-    return UsageError(f"{place}: {key} is missing", f"write {what}")
+    return UsageError(f"{place} {key} is missing", f"write {what}")
 
 
 def _end_of(found: Iterable[T], first: bool) -> T | None:

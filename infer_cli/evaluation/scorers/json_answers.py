@@ -14,6 +14,8 @@ MOST_DIGITS = 400  # of a number, and of its exponent's value
 # A string, closed or not; JSON has none over two lines.
 _MARK = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[][{}]')
 _BRACKET = re.compile(r"[][{}]")
+_WHITE_SPACE = " \t\r\n"
+_BEGINNINGS = frozenset('{["-0123456789tfn')  # of JSON
 _CLOSES = {"}": "{", "]": "["}
 
 
@@ -37,11 +39,12 @@ def parse_json(text: str) -> object:
 
 def json_values(text: str) -> Iterator[object]:
     """The text as JSON where it is; else the outermost objects and arrays in it, in their order."""
-    try:
-        yield parse_json(text)
-        return
-    except NotJson:
-        pass
+    if text.lstrip(_WHITE_SPACE)[:1] in _BEGINNINGS:
+        try:
+            yield parse_json(text)
+            return
+        except NotJson:
+            pass
     for start, end in _outermost(text):
         try:
             value = parse_json(text[start:end])

@@ -13,6 +13,8 @@ MOST_MEMORY = 1 << 20  # of a compiled pattern, in bytes
 MOST_WORK = 500_000_000
 _PARTS = 10  # of a compiled pattern, that cost as much as reading a character does
 
+PATTERN_HINT = "write it with what RE2 has, which looks neither ahead nor back"
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NOT_IN_LINEAR_TIME = (
     (r"\(\?<[=!]", "look-behind"),

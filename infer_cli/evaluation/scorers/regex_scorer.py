@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infer_cli.evaluation.scorers.linear_regex import LinearPattern, PatternError, TextTooLong
+from infer_cli.evaluation.scorers.linear_regex import PATTERN_HINT, LinearPattern, PatternError, TextTooLong
 from infer_cli.evaluation.scorers.options import ScorerOptions
 from infer_cli.evaluation.scorers.rule import RIGHT, Rule, wrong
 from infer_cli.evaluation.scorers.scorer import Answer, Score, ScorerFailed
@@ -17,7 +17,7 @@ class Matches(Rule):
         try:
             self._pattern = LinearPattern(pattern, ignore_case=options.flag("ignore_case", False))
         except PatternError as e:
-            raise options.wrong("pattern", str(e)) from None
+            raise options.wrong("pattern", str(e), PATTERN_HINT) from None
         self._full = options.flag("full", False)
 
     def score(self, answer: Answer) -> Score:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from infer_cli.errors import UsageError
 from infer_cli.evaluation.scorers.choice_scorer import Choice
 from infer_cli.evaluation.scorers.form_scorers import Ended, Length, NotEmpty
+from infer_cli.evaluation.scorers.function_scorer import FunctionScorer
 from infer_cli.evaluation.scorers.json_scorers import JsonFields, JsonSchema
+from infer_cli.evaluation.scorers.judge import Judge
 from infer_cli.evaluation.scorers.number_scorer import Number
 from infer_cli.evaluation.scorers.options import ScorerOptions, close_name
 from infer_cli.evaluation.scorers.scorer import Scorer
@@ -29,6 +30,12 @@ def _regex(options: ScorerOptions) -> Scorer:
     return Matches(options)
 
 
+def _code(options: ScorerOptions) -> Scorer:
+    from infer_cli.evaluation.scorers.code_execution import CodeExecution
+
+    return CodeExecution(options)
+
+
 # A new kind of scorer is one line here.
 SCORER_KINDS: dict[str, ScorerKind] = {
     "exact": ScorerKind(Exact),
@@ -43,24 +50,26 @@ SCORER_KINDS: dict[str, ScorerKind] = {
     "length": ScorerKind(Length),
     "not_empty": ScorerKind(NotEmpty),
     "ended": ScorerKind(Ended),
+    "judge": ScorerKind(Judge),
+    "function": ScorerKind(FunctionScorer, is_code=True),
+    "code": ScorerKind(_code, is_code=True),
 }
 
 
 def make_scorers(task: Task, *, allow_code: bool) -> list[Scorer]:
     """The task's scorers, in its order. Raises UsageError that names file, table and key."""
-    scorers: list[Scorer] = []
-    for n, spec in enumerate(task.scorers, start=1):
-        place = f"{task.path}: [[scorer]] {n}"
-        kind = SCORER_KINDS.get(spec.kind)
-        if kind is None:
-            raise UsageError(f"{place}: unknown scorer {spec.kind!r}", close_name(spec.kind, SCORER_KINDS))
-        if kind.is_code and not allow_code:
-            raise UsageError(
-                f"{place}: the scorer {spec.kind!r} runs code", "allow it with --allow-code, if you trust it"
-            )
-        if any(spec.name == scorer.name for scorer in scorers):
-            raise UsageError(f"{place}: name {spec.name!r} is another scorer's too", "give each one its own")
-        options = ScorerOptions(place, spec)
-        scorers.append(kind.make(options))
-        options.end()
-    return scorers
+    return [_made(ScorerOptions(task, n), allow_code) for n in range(1, len(task.scorers) + 1)]
+
+
+def _made(options: ScorerOptions, allow_code: bool) -> Scorer:
+    name = options.spec.kind
+    kind = SCORER_KINDS.get(name)
+    if kind is None:
+        raise options.wrong("kind", f"is {name!r}, which is no scorer", close_name(name, SCORER_KINDS))
+    if kind.is_code and not allow_code:
+        raise options.wrong(
+            "kind", f"is {name}, which runs code", "allow it with --allow-code, if you trust it"
+        )
+    scorer = kind.make(options)
+    options.end()
+    return scorer
