@@ -37,11 +37,14 @@ _OF_EXTRACTION: Mapping[ExtractionKind, tuple[str, ...]] = {
     "whole": (),
     "regex": ("pattern", "group", "first"),
     "last_number": ("first",),
-    "json_path": ("path",),
+    "json_path": ("path", "first"),
     "code_block": ("language", "first"),
     "letter": ("letters", "first"),
 }
 _WITH_PROMPT: tuple[TaskKind, ...] = ("generate", "choice", "likelihood")
+# The scorer that is a Python task's `score`, and what its score is called where no table says.
+_FUNCTION, _OF_FUNCTION = "function", "score"
+_OWN_NAME = "give each score a name of its own"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -278,13 +281,12 @@ def _scorers(top: Table, kind: TaskKind, functions: TaskFunctions) -> tuple[Scor
         scorer_kind = table.needed_text("kind")
         name = table.text("name", empty=False) or scorer_kind
         if any(spec.name == name for spec in specs):
-            raise table.wrong("name", f"{name!r:.60} is another scorer's too", "give each a name of its own")
+            raise table.wrong("name", f"{name!r:.60} is another score's too", _OWN_NAME)
         specs.append(ScorerSpec(scorer_kind, name, table.rest()))
-    has_function = any(spec.kind == "function" for spec in specs)
-    if functions.score is not None and not has_function:
-        specs.append(ScorerSpec("function", "score"))
-    if functions.score is None and has_function:
-        raise top.wrong("[[scorer]]", "has the kind function, but there is no score()")
+    if functions.score is not None and not any(spec.kind == _FUNCTION for spec in specs):
+        if any(spec.name == _OF_FUNCTION for spec in specs):
+            raise top.wrong("[[scorer]]", f"has the name {_OF_FUNCTION}, which is that of score()", _OWN_NAME)
+        specs.append(ScorerSpec(_FUNCTION, _OF_FUNCTION))
     if not specs:
         raise top.missing("[[scorer]]", "say how answers are scored")
     return tuple(specs)
