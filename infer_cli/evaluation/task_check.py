@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from infer_cli.evaluation.runs.function_scorer import FunctionScorer
 from infer_cli.evaluation.runs.grader import TaskGrader
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.evaluation.scorers.registry import make_scorers
@@ -93,10 +92,7 @@ def check_task(
 
 
 def _grader(task: Task, *, allow_code: bool) -> TaskGrader:
-    scorers = make_scorers(task, allow_code=allow_code)
-    if task.functions.score is not None:
-        scorers.append(FunctionScorer(task.functions.score))
-    return TaskGrader(task, scorers)
+    return TaskGrader(task, make_scorers(task, allow_code=allow_code))
 
 
 def _tried(

@@ -114,7 +114,9 @@ class TaskGrader:
             return replace(told, outcome="cut", extracted=extracted)
         if extracted is None:
             return replace(told, outcome="not_extracted")
-        return self._scored(told, Answer(told.answer, extracted, item.references, item.doc))
+        return self._scored(
+            told, Answer(told.answer, extracted, item.references, item.doc, told.finish_reason)
+        )
 
     def _find(self, text: str, item: Item) -> str | None:
         return self._extractor.find(text) if self._extract is None else self._extract(text, item.doc)
