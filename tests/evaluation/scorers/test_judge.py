@@ -122,7 +122,7 @@ def test_without_replies_it_fails() -> None:
         ('verdict = "mood"\n' + SCALE, "verdict must be last_number, letter or regex"),
         ('verdict = "regex"\n' + SCALE, "pattern is missing"),
         ('verdict = "regex"\npattern = "("\n' + SCALE, r"\[\[scorer\]\] 1 pattern"),
-        ('pattern = "x"\n' + SCALE, "pattern is no key that there is"),
+        ('pattern = "x"\n' + SCALE, "pattern has no meaning for the verdict last_number"),
         (SCALE + "\nmax_tokens = 0", "max_tokens must be a whole number"),
     ],
 )
