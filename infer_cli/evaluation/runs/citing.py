@@ -77,7 +77,7 @@ def _how(results: Results) -> str:
     shots = (
         f"{config.get('fewshot')} examples before each question" if config.get("fewshot") else "no examples"
     )
-    form = "the model's chat template" if config.get("chat") else "plain text, without a chat template"
+    form = "put through the model's chat template" if config.get("chat") else "completed as plain text"
     if kind == "minimal_pairs":
         return "Of each pair of sentences the likelier one is the model's choice."
     if kind == "perplexity":
