@@ -24,6 +24,7 @@ _COMMANDS = {
     "score": ("score.command", "score", "Say how likely a model finds texts, each after its context."),
     "merge": ("batch.merge", "merge", "Put the outputs of shards together, in input order."),
     "verify": ("checks.verify", "verify", "Answer a sample of the rows again and compare."),
+    "compare": ("compare.command", "compare", "Compare runs of evaluations item by item."),
     "replay": (
         "checks.replay",
         "replay",

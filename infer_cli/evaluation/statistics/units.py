@@ -80,7 +80,8 @@ def units_of(
     if clusters is None:
         return Units(values, amounts, sizes is not None)
     index = cluster_index(clusters, len(values))
-    return Units(np.bincount(index, weights=values), np.bincount(index, weights=amounts))
+    sums, totals = np.bincount(index, weights=values), np.bincount(index, weights=amounts)
+    return Units(sums.astype(np.float64), totals.astype(np.float64))
 
 
 def cluster_index(clusters: Sequence[str], n_items: int) -> Integers:

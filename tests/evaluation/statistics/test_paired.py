@@ -274,13 +274,11 @@ def test_what_cannot_be_compared(a: list[float], b: list[float], wrong: str) -> 
 
 
 def test_a_ratio_is_compared_as_the_mean_of_its_amounts() -> None:
-    """Bits of texts over their bytes: as if each byte had its share of the bits, and a text were a cluster."""
+    """Bits over bytes: as if each byte had its share of the bits, and a text were a cluster."""
     rng = np.random.default_rng(3)
     sizes = rng.integers(2, 9, 60)
     a, b = rng.normal(3, 1, 60) * sizes, rng.normal(3.2, 1, 60) * sizes
-    found = compare(
-        a.tolist(), b.tolist(), clusters=None, is_proportion=False, seed=0, sizes=sizes.tolist()
-    )
+    found = compare(a.tolist(), b.tolist(), clusters=None, is_proportion=False, seed=0, sizes=sizes.tolist())
     names = np.repeat(np.arange(60), sizes).astype(str).tolist()
     of_bytes = [np.repeat(each / sizes, sizes).tolist() for each in (a, b)]
     same = compare(*of_bytes, clusters=names, is_proportion=False, seed=0)
