@@ -1,0 +1,34 @@
+"""The grader of a run, made of the task's copy in its folder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from infer_cli.errors import UsageError
+from infer_cli.evaluation.runs.facts import RunFacts
+from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.grader import TaskGrader
+from infer_cli.evaluation.runs.grading import Grader
+from infer_cli.evaluation.scorers.registry import make_scorers
+from infer_cli.evaluation.tasks.loading import read_task
+from infer_cli.system.files import read_file
+
+
+class FolderGrader(NamedTuple):
+    """`task_sha256` is that of the copy, which may have been edited since the run began."""
+
+    grader: Grader
+    task_sha256: str
+
+
+def grader_of(folder: RunFolder, facts: RunFacts, n_samples: int, *, allow_code: bool) -> FolderGrader:
+    """Raises UsageError for a copy that can't be used, and for code that is not allowed."""
+    if facts.task.source != "task":
+        raise UsageError(
+            f"{folder.facts}: task.source {facts.task.source!r} is unknown", "use the version that wrote it"
+        )
+    path = folder.task
+    text = read_file(path, str(path)).decode(errors="replace")
+    task = read_task(text, path, allow_code=allow_code)
+    grader = TaskGrader(task, make_scorers(task, allow_code=allow_code), n_samples)
+    return FolderGrader(grader, task.sha256)
