@@ -10,7 +10,7 @@ from infer_cli.text.sanitize import single_line
 
 _GAP = 2
 _FEWEST_COLUMNS = 24  # of an axis beside labels; with less, labels stand above their lines
-_PER_TICK = 12  # columns of the axis
+_PER_TICK = 10  # columns of the axis
 
 
 class Marks(NamedTuple):

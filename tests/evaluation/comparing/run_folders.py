@@ -8,6 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infer_cli.answering.reply import json_line
+from infer_cli.evaluation.runs.facts import (
+    DataFacts,
+    GenerationFacts,
+    RunFacts,
+    Scoring,
+    SelectionFacts,
+    TaskFacts,
+)
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.results import Estimated, Identity, MetricResult, Results
 from infer_cli.evaluation.runs.sample import Outcome, Sample
@@ -58,7 +66,7 @@ RESULTS = Results(
     engine={"infer": "0.1.0", "llama_cpp": "0.3.36", "fingerprint": "sha256:0123456789abcdef", "facts": {}},
     mode="invariant",
     promise="invariant",
-    config={"exclude_errors": False},
+    config={},
     hashes={"task": "0" * 64, "data": "1" * 64, "template": None, "model": "ab" * 32, "items": "2" * 64},
     n=0,
     n_asked=0,
@@ -91,11 +99,26 @@ def write_run(
     task: str = "sums",
     metrics: Sequence[str] = ("exact",),
     lower_is_better: Sequence[str] = ("bits_per_byte", "byte_perplexity"),
+    exclude_errors: bool = False,
+    version: str = "1",
     results: Results = RESULTS,
 ) -> Path:
     """`metrics`: names in `results.json`, the main one first."""
     path.mkdir(parents=True)
     folder = RunFolder(path)
+    facts = RunFacts(
+        task=TaskFacts(task, version, "generate", "0" * 64, "3" * 64, task),
+        data=DataFacts("sums.jsonl", "1" * 64, len(items)),
+        selection=SelectionFacts(),
+        generation=GenerationFacts(),
+        scoring=Scoring(exclude_errors=exclude_errors),
+        files={},
+        n_items=len(items),
+        command=results.command,
+        infer=results.infer,
+        began_at=results.began_at,
+    )
+    facts.write(folder.facts)
     folder.items.write_bytes(b"".join(_item_line(index, item) for index, item in enumerate(items)))
     samples = [sample for index, item in enumerate(items) for sample in item.samples(index)]
     folder.samples.write_bytes(b"".join(json_line(sample.as_json()) for sample in samples))

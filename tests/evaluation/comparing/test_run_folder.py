@@ -11,7 +11,7 @@ import pytest
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.comparing.comparable import ComparableRun
 from infer_cli.evaluation.comparing.run_folder import find_runs, read_comparable_run
-from tests.evaluation.comparing.run_folders import RESULTS, Answered, right, write_run
+from tests.evaluation.comparing.run_folders import Answered, right, write_run
 
 
 def scores(run: ComparableRun, name: str) -> list[float]:
@@ -25,7 +25,7 @@ def test_what_a_run_says(tmp_path: Path) -> None:
     assert (run.name, run.task, run.model) == (str(tmp_path / "run"), "sums", "small")
     assert run.ids == ["0", "1", "2"] and run.clusters is None
     assert scores(run, "exact") == [1, 0, 1]
-    assert run.made_by["mode"] == "invariant" and run.made_by["llama_cpp"] == "0.3.36"
+    assert run.made_by["mode"] == "invariant" and run.made_by["llama.cpp"] == "0.3.36"
     assert run.asked(1) == ("How much is 1 and 1?", "It is 3.")
     assert run.asked(0) == ("How much is 0 and 0?", "It is 0.")
 
@@ -84,7 +84,7 @@ def test_bits_are_taken_over_bytes_and_perplexities_are_not_compared(tmp_path: P
     bits, perplexity = run.metrics
     assert bits.sizes is not None and bits.sizes.tolist() == [10, 11] and not bits.higher_is_better
     assert bits.scores.tolist() == [30, 31] and scores(run, "bits_per_byte") == pytest.approx([3, 31 / 11])
-    assert perplexity.missing == "it is not a mean over items; it says what bits_per_byte says"
+    assert perplexity.missing == "it is not a mean over items; bits_per_byte tells the same"
 
 
 def test_what_failed_counts_as_the_worst_unless_the_run_leaves_it_out(tmp_path: Path) -> None:
@@ -95,15 +95,14 @@ def test_what_failed_counts_as_the_worst_unless_the_run_leaves_it_out(tmp_path: 
         Answered("d", [{"exact": 1.0}, {"exact": 0.0}], outcomes=("ok", "error"), seeds=(1, 2)),
     ]
     assert scores(read_comparable_run(write_run(tmp_path / "run", items)), "exact") == [1, 0, 0.5, 0.5]
-    excluding = replace(RESULTS, config={"exclude_errors": True})
-    run = read_comparable_run(write_run(tmp_path / "other", items, results=excluding))
+    run = read_comparable_run(write_run(tmp_path / "other", items, exclude_errors=True))
     assert np.array_equal(scores(run, "exact"), [1, np.nan, 1, np.nan], equal_nan=True)
 
 
 def test_a_metric_without_a_value_says_so(tmp_path: Path) -> None:
     items = [Answered("a", [{"logprob": -3.5}]), Answered("b", [{}], outcomes=("error",))]
     run = read_comparable_run(write_run(tmp_path / "run", items, metrics=("logprob",)))
-    assert run.metrics[0].missing == "it has no value, since 1 of its items have none"
+    assert run.metrics[0].missing == "1 of its items have no value"
 
 
 def test_items_without_a_cluster_are_one_by_themselves(tmp_path: Path) -> None:
@@ -130,15 +129,23 @@ def test_runs_are_found_below_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "wrong"),
     [
-        ("samples.jsonl", lambda text: text[:-20], "samples.jsonl, line 3: "),
+        ("samples.jsonl", lambda text: text[:-20], "samples.jsonl, line 3: it is no JSON object"),
         ("samples.jsonl", lambda text: "".join(text.splitlines(True)[:2]), "item 2 has no sample"),
-        ("samples.jsonl", lambda text: "[]\n" + text, "line 1: it is no object"),
+        ("samples.jsonl", lambda text: "[]\n" + text, "line 1: it is no JSON object"),
         ("samples.jsonl", lambda text: '{"item": 3}\n' + text, "line 1: it is no sample"),
+        (
+            "samples.jsonl",
+            lambda text: text.replace('"cluster": null', '"cluster": 3'),
+            "line 1: it is no sample",
+        ),
+        ("samples.jsonl", lambda text: text.replace('"sizes": {}', '"sizes": []'), "line 1: it is no sample"),
+        ("samples.jsonl", lambda text: text.replace('"seed": null', '"seed": []'), "line 1: it is no sample"),
         ("samples.jsonl", lambda text: text + text.splitlines(True)[0], "line 4: item 0 is not in items"),
         ("items.jsonl", lambda text: "".join(text.splitlines(True)[1:]), "line 1: item 0 is not in items"),
         ("items.jsonl", lambda text: "{}\n" + text, "items.jsonl, line 1: it is no item"),
         ("samples.jsonl", lambda _: None, "samples.jsonl can't be read"),
         ("results.json", lambda _: None, "has no results.json"),
+        ("run.json", lambda text: text.replace('"sums"', "3"), "run.json: name is missing or wrong"),
         ("results.json", lambda text: text.replace('"engine"', '"motor"'), "results.json is not what"),
     ],
 )
