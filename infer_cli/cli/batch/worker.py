@@ -49,7 +49,13 @@ class _Batch:
 
     def dry_run(self) -> ExitStatus:
         """Only count and measure."""
-        plan = plan_batch(self._request, None, JobSoFar.nothing(), loader(self._flags, self._request, self._worker, self._notices), self._notices)
+        plan = plan_batch(
+            self._request,
+            None,
+            JobSoFar.nothing(),
+            loader(self._flags, self._request, self._worker, self._notices),
+            self._notices,
+        )
         messages.tell_mode(plan, self._request, self._notices)
         loaded, policy = plan.session.loaded, plan.choice.policy
         return messages.tell_dry_run(
@@ -59,7 +65,13 @@ class _Batch:
     def run(self) -> ExitStatus:
         with closing(self._target()) as target:
             so_far = target.read()
-            plan = plan_batch(self._request, target, so_far, loader(self._flags, self._request, self._worker, self._notices), self._notices)
+            plan = plan_batch(
+                self._request,
+                target,
+                so_far,
+                loader(self._flags, self._request, self._worker, self._notices),
+                self._notices,
+            )
             most = self._flags.max_errors
             max_failed = None if most is None else most.of(plan.scanned.n_replies)
             with closing(BatchRun(self._request, target, so_far, plan, max_failed)) as run:

@@ -44,9 +44,12 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[
-        Optional[str],
+        Optional[list[str]],
         typer.Option(
-            "--data", metavar="PATH", help="The task's data: a file or a folder.", rich_help_panel=_ITEMS
+            "--data",
+            metavar="[TASK=]PATH",
+            help="The data, a file or a folder. May be repeated: each task's.",
+            rich_help_panel=_ITEMS,
         ),
     ] = None,
     limit: Annotated[
@@ -82,7 +85,9 @@ def evaluate(
     ] = None,
     chat: Annotated[
         bool,
-        typer.Option("--chat", help="Through the model's chat template (the task says).", rich_help_panel=_ITEMS),
+        typer.Option(
+            "--chat", help="Through the model's chat template (the task says).", rich_help_panel=_ITEMS
+        ),
     ] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="Texts to be completed, as they are.", rich_help_panel=_ITEMS)

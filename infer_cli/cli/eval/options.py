@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from infer_cli.engine.mode_policy import OF_JOBS
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.beginning import Invocation
 from infer_cli.evaluation.runs.facts import INTERVALS, Scoring
-from infer_cli.evaluation.runs.layout import PlannedRun, plan_runs
+from infer_cli.evaluation.runs.layout import PlannedRun, folder_name, plan_runs
 from infer_cli.evaluation.runs.requests import DEFAULT_SEED, Asking
 from infer_cli.evaluation.tasks.selection import Selection
 from infer_cli.settings.defaults import MAX_SAMPLES, MOST_TOKENS
@@ -38,10 +39,11 @@ class Bound(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class EvalCommand:
-    """What is asked for. `settings` need no model to be known. `given` are parameters that were given by
-    flag."""
+    """What is asked for. `data` is each task's, where it was given. `settings` need no model to be known.
+    `given` are parameters that were given by flag."""
 
     runs: Sequence[PlannedRun]
+    data: Mapping[str, str]
     selection: Selection
     asking: Asking
     scoring: Scoring
@@ -66,7 +68,8 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
     if output is None:
         raise UsageError("where does the run go?", "give -o DIR: a folder that holds all of it")
     values.exclude([("chat", "raw"), ("raw", "system"), ("raw", "chat_template")])
-    asking = read_asking(values, overflow="error", mode=OF_JOBS)
+    one_model = {name: value for name, value in given.items() if name != "model"}  # here it may be several
+    asking = read_asking(Values(one_model), overflow="error", mode=OF_JOBS)
     seed = DEFAULT_SEED if asking.seed is None else asking.seed.value
     n_seeds = values.number("seeds", 1, MOST_SEEDS)
     if seed + (n_seeds or 1) - 1 > MAX_SEED:
@@ -74,8 +77,8 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
     shard = values.text("shard")
     return EvalCommand(
         runs=plan_runs(tasks, models_of(values), Path(output)),
+        data=data_of(values.texts("data"), tasks),
         selection=Selection(
-            data=values.text("data"),
             limit=values.number("limit", 1, MOST_TOKENS),
             ids=ids_of(values.text("ids")),
             n_fewshot=values.number("fewshot", 0, MOST_TOKENS),
@@ -124,6 +127,19 @@ def models_of(values: Values) -> Sequence[str | None]:
     return values.texts("model") or (None,)
 
 
+def data_of(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
+    """By task. `PATH` is that of all tasks, `TASK=PATH` of one. Raises UsageError for two of one task."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        of = [task for task in tasks if equals and name in (task, folder_name(task))]
+        for task in of or tasks:
+            if task in found:
+                raise UsageError(f"--data {text}: {task} has {found[task]} already", "write TASK=PATH")
+            found[task] = path if of else text
+    return found
+
+
 def ids_of(text: str | None) -> tuple[str, ...]:
     """`a,b`, or `@FILE` with one a line."""
     if text is None:
@@ -148,7 +164,7 @@ def bound_of(text: str) -> Bound:
     try:
         value = float(number)
     except ValueError:
-        equals = ""
-    if not metric or not equals or value != value:
+        value = math.nan
+    if not metric or not equals or not math.isfinite(value):
         raise UsageError(f"--fail-under {text!r} is not METRIC=VALUE", "write --fail-under acc=0.40")
     return Bound(metric.strip(), value)

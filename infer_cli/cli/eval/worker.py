@@ -22,7 +22,7 @@ from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.graders import grader_of
 from infer_cli.evaluation.runs.requests import job_request
 from infer_cli.evaluation.runs.rescoring import rescore
-from infer_cli.evaluation.runs.run_items import ItemPlaces
+from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
 from infer_cli.evaluation.runs.task_source import open_task
 from infer_cli.evaluation.runs.watched_target import WatchedTarget
@@ -63,7 +63,8 @@ def prepare(command: EvalCommand, worker: Worker) -> int:
 def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> RunFacts:
     notices.status(f"reading {run.task}")
     try:
-        source = open_task(run.task, command.selection, allow_code=command.allow_code)
+        selection = replace(command.selection, data=command.data.get(run.task))
+        source = open_task(run.task, selection, allow_code=command.allow_code)
         folder, redo = RunFolder(run.folder), command.asking.redo
         facts = begin_run(folder, source, command.scoring, command.invocation, redo=redo)
     finally:
@@ -110,9 +111,11 @@ def _answer(
 ) -> ExitStatus:
     request = job_request(folder, facts, command.asking)
     job = JobCommand(request, _job_flags(command, run, folder, request), command.settings)
-    grader = grader_of(folder, facts, request.n_samples, allow_code=command.allow_code).grader
-    with ItemPlaces(folder) as places:
-        score = RunningScore(places, grader, facts.scoring, request.n_samples)
+    grader = grader_of(
+        folder, facts, request.n_samples, allow_code=command.allow_code, by_rule_alone=True
+    ).grader
+    with RunItems(folder) as items:
+        score = RunningScore(items, grader, facts.scoring, request.n_samples)
         target = WatchedTarget(folder.replies, score.answered, retry_errors=command.retry_errors)
         with closing(target):
             so_far = target.read()
@@ -126,8 +129,8 @@ def _answer(
                     outcome = batch.run(display.update)
                 finally:
                     display.close()
-                for line in batch.tally.in_words(outcome.wall_s):
-                    notices.detail(line)
+                for line in batch.tally.in_words(outcome.wall_s)[:2]:  # counts and speed
+                    notices.note(line)
                 if truncated := batch.tally.truncated():
                     notices.warn(truncated)
                 keep_record(job, plan, batch, outcome, notices)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from infer_cli.answering.reply import json_line
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import RunFacts, Scoring, read_facts
 from infer_cli.evaluation.runs.folder import RunFolder
@@ -30,8 +31,8 @@ def begin_run(
 ) -> RunFacts:
     """Write what a run is made of, `run.json` last: where that is, the rest is whole.
 
-    A run that goes on keeps what it has. Raises UsageError where it was begun with another task, other data or
-    another selection, unless all that is different is to be done again; and for items that can't be read.
+    A run that goes on keeps what it has. Raises UsageError where it was begun with another task, other data
+    or another selection, unless what is different is to be done again; and for items that can't be read.
     """
     if folder.facts.exists():
         before = read_facts(folder.facts)
@@ -65,9 +66,8 @@ def _write(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: 
         (folder.path / name).unlink(missing_ok=True)
     copy = folder.path / ("task.py" if source.task.is_code else "task.toml")
     write_atomic(copy, [source.copy.encode()], durable=True)
-    n_items = write_items(folder.items, folder.requests, folder.examples, source.items(), source.examples)
-    if not n_items:
-        raise UsageError(f"{source.data.path}: no item is left", "choose others with --ids or --limit")
+    write_atomic(folder.examples, map(json_line, source.examples), durable=True)
+    written = write_items(source.items(), folder.items, folder.requests)
     facts = RunFacts(
         task=source.task,
         data=source.data,
@@ -75,7 +75,7 @@ def _write(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: 
         generation=source.generation,
         scoring=scoring,
         files={path.name: file_sha256(path) for path in _hashed(folder)},
-        n_items=n_items,
+        n_items=written.n_items,
         command=invocation.command,
         infer=invocation.infer,
         began_at=now(),

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from infer_cli.errors import ExitStatus
 from infer_cli.evaluation.runs.sample import Outcome, Sample, ScoredChoice
 from infer_cli.evaluation.scorers.extraction import Extractor
 from infer_cli.evaluation.scorers.scorer import Answer, Score, Scorer, ScorerFailed
 from infer_cli.evaluation.tasks.item import Item, Metric
-from infer_cli.evaluation.tasks.task import Task
+from infer_cli.evaluation.tasks.task import Task, TaskCodeFailed
 
 Line = Mapping[str, object]
 _CUT = ("length", "context")  # by the limit of tokens, and by the window
 _NOT_ANSWERED = {"code": int(ExitStatus.UNEXPECTED), "message": "it is not answered"}
-_CHOICE_METRICS = tuple(
-    Metric(name, name, is_proportion=True) for name in ("acc", "acc_norm", "acc_token")
-)
+_CHOICE_METRICS = tuple(Metric(name, name, is_proportion=True) for name in ("acc", "acc_norm", "acc_token"))
 _LIKELIHOOD_METRICS = (
     Metric("logprob", "logprob", worst=None),
     Metric("greedy", "greedy", is_proportion=True),
@@ -52,11 +51,11 @@ class TaskGrader:
     """
 
     def __init__(self, task: Task, scorers: Sequence[Scorer], n_samples: int = 1) -> None:
-        self._task, self._scorers = task, tuple(scorers)
-        self._extractor = Extractor(task.extractions)
-        self._grade_item, self._metrics = _GRADED.get(task.kind, (None, ()))
-        if self._grade_item is None:
-            self._metrics = tuple(m for scorer in scorers for m in _metrics_of(scorer, n_samples))
+        self._scorers, self._cut_is_wrong = tuple(scorers), task.generation.cut_is_wrong
+        self._extractor, self._extract = Extractor(task.extractions, task.path), task.functions.extract
+        of_scorers = tuple(metric for scorer in scorers for metric in _metrics_of(scorer, n_samples))
+        self._measured = _MEASURED.get(task.kind)
+        self._metrics = of_scorers if self._measured is None else self._measured.metrics
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -64,11 +63,12 @@ class TaskGrader:
 
     @property
     def code_scorers(self) -> Sequence[str]:
-        return [scorer.name for scorer in self._scorers if scorer.is_code]
+        own = [] if self._extract is None else ["extract"]
+        return own + [scorer.name for scorer in self._scorers if scorer.is_code]
 
     def grade(self, item: Item, lines: Sequence[Sequence[Line]]) -> list[Sample]:
-        if self._grade_item is not None:
-            return [_likelihood_sample(item, lines, self._grade_item, self._metrics)]
+        if self._measured is not None:
+            return [_likelihood_sample(item, lines, self._measured)]
         return [
             self._reply_sample(item, row, line)
             for row, answers in zip(item.rows, lines, strict=True)
@@ -106,12 +106,18 @@ class TaskGrader:
         error = line.get("error")
         if isinstance(error, dict) or told.answer is None:
             return replace(told, error=error if isinstance(error, dict) else _NOT_ANSWERED)
-        extracted = self._extractor.find(told.answer)
-        if reason in _CUT and self._task.generation.cut_is_wrong:
+        try:
+            extracted = self._find(told.answer, item)
+        except TaskCodeFailed as e:
+            return replace(told, outcome="scorer_failed", explanations={"extract": e.message})
+        if reason in _CUT and self._cut_is_wrong:
             return replace(told, outcome="cut", extracted=extracted)
         if extracted is None:
             return replace(told, outcome="not_extracted")
         return self._scored(told, Answer(told.answer, extracted, item.references, item.doc))
+
+    def _find(self, text: str, item: Item) -> str | None:
+        return self._extractor.find(text) if self._extract is None else self._extract(text, item.doc)
 
     def _scored(self, sample: Sample, answer: Answer) -> Sample:
         scores: dict[str, float] = {}
@@ -152,6 +158,13 @@ class _Likelihoods:
     sizes: Mapping[str, float]
 
 
+class _Measured(NamedTuple):
+    """How a kind of likelihoods is graded."""
+
+    measure: Callable[[Item, Sequence[ScoredChoice]], _Likelihoods]
+    metrics: Sequence[Metric]
+
+
 def _metrics_of(scorer: Scorer, n_samples: int) -> list[Metric]:
     mean = Metric(
         scorer.name,
@@ -174,14 +187,13 @@ def _metrics_of(scorer: Scorer, n_samples: int) -> list[Metric]:
 def _likelihood_sample(
     item: Item,
     lines: Sequence[Sequence[Line]],
-    measure: Callable[[Item, Sequence[ScoredChoice]], _Likelihoods],
-    metrics: Sequence[Metric],
+    measured: _Measured,
 ) -> Sample:
     answers = [row[0] if row else None for row in lines]
     error = next((_error(line) for line in answers if _error(line) is not None), None)
     scored = [_choice(item, i, line) for i, line in enumerate(answers)]
-    found = None if error is not None else measure(item, scored)
-    worst = {metric.score: metric.worst for metric in metrics if metric.worst is not None}
+    found = None if error is not None else measured.measure(item, scored)
+    worst = {metric.score: metric.worst for metric in measured.metrics if metric.worst is not None}
     there = [line for line in answers if line is not None]
     return Sample(
         item=item.id,
@@ -249,12 +261,11 @@ def _perplexity(item: Item, pieces: Sequence[ScoredChoice]) -> _Likelihoods:
     return _Likelihoods(None, {"bits": -math.fsum(logprobs) / math.log(2)}, sizes)
 
 
-_Measure = Callable[[Item, Sequence[ScoredChoice]], _Likelihoods]
-_GRADED: Mapping[str, tuple[_Measure, Sequence[Metric]]] = {
-    "choice": (_choose, _CHOICE_METRICS),
-    "minimal_pairs": (_choose_of_pair, _CHOICE_METRICS[:1]),
-    "likelihood": (_likelihood, _LIKELIHOOD_METRICS),
-    "perplexity": (_perplexity, _PERPLEXITY_METRICS),
+_MEASURED: Mapping[str, _Measured] = {
+    "choice": _Measured(_choose, _CHOICE_METRICS),
+    "minimal_pairs": _Measured(_choose_of_pair, _CHOICE_METRICS[:1]),
+    "likelihood": _Measured(_likelihood, _LIKELIHOOD_METRICS),
+    "perplexity": _Measured(_perplexity, _PERPLEXITY_METRICS),
 }
 
 

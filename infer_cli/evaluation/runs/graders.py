@@ -10,8 +10,7 @@ from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.grader import TaskGrader
 from infer_cli.evaluation.runs.grading import Grader
 from infer_cli.evaluation.scorers.registry import make_scorers
-from infer_cli.evaluation.tasks.loading import read_task
-from infer_cli.system.files import read_file
+from infer_cli.evaluation.tasks.loading import load_task
 
 
 class FolderGrader(NamedTuple):
@@ -21,14 +20,18 @@ class FolderGrader(NamedTuple):
     task_sha256: str
 
 
-def grader_of(folder: RunFolder, facts: RunFacts, n_samples: int, *, allow_code: bool) -> FolderGrader:
-    """Raises UsageError for a copy that can't be used, and for code that is not allowed."""
+def grader_of(
+    folder: RunFolder, facts: RunFacts, n_samples: int, *, allow_code: bool, by_rule_alone: bool = False
+) -> FolderGrader:
+    """`by_rule_alone`: without the scorers that run code. Raises UsageError for a copy that can't be used,
+    and for code that is not allowed."""
     if facts.task.source != "task":
         raise UsageError(
             f"{folder.facts}: task.source {facts.task.source!r} is unknown", "use the version that wrote it"
         )
     path = folder.task
-    text = read_file(path, str(path)).decode(errors="replace")
-    task = read_task(text, path, allow_code=allow_code)
-    grader = TaskGrader(task, make_scorers(task, allow_code=allow_code), n_samples)
-    return FolderGrader(grader, task.sha256)
+    task = load_task(str(path), allow_code=allow_code)
+    scorers = make_scorers(task, allow_code=allow_code)
+    if by_rule_alone:
+        scorers = [scorer for scorer in scorers if not scorer.is_code]
+    return FolderGrader(TaskGrader(task, scorers, n_samples), task.sha256)

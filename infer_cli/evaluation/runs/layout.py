@@ -33,7 +33,9 @@ def plan_runs(tasks: Sequence[str], models: Sequence[str | None], output: Path) 
                 folder /= folder_name(task)
             other = next((run for run in runs if run.folder == folder), None)
             if other is not None:
-                what = (other.task, task) if len(models) == 1 or other.model == model else (other.model, model)
+                what = (
+                    (other.task, task) if len(models) == 1 or other.model == model else (other.model, model)
+                )
                 raise UsageError(
                     f"{what[0]} and {what[1]} would have one folder, {folder}", "run them one by one"
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -27,10 +28,13 @@ class ReplyLines:
                 samples.append(line.sample)
                 starts.append(line.start)
         order = array("q", sorted(range(len(rows)), key=lambda i: (rows[i], samples[i])))
-        for i, k in zip(order, order[1:], strict=False):
+        for i, k in pairwise(order):
             if (rows[i], samples[i]) == (rows[k], samples[k]):
                 raise UsageError(f"{path}: row {rows[i]} is answered twice")
-        self._rows, self._starts = array("q", (rows[i] for i in order)), array("q", (starts[i] for i in order))
+        self._rows, self._starts = (
+            array("q", (rows[i] for i in order)),
+            array("q", (starts[i] for i in order)),
+        )
         self._file: BinaryIO | None = open_regular(path) if path.exists() else None
         self._next = 0
         self.n_lines = len(rows)

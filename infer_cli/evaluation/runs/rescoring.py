@@ -22,7 +22,7 @@ from infer_cli.evaluation.runs.reply_lines import ReplyLines
 from infer_cli.evaluation.runs.results import Identity, Results, read_results
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.evaluation.runs.summary import SamplesSummary, Totals
-from infer_cli.evaluation.runs.run_items import read_items_of
+from infer_cli.evaluation.tasks.item_file import read_written_items
 from infer_cli.system.files import open_regular, write_atomic
 
 # What of a job's file is no choice of the user's.
@@ -76,10 +76,11 @@ def rescore(folder: RunFolder, *, allow_code: bool, write: bool = True) -> Resco
 
 
 def graded(folder: RunFolder, grader: Grader) -> Iterator[list[Sample]]:
-    """The samples of each item, in the order of the items. Raises UsageError for files that are not a run's."""
+    """The samples of each item, in the order of the items. Raises UsageError for files that are none of a
+    run's."""
     row = 0
     with ReplyLines(folder.replies) as replies:
-        for item in read_items_of(folder):
+        for item in read_written_items(folder.items, folder.requests):
             lines = [replies.of_row(row + i) for i in range(len(item.rows))]
             row += len(item.rows)
             yield grader.grade(item, lines)
@@ -168,10 +169,15 @@ def _still_verified(folder: RunFolder, results: Results) -> Results:
         before = read_results(folder.results)
     except UsageError:
         return results
-    return replace(results, verified=before.verified) if before.as_json() == {
-        **results.as_json(),
-        "verified": before.verified,
-    } else results
+    return (
+        replace(results, verified=before.verified)
+        if before.as_json()
+        == {
+            **results.as_json(),
+            "verified": before.verified,
+        }
+        else results
+    )
 
 
 def _first_line(path: Path) -> Mapping[str, object]:

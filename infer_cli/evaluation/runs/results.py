@@ -144,7 +144,9 @@ def _results(value: dict[str, object]) -> Results:
     scores = tuple(_metric(score) for score in _list(value["scores"]))
     return Results(
         task=_object(value["task"]),
-        model=Identity(_text(_object(value["model"])["name"]), _text_or_none(_object(value["model"])["sha256"])),
+        model=Identity(
+            _text(_object(value["model"])["name"]), _text_or_none(_object(value["model"])["sha256"])
+        ),
         engine=_object(value["engine"]),
         mode=_text(value["mode"]),
         promise=_text(value["promise"]),
@@ -245,4 +247,3 @@ def _number(value: object) -> float:
 
 def _number_or_none(value: object) -> float | None:
     return None if value is None else _number(value)
-

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from infer_cli.evaluation.runs.facts import Scoring
 from infer_cli.evaluation.runs.grading import Grader
-from infer_cli.evaluation.runs.run_items import ItemPlaces
+from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.evaluation.statistics.intervals import Z, wilson
 from infer_cli.evaluation.tasks.item import Metric
@@ -22,8 +22,8 @@ class RunningScore:
     `n_samples` answers are made to each row.
     """
 
-    def __init__(self, places: ItemPlaces, grader: Grader, scoring: Scoring, n_samples: int) -> None:
-        self._places, self._grader, self._scoring, self._n_samples = places, grader, scoring, n_samples
+    def __init__(self, items: RunItems, grader: Grader, scoring: Scoring, n_samples: int) -> None:
+        self._items, self._grader, self._scoring, self._n_samples = items, grader, scoring, n_samples
         self._metric: Metric | None = next(iter(grader.metrics), None)
         self._open: dict[int, dict[int, list[Line]]] = {}
         self._n, self._mean, self._squares, self._size = 0, 0.0, 0.0, 0.0
@@ -32,11 +32,11 @@ class RunningScore:
         """An answer to a row is written."""
         if self._metric is None:
             return
-        number = self._places.number_of(row)
+        number = self._items.number_of(row)
         rows = self._open.setdefault(number, {})
         rows.setdefault(row, []).append(line)
-        item = self._places.item(number)
-        first = self._places.first_row(number)
+        item = self._items.item(number)
+        first = self._items.first_row(number)
         lines = [rows.get(first + i, []) for i in range(len(item.rows))]
         if all(map(self._is_whole, lines)):
             del self._open[number]

@@ -247,10 +247,9 @@ class _RatioColumn:
 
         names = None if clusters is None else [clusters[i] for i in items]
         index = np.arange(len(items)) if names is None else cluster_index(names, len(items))
-        units = Units(
-            np.bincount(index, weights=[self._sums[i] for i in items]),
-            np.bincount(index, weights=[self._sizes[i] for i in items]),
-        )
+        sums = np.bincount(index, weights=[self._sums[i] for i in items])
+        sizes = np.bincount(index, weights=[self._sizes[i] for i in items])
+        units = Units(sums.astype(np.float64), sizes.astype(np.float64))
         interval, note = mean_interval(units, self._scoring.bootstrap_seed)
         error = standard_error(units)
         value = units.mean
@@ -299,7 +298,7 @@ def _estimated(summary: MetricSummary) -> Estimated:
 
 def _lost(n_unknown: int, n: int) -> Estimated:
     what = "item has" if n_unknown == 1 else "items have"
-    note = f"{n_unknown} of {n} {what} no value, and none can be put in its place: --exclude-errors leaves out what failed"
+    note = f"{n_unknown} of {n} {what} no value; --exclude-errors leaves out what failed"
     return Estimated(None, None, None, None, n, None, note)
 
 

@@ -20,7 +20,7 @@ class Choice(Rule):
         try:
             LetterRules(self._letters)
         except ValueError as e:
-            raise options.wrong("letters", str(e)) from None
+            raise options.wrong("letters", str(e), 'write them as "ABCD"') from None
         self._places = {letter.lower(): n for n, letter in enumerate(self._letters)}
         self._field = options.text("choices")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.scorers.last import last_of
 from infer_cli.evaluation.scorers.options import close_name
 from infer_cli.evaluation.tasks.task import Extraction
 
+T = TypeVar("T")
 Find = Callable[[str], str | None]
 
 
@@ -37,7 +39,9 @@ class Extractor:
 def _finder(extraction: Extraction, place: str) -> Find:
     make = _MAKERS.get(extraction.kind)
     if make is None:
-        raise UsageError(f"{place}: unknown kind {extraction.kind!r}", close_name(extraction.kind, _MAKERS))
+        raise UsageError(
+            f"{place} kind is {extraction.kind!r}, which is none", close_name(extraction.kind, _MAKERS)
+        )
     return make(extraction, place)
 
 
@@ -46,24 +50,34 @@ def _whole(extraction: Extraction, place: str) -> Find:
 
 
 def _regex(extraction: Extraction, place: str) -> Find:
-    from infer_cli.evaluation.scorers.linear_regex import LinearPattern, PatternError
+    from infer_cli.evaluation.scorers.linear_regex import (
+        PATTERN_HINT,
+        LinearPattern,
+        PatternError,
+        TextTooLong,
+    )
 
     if extraction.pattern is None:
         raise _missing(place, "pattern", 'the regular expression, such as "#### (.+)"')
     try:
         pattern = LinearPattern(extraction.pattern)
     except PatternError as e:
-        raise UsageError(
-            f"{place}: pattern {e}", "use what RE2 has, which looks neither ahead nor back"
-        ) from None
+        raise UsageError(f"{place} pattern {e}", PATTERN_HINT) from None
     # Without a group, what the whole pattern matches.
     group = extraction.group if pattern.n_groups else 0
     if not 0 <= group <= pattern.n_groups:
         raise UsageError(
-            f"{place}: group is {extraction.group}, and the pattern has {pattern.n_groups}",
+            f"{place} group is {extraction.group}, and the pattern has {pattern.n_groups}",
             "give a group that it has, or 0 for all that it matches",
         )
-    return lambda text: _end_of(pattern.matches(text, group), extraction.first)
+
+    def find(text: str) -> str | None:
+        try:
+            return _end_of(pattern.matches(text, group), extraction.first)
+        except TextTooLong:
+            return None
+
+    return find
 
 
 def _last_number(extraction: Extraction, place: str) -> Find:
@@ -81,11 +95,12 @@ def _json_path(extraction: Extraction, place: str) -> Find:
     try:
         path = JsonPath(extraction.path)
     except PathError as e:
-        raise UsageError(f"{place}: path {e}", "write a simpler path, such as $.answer") from None
+        raise UsageError(f"{place} path {e}", "write a simpler path, such as $.answer") from None
 
     def find(text: str) -> str | None:
-        found = (json_as_text(each) for value in json_values(text) for each in path.values(value))
-        return _end_of(found, extraction.first)
+        nodes = ((node,) for value in json_values(text) for node in path.values(value))
+        found = _end_of(nodes, extraction.first)
+        return None if found is None else json_as_text(found[0])
 
     return find
 
@@ -102,7 +117,7 @@ def _letter(extraction: Extraction, place: str) -> Find:
     try:
         rules = LetterRules(extraction.letters)
     except ValueError as e:
-        raise UsageError(f"{place}: letters {e}", 'write them as "ABCD"') from None
+        raise UsageError(f"{place} letters {e}", 'write them as "ABCD"') from None
     return rules.first if extraction.first else rules.last
 
 
@@ -117,8 +132,8 @@ _MAKERS: dict[str, Callable[[Extraction, str], Find]] = {
 
 
 def _missing(place: str, key: str, what: str) -> UsageError:
-    return UsageError(f"{place}: {key} is missing", f"write {what}")
+    return UsageError(f"{place} {key} is missing", f"write {what}")
 
 
-def _end_of(found: Iterable[str], first: bool) -> str | None:
+def _end_of(found: Iterable[T], first: bool) -> T | None:
     return next(iter(found), None) if first else last_of(found)

@@ -6,7 +6,6 @@ from infer_cli.evaluation.scorers.options import ScorerOptions
 from infer_cli.evaluation.scorers.rule import RIGHT, Rule, wrong
 from infer_cli.evaluation.scorers.scorer import Answer, Score, ScorerFailed
 
-MOST_LENGTH = 10**9
 ENDED = ("stop", "stop_string")
 
 
@@ -38,14 +37,11 @@ class Length(Rule):
     def __init__(self, options: ScorerOptions) -> None:
         super().__init__(options.score_name)
         self._unit = options.one_of("unit", ("characters", "words"), "characters")
-        self._min, self._max = (
-            options.whole("min", None, 0, MOST_LENGTH),
-            options.whole("max", None, 0, MOST_LENGTH),
-        )
+        self._min, self._max = options.count("min"), options.count("max")
         if self._min is None and self._max is None:
-            raise options.missing("min")
+            raise options.missing("min", "or give max")
         if self._min is not None and self._max is not None and self._min > self._max:
-            raise options.wrong("min", f"is more than max: {self._min} and {self._max}")
+            raise options.wrong("min", f"is more than max: {self._min} and {self._max}", "change them")
 
     def score(self, answer: Answer) -> Score:
         n = len(answer.text.split() if self._unit == "words" else answer.text)

@@ -9,10 +9,13 @@ from decimal import Decimal
 from typing import NoReturn
 
 MOST_DEPTH = 64  # arrays and objects in one another
+MOST_DIGITS = 400  # of a number, and of its exponent's value
 
 # A string, closed or not; JSON has none over two lines.
 _MARK = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[][{}]')
 _BRACKET = re.compile(r"[][{}]")
+_WHITE_SPACE = " \t\r\n"
+_BEGINNINGS = frozenset('{["-0123456789tfn')  # of JSON
 _CLOSES = {"}": "{", "]": "["}
 
 
@@ -23,25 +26,25 @@ class NotJson(ValueError):
 def parse_json(text: str) -> object:
     """The value of a text that is JSON and nothing else; numbers are Decimal, as they are written.
 
-    Raises NotJson, for NaN, infinities and what is nested more than `MOST_DEPTH` deep too.
+    Raises NotJson, for NaN, infinities, numbers of more than `MOST_DIGITS` and what is nested more than
+    `MOST_DEPTH` deep too.
     """
     if text.count("[") + text.count("{") > MOST_DEPTH and _depth(text) > MOST_DEPTH:
         raise NotJson("it is nested too deeply")
     try:
-        return json.loads(text, parse_int=Decimal, parse_float=Decimal, parse_constant=_refuse)
+        return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_refuse)
     except ValueError as e:
         raise NotJson(str(e)) from None
-    except ArithmeticError:
-        raise NotJson("it has a number out of all bounds") from None
 
 
 def json_values(text: str) -> Iterator[object]:
     """The text as JSON where it is; else the outermost objects and arrays in it, in their order."""
-    try:
-        yield parse_json(text)
-        return
-    except NotJson:
-        pass
+    if text.lstrip(_WHITE_SPACE)[:1] in _BEGINNINGS:
+        try:
+            yield parse_json(text)
+            return
+        except NotJson:
+            pass
     for start, end in _outermost(text):
         try:
             value = parse_json(text[start:end])
@@ -73,6 +76,16 @@ def _written(value: object) -> Iterator[str]:
         yield "]"
     else:
         yield json.dumps(value, ensure_ascii=False)
+
+
+def _number(text: str) -> Decimal:
+    # What follows would take memory by the number's size, not by its text's.
+    if len(text) > MOST_DIGITS or len(text.lower().partition("e")[2]) > 5:
+        raise NotJson("it has a number of too many digits")
+    number = Decimal(text)
+    if abs(number.adjusted()) > MOST_DIGITS:
+        raise NotJson("it has a number of too many digits")
+    return number
 
 
 def _refuse(constant: str) -> NoReturn:

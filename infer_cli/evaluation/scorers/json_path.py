@@ -18,9 +18,10 @@ from jsonpath_rfc9535.filter_expressions import (
 )
 from jsonpath_rfc9535.query import JSONPathQuery
 from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment
-from jsonpath_rfc9535.selectors import FilterSelector
+from jsonpath_rfc9535.selectors import FilterSelector, IndexSelector, NameSelector
 
 MOST_CHARACTERS = 1_000
+_NOTHING = object()
 
 
 class PathError(ValueError):
@@ -46,11 +47,39 @@ class JsonPath:
         except (JSONPathError, ValueError, RecursionError) as e:
             raise PathError(f"is not a JSON path: {e}") from None
         _refuse_costly(self._query)
+        self._steps = _steps(self._query)
 
     def values(self, value: object) -> Iterator[object]:
         """What the path leads to, in its order. `value` is nested less than 100 deep."""
-        for node in self._query.finditer(value):  # type: ignore[arg-type]
-            yield node.value
+        if self._steps is None:
+            yield from (node.value for node in self._query.finditer(value))  # type: ignore[arg-type]
+            return
+        for step in self._steps:
+            if isinstance(value, dict):
+                value = value.get(step, _NOTHING)
+            elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
+                value = value[step]
+            else:
+                return
+            if value is _NOTHING:
+                return
+        yield value
+
+
+def _steps(query: JSONPathQuery) -> list[str | int] | None:
+    """Names and places of a path that has nothing else. To follow them is faster than the library."""
+    steps: list[str | int] = []
+    for segment in query.segments:
+        selector = segment.selectors[0]
+        if isinstance(segment, JSONPathRecursiveDescentSegment):
+            return None
+        if isinstance(selector, NameSelector):
+            steps.append(selector.name)
+        elif isinstance(selector, IndexSelector):
+            steps.append(selector.index)
+        else:
+            return None
+    return steps
 
 
 def _refuse_costly(query: JSONPathQuery) -> None:

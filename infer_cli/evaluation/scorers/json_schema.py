@@ -11,6 +11,7 @@ from infer_cli.evaluation.scorers.json_answers import NotJson, parse_json
 # Parts of a schema, each counted as often as `$ref` leads to it: what a value costs is no more than this
 # many steps for each of its own parts.
 MOST_PARTS = 10_000
+MOST_PATTERN = 1 << 18  # bytes of a compiled regular expression
 _DATA_KEYWORDS = frozenset(("const", "default", "enum", "examples"))
 _FREE_REFERENCES = ("$dynamicRef", "$recursiveRef")
 
@@ -34,7 +35,9 @@ class SchemaValidator:
         _PartCounter(schema).count(schema)
         try:
             self._validator = jsonschema_rs.validator_for(
-                dict(schema), pattern_options=jsonschema_rs.RegexOptions(), offline=True
+                dict(schema),
+                pattern_options=jsonschema_rs.RegexOptions(size_limit=MOST_PATTERN),
+                offline=True,
             )
         except ValueError as e:
             message = e.message if isinstance(e, jsonschema_rs.ValidationError) else str(e)

@@ -28,7 +28,7 @@ class JsonFields(Rule):
         values = options.values("values")
         fields = options.texts("fields")
         if values is not None and fields:
-            raise options.wrong("fields", "and values can't both be given")
+            raise options.wrong("fields", "and values can't both be given", "leave one out")
         self._values = None if values is None else {key: _as_json(values[key], options) for key in values}
         self._fields = {field: _Field(field, options) for field in values or fields or ("$",)}
 
@@ -71,12 +71,10 @@ class JsonSchema(Rule):
 
         super().__init__(options.score_name)
         schema = options.text_or_values("schema")
-        if schema is None:
-            raise options.missing("schema")
         try:
             self._validator = SchemaValidator(schema)
         except SchemaError as e:
-            raise options.wrong("schema", str(e)) from None
+            raise options.wrong("schema", str(e), "correct it, or leave it out") from None
 
     def score(self, answer: Answer) -> Score:
         value = _last_json(answer.extracted)
@@ -98,7 +96,9 @@ class _Field:
             try:
                 self._path = JsonPath(name)
             except PathError as e:
-                raise options.wrong("fields", f"has {name!r}, which {e}") from None
+                raise options.wrong(
+                    "fields", f"has {name!r}, which {e}", "write a name, or a simple path"
+                ) from None
 
     def of(self, value: object) -> object:
         """The first that the path leads to."""
@@ -113,7 +113,7 @@ def _as_json(value: object, options: ScorerOptions) -> object:
     try:
         return parse_json(json.dumps(value))
     except (TypeError, NotJson):
-        raise options.wrong("values", f"has {value!r}, which JSON has not") from None
+        raise options.wrong("values", f"has {value!r}, which JSON has not", "correct it") from None
 
 
 def _last_json(text: str) -> object:

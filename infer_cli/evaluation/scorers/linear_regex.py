@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import re2
 
-MOST_MEMORY = 8 << 20  # of a compiled pattern, in bytes
-# Characters that the matches of one text may cost together, each as many as the text has: looking for the
-# next match can read to the end again. Reached by texts of more than 22,000 characters only.
-MOST_CHARACTERS_READ = 500_000_000
+MOST_MEMORY = 1 << 20  # of a compiled pattern, in bytes
+# What the matches in one text may cost together, in characters read. To find the next match RE2 may read to
+# the end of the text, each time; and where a pattern needs too many states, it takes longer for each part.
+MOST_WORK = 500_000_000
+_PARTS = 10  # of a compiled pattern, that cost as much as reading a character does
+
+PATTERN_HINT = "write it with what RE2 has, which looks neither ahead nor back"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NOT_IN_LINEAR_TIME = (
@@ -25,6 +28,10 @@ _NOT_IN_LINEAR_TIME = (
 
 class PatternError(ValueError):
     """A pattern that can't be used. The message says why."""
+
+
+class TextTooLong(ValueError):
+    """A text is too long to look for all that a pattern might find in it."""
 
 
 class LinearPattern:
@@ -42,23 +49,32 @@ class LinearPattern:
         except UnicodeEncodeError:
             raise PatternError("it has half of a surrogate pair") from None
         self.n_groups: int = self._compiled.groups
+        self._n_parts: int = self._compiled.programsize
 
     def found_in(self, text: str) -> bool:
+        """Raises TextTooLong, as the other methods do."""
+        self._spend(MOST_WORK, text)
         return self._compiled.search(_encodable(text)) is not None
 
     def is_all_of(self, text: str) -> bool:
+        self._spend(MOST_WORK, text)
         return self._compiled.fullmatch(_encodable(text)) is not None
 
     def matches(self, text: str, group: int) -> Iterator[str]:
-        """What `group` matched, wherever it did, from left to right. Ends early at `MOST_CHARACTERS_READ`."""
-        left = MOST_CHARACTERS_READ
+        """What `group` matched, wherever it did, from left to right."""
+        left = self._spend(MOST_WORK, text)
         for match in self._compiled.finditer(_encodable(text)):
             start, end = match.span(group)
             if start >= 0:
                 yield text[start:end]
-            left -= len(text)
-            if left < 0:
-                return
+            left = self._spend(left, text)
+
+    def _spend(self, left: int, text: str) -> int:
+        """How much work is left after one more search in `text`."""
+        left -= len(text) * (_PARTS + self._n_parts) // _PARTS
+        if left < 0:
+            raise TextTooLong(f"{len(text)} characters are too many for the pattern")
+        return left
 
 
 def _encodable(text: str) -> str:

@@ -16,8 +16,8 @@ class Number(Rule):
 
     def __init__(self, options: ScorerOptions) -> None:
         super().__init__(options.score_name)
-        self._absolute = _exact(options.number("absolute", 0.0))
-        self._relative = _exact(options.number("relative", 0.0))
+        self._absolute = _exact(options.size("absolute"))
+        self._relative = _exact(options.size("relative"))
         self._percent_is_hundredth = options.flag("percent_is_hundredth", False)
 
     def score(self, answer: Answer) -> Score:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from infer_cli.evaluation.scorers.last import last_of
 
@@ -52,8 +53,11 @@ def last_number(text: str) -> str | None:
 def parse_number(text: str, *, percent_is_hundredth: bool = False) -> Fraction | None:
     """The value of a text that is a number and nothing else; a full stop may follow. None: it is none."""
     text = text.strip()
-    if len(text) > MOST_CHARACTERS:
-        return None
+    return _parsed(text, percent_is_hundredth) if len(text) <= MOST_CHARACTERS else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str, percent_is_hundredth: bool) -> Fraction | None:
     found = _NUMBER.fullmatch(text.removesuffix("."))
     if found is None:
         return None

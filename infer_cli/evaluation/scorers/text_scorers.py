@@ -1,4 +1,4 @@
-"""Scorers that compare the texts of answers: `exact`, `normalized`, `contains`, `regex`, `f1`."""
+"""Scorers that compare the texts of answers: `exact`, `normalized`, `contains`, `f1`."""
 
 from __future__ import annotations
 
@@ -83,26 +83,6 @@ class Contains(Rule):
         if not missing or (not self._all and len(missing) < len(wanted)):
             return RIGHT
         return wrong(f"{' and '.join(map(shown, missing[:3]))} not found")
-
-
-class Matches(Rule):
-    """1 for an answer in which a regular expression is found (or which it is, with `full`)."""
-
-    def __init__(self, options: ScorerOptions) -> None:
-        from infer_cli.evaluation.scorers.linear_regex import LinearPattern, PatternError
-
-        super().__init__(options.score_name)
-        pattern = options.needed_text("pattern")
-        try:
-            self._pattern = LinearPattern(pattern, ignore_case=options.flag("ignore_case", False))
-        except PatternError as e:
-            raise options.wrong("pattern", str(e)) from None
-        self._full = options.flag("full", False)
-
-    def score(self, answer: Answer) -> Score:
-        text = answer.extracted
-        found = self._pattern.is_all_of(text) if self._full else self._pattern.found_in(text)
-        return RIGHT if found else wrong("no match")
 
 
 class TokenF1(Rule):
