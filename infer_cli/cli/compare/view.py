@@ -147,7 +147,7 @@ def _flipped(each: RunComparison, n_flips: int, width: int) -> list[str]:
     labels = max(len(each.a.label), len(each.b.label))
     scores = max(len(f"{score:.3g}") for flip in flips for score in (flip.score_a, flip.score_b))
     for flip, prompt in zip(flips, prompts, strict=True):
-        lines.append(shortened(f"{_shown(flip.item)}  {_shown(prompt)}", width))
+        lines.append(shortened(f"item {_shown(flip.item)}: {_shown(prompt)}", width))
         for label, score, answer in _sides(each, flip):
             text = "(no answer)" if answer is None else _shown(answer)
             lines.append(shortened(f"  {label:<{labels}}  {score:>{scores}.3g}  {text}", width))

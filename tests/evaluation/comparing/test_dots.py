@@ -51,10 +51,10 @@ def test_a_group_without_a_difference_has_an_axis() -> None:
 
 def test_the_plot() -> None:
     assert plot_lines(POINTS, 50, PLAIN) == [
-        "B - A                              [------o------]",
-        "C - A    [------*-------]            |",
-        "D - A                                o",
-        "                    -5               0           +",
+        "B - A                          [-------o-------]",
+        "C - A    [--------*--------]      |",
+        "D - A                             o",
+        "       -10           -5           0            +5",
     ]
 
 
