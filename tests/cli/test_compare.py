@@ -116,8 +116,8 @@ def test_json(two: tuple[Path, Path]) -> None:
     assert json.loads(infer("compare", *two, "--jsonl", "--flips", "1").out) == found
     assert list(found) == [
         "task", "metric", "higher_is_better", "a", "b", "n", "clusters", "difference", "stderr", "ci",
-        "method", "note", "test", "p_adjusted", "told_apart", "smallest_visible", "sentence", "better", "worse",
-        "flips", "left_out", "other_prompts",
+        "method", "note", "test", "p_adjusted", "told_apart", "smallest_visible", "sentence", "better",
+        "worse", "flips", "left_out", "other_prompts",
     ]  # fmt: skip
     assert found["a"]["model"] == "small" and found["b"]["value"] == 0.68
     assert found["test"] == {

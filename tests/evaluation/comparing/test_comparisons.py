@@ -227,5 +227,5 @@ def test_folders_to_the_end(tmp_path: Path) -> None:
     assert (found.found.n, found.n_excluded, found.found.n_flipped) == (3, 1, 0)
     c = write_run(tmp_path / "c", [Answered("0", [{"exact": 1.0}]), *right(0, 1, 0, 1)[1:]])
     entries = make_entries((path.name, [read_comparable_run(path)]) for path in (a, c))
-    with pytest.raises(UsageError, match="item 0 of .* has another prompt in"):
+    with pytest.raises(UsageError, match=r"item 0 of .* has another prompt in"):
         compare_entries(entries, Question())
