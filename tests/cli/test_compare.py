@@ -378,3 +378,40 @@ def test_runs_of_infer_eval(tmp_path: Path) -> None:
     assert found["flips"][0]["answer_a"] == "#### 1" and found["flips"][0]["prompt"].startswith(
         "What is left"
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "line", "flags", "metrics"),
+    [
+        (
+            "gsm8k",
+            {"question": "How much?", "answer": "#### 7"},
+            ["-t", "0.8", "--seed", "1", "--samples", "3", "--seeds", "2"],
+            ["accuracy", "accuracy pass@1", "accuracy pass@3", "accuracy majority"],
+        ),
+        ("blimp", {"UID": "", "sentence_good": "The cats sleep.", "sentence_bad": "The cats sleeps."}, [], ["acc"]),
+        ("perplexity", {"text": "The cat sat on the mat. It slept."}, [], ["bits_per_byte"]),
+    ],
+)
+def test_values_are_those_of_the_results(
+    tmp_path: Path, task: str, line: dict[str, str], flags: Sequence[str], metrics: Sequence[str]
+) -> None:
+    """Both are made of the samples, by different modules."""
+    data = tmp_path / "data.jsonl"
+    lines = [{name: f"{i} {text}" for name, text in line.items()} for i in range(6)]
+    if task == "gsm8k":
+        lines = [{**each, "answer": f"#### {i}"} for i, each in enumerate(lines)]
+    data.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    fake = tmp_path / "fake.json"
+    fake.write_text(json.dumps({"default_reply": "#### 3"}))
+    run = tmp_path / "run"
+    done = infer("eval", task, "--data", data, "-m", f"fake:{fake}", "-o", run, *flags)
+    assert done.code == 0, done.err
+    values = {
+        score["metric"]: score["value"] for score in json.loads((run / "results.json").read_text())["scores"]
+    }
+    found = json.loads(infer("compare", run, run, "--all-metrics", "--json").out)
+    assert [each["metric"] for each in found] == metrics
+    assert {each["metric"]: each["a"]["value"] for each in found} == pytest.approx(
+        {name: values[name] for name in metrics}
+    )

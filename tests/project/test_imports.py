@@ -24,7 +24,7 @@ ORDER = [
 # Who may import a library; others may not. Heavy ones only inside functions, or in modules that --help skips.
 ONLY_IN = {
     "llama_cpp": {"backend.native"},
-    "ctypes": {"backend", "prompt.renderer_process"},
+    "ctypes": {"backend", "prompt.renderer_process", "evaluation.scorers.code_runner"},
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
     "jinja2": {

@@ -108,6 +108,15 @@ def evaluate(
     temperature: o.TemperatureFlags,
     sampling: o.SamplingFlags,
     deadline: o.Deadline = None,
+    judge: Annotated[
+        Optional[str],
+        typer.Option(
+            "--judge",
+            metavar="MODEL",
+            help="The model that judges answers (the task's).",
+            rich_help_panel=_SCORES,
+        ),
+    ] = None,
     exclude_errors: Annotated[
         bool,
         typer.Option(

@@ -51,6 +51,7 @@ class EvalCommand:
     settings: Sequence[Setting]
     given: frozenset[str]
     bounds: Sequence[Bound]
+    judge: str | None
     allow_code: bool
     retry_errors: bool
     offline: bool
@@ -109,6 +110,7 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
         settings=asking.settings,
         given=values.by_flag(),
         bounds=[bound_of(text) for text in values.texts("fail_under")],
+        judge=values.text("judge"),
         allow_code=values.is_set("allow_code"),
         retry_errors=values.is_set("retry_errors"),
         offline=values.is_set("offline"),

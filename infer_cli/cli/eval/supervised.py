@@ -26,7 +26,10 @@ _GOES_ON = (ExitStatus.OK, ExitStatus.SOME_ROWS_FAILED)
 def run_all(command: EvalCommand, *, verbose: bool) -> int:
     """Do all runs, show their scores; returns the exit code."""
     first, statuses = int(os.environ.pop(_STEP_VARIABLE, "0")), set[int]()
-    for step in range(first, len(command.runs) + 1):
+    n_runs = len(command.runs)
+    for step in range(first, 2 * n_runs + 1):
+        if step > n_runs and not _is_judged(command, step - n_runs):
+            continue
         os.environ[_STEP_VARIABLE] = str(step)
         status = _run_step(command, step, verbose=verbose)
         if status not in _GOES_ON:
@@ -39,17 +42,28 @@ def run_all(command: EvalCommand, *, verbose: bool) -> int:
     return max(statuses)
 
 
+def _is_judged(command: EvalCommand, number: int) -> bool:
+    """Whether a run is whole, and a model is to judge it."""
+    folder = RunFolder(command.runs[number - 1].folder)
+    return command.asking.shard.of == 1 and folder.judge_requests.exists()
+
+
 def _run_step(command: EvalCommand, step: int, *, verbose: bool) -> int:
-    """Step 0 prepares all runs, the others are the runs."""
+    """Step 0 prepares all runs, then come the runs, then those that are judged."""
     crash: list[InferError] = []
+    number = (step - 1) % len(command.runs)
+    is_judging = step > len(command.runs)
 
     def work(worker: Worker) -> int:
-        from infer_cli.cli.eval.worker import do_run, prepare
+        from infer_cli.cli.eval.worker import do_run, have_judged, prepare
 
-        return do_run(command, command.runs[step - 1], worker) if step else prepare(command, worker)
+        if not step:
+            return prepare(command, worker)
+        return (have_judged if is_judging else do_run)(command, command.runs[number], worker)
 
     def on_crash(error: NativeCrash | OutOfMemory) -> bool:
-        replies = RunFolder(command.runs[step - 1].folder).replies
+        folder = RunFolder(command.runs[number].folder)
+        replies = folder.judge_replies if is_judging else folder.replies
         if not step or not tell_suspects(error, replies, quiet=command.quiet):
             return False
         crash.append(error)

@@ -11,6 +11,7 @@ from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import CheckFailed
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.results import RATES, Estimated, MetricResult, Results, read_results
+from infer_cli.text.graphemes import shortened
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 
 _MOST_GROUPS = 12  # that are shown one by one
 _RATE_NAMES = {"error": "errors", "cut": "cut", "not_extracted": "none found", "scorer_failed": "unscored"}
+_MOST_NAME = 32  # columns of a model's name
 _COLUMNS = (
-    Column("task"),
-    Column("model", rank=2),
     Column("metric"),
     Column("value", right=True),
     Column("95 % interval", rank=1),
@@ -48,7 +48,9 @@ def print_results(found: Sequence[Results], notices: Notices) -> None:
     for line in first_lines(found):
         print(single_line(line))
     rates = [name for name in RATES if any(results.rates.get(name) for results in found)]
-    columns = [*_COLUMNS, *(Column(_RATE_NAMES[name], rank=1, right=True) for name in rates)]
+    several = len({results.model for results in found}) > 1
+    names = (Column("task"), Column("model", rank=0 if several else 2))
+    columns = [*names, *_COLUMNS, *(Column(_RATE_NAMES[name], rank=1, right=True) for name in rates)]
     print_table(columns, [row for results in found for row in _rows(results, rates)])
     for note in dict.fromkeys(note for results in found for note in _notes(results)):
         print(single_line(f"note: {note}"))
@@ -99,7 +101,7 @@ def check_bounds(found: Sequence[Results], bounds: Sequence[Bound]) -> None:
 def _rows(results: Results, rates: Sequence[str]) -> Iterator[list[str]]:
     shares = [f"{results.rates.get(name, 0):.1%}" for name in rates]
     for i, score in enumerate(results.scores):
-        first = [results.task_name, results.model.name] if i == 0 else ["", ""]
+        first = [results.task_name, shortened(results.model.name, _MOST_NAME)] if i == 0 else ["", ""]
         yield [*first, score.metric, *_cells(score.score), *(shares if i == 0 else [""] * len(shares))]
         for name, group in _parts(score):
             yield ["", "", f"  {name}", *_cells(group), *[""] * len(shares)]

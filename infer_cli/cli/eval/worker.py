@@ -20,8 +20,14 @@ from infer_cli.evaluation.runs.beginning import begin_run
 from infer_cli.evaluation.runs.facts import RunFacts, read_facts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.graders import grader_of
+from infer_cli.evaluation.runs.judging import (
+    JudgeTarget,
+    judge_model,
+    judge_request,
+    write_judge_requests,
+)
 from infer_cli.evaluation.runs.requests import job_request
-from infer_cli.evaluation.runs.rescoring import rescore
+from infer_cli.evaluation.runs.rescoring import graded, rescore
 from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
 from infer_cli.evaluation.runs.task_source import open_task
@@ -31,6 +37,10 @@ from infer_cli.process.worker import on_interrupt
 from infer_cli.prompt.renderer import closed_at_end
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from infer_cli.batch.target import FileTarget
     from infer_cli.cli.eval.options import EvalCommand
     from infer_cli.evaluation.runs.layout import PlannedRun
     from infer_cli.process.worker import Worker
@@ -70,7 +80,11 @@ def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> RunFacts:
     finally:
         notices.clear()
     request = job_request(folder, facts, command.asking)
-    grader = grader_of(folder, facts, request.n_samples, allow_code=command.allow_code).grader
+    found = grader_of(folder, facts, request.n_samples, allow_code=command.allow_code)
+    if found.judges:
+        judge = judge_model(found.judges, command.judge)
+        find_model(judge, offline=command.offline, quiet=command.quiet)
+    grader = found.grader
     known = [metric.name for metric in grader.metrics]
     for bound in command.bounds:
         if bound.metric not in known:
@@ -94,11 +108,45 @@ def do_run(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
             on_interrupt()
             if command.asking.shard.of > 1:
                 return status
-            notices.status("scoring")
-            rescore(folder, allow_code=command.allow_code)
+            if not _ask_judges(command, folder, facts):
+                notices.status("scoring")
+                rescore(folder, allow_code=command.allow_code)
             return status
     finally:
         notices.clear()
+
+
+def have_judged(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
+    """Have the answers of one run judged, what is left of them, then score it."""
+    notices = Notices(quiet=command.quiet, stats=not command.quiet)
+    folder = RunFolder(run.folder)
+    try:
+        with explained(worker), closed_at_end():
+            judges = grader_of(folder, read_facts(folder.facts), 1, allow_code=command.allow_code).judges
+            asking = command.asking
+            request = judge_request(folder, asking.engine, parallel=asking.parallel, redo=asking.redo)
+            flags = _job_flags(command, judge_model(judges, command.judge), folder.judge_replies, request)
+            with closing(JudgeTarget(folder, retry_errors=command.retry_errors)) as target:
+                status = _do_job(JobCommand(request, flags, command.settings), target, worker, notices)
+            if status in (ExitStatus.OK, ExitStatus.SOME_ROWS_FAILED):
+                on_interrupt()
+                notices.status("scoring")
+                rescore(folder, allow_code=command.allow_code)
+            return status
+    finally:
+        notices.clear()
+
+
+def _ask_judges(command: EvalCommand, folder: RunFolder, facts: RunFacts) -> bool:
+    """Write down what is to be asked of a model that judges; whether there is anything."""
+    folder.judge_requests.unlink(missing_ok=True)
+    found = grader_of(folder, facts, 1, allow_code=command.allow_code, by_rule_alone=True)
+    if not found.judges:
+        return False
+    if write_judge_requests(folder, graded(folder, found.grader), found.judges):
+        return True
+    folder.judge_requests.unlink()
+    return False
 
 
 def _answer(
@@ -110,7 +158,7 @@ def _answer(
     notices: Notices,
 ) -> ExitStatus:
     request = job_request(folder, facts, command.asking)
-    job = JobCommand(request, _job_flags(command, run, folder, request), command.settings)
+    job = JobCommand(request, _job_flags(command, run.model, folder.replies, request), command.settings)
     grader = grader_of(
         folder, facts, request.n_samples, allow_code=command.allow_code, by_rule_alone=True
     ).grader
@@ -118,33 +166,44 @@ def _answer(
         score = RunningScore(items, grader, facts.scoring, request.n_samples)
         target = WatchedTarget(folder.replies, score.answered, retry_errors=command.retry_errors)
         with closing(target):
-            so_far = target.read()
-            load = loader(job.flags, request, worker, notices)
-            plan = plan_batch(request, target, so_far, load, notices)
-            with closing(BatchRun(request, target, so_far, plan)) as batch:
-                messages.tell_mode(plan, request, notices)
-                display = Display(batch.tally, quiet=command.quiet, score=lambda: score.text)
-                on_interrupt(lambda _signal_name: batch.interrupt())
-                try:
-                    outcome = batch.run(display.update)
-                finally:
-                    display.close()
-                for line in batch.tally.in_words(outcome.wall_s)[:2]:  # counts and speed
-                    notices.note(line)
-                if truncated := batch.tally.truncated():
-                    notices.warn(truncated)
-                keep_record(job, plan, batch, outcome, notices)
-                return messages.tell_status(batch.tally, outcome, notices, resumes=True)
+            return _do_job(job, target, worker, notices, lambda: score.text)
 
 
-def _job_flags(command: EvalCommand, run: PlannedRun, folder: RunFolder, request: JobRequest) -> JobFlags:
+def _do_job(
+    job: JobCommand,
+    target: FileTarget,
+    worker: Worker,
+    notices: Notices,
+    score: Callable[[], str] = lambda: "",
+) -> ExitStatus:
+    """Answer what is left. `score` is shown beside the progress."""
+    request, so_far = job.request, target.read()
+    load = loader(job.flags, request, worker, notices)
+    plan = plan_batch(request, target, so_far, load, notices)
+    with closing(BatchRun(request, target, so_far, plan)) as batch:
+        messages.tell_mode(plan, request, notices)
+        display = Display(batch.tally, quiet=job.flags.quiet, score=score)
+        on_interrupt(lambda _signal_name: batch.interrupt())
+        try:
+            outcome = batch.run(display.update)
+        finally:
+            display.close()
+        for line in batch.tally.in_words(outcome.wall_s)[:2]:  # counts and speed
+            notices.note(line)
+        if truncated := batch.tally.truncated():
+            notices.warn(truncated)
+        keep_record(job, plan, batch, outcome, notices)
+        return messages.tell_status(batch.tally, outcome, notices, resumes=True)
+
+
+def _job_flags(command: EvalCommand, model: str | None, output: Path, request: JobRequest) -> JobFlags:
     return JobFlags(
-        model=run.model,
+        model=model,
         offline=command.offline,
         quiet=command.quiet,
         no_record=command.no_record,
         input=request.input,
-        output=folder.replies,
+        output=output,
         ordered=False,
         shard=request.shard,
         max_errors=None,

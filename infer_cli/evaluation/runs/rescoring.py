@@ -18,12 +18,16 @@ from infer_cli.evaluation.runs.facts import RunFacts, read_facts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.graders import grader_of
 from infer_cli.evaluation.runs.grading import Grader
+from infer_cli.evaluation.runs.judging import judge_identity
 from infer_cli.evaluation.runs.reply_lines import ReplyLines
 from infer_cli.evaluation.runs.results import Identity, Results, read_results
 from infer_cli.evaluation.runs.sample import Sample
+from infer_cli.evaluation.runs.side_by_side import in_order
 from infer_cli.evaluation.runs.summary import SamplesSummary, Totals
+from infer_cli.evaluation.tasks.item import Item
 from infer_cli.evaluation.tasks.item_file import read_written_items
 from infer_cli.system.files import open_regular, write_atomic
+from infer_cli.system.processors import default_threads
 
 # What of a job's file is no choice of the user's.
 _NOT_CHOSEN = ("format", "row_template")
@@ -78,12 +82,17 @@ def rescore(folder: RunFolder, *, allow_code: bool, write: bool = True) -> Resco
 def graded(folder: RunFolder, grader: Grader) -> Iterator[list[Sample]]:
     """The samples of each item, in the order of the items. Raises UsageError for files that are none of a
     run's."""
-    row = 0
-    with ReplyLines(folder.replies) as replies:
+
+    def answered(replies: ReplyLines) -> Iterator[tuple[Item, list[list[Mapping[str, object]]]]]:
+        row = 0
         for item in read_written_items(folder.items, folder.requests):
-            lines = [replies.of_row(row + i) for i in range(len(item.rows))]
+            yield item, [replies.of_row(row + i) for i in range(len(item.rows))]
             row += len(item.rows)
-            yield grader.grade(item, lines)
+
+    # What runs code waits for processes; the rest would only wait for its turn.
+    n_threads = default_threads() if grader.code_scorers else 1
+    with ReplyLines(folder.replies) as replies:
+        yield from in_order(lambda asked: grader.grade(*asked), answered(replies), n_threads)
 
 
 def n_samples(job: JobFile) -> int:
@@ -131,6 +140,7 @@ def _results(
             **asdict(facts.scoring),
             "samples": n_samples(job),
             "run_seed": job.run_seed,
+            **({} if (judge := judge_identity(folder)) is None else {"judge": judge}),
             **{name: value for name, value in job.params.items() if name not in _NOT_CHOSEN},
         },
         hashes={

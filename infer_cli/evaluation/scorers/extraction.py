@@ -17,13 +17,14 @@ Find = Callable[[str], str | None]
 class Extractor:
     """A task's extractions, tried in their order; without any, the whole reply.
 
-    Raises UsageError that names `path` (the task's file), table and key of what can't be used.
+    Raises UsageError that names `path` (the task's file), table and key of what can't be used. `table` is
+    theirs, where they have none of their own.
     """
 
-    def __init__(self, extractions: Iterable[Extraction], path: str = "") -> None:
+    def __init__(self, extractions: Iterable[Extraction], path: str = "", table: str = "") -> None:
         where = f"{path}: " if path else ""
         self._finders = [
-            _finder(extraction, f"{where}[[extraction]] {n}")
+            _finder(extraction, where + (table or f"[[extraction]] {n}"))
             for n, extraction in enumerate(extractions or (Extraction(),), start=1)
         ]
 

@@ -9,6 +9,7 @@ from infer_cli.evaluation.scorers.choice_scorer import Choice
 from infer_cli.evaluation.scorers.form_scorers import Ended, Length, NotEmpty
 from infer_cli.evaluation.scorers.function_scorer import FunctionScorer
 from infer_cli.evaluation.scorers.json_scorers import JsonFields, JsonSchema
+from infer_cli.evaluation.scorers.judge import Judge
 from infer_cli.evaluation.scorers.number_scorer import Number
 from infer_cli.evaluation.scorers.options import ScorerOptions, close_name
 from infer_cli.evaluation.scorers.scorer import Scorer
@@ -29,6 +30,12 @@ def _regex(options: ScorerOptions) -> Scorer:
     return Matches(options)
 
 
+def _code(options: ScorerOptions) -> Scorer:
+    from infer_cli.evaluation.scorers.code_execution import CodeExecution
+
+    return CodeExecution(options)
+
+
 # A new kind of scorer is one line here.
 SCORER_KINDS: dict[str, ScorerKind] = {
     "exact": ScorerKind(Exact),
@@ -43,7 +50,9 @@ SCORER_KINDS: dict[str, ScorerKind] = {
     "length": ScorerKind(Length),
     "not_empty": ScorerKind(NotEmpty),
     "ended": ScorerKind(Ended),
+    "judge": ScorerKind(Judge),
     "function": ScorerKind(FunctionScorer, is_code=True),
+    "code": ScorerKind(_code, is_code=True),
 }
 
 

@@ -37,7 +37,7 @@ _OF_EXTRACTION: Mapping[ExtractionKind, tuple[str, ...]] = {
     "whole": (),
     "regex": ("pattern", "group", "first"),
     "last_number": ("first",),
-    "json_path": ("path",),
+    "json_path": ("path", "first"),
     "code_block": ("language", "first"),
     "letter": ("letters", "first"),
 }

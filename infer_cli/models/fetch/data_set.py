@@ -14,7 +14,6 @@ from infer_cli.errors import SourceUnreachable, UsageError
 from infer_cli.models.fetch import http, hub
 from infer_cli.models.fetch.base import SourceFailure, check_file_name, local_io
 from infer_cli.models.sources import hub_repo_fault, is_plain_relative
-from infer_cli.system.files import lock
 from infer_cli.system.hashing import sha256_hex
 from infer_cli.system.paths import cache_dir
 
@@ -55,6 +54,8 @@ def fetch_data_file(text: str, *, offline: bool = False) -> Path:
     found = hub.cached_data(source.repo, source.file, source.revision)
     if found is not None:
         return found
+    from filelock import FileLock
+
     name = PurePosixPath(source.file).name
     folder = cache_dir() / "data" / sha256_hex(text.encode())[:16]
     kept = folder / name
@@ -66,9 +67,11 @@ def fetch_data_file(text: str, *, offline: bool = False) -> Path:
         check_file_name(name)
         with local_io(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            held = lock(folder / ".lock", kept)
+            held = FileLock(folder / ".lock")
+            held.acquire()  # another process may be fetching it
         try:
-            _download(source, kept)
+            if not kept.is_file():
+                _download(source, kept)
         finally:
             held.release()
     except SourceFailure as e:

@@ -101,12 +101,12 @@ def cached_data(repo: str, file: str, revision: str | None) -> Path | None:
 
 def resolve_data(repo: str, file: str, revision: str | None) -> HubPart:
     """As `resolve`, of a file of a data set."""
-    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub import hf_hub_url
 
     from infer_cli.models.fetch.http_session import MALFORMED, Session
 
     headers = _headers()
-    url = hf_hub_url(repo, file, revision=revision, repo_type=_DATA_SET, endpoint=constants.ENDPOINT)
+    url = hf_hub_url(repo, file, revision=revision, repo_type=_DATA_SET)
     try:
         with Session() as session:
             return _ask(session, PurePosixPath(file).name, url, headers)

@@ -42,7 +42,10 @@ def test_the_same_comparisons_give_the_same_bytes(tmp_path: Path, format_: str) 
         "from tests.evaluation.comparing.test_picture import GROUPS\n"
         f"sys.stdout.buffer.write(picture(GROUPS, {format_!r}))"
     )
-    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 30\nsvg.fonttype: path\n")
+    (tmp_path / "matplotlibrc").write_text(
+        "lines.linewidth: 9\nfont.size: 30\nsvg.fonttype: path\nbackend: module://evil\n"
+    )
+    (tmp_path / "evil.py").write_text("raise SystemExit('it was run')\n")
     pictures = {
         subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, check=True).stdout
         for folder in (tmp_path, Path.cwd())
