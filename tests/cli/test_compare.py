@@ -389,7 +389,12 @@ def test_runs_of_infer_eval(tmp_path: Path) -> None:
             ["-t", "0.8", "--seed", "1", "--samples", "3", "--seeds", "2"],
             ["accuracy", "accuracy pass@1", "accuracy pass@3", "accuracy majority"],
         ),
-        ("blimp", {"UID": "", "sentence_good": "The cats sleep.", "sentence_bad": "The cats sleeps."}, [], ["acc"]),
+        (
+            "blimp",
+            {"UID": "", "pairID": "", "sentence_good": "The cats sleep.", "sentence_bad": "The cats sleeps."},
+            [],
+            ["acc"],
+        ),
         ("perplexity", {"text": "The cat sat on the mat. It slept."}, [], ["bits_per_byte"]),
     ],
 )
