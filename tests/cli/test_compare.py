@@ -272,6 +272,22 @@ def test_on_a_terminal_lines_fit_and_words_are_whole(three: list[Path], columns:
     assert ("95 % interval" in headings) == (columns > 40) and ("visible" in headings) == (columns == 160)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a pty is needed")
+def test_long_names_stand_above_their_rows(tmp_path: Path) -> None:
+    from tests.terminal import Terminal
+
+    task = "a_task_with_a_name_that_is_long"
+    runs = [write_run(tmp_path / name, right(1, 0, 1, 0), task=task) for name in "abc"]
+    with Terminal("compare", *map(str, runs), columns=40, lines=60) as terminal:
+        assert terminal.end() == 0
+        lines = terminal.text.splitlines()
+    at = lines.index(f"{task}, exact")
+    assert [line.split()[:3] for line in lines[at + 1 : at + 4]] == [
+        ["runs", "difference", "95"], ["A", "B", "+0.0"], ["A", "C", "+0.0"],
+    ]  # fmt: skip
+    assert [line.split()[-1] for line in lines[at + 1 : at + 4]] == ["p", "1.000", "1.000"]
+
+
 # --- what models wrote ----------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from infer_cli.evaluation.comparing.dots import dot_groups
 from infer_cli.evaluation.comparing.matching import Entry
 from infer_cli.evaluation.statistics.paired import SIGNIFICANT
 from infer_cli.text.common_prefix import n_same
-from infer_cli.text.graphemes import beginning, shortened
+from infer_cli.text.graphemes import beginning, cells, shortened
 from infer_cli.text.sanitize import sanitize, single_line
 
 _PLOT_WIDTH = 80  # where there is no terminal
@@ -71,12 +71,26 @@ def _runs(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _table(found: Sequence[RunComparison], width: int) -> list[str]:
+    lines = _table_lines(found, width, named=True)
+    if any(cells(line) > width for line in lines):  # long names: they stand above their rows
+        lines = []
+        for name in dict.fromkeys((each.task, each.metric) for each in found):
+            rows = [each for each in found if (each.task, each.metric) == name]
+            lines += [*([""] if lines else []), *wrapped(single_line(", ".join(name)), 0, width)]
+            lines += _table_lines(rows, width, named=False)
+    if len(found) > 1:
+        note = f"p is adjusted for {len(found)} tests (Holm). * told apart: p < {SIGNIFICANT:g}"
+        lines += ["", *wrapped(note, 0, width)]
+    return lines
+
+
+def _table_lines(found: Sequence[RunComparison], width: int, *, named: bool) -> list[str]:
+    """`named`: with columns of the task and the metric."""
     several_metrics = len({each.metric for each in found}) > len({each.task for each in found})
     one_pair = len({(each.a.label, each.b.label) for each in found}) == 1
     first, second = (found[0].a.label, found[0].b.label) if one_pair else ("first", "second")
     columns = (
-        Column("task"),
-        Column("metric", rank=0 if several_metrics else 3),
+        *((Column("task"), Column("metric", rank=0 if several_metrics else 3)) if named else ()),
         *(() if one_pair else (Column("runs"),)),
         Column("items", rank=6, right=True),
         Column(f"{first} -> {second}", rank=2, right=True),
@@ -86,30 +100,30 @@ def _table(found: Sequence[RunComparison], width: int) -> list[str]:
         Column("better, worse", rank=4, right=True),
         Column("visible", rank=5, right=True),
     )
-    rows = []
-    for each in found:
-        of, points = each.found, each.found.in_points
-        rows.append(
-            (
-                each.task,
-                each.metric,
-                *(() if one_pair else (f"{each.a.label} {each.b.label}",)),
-                f"{of.n:,}",
-                f"{_number(of.value_a, points)} -> {_number(of.value_b, points)}",
-                _signed(of.difference, points),
-                "-"
-                if of.interval is None
-                else f"{_signed(of.interval.lo, points)} to {_signed(of.interval.hi, points)}",
-                _p_value(of.p_adjusted) + ("*" if of.told_apart else ""),
-                f"{len(each.better):,}, {len(each.worse):,}",
-                "-" if of.smallest_visible is None else _number(of.smallest_visible, points),
-            )
+    rows = [
+        (
+            *((each.task, each.metric) if named else ()),
+            *(() if one_pair else (f"{each.a.label} {each.b.label}",)),
+            *_cells(each),
         )
-    lines = table_lines(columns, rows, width)
-    if len(found) > 1:
-        note = f"p is adjusted for {len(found)} tests (Holm). * told apart: p < {SIGNIFICANT:g}"
-        lines += ["", *(wrapped(note, 0, width))]
-    return lines
+        for each in found
+    ]
+    return table_lines(columns, rows, width)
+
+
+def _cells(each: RunComparison) -> tuple[str, ...]:
+    of, points = each.found, each.found.in_points
+    return (
+        f"{of.n:,}",
+        f"{_number(of.value_a, points)} -> {_number(of.value_b, points)}",
+        _signed(of.difference, points),
+        "-"
+        if of.interval is None
+        else f"{_signed(of.interval.lo, points)} to {_signed(of.interval.hi, points)}",
+        _p_value(of.p_adjusted) + ("*" if of.told_apart else ""),
+        f"{len(each.better):,}, {len(each.worse):,}",
+        "-" if of.smallest_visible is None else _number(of.smallest_visible, points),
+    )
 
 
 def _paragraph(each: RunComparison) -> Iterator[str]:
