@@ -3,10 +3,10 @@
     python -m benchmarks.evaluation [--data DIR] [--rounds 7] [--threads N] [--model MODEL] [--items 100]
         [--tokens 128]
 
-GSM8K's questions, greedy. `infer batch` reads the requests that a first run of `infer eval` has written; it has
-the same flags. Each side is the whole process, with start and load, and writes to an empty folder; `infer eval`
-makes the prompts and the scores too. Checked: its seconds over those of `infer batch`, and that the digests are
-the same.
+GSM8K's questions, greedy. `infer batch` reads the requests that a first run of `infer eval` has written; it
+has the same flags. Each side is the whole process, with start and load, and writes to an empty folder;
+`infer eval` makes the prompts and the scores too. Checked: its seconds over those of `infer batch`, and that
+the digests are the same.
 
 The data is found in --data or INFER_TEST_DATA: gsm8k/train_200.jsonl.
 """
@@ -41,7 +41,8 @@ def benchmark() -> str:
         ]  # fmt: skip
         run, out = folder / "run", folder / "out.jsonl"
         evaluation = [
-            *common.INFER, "eval", "gsm8k", "--data", str(data), "--limit", str(given.items), "-o", str(run), *how,
+            *common.INFER, "eval", "gsm8k", "--data", str(data), "--limit", str(given.items),
+            "-o", str(run), *how,
         ]  # fmt: skip
         common.run(evaluation, env)
         requests = folder / "requests.jsonl"

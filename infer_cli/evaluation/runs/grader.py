@@ -83,7 +83,7 @@ class TaskGrader:
         if answer is None:
             found = _Graded("error", None, self._worst, {})
         else:
-            found = self._graded(item, answer, was_cut=reason in _CUT)
+            found = self._graded(item, answer, reason if isinstance(reason, str) else None)
         return Sample(
             item=item.id,
             index=item.index,
@@ -105,16 +105,16 @@ class TaskGrader:
             digests=(str(line["digest"]),) if "digest" in line else (),
         )
 
-    def _graded(self, item: Item, text: str, *, was_cut: bool) -> _Graded:
+    def _graded(self, item: Item, text: str, reason: str | None) -> _Graded:
         try:
             extracted = self._find(text, item)
         except TaskCodeFailed as e:
             return _Graded("scorer_failed", None, self._worst, {"extract": e.message})
-        if was_cut and self._cut_is_wrong:
+        if reason in _CUT and self._cut_is_wrong:
             return _Graded("cut", extracted, self._worst, {})
         if extracted is None:
             return _Graded("not_extracted", None, self._worst, {})
-        return self._scored(Answer(text, extracted, item.references, item.doc))
+        return self._scored(Answer(text, extracted, item.references, item.doc, reason))
 
     def _find(self, text: str, item: Item) -> str | None:
         return self._extractor.find(text) if self._extract is None else self._extract(text, item.doc)

@@ -169,9 +169,10 @@ class _MeanColumn:
 
     @property
     def _asked(self) -> _Asked:
+        has_one = self._n_samples == 1 or self._metric.aggregation == "majority"
         return {
             "clusters": self._clusters.clusters(),
-            "is_proportion": self._metric.is_proportion and self._n_samples == 1,
+            "is_proportion": self._metric.is_proportion and has_one,
             "seed": self._scoring.bootstrap_seed,
             "proportion_method": self._scoring.interval,
         }
@@ -187,12 +188,27 @@ class _MeanColumn:
     ) -> MetricResult:
         return MetricResult(
             self._metric.name,
-            _estimated(mean),
+            self._estimated(mean),
             self._metric.higher_is_better,
-            None if found is None else {name: _estimated(group) for name, group in found.groups.items()},
-            None if found is None else _estimated(found.macro),
+            None if found is None else {name: self._estimated(group) for name, group in found.groups.items()},
+            None if found is None else self._estimated(found.macro),
             None if spread is None else spread.values,
             None if spread is None else spread.between_seeds,
+        )
+
+    def _estimated(self, summary: MetricSummary) -> Estimated:
+        """Means of scores that are 0 or 1 lie between these, and so do the ends of their interval."""
+        interval = summary.interval
+        if interval is not None and (self._metric.is_proportion or self._metric.aggregation == "pass@k"):
+            interval = interval.within(0.0, 1.0)
+        return Estimated(
+            summary.value,
+            summary.stderr,
+            None if interval is None else (interval.lo, interval.hi),
+            summary.method,
+            summary.n,
+            summary.n_clusters,
+            summary.note,
         )
 
     @property
@@ -304,19 +320,6 @@ def _by_seed(samples: Sequence[Sample]) -> Sequence[Sequence[Sample]]:
     for sample in samples:
         runs.setdefault(sample.seed, []).append(sample)
     return list(runs.values())
-
-
-def _estimated(summary: MetricSummary) -> Estimated:
-    interval = summary.interval
-    return Estimated(
-        summary.value,
-        summary.stderr,
-        None if interval is None else (interval.lo, interval.hi),
-        summary.method,
-        summary.n,
-        summary.n_clusters,
-        summary.note,
-    )
 
 
 def _lost(n_unknown: int, n: int) -> Estimated:
