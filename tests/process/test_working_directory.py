@@ -15,6 +15,7 @@ import pytest
 
 from infer_cli.process import child_process
 from tests.cli_helpers import REPO, command_names
+from tests.evaluation.comparing.run_folders import right, write_run
 from tests.tiny_gguf import write_tiny_gguf
 
 MARK = "EXECUTED"
@@ -53,6 +54,7 @@ class Place:
         (folder / "rows.jsonl").write_text('{"prompt": "hi"}\n')
         (folder / "text").write_text("The cat sat on the mat.\n" * 40)
         (folder / "text.txt").write_text("The cat sat on the mat.\n" * 40)
+        self.run_a = write_run(folder / "run", right(1, 0))
         (folder / "index").mkdir()
         write_wheel(folder / "index", self.tiny.read_bytes())
         self.script = folder / "bin" / "infer"
@@ -93,6 +95,7 @@ class Place:
             ("batch", [rows, "-m", "fake", "-o", out]),
             ("verify", [out]),
             ("merge", [out, "-o", "-"]),
+            ("compare", [self.run_a, self.run_a]),
             ("score", ["hello", " world", *native]),
             ("perplexity", [self.folder / "text", "-m", "fake", "--rolling"]),
             ("replay", [_RECORD]),
