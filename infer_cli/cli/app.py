@@ -46,6 +46,8 @@ _COMMANDS = {
 }
 
 
+COMPLETES = "_INFER_COMPLETE"  # Typer's variable: a shell asks for words, with no arguments
+
 _WITHOUT_SETTINGS = (["config", "edit"], ["config", "set"], ["config", "path"])  # which mend them
 
 
@@ -91,12 +93,13 @@ def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False)
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
+    if COMPLETES in os.environ:
+        return _complete()
     settings = {} if arguments[:2] in _WITHOUT_SETTINGS else read_config()
     arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings
-    completes = "_INFER_COMPLETE" in os.environ  # the shell asks for words, with no arguments
-    only_listed = not settings and not completes and arguments in (["-h"], ["--help"])
+    only_listed = not settings and arguments in (["-h"], ["--help"])
     names = arguments[:1] if only_one else _COMMANDS
     command = typer.main.get_command(command_line(names, only_listed=only_listed))
     arguments = _completed(command, arguments)
@@ -105,7 +108,7 @@ def call(arguments: list[str]) -> int:
 
         add_examples(command)
     defaults = _defaults(command, settings, arguments)
-    if not completes and "--quiet" not in arguments and any(name.startswith("INFER_") for name in os.environ):
+    if "--quiet" not in arguments and any(name.startswith("INFER_") for name in os.environ):
         _warn_of_variables(command)
     try:
         result = command.main(arguments, prog_name="infer", standalone_mode=False, default_map=defaults)
@@ -114,6 +117,19 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _complete() -> int:
+    """Tell a shell what the word that is being typed can become."""
+    from infer_cli.cli.completion import add_completions, read_line
+
+    called = read_line()[:1]
+    command = typer.main.get_command(
+        command_line(called) if called and called[0] in _COMMANDS else command_line(only_listed=True)
+    )
+    add_completions(command, lambda: typer.main.get_command(command_line()))
+    command.main([], prog_name="infer", standalone_mode=False)  # leaves, once it has printed them
+    return ExitStatus.OK
 
 
 def check_settings(settings: dict[str, object]) -> None:

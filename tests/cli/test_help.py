@@ -115,12 +115,3 @@ def test_a_group_alone_shows_its_help(group: str) -> None:
     alone = infer(group)
     assert (alone.code, alone.out, alone.err) == (0, infer(group, "--help").out, "")
     assert b"Commands:" in alone.out
-
-
-@pytest.mark.parametrize(
-    ("words", "completed"),
-    [("infer ba", "batch"), ("infer run --see", "--seed"), ("infer models lis", "list")],
-)
-def test_a_shell_completes_commands_and_their_flags(words: str, completed: str) -> None:
-    asked = {"_INFER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    assert infer(env=asked).text.split() == [completed]
