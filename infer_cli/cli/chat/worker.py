@@ -7,10 +7,12 @@ import contextlib
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.chat import slash_commands
+from infer_cli.cli.chat.completing import completions
 from infer_cli.cli.chat.line import (
     HOW_TO_LEAVE,
     PLACEHOLDER,
@@ -160,7 +162,7 @@ class Chat:
             vi=self._options.keys == "vi",
             private=self._options.private,
             toolbar=self._toolbar,
-            complete=slash_commands.completions,
+            complete=partial(completions, self),
             say=self.say,
         )
 
