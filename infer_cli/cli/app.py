@@ -147,13 +147,22 @@ def _completed(command: object, arguments: list[str]) -> list[str]:
     names, rest = arguments[:n_names], arguments[n_names:]
     if not names or getattr(called, "commands", {}):
         return arguments if rest else [*names, "--help"]
-    takes_value = {
+    return [*names, *with_our_flags(" ".join(names), rest, _spellings(called))]
+
+
+def flags_of(name: str) -> dict[str, bool]:
+    """Spellings of the flags of one command, and whether each takes a value."""
+    command = typer.main.get_command(command_line([name]))
+    return _spellings(getattr(command, "commands", {})[name])
+
+
+def _spellings(command: object) -> dict[str, bool]:
+    return {
         spelling: not param.is_flag
-        for param in getattr(called, "params", [])
+        for param in getattr(command, "params", [])
         if param.param_type_name == "option"
         for spelling in (*param.opts, *param.secondary_opts)
     }
-    return [*names, *with_our_flags(" ".join(names), rest, takes_value)]
 
 
 def _warn_of_variables(command: object) -> None:
