@@ -105,8 +105,10 @@ def call(arguments: list[str]) -> int:
     arguments = _completed(command, arguments)
     if {"-h", "--help"}.intersection(arguments):
         from infer_cli.cli.examples import add_examples
+        from infer_cli.cli.panels import add_panels
 
         add_examples(command)
+        add_panels(command)
     defaults = _defaults(command, settings, arguments)
     if "--quiet" not in arguments and any(name.startswith("INFER_") for name in os.environ):
         _warn_of_variables(command)

@@ -43,7 +43,7 @@ def tokens(
     model: o.Model = None,
     file: Annotated[
         Optional[list[str]],
-        typer.Option("-f", "--file", help="Count a file; `-` is stdin. May be repeated."),
+        typer.Option("-f", "--file", metavar="FILE", help="Count a file; `-` is stdin. May be repeated."),
     ] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Show the ids; of ids such as 1,2,3 the text.")] = False,
     pieces: Annotated[
