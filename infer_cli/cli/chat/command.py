@@ -31,7 +31,7 @@ def chat(
         Optional[list[str]],
         typer.Option(
             "-f", "--file", metavar="FILE", rich_help_panel=PROMPT,
-            help="Put a file's text before the first message.",
+            help="Put a file, a folder's text files or a web page before the first message.",
         ),
     ] = None,
     template: o.TemplateFlags,

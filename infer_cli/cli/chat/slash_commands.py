@@ -59,7 +59,7 @@ class CommandHost(Protocol):
 
     def say_attached(self) -> None: ...
 
-    def file(self, name: str) -> Attachment: ...
+    def files(self, name: str) -> list[Attachment]: ...
 
     def send(self, text: str, *files: Attachment) -> None: ...
 
@@ -264,14 +264,14 @@ def _rename(chat: CommandHost, argument: str) -> None:
 
 
 def _read(chat: CommandHost, argument: str) -> None:
-    chat.send("", chat.file(argument))
+    chat.send("", *chat.files(argument))
 
 
 def _attach(chat: CommandHost, argument: str) -> None:
     if argument == "none":
         chat.attached.clear()
     elif argument:
-        chat.attached.extend([chat.file(name) for name in _file_names(argument)])
+        chat.attached.extend([item for name in _file_names(argument) for item in chat.files(name)])
     chat.say_attached()
 
 

@@ -103,7 +103,7 @@ Files = Annotated[
         env=False,
         panel=PROMPT,
         metavar="FILE",
-        help="Put a file's text before the prompt; `-` is stdin.",
+        help="Put a file, a folder's text files or a web page before the prompt; `-` is stdin.",
     ),
 ]
 Messages = Annotated[

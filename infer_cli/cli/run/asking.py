@@ -79,8 +79,9 @@ def read_prompt(options: RunOptions, notices: Notices, *, awaits_question: bool 
         prompt_template=options.prompt_template,
         variables=options.variables,
         awaits_question=awaits_question,
+        offline=options.offline,
     )
-    return read_input(sources, lambda: _piped_stdin(notices))
+    return read_input(sources, lambda: _piped_stdin(notices), notices)
 
 
 def _piped_stdin(notices: Notices) -> bytes | None:
