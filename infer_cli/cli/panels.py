@@ -26,7 +26,7 @@ _Records = Sequence[tuple[str, str]]
 
 
 def add_panels(command: Any) -> None:
-    """Let a Typer command, and all inside it, show their flags in panels."""
+    """Let a Typer command, and all inside it, show their flags in panels, and whole lists of commands."""
     columns = shutil.get_terminal_size().columns
     command.context_settings["terminal_width"] = max(min(columns, 100) - _MARGIN, _LEAST_WIDTH)
     _add(command)
@@ -34,7 +34,9 @@ def add_panels(command: Any) -> None:
 
 def _add(command: Any) -> None:
     inside = getattr(command, "commands", {})
-    if not inside:
+    if inside:
+        command.format_commands = partial(_format_commands, command)
+    else:
         command.format_options = partial(_format_options, command)
     for sub in inside.values():
         _add(sub)
@@ -70,6 +72,13 @@ def _format_options(command: Any, context: Any, formatter: Any) -> None:
         with formatter.section(panel):
             for line in definition_list(records, formatter.width):
                 formatter.write(line + "\n")
+
+
+def _format_commands(command: Any, context: Any, formatter: Any) -> None:
+    records = [(name, sub.get_short_help_str(limit=1000)) for name, sub in command.commands.items()]
+    with formatter.section("Commands"):
+        for line in definition_list(records, formatter.width):
+            formatter.write(line + "\n")
 
 
 def definition_list(records: _Records, width: int) -> Iterator[str]:
