@@ -73,6 +73,13 @@ def prompt_templates() -> Iterator[Candidate]:
     yield from map(Candidate, names())
 
 
+def tasks() -> Iterator[Candidate]:
+    """Names of the tasks that come with the program."""
+    from infer_cli.evaluation.tasks.shipped_tasks import shipped_names
+
+    yield from map(Candidate, shipped_names())
+
+
 def _when(at: float) -> str:
     from infer_cli.cli.screen.table import when_in_short
 

@@ -83,8 +83,10 @@ def _offer(command: str, param: Any, everything: Callable[[], Any]) -> _Offer | 
         return candidates.conversations
     if param.name == "thread":
         return partial(candidates.conversations, whole_ids=True)
-    if metavar == "MODEL" or param.name in ("model", "of_model"):
+    if metavar == "MODEL" or "--model" in param.opts or (is_argument and param.name == "model"):
         return partial(candidates.models, only_installed=command in _OF_INSTALLED)
+    if metavar == "TASK":
+        return candidates.tasks
     if param.name == "prompt_template":
         return candidates.prompt_templates
     if param.name in ("cache_type_k", "cache_type_v"):

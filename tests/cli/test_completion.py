@@ -55,6 +55,7 @@ def in_shell(shell: str, words: str) -> str:
         ("infer run --gpu-layers a", ["auto", "all"]),
         ("infer run --cache-type-k q4", ["q4_0", "q4_1"]),
         ("infer config set max-tok", ["max-tokens"]),
+        ("infer eval gsm", ["gsm8k"]),
         ("infer run -f ", []),  # the shell offers files
         ("infer records show ", []),  # there is none yet
     ],
@@ -123,7 +124,7 @@ def test_every_parameter_that_takes_a_model_or_has_choices_is_completed() -> Non
     for name, command in pages(top):
         for param in command.params:
             offered = "shell_complete" in vars(param)
-            if param.name == "model" or "MODEL" in (param.metavar or ""):
+            if "--model" in param.opts or "MODEL" in (param.metavar or ""):
                 n_models += 1
                 assert offered, f"infer {name}: {param.name}"
             if choices_of(param):
