@@ -374,8 +374,9 @@ def test_the_architecture_page_lists_the_packages_in_order() -> None:
     assert [line.split()[0] for line in block.body.splitlines()] == ORDER
 
 
-def test_the_picture_loads_nothing() -> None:
-    picture = (REPO / "docs" / "terminal.svg").read_text("utf-8")
+@pytest.mark.parametrize("name", ["terminal", "chat", "batch"])
+def test_a_picture_loads_nothing(name: str) -> None:
+    picture = (REPO / "docs" / f"{name}.svg").read_text("utf-8")
     assert len(picture) < 100_000
     assert re.findall(r"https?://[^\"' )]+", picture) == ["http://www.w3.org/2000/svg"]
     assert "<script" not in picture

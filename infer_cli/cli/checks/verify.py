@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.panels import MODEL
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -30,7 +31,14 @@ def verify(
         typer.Option("--challenge", metavar="TEXT", help="What the rows are drawn by (random)."),
     ] = None,
     model: Annotated[
-        Optional[str], typer.Option("-m", "--model", help="The model (the one that the results name).")
+        Optional[str],
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="MODEL",
+            help="The model (the one that the results name).",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     format_: Annotated[
         Optional[str],
@@ -41,7 +49,8 @@ def verify(
         typer.Option("--row-template", metavar="TEXT", help="The prompt of a row.", rich_help_panel=_ROWS),
     ] = None,
     system: Annotated[
-        Optional[str], typer.Option("--system", help="The system prompt.", rich_help_panel=_ROWS)
+        Optional[str],
+        typer.Option("--system", metavar="TEXT", help="The system prompt.", rich_help_panel=_ROWS),
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Prompts are completed as they are.", rich_help_panel=_ROWS)

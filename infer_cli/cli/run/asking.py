@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
-from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
+from infer_cli.cli.screen.waiting import begin_reading, loading, wait_for, warn_of_unused
 from infer_cli.errors import UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
@@ -79,8 +79,9 @@ def read_prompt(options: RunOptions, notices: Notices, *, awaits_question: bool 
         prompt_template=options.prompt_template,
         variables=options.variables,
         awaits_question=awaits_question,
+        offline=options.offline,
     )
-    return read_input(sources, lambda: _piped_stdin(notices))
+    return read_input(sources, lambda: _piped_stdin(notices), notices)
 
 
 def _piped_stdin(notices: Notices) -> bytes | None:
@@ -137,6 +138,7 @@ def plan_of(options: RunOptions, session: Session, given: PromptInput, notices: 
     """The prompt as ids that fit, and what had to go told. Raises InferError."""
     from infer_cli.prompt.plan import PromptEncoder, plan_prompt
 
+    begin_reading(notices)
     template = None if options.raw else session.chat_template(options.chat_template)
     variables = variables_of_template(options)
     if template is not None:

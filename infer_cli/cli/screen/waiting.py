@@ -43,6 +43,11 @@ def warn_of_unused(template: ChatTemplate, variables: Iterable[str], notices: No
             notices.warn(f"--var {name}: the chat template does not use it")
 
 
+def begin_reading(notices: Notices) -> None:
+    """Say on the status line that the prompt is being read: made into tokens first."""
+    notices.status("reading the prompt 0 %")
+
+
 class StatusSink:
     """Shows on the status line how much of the prompt is read, and wipes it before the first text."""
 
@@ -54,7 +59,7 @@ class StatusSink:
 
     def start(self, info: dict[str, object]) -> None:
         self._sink.start(info)
-        self._notices.status("reading the prompt 0 %")
+        begin_reading(self._notices)
 
     def prefill(self, sample: int, done: int, total: int) -> None:
         self._sink.prefill(sample, done, total)
