@@ -39,6 +39,7 @@ def batch(
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     logprobs: Annotated[
         Optional[int],
         typer.Option("--logprobs", metavar="N", help="Log-probabilities of each token and the N likeliest."),

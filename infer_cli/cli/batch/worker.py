@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.batch.engine_choice import LoadPlan
 from infer_cli.batch.planning import BatchPlan, Load, plan_batch
+from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.batch.target import FileTarget, JobSoFar, StreamTarget, Target
 from infer_cli.cli.batch import messages
@@ -16,12 +17,15 @@ from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.job_command import JobCommand
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for, warn_of_unused
+from infer_cli.cli.screen.waiting import switched, wait_for, warn_of_unused
 from infer_cli.errors import ExitStatus
 from infer_cli.process.explain import explained
 from infer_cli.process.worker import on_interrupt
 from infer_cli.prompt.renderer import closed_at_end
+from infer_cli.prompt.thinking import NO_BUDGET
 from infer_cli.runtime.session import Session
+from infer_cli.text.reasoning import pairs_of
+from infer_cli.types import TEMPLATE_DECIDES
 
 if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
@@ -46,6 +50,7 @@ class _Batch:
         self._flags, self._worker, self._notices = command.flags, worker, notices
         self._settings = command.settings
         self._request = command.request
+        self._has_told_template = False
 
     def dry_run(self) -> ExitStatus:
         """Only count and measure."""
@@ -95,12 +100,26 @@ class _Batch:
         def load(plan: LoadPlan) -> Session:
             session = Session(model, plan.engine, plan.width, self._worker.native_fd)
             wait_for(session, self._notices)
-            variables, file = self._request.variables, self._request.chat_template
-            if variables and (file or session.own_template):
-                warn_of_unused(session.chat_template(file), variables, self._notices)
+            if not self._has_told_template:
+                self._has_told_template = True
+                self._tell_template(session)
             return session
 
         return load
+
+    def _tell_template(self, session: Session) -> None:
+        """Warn of what was given to the chat template and has no use there. Raises UsageError where reasoning
+        can't be turned off."""
+        request = self._request
+        variables, file = request.variables, request.chat_template
+        thinking = request.thinking if isinstance(request, BatchRequest) else TEMPLATE_DECIDES
+        if not (variables or thinking != TEMPLATE_DECIDES) or not (file or session.own_template):
+            return
+        template = session.chat_template(file)
+        warn_of_unused(template, variables, self._notices)
+        switched(template, thinking.think, variables, self._notices)
+        if thinking.budget is not None and not pairs_of(template.source):
+            self._notices.warn(f"--reasoning-budget: {NO_BUDGET}")
 
     def _record(self, plan: BatchPlan, run: BatchRun, outcome: Outcome) -> None:
         """Keep what was done. The replies are out: a failure is a warning."""

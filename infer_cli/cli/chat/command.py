@@ -35,6 +35,7 @@ def chat(
     template: o.TemplateFlags,
     temperature: o.TemperatureFlags,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     keys: Annotated[
         Optional[str],
         typer.Option(

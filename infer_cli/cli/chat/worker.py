@@ -301,6 +301,7 @@ def _dialogue_options(options: ChatOptions) -> DialogueOptions:
         sampling=options.sampling,
         seed=options.seed,
         max_tokens=options.max_tokens,
+        thinking=options.thinking,
         stop=options.stop,
         deadline_s=options.deadline_s,
         settings=options.settings,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
-from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
+from infer_cli.cli.screen.waiting import loading, switched, wait_for, warn_of_unused
 from infer_cli.errors import UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from infer_cli.answering.job import Job
+    from infer_cli.backend.base import Vocab
     from infer_cli.prefix_cache.cache import PrefixCache
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.input import PromptInput
@@ -141,6 +142,7 @@ def plan_of(options: RunOptions, session: Session, given: PromptInput, notices: 
     variables = variables_of_template(options)
     if template is not None:
         warn_of_unused(template, variables, notices)
+        variables |= switched(template, options.thinking.think, variables, notices)
     encoder = PromptEncoder(
         session.loaded.vocab,
         template,
@@ -181,12 +183,19 @@ def job_of(
     sampling: SamplingChoice,
     prompt_ids: tuple[int, ...],
     reasoning: ReasoningTags,
+    vocab: Vocab,
     truncation: dict[str, object] | None,
+    notices: Notices,
     history: tuple[Segment, ...] = (),
 ) -> Job:
     """What the command line asks of the engine."""
     from infer_cli.answering.job import make_job
+    from infer_cli.prompt.thinking import NO_BUDGET, budget_of
 
+    thinking = options.thinking
+    budget = budget_of(thinking.budget, reasoning.pairs, reasoning.opened, vocab)
+    if budget is None and thinking.budget is not None:
+        notices.warn(f"--reasoning-budget: {NO_BUDGET}")
     return make_job(
         prompt_ids,
         sampling,
@@ -198,6 +207,8 @@ def job_of(
         deadline_s=options.deadline_s,
         history=history,
         truncation=truncation,
+        think=thinking.think,
+        budget=budget,
     )
 
 

@@ -45,12 +45,13 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     prompt = plan_of(options, session, given, notices)
     n_window = prompt.needed_window(options.max_tokens, session.loaded.n_ctx_train)
     settings = settings_of(options, sampling, notices)
-    job = job_of(options, sampling, prompt.ids, prompt.reasoning, prompt.fitted.report())
+    vocab = session.loaded.vocab
+    job = job_of(options, sampling, prompt.ids, prompt.reasoning, vocab, prompt.fitted.report(), notices)
     running = session.start(n_window)
     prefixes = open_prefixes(options, session, running, notices) if caches else None
     if prefixes is not None:
         prefixes.restore(job.prompt_ids)
-    replies, is_interrupted = stream_replies(job, running, session.loaded.vocab, options, notices)
+    replies, is_interrupted = stream_replies(job, running, vocab, options, notices)
     if not options.no_record:
         from infer_cli.records.answers import keep_answers
 
