@@ -85,7 +85,9 @@ def test_in_chat(model: str) -> None:
 
 
 def test_rows_are_counted(model: str, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", {"prompt": "a", "max_tokens": 9}, "b", {"prompt": "c", "max_tokens": 8})
+    rows = write_rows(
+        tmp_path / "in.jsonl", {"prompt": "a", "max_tokens": 9}, "b", {"prompt": "c", "max_tokens": 8}
+    )
     out, summary = tmp_path / "out", tmp_path / "summary"
     done = batch(rows, "-o", out, "--summary", summary, model=model)
     assert done.code == 0, done.err
@@ -194,7 +196,9 @@ def test_rows_say_it_for_themselves(model: str, tmp_path: Path) -> None:
 
 
 def test_rows_for_a_template_without_a_switch_fail(tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", {"prompt": "a", "think": False}, {"prompt": "a", "reasoning_budget": 2})
+    rows = write_rows(
+        tmp_path / "in.jsonl", {"prompt": "a", "think": False}, {"prompt": "a", "reasoning_budget": 2}
+    )
     assert batch(rows, "-o", tmp_path / "out").code == 8
     found = by_unit(tmp_path / "out")
     assert "no switch for thinking" in found[0, 0]["error"]["message"]

@@ -100,14 +100,10 @@ def test_neighbours_change_nothing(
     rows: list[tuple[str, int | None, bool, int]], width: int, mode: Mode, speculate: bool, unified: bool
 ) -> None:
     asked = [
-        request(
-            str(i), text, max_tokens=n, reasoning=None if limit is None else budget(limit, opened=opened)
-        )
+        request(str(i), text, max_tokens=n, reasoning=None if limit is None else budget(limit, opened=opened))
         for i, (text, limit, opened, n) in enumerate(rows)
     ]
-    engine, *_ = fake_engine(
-        width, mode, SCRIPT, speculate=speculate, kv_unified=unified and mode == "fast"
-    )
+    engine, *_ = fake_engine(width, mode, SCRIPT, speculate=speculate, kv_unified=unified and mode == "fast")
     together, _ = run_all(engine, asked)
     for each in asked:
         alone = answered(each)
