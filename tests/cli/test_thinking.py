@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -101,7 +101,12 @@ def test_rows_are_counted(model: str, tmp_path: Path) -> None:
 
 def test_rows_in_openais_form_are_counted(model: str, tmp_path: Path) -> None:
     body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 9}
-    request = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    request: dict[str, object] = {
+        "custom_id": "1",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": body,
+    }
     rows, out = write_rows(tmp_path / "in.jsonl", request), tmp_path / "out"
     done = batch(rows, "-o", out, "--output-format", "openai", model=model)
     assert "warning: 1 reply ended inside the reasoning" in done.err
@@ -127,7 +132,7 @@ def test_no_think_sets_the_templates_switch(model: str) -> None:
 
 def test_the_variable_and_the_file_of_settings_say_it_too(model: str) -> None:
     done = infer("run", "-m", model, "q", "--json", env={"INFER_THINK": "0", "INFER_REASONING_BUDGET": "3"})
-    assert done.json["params"]["think"] is False
+    assert cast("dict[str, object]", done.json["params"])["think"] is False
     raw = infer("run", "-m", model, "q", "--raw", "-n", "3", env={"INFER_THINK": "0"})
     assert (raw.code, raw.err) == (0, "")
 

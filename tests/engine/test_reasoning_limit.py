@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -154,7 +155,7 @@ def test_the_meter_agrees_with_what_is_shown(text: list[str], cuts: list[int], o
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pair = THINK if opened else None
     meter, splitter = ReasoningMeter([THINK], pair), ReasoningSplitter([THINK], pair)
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         meter.feed(data[start:end])
     splitter.feed("".join(text))
     assert (meter.inside is None) == (splitter.inside is None)
