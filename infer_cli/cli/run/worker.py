@@ -19,6 +19,7 @@ from infer_cli.cli.run.asking import (
 )
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
+from infer_cli.cli.screen.suggesting import suggest_once
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus
 
@@ -71,6 +72,8 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     if is_interrupted:
         return ExitStatus.INTERRUPTED
     status = status_of(replies, session.model.name, notices)
+    if options.format == "text" and status == ExitStatus.OK:
+        suggest_once(session.model.name, notices, quiet=options.quiet)
     if prefixes is not None and status == ExitStatus.OK:
         from infer_cli.prefix_cache.warming import keep_files
 
