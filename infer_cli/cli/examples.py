@@ -25,6 +25,16 @@ _EXAMPLES = {
         "infer batch things.csv -o replies.jsonl --row-template 'Describe {text}.'",
         "infer batch rows.jsonl -o replies.jsonl --dry-run",
     ),
+    "eval": (
+        "infer eval blimp --data anaphor_number_agreement.jsonl -o run",
+        "infer eval gsm8k --data gsm8k.jsonl -o runs -m smollm2 -m qwen3-0.6b --limit 100",
+        "infer eval mine.toml -o run --fail-under exact=0.40",
+    ),
+    "rescore": (
+        "infer rescore run",
+        "infer rescore runs --json",
+        "infer rescore run --allow-code",
+    ),
     "merge": (
         "infer merge shard1.jsonl shard2.jsonl -o replies.jsonl",
         "infer merge shard*.jsonl -o replies.jsonl",
@@ -35,6 +45,11 @@ _EXAMPLES = {
         "infer verify replies.jsonl --fraction 1",
         "infer verify replies.jsonl -m qwen3-0.6b --fraction 0.2 --json",
     ),
+    "compare": (
+        "infer compare runs/smollm2 runs/qwen3",
+        "infer compare before after --fail-if-worse --margin 2",
+        "infer compare a b c --all-metrics --plot compare.svg",
+    ),
     "replay": (
         "infer replay last",
         "infer replay 5c0ffee0 --quiet && echo the same",
@@ -44,6 +59,21 @@ _EXAMPLES = {
         'infer tokens "How many tokens is this?"',
         "infer tokens -f book.txt -m qwen3-0.6b",
         'infer tokens --pieces "unbelievable"',
+    ),
+    "task": (
+        "infer task list",
+        "infer task check gsm8k --data test.jsonl",
+        "infer task check mine.toml -m qwen3-0.6b",
+    ),
+    "task list": (
+        "infer task list",
+        "infer task list | cut -f 1",
+        "infer task list --json",
+    ),
+    "task check": (
+        "infer task check gsm8k --data test.jsonl",
+        "infer task check gsm8k --data test.jsonl --fewshot 5 -m qwen3-0.6b",
+        "infer task check mine.py --allow-code --json",
     ),
     "template": (
         "infer template show -m qwen3-0.6b",

@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from infer_cli.evaluation.runs.results import Identity
 from tests.cli_helpers import INFER, REPO, command_names, infer, script
+from tests.evaluation.comparing.run_folders import RESULTS, Answered, write_run
 from tests.model_server import ModelServer, serving
 from tests.terminal import Terminal
 from tests.tiny_gguf import DEFAULT_TEMPLATE, write_tiny_gguf
@@ -97,8 +100,26 @@ def test_no_command_lets_anything_through(
         json.dumps({"custom_id": POISON, "context": POISON, "continuation": f"x {POISON}"}) + "\n"
         + json.dumps({"context": POISON, POISON: 1}) + "\n"
     )  # fmt: skip
+    run, other_run = (
+        write_run(
+            folder / f"{i}{POISON}",
+            [Answered(POISON, [{POISON: i}], POISON, POISON)],
+            task=POISON,
+            metrics=(POISON,),
+            results=replace(RESULTS, mode=f"{i}{POISON}", model=Identity(POISON, None)),
+        )
+        for i in (0.0, 1.0)
+    )
     text = folder / f"text{POISON}"
     text.write_text(f"The cat sat {POISON} on the mat.\n" * 10)
+    task, questions = folder / f"task{POISON}.toml", folder / f"questions{POISON}.jsonl"
+    said = json.dumps(POISON)
+    task.write_text(
+        f'name = "t"\nversion = {said}\nkind = "generate"\ndescription = {said}\n'
+        f'[data]\nformat = "jsonl"\nid = "id"\ngroup = "id"\n[prompt]\ntext = "{{{{ q }}}}"\n'
+        '[answer]\nreferences = ["{{ q }}"]\n[[scorer]]\nkind = "exact"\n'
+    )
+    questions.write_text(json.dumps({"id": POISON, "q": f"hi {POISON}"}) + "\n")
     url = server.add(
         "/m.gguf", POISON.encode(), headers={"X-Note": "1"}, content_type="text/\x1b]0;owned\x07"
     )
@@ -136,8 +157,16 @@ def test_no_command_lets_anything_through(
         ("perplexity", [text, *model, "--ctx", "64"]),
         ("verify", [out]),
         ("verify", [scored]),
+        ("compare", [run, other_run]),
+        ("compare", [run, other_run, "--json"]),
+        ("compare", [run, folder]),
         ("merge", [out, "-o", "-"]),
         ("replay", [record]),
+        ("task list", []),
+        ("task check", [task, "--data", questions, *model]),
+        ("task check", [task, "--data", questions, *model, "--json"]),
+        ("task check", [task, "--data", text, *model]),
+        ("task check", [POISON]),
         ("tokens", ["-m", tiny, "-f", text, "-f", text]),
         ("tokens", ["-m", tiny, "-f", text, "--pieces"]),
         ("tokens", ["-m", tiny, "-f", text, "-f", text, "--json"]),

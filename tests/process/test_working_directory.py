@@ -15,6 +15,7 @@ import pytest
 
 from infer_cli.process import child_process
 from tests.cli_helpers import REPO, command_names
+from tests.evaluation.comparing.run_folders import right, write_run
 from tests.tiny_gguf import write_tiny_gguf
 
 MARK = "EXECUTED"
@@ -52,6 +53,8 @@ class Place:
         self.tiny = write_tiny_gguf(folder / "tiny.gguf", n_ctx_train=2048)
         (folder / "rows.jsonl").write_text('{"prompt": "hi"}\n')
         (folder / "text").write_text("The cat sat on the mat.\n" * 40)
+        (folder / "text.txt").write_text("The cat sat on the mat.\n" * 40)
+        self.run_a = write_run(folder / "run", right(1, 0))
         (folder / "index").mkdir()
         write_wheel(folder / "index", self.tiny.read_bytes())
         self.script = folder / "bin" / "infer"
@@ -92,10 +95,13 @@ class Place:
             ("batch", [rows, "-m", "fake", "-o", out]),
             ("verify", [out]),
             ("merge", [out, "-o", "-"]),
+            ("compare", [self.run_a, self.run_a]),
             ("score", ["hello", " world", *native]),
             ("perplexity", [self.folder / "text", "-m", "fake", "--rolling"]),
             ("replay", [_RECORD]),
             ("tokens", ["hi", *native]),
+            ("task list", []),
+            ("task check", ["perplexity", "--data", self.folder / "text.txt", *native]),
             ("probe", [*native, "--requests", "2", "-n", "2"]),
             ("devices", []),
             ("doctor", []),
