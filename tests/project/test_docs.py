@@ -354,7 +354,7 @@ def test_keys_and_reasons_of_a_reply() -> None:
     reply = Reply(
         "id", None, 0, None, None, (), None, "stop", "", Usage(0, 0, 0), Timings(0, 0, None, 0, None, None),
         None, None, "canonical", "canonical", False, {},
-        ModelIdentity(None, None), EngineIdentity(None, None, None, {}), choices=(),
+        ModelIdentity(None, None), EngineIdentity(None, None, None, {}), choices=(), reasoning_cut=True,
     )  # fmt: skip
     first_cells = [quoted(row[0])[0] for row in rows("docs/json.md") if row[0] != "Key"]
     keys, reasons = list(as_json(reply)), list(get_args(FinishReason))

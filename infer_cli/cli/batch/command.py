@@ -40,6 +40,7 @@ def batch(
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     logprobs: Annotated[
         Optional[int],
         typer.Option(

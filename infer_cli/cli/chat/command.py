@@ -37,6 +37,7 @@ def chat(
     template: o.TemplateFlags,
     temperature: o.TemperatureFlags,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     keys: Annotated[
         Optional[str],
         typer.Option(

@@ -133,6 +133,10 @@ def _set(chat: CommandHost, argument: str) -> None:
     if name == "max_tokens":
         n = check_between(_number(value, "number of tokens"), 1, MOST_TOKENS, "max_tokens")
         chat.dialogue.set_max_tokens(n)
+    elif name == "think":
+        chat.dialogue.set_think(_think_of(value))
+    elif name == "reasoning_budget":
+        chat.dialogue.set_reasoning_budget(_budget_of(value))
     elif name == "reasoning":
         chat.reasoning = _reasoning_of(value)
     elif name == "overflow":
@@ -147,6 +151,19 @@ def _reasoning_of(text: str) -> Reasoning:
         if view == text:
             return view
     raise UsageError(f"reasoning {text!r} is not show, hide or only")
+
+
+def _think_of(text: str) -> bool | None:
+    known = {"on": True, "off": False, "model": None}
+    if text not in known:
+        raise UsageError(f"think {text!r} is not on, off or model")
+    return known[text]
+
+
+def _budget_of(text: str) -> int | None:
+    if text == "none":
+        return None
+    return check_between(_number(text, "number of tokens"), 0, MOST_TOKENS, "reasoning_budget")
 
 
 def _overflow_of(text: str) -> OverflowPolicy:
@@ -380,7 +397,7 @@ COMMANDS: dict[str, Command] = {
     "clear": Command("/clear", "Begin anew; the system prompt stays.", _clear),
     "system": Command("/system [TEXT|none]", "Show or change the system prompt.", _system),
     "params": Command("/params", "The parameters and where each came from.", _params),
-    "set": Command("/set NAME VALUE", "Change one, also max_tokens, overflow, reasoning.", _set),
+    "set": Command("/set NAME VALUE", "Change one, also max_tokens, think, reasoning_budget, …", _set),
     "seed": Command("/seed [N|new]", "One seed for all replies, or a new one for each.", _seed),
     "model": Command("/model [NAME]", "Go on with another model.", _model),
     "regen": Command("/regen [same|SEED]", "Another reply: new seed, the same, or this one.", _regen),

@@ -47,7 +47,7 @@ from infer_cli.runtime.session import Session
 from infer_cli.settings.defaults import MAX_TOKENS
 from infer_cli.settings.origins import Given
 from infer_cli.text.sanitize import single_line
-from infer_cli.types import Provenance, SamplingParams
+from infer_cli.types import Provenance, SamplingParams, ThinkingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
@@ -189,6 +189,7 @@ class _Verification:
             variables=template_variables(options.variables),
             overflow=values.get("overflow", "error"),
             choices=tuple(values.get("choices", ())),
+            thinking=ThinkingParams(values.get("think"), values.get("reasoning_budget")),
         )
 
     def _check(self, questions: Questions[Any]) -> tuple[Room, int]:

@@ -23,7 +23,7 @@ def _option(*flags: str, help: str, panel: str, metavar: str | None = None, env:
     """`flags`: the long name last. `env`: it is a variable too, `INFER_` and the long name."""
     return typer.Option(
         *flags,
-        envvar="INFER_" + flags[-1][2:].replace("-", "_").upper() if env else None,
+        envvar="INFER_" + flags[-1].partition("/")[0][2:].replace("-", "_").upper() if env else None,
         show_envvar=False,
         help=help,
         metavar=metavar,
@@ -175,6 +175,25 @@ class TemplateFlags(FlagGroup):
             metavar="error|drop-oldest|drop-middle|keep-ends|summarize",
             help="What goes where the window is too small (run: error, chat: drop-oldest);"
             " summarize is chat's alone.",
+        ),
+    ] = None
+
+
+Think = Annotated[
+    Optional[bool],
+    _option("--think/--no-think", panel=_PROMPT, help="Have a thinking model think, or answer at once."),
+]
+
+
+class ThinkingFlags(FlagGroup):
+    think: Think = None
+    reasoning_budget: Annotated[
+        Optional[int],
+        _option(
+            "--reasoning-budget",
+            panel=_SAMPLING,
+            metavar="N",
+            help="End the reasoning after N tokens; the answer follows. 0 ends it at once.",
         ),
     ] = None
 

@@ -32,6 +32,7 @@ def run(
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     json: o.Json = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", rich_help_panel=OUTPUT, help="Events as JSON lines.")
