@@ -181,7 +181,7 @@ class TemplateFlags(FlagGroup):
 
 Think = Annotated[
     Optional[bool],
-    _option("--think/--no-think", panel=_PROMPT, help="Have a thinking model think, or answer at once."),
+    _option("--think/--no-think", panel=PROMPT, help="Have a thinking model think, or answer at once."),
 ]
 
 
