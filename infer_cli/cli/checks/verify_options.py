@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from infer_cli.backend.spec import LoraSpec
-from infer_cli.batch.job import JobFile
 from infer_cli.batch.job_reading import read_job
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.batch.rows import STDIN, Input, input_format
+from infer_cli.checking.verify_request import VerifyRequest
 from infer_cli.cli.flags.engine import lora_of
 from infer_cli.cli.flags.values import Values, variables_of
 from infer_cli.errors import UsageError
@@ -25,29 +25,14 @@ FRACTION = 0.05  # of the rows
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """`model` None: the one that the results name. `job` None: the results came alone. `challenge` decides
-    which rows are asked again. `deadline_s`: that of a batch whose results came alone."""
+    """`model` None: the one that the results name."""
 
-    results: Path
-    job: JobFile | None
-    input: Input
-    fraction: float
-    challenge: str
+    request: VerifyRequest
     model: str | None
-    system: str | None
-    raw: bool
-    variables: Mapping[str, str]
-    chat_template: str | None
-    deadline_s: float | None
     loras: tuple[LoraSpec, ...]
     json: bool
     quiet: bool
     offline: bool
-
-    @property
-    def params(self) -> Mapping[str, object]:
-        """The job's parameters."""
-        return {} if self.job is None else self.job.params
 
 
 def check(given: Mapping[str, Given]) -> VerifyOptions:
@@ -85,7 +70,7 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
     chat_template = of_job.text("chat_template")
     _check_template(chat_template, params)
     pairs = of_job.texts("var")
-    return VerifyOptions(
+    request = VerifyRequest(
         results=results,
         job=job,
         input=Input(
@@ -96,12 +81,15 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
         fraction=fraction,
         # Whoever wrote the file must not have known it.
         challenge=os.urandom(8).hex() if challenge is None else challenge,
-        model=of_job.text("model"),
         system=text("system", "system"),
         raw=of_job.is_set("raw") or bool(params.get("raw")),
         variables=variables_of(pairs) if pairs else params.get("variables", {}),
         chat_template=chat_template,
         deadline_s=of_job.seconds("deadline"),
+    )
+    return VerifyOptions(
+        request=request,
+        model=of_job.text("model"),
         loras=tuple(lora_of(text) for text in of_job.texts("lora")),
         json=of_job.is_set("json"),
         quiet=values.is_set("quiet"),
