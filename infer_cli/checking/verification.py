@@ -17,7 +17,9 @@ from infer_cli.batch.late_template import NoTemplate
 from infer_cli.batch.room import Room
 from infer_cli.batch.rows import SHAPES
 from infer_cli.checking.claimed_engine import engine_options
+from infer_cli.checking.claimed_tokens import MARGINS, ClaimedTokens
 from infer_cli.checking.claims import claims_of
+from infer_cli.checking.comparison import LOGPROB_TOLERANCE
 from infer_cli.checking.examination import Difference, Unchecked
 from infer_cli.checking.job_examination import examination_of
 from infer_cli.checking.results import Results
@@ -32,10 +34,12 @@ from infer_cli.checking.verify import (
     reasons,
 )
 from infer_cli.checking.verify_request import VerifyReport, VerifyRequest, Watcher
+from infer_cli.errors import UsageError
 from infer_cli.runtime.session import Session
 from infer_cli.types import Provenance
 
 if TYPE_CHECKING:
+    from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.models.installed import InstalledModel
     from infer_cli.runtime.running_engine import RunningEngine
 
@@ -61,7 +65,7 @@ def verify(request: VerifyRequest, results: Results, session: Session, watcher: 
 class _Verification:
     def __init__(self, request: VerifyRequest, results: Results, session: Session, watcher: Watcher) -> None:
         self._job, self._results, self._session, self._watcher = request.job, results, session, watcher
-        self._challenge = request.challenge
+        self._request = request
         self._input = dataclasses.replace(request.input, shape=SHAPES[results.kind])
         self._examination = examination_of(request, results.kind, session)
         self._questions: Questions[Any] = Questions(self._examination, request.job, results.engine)
@@ -72,31 +76,70 @@ class _Verification:
 
     def run(self) -> VerifyReport:
         room, n_asked = self._check()
+        if self._by_tokens(room):
+            return self._check_tokens(room, n_asked)
         with closing(self._start(room)) as running:
-            return self._compare(running, n_asked)
+            return self._answer_again(running, n_asked)
+
+    def _by_tokens(self, room: Room) -> bool:
+        """Whether the engine is another than the one that is said to have answered, or is not to matter."""
+        if not self._results.has_tokens:
+            if self._request.by_tokens:
+                raise UsageError("OpenAI's form leaves out the tokens of replies", "leave out --tokens")
+            return False
+        return (
+            self._request.by_tokens or self._here(room).engine.fingerprint != self._results.engine.fingerprint
+        )
+
+    def _here(self, room: Room) -> Provenance:
+        return self._session.provenance(max(room.n_window or room.n_score_window, LEAST_WINDOW))
 
     def _start(self, room: Room) -> RunningEngine:
         if self._results.kind == "likelihoods":
             return self._session.start_scoring(max(room.n_score_window, LEAST_WINDOW))
         return self._session.start(max(room.n_window, LEAST_WINDOW), score_window=room.n_score_window)
 
-    def _compare(self, running: RunningEngine, n_asked: int) -> VerifyReport:
-        claimed, here, policy = self._results.engine, running.provenance(), running.policy
+    def _answer_again(self, running: RunningEngine, n_asked: int) -> VerifyReport:
+        here, policy = running.provenance(), running.policy
         self._warn()
-        came_from = Provenance(claimed.model_identity, claimed.engine_identity, probed=False)
-        origin = Origin("verify", policy.mode, promise_then(claimed, policy), came_from)
-        exact = here.engine.fingerprint == claimed.fingerprint and policy.promise != "seed-only"
+        origin = self._origin(policy)
+        exact = here.engine.fingerprint == self._results.engine.fingerprint and policy.promise != "seed-only"
+        tolerance = None if exact else LOGPROB_TOLERANCE
         n_done = 0
         for question, answers in answer(running, origin, self._examination, self._asked()):
             n_done += len(answers)
             self._watcher.status(f"{n_done} of {n_asked} {self._results.kind}")
-            self._differences += compare(self._examination, origin, question, answers, exact=exact)
+            self._differences += compare(self._examination, origin, question, answers, tolerance=tolerance)
         return self._report(here)
+
+    def _check_tokens(self, room: Room, n_asked: int) -> VerifyReport:
+        origin = self._origin(self._session.loaded.policy)
+        self._warn_of_name()
+        window = max(room.n_window, room.n_score_window, LEAST_WINDOW)
+        n_done, farthest = 0, 0.0
+        with closing(ClaimedTokens(self._session, self._examination, origin, window)) as claimed:
+            for outcome in claimed.check(self._asked()):
+                n_done += len(outcome.question.claims)
+                self._watcher.status(f"{n_done} of {n_asked} {self._results.kind}")
+                self._differences += outcome.differences
+                self._unchecked += outcome.unchecked
+                farthest = max([farthest, *(step.nats for _, step in outcome.steps)])
+        report = self._report(self._here(room))
+        return dataclasses.replace(report, check="tokens", margin=MARGINS.token, farthest=farthest)
+
+    def _origin(self, policy: ModePolicy) -> Origin:
+        claimed = self._results.engine
+        came_from = Provenance(claimed.model_identity, claimed.engine_identity, probed=False)
+        return Origin("verify", policy.mode, promise_then(claimed, policy), came_from)
 
     def _warn(self) -> None:
         claimed = self._results.engine
         if claimed.only_seed:
             self._watcher.warn(f"{ONLY_SEED}: replies may differ")
+        self._warn_of_name()
+
+    def _warn_of_name(self) -> None:
+        claimed = self._results.engine
         names = sorted(n for n in self._results.model_names if n not in (None, claimed.model))
         if names:
             self._watcher.warn(f"lines call the model {', '.join(names[:3])}, and not {claimed.model}")
@@ -160,7 +203,7 @@ class _Verification:
             n_answers=results.n_answers,
             n_drawn=self._n_drawn,
             n_same=max(0, self._n_drawn - n_bad),
-            challenge=self._challenge if is_sample else None,
+            challenge=self._request.challenge if is_sample else None,
             missing=self._missing,
             differences=differences,
             unchecked=self._unchecked,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from infer_cli.batch.job import JobFile, Kind
 from infer_cli.batch.rows import Input
@@ -18,7 +18,8 @@ class VerifyRequest:
     `variables`, `chat_template` and `deadline_s` say what its file would.
 
     `fraction`: the share of the rows that is checked by the model, above 0 and at most 1. `challenge` decides
-    which: the author of the results must not have known it.
+    which: the author of the results must not have known it. `by_tokens`: what is claimed is checked token by
+    token, even where this engine is the one that is said to have answered.
     """
 
     results: Path
@@ -31,6 +32,7 @@ class VerifyRequest:
     variables: Mapping[str, str] | None = None
     chat_template: str | None = None
     deadline_s: float | None = None
+    by_tokens: bool = False
 
     @property
     def params(self) -> Mapping[str, object]:
@@ -38,12 +40,17 @@ class VerifyRequest:
         return {} if self.job is None else self.job.params
 
 
+# How answers were checked: computed again, or each of their tokens by its likelihood here.
+Check = Literal["answers", "tokens"]
+
+
 @dataclass(frozen=True)
 class VerifyReport:
     """What a verification has found. `n_drawn`: answers of the rows that were drawn, of which `n_same` are
     the same; `n_answers` is of the whole file. `missing`: rows of the job without a reply.
 
-    `reasons` may explain differences, the likeliest first.
+    `reasons` may explain differences, the likeliest first. `margin` and `farthest`, in nats, are of a check
+    by tokens: how far one may be from the one that the model takes here, and how far the farthest is.
     """
 
     kind: Kind
@@ -58,6 +65,9 @@ class VerifyReport:
     differences: Sequence[Difference]
     unchecked: Sequence[Unchecked]
     reasons: Sequence[str]
+    check: Check = "answers"
+    margin: float | None = None
+    farthest: float | None = None
 
     @property
     def holds(self) -> bool:

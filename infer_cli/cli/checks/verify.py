@@ -29,6 +29,10 @@ def verify(
         Optional[str],
         typer.Option("--challenge", metavar="TEXT", help="What the rows are drawn by (random)."),
     ] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option("--tokens", help="Check claimed tokens by their likelihood: no reply is written again."),
+    ] = False,
     model: Annotated[
         Optional[str], typer.Option("-m", "--model", help="The model (the one that the results name).")
     ] = None,

@@ -86,6 +86,7 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
         variables=variables_of(pairs) if pairs else params.get("variables", {}),
         chat_template=chat_template,
         deadline_s=of_job.seconds("deadline"),
+        by_tokens=of_job.is_set("tokens"),
     )
     return VerifyOptions(
         request=request,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from infer_cli.answering.reply import finite
 from infer_cli.batch.job import N_SHOWN, counted_rows
 from infer_cli.checking.examination import Difference, Unchecked
 from infer_cli.checking.results import Results, chance_of_finding, forged_rows_found
@@ -69,6 +70,9 @@ def _as_json(report: VerifyReport) -> dict[str, object]:
         "rows": report.n_rows_drawn,
         "rows_in_all": report.n_rows,
         "challenge": report.challenge,
+        "check": report.check,
+        "margin": report.margin,
+        "farthest": None if report.farthest is None else finite(report.farthest),
         "missing": report.missing,
         "differences": [difference._asdict() for difference in report.differences],
         "unchecked": [unchecked._asdict() for unchecked in report.unchecked],
@@ -89,6 +93,8 @@ def _tell(report: VerifyReport, vocab: Vocab, notices: Notices) -> None:
         print(f"holds: {report.n_same} of {report.n_drawn} {report.kind}")
     else:
         print(f"does not hold: {len(report.differences)} of {report.n_answers} {report.kind} differ")
+    if report.check == "tokens":
+        print(_told_check(report))
     if report.challenge is not None:
         print(_told_chance(report))
     for reason in report.reasons:
@@ -98,12 +104,20 @@ def _tell(report: VerifyReport, vocab: Vocab, notices: Notices) -> None:
             notices.warn(reason)
 
 
+def _told_check(report: VerifyReport) -> str:
+    return (
+        f"checked by their tokens, each within {report.margin:g} of the one that the model takes here"
+        f" (farthest: {report.farthest:.2f}): another model that is as near is not told apart"
+    )
+
+
 def _told_chance(report: VerifyReport) -> str:
     n, n_drawn = report.n_rows, report.n_rows_drawn
     one = chance_of_finding(n, n_drawn, 1)
+    how = "answered again" if report.check == "answers" else "checked"
     n_forged, sure = forged_rows_found(n, n_drawn)
     return (
-        f"{n_drawn} of {n} rows were answered again, drawn by --challenge {report.challenge}:"
+        f"{n_drawn} of {n} rows were {how}, drawn by --challenge {report.challenge}:"
         f" one forged row is found with a chance of {one:.0%}, one of {n_forged} with {sure:.0%}"
     )
 
