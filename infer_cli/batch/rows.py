@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
 from infer_cli.answering import openai_form
 from infer_cli.batch.job import Kind
+from infer_cli.batch.records import MAX_ROW_BYTES, BoundedLines, RowTooLong, decoded_line, json_value
 from infer_cli.batch.row_template import RowTemplate
 from infer_cli.errors import UsageError
-from infer_cli.settings.sizes import size_text
 from infer_cli.system.files import open_regular
 from infer_cli.system.hashing import sha256_hex
 
@@ -30,8 +29,6 @@ STDIN = "-"
 _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "lines",
 }  # fmt: skip
-MAX_ROW_BYTES = 8 * 10**6  # far beyond any window; reading a row takes some 20 times as much memory
-_PIECE = 1 << 20  # bytes
 _N_NAMED = 20  # columns in a message
 
 T = TypeVar("T")
@@ -114,7 +111,7 @@ class Input:
 
     def _asked(self, file: BinaryIO) -> Iterator[tuple[bytes, _ParsedRow]]:
         is_table = self.format in ("csv", "tsv")
-        lines = _Lines(file, quoted=is_table)
+        lines = BoundedLines(file, quoted=is_table)
         if is_table:
             yield from self._records(lines)
             return
@@ -123,7 +120,7 @@ class Input:
             lines.begin_row()
             try:
                 line = next(lines, None)
-            except _TooLong as e:
+            except RowTooLong as e:
                 yield e.content, _ParsedRow(None, e)
                 continue
             if line is None:
@@ -133,20 +130,13 @@ class Input:
                 yield line, _guarded(read, line)
 
     def _line(self, line: bytes) -> _ParsedRow:
-        text = _decoded(line)
+        text = decoded_line(line)
         return _ParsedRow(
             None, RowRequest(text) if self.template is None else self._filled(self.template, {"line": text})
         )
 
     def _object(self, line: bytes) -> _ParsedRow:
-        try:
-            value = _DECODER.decode(_decoded(line))
-        except RecursionError:
-            raise UsageError("the line is JSON nested too deeply") from None
-        except ValueError as e:
-            # Python's own limit is no JSONDecodeError.
-            why = e if isinstance(e, json.JSONDecodeError) else "a number of more than 4300 digits"
-            raise UsageError(f"the line is not JSON: {why}") from None
+        value = json_value(line)
         if not isinstance(value, dict):
             raise UsageError("the line is JSON but not an object", f'write {{"{self.shape.text}": "…"}}')
         custom_id = _custom_id(value.get("custom_id"))
@@ -177,7 +167,7 @@ class Input:
         values = {name: fields[name] for name in self.shape.beside if fields.get(name) is not None}
         return RowRequest(template.fill(texts), values=values, template=template, fields=texts)
 
-    def _records(self, lines: _Lines) -> Iterator[tuple[bytes, _ParsedRow]]:
+    def _records(self, lines: BoundedLines) -> Iterator[tuple[bytes, _ParsedRow]]:
         csv.field_size_limit(MAX_ROW_BYTES)
         # A byte that is not UTF-8 becomes half a surrogate pair, which its row is refused for.
         texts = map(partial(str, encoding="utf-8", errors="surrogateescape"), lines)
@@ -185,7 +175,7 @@ class Input:
         reader = csv.reader(texts, "excel-tab" if self.format == "tsv" else "excel", strict=True)
         try:
             names = next(reader, None)
-        except (csv.Error, _TooLong) as e:
+        except (csv.Error, RowTooLong) as e:
             raise UsageError(f"{self.name}: {e}") from None
         if names is None:
             return
@@ -195,8 +185,8 @@ class Input:
             lines.begin_row()
             try:
                 fields = next(reader, None)
-            except (csv.Error, _TooLong) as e:
-                content = e.content if isinstance(e, _TooLong) else b""
+            except (csv.Error, RowTooLong) as e:
+                content = e.content if isinstance(e, RowTooLong) else b""
                 yield content, _ParsedRow(None, UsageError(f"the record from line {first} on: {e}"))
                 continue
             if fields is None:
@@ -296,70 +286,11 @@ def _hash(value: object) -> str:
     return sha256_hex(text.encode("ascii"))[:16]
 
 
-class _TooLong(UsageError):
-    """Of a row that is not kept in memory. `content` stands for it."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(f"the row has more than {size_text(MAX_ROW_BYTES)}")
-        self.content = content
-
-
-class _Lines:
-    """Lines of a file, the first without a byte order mark; each row's together at most `MAX_ROW_BYTES`.
-
-    `next` raises _TooLong where they are more, and goes on behind the row: with `quoted`, that is the line
-    in which the last quote is closed. `n_read` counts lines.
-    """
-
-    def __init__(self, file: BinaryIO, *, quoted: bool) -> None:
-        self._file, self._quoted = file, quoted
-        self._left = MAX_ROW_BYTES
-        self._n_quotes = 0  # of this row
-        self.n_read = 0
-
-    def begin_row(self) -> None:
-        self._left, self._n_quotes = MAX_ROW_BYTES, 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self._file.readline(self._left + 1)
-        if not line:
-            raise StopIteration
-        if self.n_read == 0:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        self.n_read += 1
-        self._left -= len(line)
-        self._n_quotes += line.count(b'"')
-        if self._left < 0:
-            raise _TooLong(self._digest_of_rest(line).encode())
-        return line
-
-    def _digest_of_rest(self, piece: bytes) -> str:
-        digest = sha256_hex(piece)
-        while not piece.endswith(b"\n") or (self._quoted and self._n_quotes % 2):
-            self.n_read += piece.endswith(b"\n")
-            piece = self._file.readline(_PIECE)
-            if not piece:
-                break
-            self._n_quotes += piece.count(b'"')
-            digest = sha256_hex(digest.encode() + piece)
-        return digest
-
-
 def _guarded(read: Callable[[T], _ParsedRow], source: T) -> _ParsedRow:
     try:
         return read(source)
     except UsageError as e:
         return _ParsedRow(None, e)
-
-
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as e:
-        raise UsageError(f"the line is not UTF-8: byte 0x{line[e.start]:02x} at offset {e.start}") from None
 
 
 def _custom_id(value: object) -> str | None:
@@ -370,33 +301,7 @@ def _custom_id(value: object) -> str | None:
     raise UsageError("custom_id must be a string")
 
 
-def _refuse_constant(name: str) -> object:
-    raise UsageError(f"the line is not JSON: {name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise UsageError(f"the number {text:.60} is out of range")
-    return value
-
-
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object whose keys are there once: of two, other readers take another one."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise UsageError(f"the key {twice!r:.60} is there twice")
-    return value
-
-
 def _named(names: Sequence[str]) -> str:
     """Column names, or the first few of many."""
     shown = ", ".join(f"{name!r:.60}" for name in names[:_N_NAMED])
     return shown + (", …" if len(names) > _N_NAMED else "")
-
-
-_DECODER = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_doubles
-)

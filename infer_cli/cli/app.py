@@ -22,6 +22,8 @@ _COMMANDS = {
     "chat": ("chat.command", "chat", "Talk with a model."),
     "batch": ("batch.command", "batch", "Answer every row of a file."),
     "score": ("score.command", "score", "Say how likely a model finds texts, each after its context."),
+    "eval": ("eval.command", "evaluate", "Score models on tasks."),
+    "rescore": ("rescore", "rescore", "Score the answers of a run again."),
     "merge": ("batch.merge", "merge", "Put the outputs of shards together, in input order."),
     "verify": ("checks.verify", "verify", "Answer a sample of the rows again and compare."),
     "replay": (
@@ -197,6 +199,9 @@ def _default_map(command: object, settings: dict[str, object]) -> dict[str, obje
     own = _flags(command)
     params = {param.name: param for param in getattr(command, "params", [])}
     for name, value in settings.items():
+        if name == "model" and name in own and params[own[name]].multiple and isinstance(value, str):
+            settings = {**settings, name: [value]}  # of a command that takes several
+            continue
         if name in own and (kind := _unfit(params[own[name]], value)):
             raise UsageError(f"{config_path()}: {name} can't be {toml_text(value)[:60]}", f"it takes {kind}")
     return {own[name]: value for name, value in settings.items() if name in own}

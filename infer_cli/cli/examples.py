@@ -25,6 +25,16 @@ _EXAMPLES = {
         "infer batch things.csv -o replies.jsonl --row-template 'Describe {text}.'",
         "infer batch rows.jsonl -o replies.jsonl --dry-run",
     ),
+    "eval": (
+        "infer eval blimp --data anaphor_number_agreement.jsonl -o run",
+        "infer eval gsm8k --data gsm8k.jsonl -o runs -m smollm2 -m qwen3-0.6b --limit 100",
+        "infer eval mine.toml -o run --fail-under exact=0.40",
+    ),
+    "rescore": (
+        "infer rescore run",
+        "infer rescore runs --json",
+        "infer rescore run --allow-code",
+    ),
     "merge": (
         "infer merge shard1.jsonl shard2.jsonl -o replies.jsonl",
         "infer merge shard*.jsonl -o replies.jsonl",

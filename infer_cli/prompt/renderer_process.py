@@ -90,7 +90,7 @@ def _answer(kind: bytes, text: str, line: int | None = None) -> None:
     sys.stdout.buffer.flush()
 
 
-@lru_cache(maxsize=4)  # a conversation has one or two; compiling costs more than rendering
+@lru_cache(maxsize=32)  # a conversation has one or two, a task some ten; compiling costs more than rendering
 def _compiled(told: _Told) -> BoundedTemplate:
     from jinja2 import StrictUndefined, Undefined
 

@@ -13,9 +13,10 @@ import pytest
 from infer_cli.backend.fake import CHAT_TEMPLATE, FakeVocab
 from infer_cli.batch.late_template import NoTemplate
 from infer_cli.batch.preparing import Defaults, Preparer
+from infer_cli.batch.records import MAX_ROW_BYTES
 from infer_cli.batch.replies import PreparedRow
 from infer_cli.batch.row_template import RowTemplate
-from infer_cli.batch.rows import MAX_ROW_BYTES, Format, Input, Row, input_format
+from infer_cli.batch.rows import Format, Input, Row, input_format
 from infer_cli.errors import InferError, UsageError
 from infer_cli.prompt.template import ChatTemplate
 from infer_cli.settings.origins import Given
@@ -218,8 +219,8 @@ def test_a_quote_that_is_not_closed_does_not_swallow_rows_unsaid(tmp_path: Path)
 def test_a_row_that_is_too_long_is_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: Format
 ) -> None:
-    monkeypatch.setattr("infer_cli.batch.rows.MAX_ROW_BYTES", 1000)
-    monkeypatch.setattr("infer_cli.batch.rows._PIECE", 64)
+    monkeypatch.setattr("infer_cli.batch.records.MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr("infer_cli.batch.records._PIECE", 64)
     long = {
         "jsonl": ['{"prompt": "%s"}' % ("x" * 3000), "[" * 3000, '{"prompt": "%s"}' % ("x" * 984 + "yz")],
         "lines": ["x" * 3000, "y" * 1000],
@@ -236,7 +237,7 @@ def test_a_row_that_is_too_long_is_one_error(
 
 
 def test_the_longest_row_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infer_cli.batch.rows.MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr("infer_cli.batch.records.MAX_ROW_BYTES", 1000)
     path = tmp_path / "in.txt"
     path.write_text("x" * 999 + "\n" + "y" * 999)
     assert [row.error for row in Input(str(path), "lines").rows()] == ["", ""]

@@ -24,7 +24,7 @@ ORDER = [
 # Who may import a library; others may not. Heavy ones only inside functions, or in modules that --help skips.
 ONLY_IN = {
     "llama_cpp": {"backend.native"},
-    "ctypes": {"backend", "prompt.renderer_process"},
+    "ctypes": {"backend", "prompt.renderer_process", "evaluation.scorers.code_runner"},
     "typer": {"cli"},
     "rich": {"cli", "sinks"},
     "jinja2": {
@@ -42,6 +42,9 @@ ONLY_IN = {
     "sqlite3": {"records"},
     "prompt_toolkit": {"cli"},
     "wcwidth": {"text.graphemes"},
+    "re2": {"evaluation.scorers.linear_regex"},
+    "jsonpath_rfc9535": {"evaluation.scorers.json_path"},
+    "jsonschema_rs": {"evaluation.scorers.json_schema"},
     "lm_eval": {"integrations.lm_eval"},
     "inspect_ai": {"integrations.inspect"},
     # Only tests compare with them.
@@ -51,7 +54,7 @@ ONLY_IN = {
 
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
-    "tomlkit", "prompt_toolkit", "wcwidth",
+    "tomlkit", "prompt_toolkit", "wcwidth", "re2", "jsonpath_rfc9535", "jsonschema_rs",
     "infer_cli.engine.engine", "infer_cli.models.store", "infer_cli.cli.flags.options", "ctypes",
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from infer_cli.batch.summary import Tally, peak_memory
@@ -23,10 +24,11 @@ _SPARE = 4  # columns behind the line: the terminal writes ^C there, on a full l
 
 
 class Display:
-    """Call `update` as often as you like: it draws now and then."""
+    """Call `update` as often as you like: it draws now and then. `score` is asked for what came of it so far,
+    in words."""
 
-    def __init__(self, tally: Tally, *, quiet: bool) -> None:
-        self._tally, self._quiet = tally, quiet
+    def __init__(self, tally: Tally, *, quiet: bool, score: Callable[[], str] = str) -> None:
+        self._tally, self._quiet, self._score = tally, quiet, score
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._interval = DRAW_INTERVAL_S if self._is_terminal else LINE_INTERVAL_S
         self._began = self._drawn = time.monotonic()
@@ -65,7 +67,7 @@ class Display:
         return (self._tally.n_read - n_read) / elapsed, (self._tally.n_written - n_written) / elapsed
 
     def _parts(self, n_live: int, now: float) -> list[str]:
-        """Failed, speed, slots, memory, time left; empty where there is nothing to say."""
+        """Failed, speed, slots, memory, time left, score; empty where there is nothing to say."""
         tally = self._tally
         peak = peak_memory()
         seconds = (now - self._began) / max(tally.n_done, 1) * (tally.n_replies - tally.done)
@@ -75,6 +77,7 @@ class Display:
             tally.in_use(n_live),
             "" if peak is None else size_text(peak),
             f"{duration(seconds)} left" if tally.n_done else "",
+            self._score(),
         ]
 
     def _draw(self, parts: list[str]) -> None:
@@ -101,9 +104,10 @@ class Display:
 
 
 def fitting(parts: list[str], room: int) -> str:
-    """What `Display` says, in at most `room` columns: memory goes first, then slots, speed, failures."""
+    """What `Display` says, in at most `room` columns: memory goes first, then slots, speed, failures,
+    time left; the score goes last."""
     kept = list(parts)
-    for i in (None, 3, 2, 1, 0, 4):
+    for i in (None, 3, 2, 1, 0, 4, 5):
         if i is not None:
             kept[i] = ""
         text = ", ".join(part for part in kept if part)

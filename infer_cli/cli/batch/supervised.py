@@ -27,7 +27,8 @@ def run_job(command: JobCommand, *, verbose: bool) -> int:
         return answer_all(command, worker)
 
     def on_crash(error: NativeCrash | OutOfMemory) -> bool:
-        if command.flags.output is None or not _noted(error, command.flags.output, quiet=command.flags.quiet):
+        output, quiet = command.flags.output, command.flags.quiet
+        if output is None or not tell_suspects(error, output, quiet=quiet):
             return False
         crash.append(error)
         return True
@@ -39,8 +40,8 @@ def run_job(command: JobCommand, *, verbose: bool) -> int:
             return status
 
 
-def _noted(error: NativeCrash | OutOfMemory, output: Path, *, quiet: bool) -> bool:
-    """Write down which rows were under way, for the next worker; False where there were none."""
+def tell_suspects(error: NativeCrash | OutOfMemory, output: Path, *, quiet: bool) -> bool:
+    """Write down which rows were under way at a crash, for the next worker; False where there were none."""
     from infer_cli.batch.in_flight import note_crash
     from infer_cli.batch.job import counted_rows, flight_path
     from infer_cli.errors import OutOfMemory

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.batch.engine_choice import LoadPlan
 from infer_cli.batch.planning import BatchPlan, Load, plan_batch
+from infer_cli.batch.request import JobRequest
 from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.batch.target import FileTarget, JobSoFar, StreamTarget, Target
 from infer_cli.cli.batch import messages
 from infer_cli.cli.batch.display import Display
-from infer_cli.cli.batch.job_command import JobCommand
+from infer_cli.cli.batch.job_command import JobCommand, JobFlags
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import wait_for, warn_of_unused
@@ -43,13 +44,18 @@ class _Batch:
     """The steps of a job, each with what the user is told of it."""
 
     def __init__(self, command: JobCommand, worker: Worker, notices: Notices) -> None:
-        self._flags, self._worker, self._notices = command.flags, worker, notices
-        self._settings = command.settings
-        self._request = command.request
+        self._command, self._flags, self._request = command, command.flags, command.request
+        self._worker, self._notices = worker, notices
 
     def dry_run(self) -> ExitStatus:
         """Only count and measure."""
-        plan = plan_batch(self._request, None, JobSoFar.nothing(), self._loader(), self._notices)
+        plan = plan_batch(
+            self._request,
+            None,
+            JobSoFar.nothing(),
+            loader(self._flags, self._request, self._worker, self._notices),
+            self._notices,
+        )
         messages.tell_mode(plan, self._request, self._notices)
         loaded, policy = plan.session.loaded, plan.choice.policy
         return messages.tell_dry_run(
@@ -59,7 +65,13 @@ class _Batch:
     def run(self) -> ExitStatus:
         with closing(self._target()) as target:
             so_far = target.read()
-            plan = plan_batch(self._request, target, so_far, self._loader(), self._notices)
+            plan = plan_batch(
+                self._request,
+                target,
+                so_far,
+                loader(self._flags, self._request, self._worker, self._notices),
+                self._notices,
+            )
             most = self._flags.max_errors
             max_failed = None if most is None else most.of(plan.scanned.n_replies)
             with closing(BatchRun(self._request, target, so_far, plan, max_failed)) as run:
@@ -74,7 +86,7 @@ class _Batch:
         finally:
             display.close()
         messages.tell_end(plan, run, outcome, self._flags.output, self._flags.summary, self._notices)
-        self._record(plan, run, outcome)
+        keep_record(self._command, plan, run, outcome, self._notices)
         return messages.tell_status(run.tally, outcome, self._notices, resumes=resumes)
 
     def _target(self) -> Target:
@@ -88,29 +100,33 @@ class _Batch:
 
         return StreamTarget(open_stream)
 
-    def _loader(self) -> Load:
-        flags = self._flags
-        model = find_model(flags.model, offline=flags.offline, quiet=flags.quiet)
 
-        def load(plan: LoadPlan) -> Session:
-            session = Session(model, plan.engine, plan.width, self._worker.native_fd)
-            wait_for(session, self._notices)
-            variables, file = self._request.variables, self._request.chat_template
-            if variables and (file or session.own_template):
-                warn_of_unused(session.chat_template(file), variables, self._notices)
-            return session
+def loader(flags: JobFlags, request: JobRequest, worker: Worker, notices: Notices) -> Load:
+    """Finds the model, fetched if need be; what it returns loads it and tells how far that is."""
+    model = find_model(flags.model, offline=flags.offline, quiet=flags.quiet)
 
-        return load
+    def load(plan: LoadPlan) -> Session:
+        session = Session(model, plan.engine, plan.width, worker.native_fd)
+        wait_for(session, notices)
+        variables, file = request.variables, request.chat_template
+        if variables and (file or session.own_template):
+            warn_of_unused(session.chat_template(file), variables, notices)
+        return session
 
-    def _record(self, plan: BatchPlan, run: BatchRun, outcome: Outcome) -> None:
-        """Keep what was done. The replies are out: a failure is a warning."""
-        flags = self._flags
-        if outcome.stopped == "interrupted" or flags.no_record or not run.tally.n_done:
-            return
-        from infer_cli.batch.record import record_of_run
-        from infer_cli.records.store import keep
+    return load
 
-        def records() -> Iterator[Record]:
-            yield record_of_run(self._request, plan, run, outcome, self._settings, flags.output)
 
-        keep(records(), self._notices.warn)
+def keep_record(
+    command: JobCommand, plan: BatchPlan, run: BatchRun, outcome: Outcome, notices: Notices
+) -> None:
+    """Keep what was done. The replies are out: a failure is a warning."""
+    flags = command.flags
+    if outcome.stopped == "interrupted" or flags.no_record or not run.tally.n_done:
+        return
+    from infer_cli.batch.record import record_of_run
+    from infer_cli.records.store import keep
+
+    def records() -> Iterator[Record]:
+        yield record_of_run(command.request, plan, run, outcome, command.settings, flags.output)
+
+    keep(records(), notices.warn)

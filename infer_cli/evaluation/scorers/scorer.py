@@ -13,12 +13,14 @@ class ScorerFailed(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` is the whole reply, `extracted` what was found in it, `doc` the row of the data."""
+    """`text` is the whole reply, `extracted` what was found in it, `doc` the row of the data.
+    `finish_reason` says what ended the reply, as in its line."""
 
     text: str
     extracted: str
     references: tuple[str, ...]
     doc: Mapping[str, object]
+    finish_reason: str | None = None
 
 
 class Score(NamedTuple):

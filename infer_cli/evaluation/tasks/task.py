@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from infer_cli.errors import UsageError
+from infer_cli.evaluation.tasks.data_format import DataFormat
 
 TaskKind = Literal["generate", "choice", "likelihood", "minimal_pairs", "perplexity"]
 TASK_KINDS: tuple[TaskKind, ...] = ("generate", "choice", "likelihood", "minimal_pairs", "perplexity")
@@ -15,11 +18,12 @@ Draw = Literal["fixed", "seeded"]
 @dataclass(frozen=True)
 class DataSource:
     """`path` is a file or a folder, relative to the task's file, or `hf:OWNER/NAME/FILE`; None: the user's
-    matter (`--data`). `id`, `group` and `cluster` name fields of a row."""
+    matter (`--data`). `id`, `group` and `cluster` name fields of a row; of several fields an id has all, with
+    `-` between."""
 
     path: str | None = None
-    format: str | None = None  # told by the file's name
-    id: str | None = None  # the number of the row
+    format: DataFormat | None = None  # told by the file's name
+    id: tuple[str, ...] = ()  # the number of the row
     group: str | None = None
     cluster: str | None = None
 
@@ -45,19 +49,24 @@ class PromptTemplates:
 class AnswerTemplates:
     """What is right, as templates: those of the task's kind are set, the others are not.
 
-    - `references` (generate): each gives a correct answer.
-    - `choices` (choice) with `gold`: the place from 0, a letter from A, or the text of the right one. One
-      template that gives a JSON array, or one for each choice.
+    - `references` (generate): each gives a correct answer; `reference_list`: one that gives a JSON array.
+    - `choices`, or `choice_list` (choice), with `gold`: the place from 0, a letter from A, or the text of the
+      right one.
     - `continuation` (likelihood), `good` and `bad` (minimal_pairs), `text` (perplexity).
+
+    `delimiter` stands between a question and what follows it, where no chat template is applied.
     """
 
     references: tuple[str, ...] = ()
+    reference_list: str | None = None
     choices: tuple[str, ...] = ()
+    choice_list: str | None = None
     gold: str | None = None
     continuation: str | None = None
     good: str | None = None
     bad: str | None = None
     text: str | None = None
+    delimiter: str = " "
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Fewshot:
     answer: str
     n: int = 0
     path: str | None = None
-    draw: Draw = "fixed"  # the first n, or n of all by the seed and the item's id
+    draw: Draw = "fixed"  # the first n, or n of all by the seed and the item's id (`fewshot.py`)
     seed: int = 0
     separator: str = "\n\n"
 
@@ -107,10 +116,32 @@ class ScorerSpec:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
+class TaskCodeFailed(UsageError):
+    """A function of a Python task raised an exception, or gave what it may not."""
+
+
+@dataclass(frozen=True)
+class TaskFunctions:
+    """What a Python task does itself: None is what its tables say. All raise TaskCodeFailed.
+
+    - `items`: rows of data, again and again.
+    - `prompt`: of a row, a text or messages.
+    - `references`: correct answers of a row.
+    - `extract`: what of a reply is the answer, None where there is none; the row is given too.
+    - `score`: a finite number for what was extracted, and the row.
+    """
+
+    items: Callable[[], Iterable[Mapping[str, object]]] | None = None
+    prompt: Callable[[Mapping[str, object]], str | tuple[Mapping[str, str], ...]] | None = None
+    references: Callable[[Mapping[str, object]], tuple[str, ...]] | None = None
+    extract: Callable[[str, Mapping[str, object]], str | None] | None = None
+    score: Callable[[str, Mapping[str, object]], float] | None = None
+
+
 @dataclass(frozen=True)
 class Task:
     """`extractions` are tried in their order. `text` is the file's own, `path` where it was; `is_code`: it is
-    a Python module. `sha256` is of the file."""
+    a Python module, which has `functions`. `sha256` is of the file."""
 
     name: str
     version: str
@@ -127,5 +158,6 @@ class Task:
     generation: Generation = field(default_factory=Generation)
     extractions: tuple[Extraction, ...] = ()
     scorers: tuple[ScorerSpec, ...] = ()
+    functions: TaskFunctions = field(default_factory=TaskFunctions)
     licence: str = ""
     citation: str = ""  # BibTeX of the task's data

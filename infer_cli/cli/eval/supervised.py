@@ -1,0 +1,76 @@
+"""The runs of one command line, each in a worker process of its own, which is started again where it crashes.
+
+A process can hold one mode (`runtime.llama_environment`), and models may have different ones.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from infer_cli.cli.batch.supervised import tell_suspects
+from infer_cli.cli.eval.options import EvalCommand
+from infer_cli.errors import ExitStatus
+from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.process.supervisor import supervise
+from infer_cli.process.worker import Worker
+
+if TYPE_CHECKING:
+    from infer_cli.errors import InferError, NativeCrash, OutOfMemory
+
+# Which step a worker has that is this command line run again.
+_STEP_VARIABLE = "_INFER_EVAL_STEP"
+_GOES_ON = (ExitStatus.OK, ExitStatus.SOME_ROWS_FAILED)
+
+
+def run_all(command: EvalCommand, *, verbose: bool) -> int:
+    """Do all runs, show their scores; returns the exit code."""
+    first, statuses = int(os.environ.pop(_STEP_VARIABLE, "0")), set[int]()
+    n_runs = len(command.runs)
+    for step in range(first, 2 * n_runs + 1):
+        if step > n_runs and not _is_judged(command, step - n_runs):
+            continue
+        os.environ[_STEP_VARIABLE] = str(step)
+        status = _run_step(command, step, verbose=verbose)
+        if status not in _GOES_ON:
+            return status
+        statuses.add(status)
+    os.environ.pop(_STEP_VARIABLE, None)
+    from infer_cli.cli.eval.view import show_runs
+
+    show_runs(command)
+    return max(statuses)
+
+
+def _is_judged(command: EvalCommand, number: int) -> bool:
+    """Whether a run is whole, and a model is to judge it."""
+    folder = RunFolder(command.runs[number - 1].folder)
+    return command.asking.shard.of == 1 and folder.judge_requests.exists()
+
+
+def _run_step(command: EvalCommand, step: int, *, verbose: bool) -> int:
+    """Step 0 prepares all runs, then come the runs, then those that are judged."""
+    crash: list[InferError] = []
+    number = (step - 1) % len(command.runs)
+    is_judging = step > len(command.runs)
+
+    def work(worker: Worker) -> int:
+        from infer_cli.cli.eval.worker import do_run, have_judged, prepare
+
+        if not step:
+            return prepare(command, worker)
+        return (have_judged if is_judging else do_run)(command, command.runs[number], worker)
+
+    def on_crash(error: NativeCrash | OutOfMemory) -> bool:
+        folder = RunFolder(command.runs[number].folder)
+        replies = folder.judge_replies if is_judging else folder.replies
+        if not step or not tell_suspects(error, replies, quiet=command.quiet):
+            return False
+        crash.append(error)
+        return True
+
+    while True:
+        n_crashes = len(crash)
+        status = supervise(work, verbose=verbose, on_crash=on_crash)
+        if len(crash) == n_crashes:
+            return status

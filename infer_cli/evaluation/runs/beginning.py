@@ -1,0 +1,108 @@
+"""Begins a run: its folder has all that is asked before the first answer."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from infer_cli.answering.reply import json_line
+from infer_cli.errors import UsageError
+from infer_cli.evaluation.runs.facts import RunFacts, Scoring, read_facts
+from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.provenance import hardware, libraries, now
+from infer_cli.evaluation.runs.source import ItemSource
+from infer_cli.evaluation.tasks.item_file import write_items
+from infer_cli.system.files import open_regular, write_atomic
+
+_PIECE = 1 << 20  # bytes
+
+
+class Invocation(NamedTuple):
+    """`command` is the command line, `infer` the program's version."""
+
+    command: tuple[str, ...]
+    infer: str
+
+
+def begin_run(
+    folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: Invocation, *, redo: bool
+) -> RunFacts:
+    """Write what a run is made of, `run.json` last: where that is, the rest is whole.
+
+    A run that goes on keeps what it has. Raises UsageError where it was begun with another task, other data
+    or another selection, unless what is different is to be done again; and for items that can't be read.
+    """
+    if folder.facts.exists():
+        before = read_facts(folder.facts)
+        same = replace(
+            before,
+            task=replace(source.task, given=before.task.given),
+            data=source.data,
+            selection=source.selection,
+            generation=source.generation,
+        )
+        changed = before.differences(same) or _damaged(folder, before)
+        if not changed:
+            if before.scoring != scoring:
+                before = replace(before, scoring=scoring)
+                before.write(folder.facts)
+            return before
+        if not redo:
+            raise UsageError(
+                f"{folder.path} was begun with something else: {'; '.join(changed[:4])}",
+                "--redo does again what is different; -o OTHER begins another run",
+            )
+        folder.facts.unlink()
+    elif folder.path.exists() and not folder.path.is_dir():
+        raise UsageError(f"{folder.path} is not a folder", "name another with -o")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return _write(folder, source, scoring, invocation)
+
+
+def _write(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: Invocation) -> RunFacts:
+    for name in ("task.py", "task.toml"):
+        (folder.path / name).unlink(missing_ok=True)
+    copy = folder.path / ("task.py" if source.task.is_code else "task.toml")
+    write_atomic(copy, [source.copy.encode()], durable=True)
+    write_atomic(folder.examples, map(json_line, source.examples), durable=True)
+    written = write_items(source.items(), folder.items, folder.requests)
+    facts = RunFacts(
+        task=source.task,
+        data=source.data,
+        selection=source.selection,
+        generation=source.generation,
+        scoring=scoring,
+        files={path.name: file_sha256(path) for path in _hashed(folder)},
+        n_items=written.n_items,
+        command=invocation.command,
+        infer=invocation.infer,
+        began_at=now(),
+        libraries=libraries(),
+        hardware=hardware(),
+    )
+    facts.write(folder.facts)
+    return facts
+
+
+def _hashed(folder: RunFolder) -> tuple[Path, ...]:
+    return (folder.items, folder.requests, folder.examples)
+
+
+def _damaged(folder: RunFolder, facts: RunFacts) -> list[str]:
+    """Files that are not as they were written."""
+    return [
+        f"{path.name} has changed"
+        for path in _hashed(folder)
+        if not path.is_file() or file_sha256(path) != facts.files.get(path.name)
+    ]
+
+
+def file_sha256(path: Path) -> str:
+    """Hex. Raises OSError."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

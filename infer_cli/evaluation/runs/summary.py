@@ -1,0 +1,306 @@
+"""From samples to the metrics of a run. Of each item a few numbers are kept."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from infer_cli.evaluation.runs.results import RATES, Estimated, MetricResult
+from infer_cli.evaluation.runs.sample import Sample
+from infer_cli.evaluation.statistics.aggregate import (
+    MetricSummary,
+    across_seeds,
+    by_group,
+    majority_vote,
+    pass_at_k,
+)
+from infer_cli.evaluation.tasks.item import Metric
+
+if TYPE_CHECKING:
+    from infer_cli.evaluation.runs.facts import Scoring
+
+_NEVER = 0.95  # from this share of answers in which nothing was found, the extraction is to be doubted
+NO_GROUP = "(none)"
+
+
+class SamplesSummary(NamedTuple):
+    """`n_items` items have `n_samples` samples. `warnings` are what a reader of the scores must know."""
+
+    n_items: int
+    n_samples: int
+    rates: Mapping[str, float]
+    scores: tuple[MetricResult, ...]
+    tokens: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+
+def summarize_samples(
+    items: Iterable[Sequence[Sample]], metrics: Sequence[Metric], scoring: Scoring
+) -> SamplesSummary:
+    """`items`: the samples of each item, of all its seeds."""
+    totals = Totals(metrics, scoring)
+    for samples in items:
+        totals.add(samples)
+    return totals.summary()
+
+
+class Totals:
+    """Takes the samples of one item after the other."""
+
+    def __init__(self, metrics: Sequence[Metric], scoring: Scoring) -> None:
+        self._scoring = scoring
+        self._columns = [_column(metric, scoring) for metric in metrics]
+        self._outcomes: dict[str, int] = {}
+        self._n_items = self._n_samples = self._n_prompt = self._n_completion = 0
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """All of one item: at least one."""
+        self._n_items += 1
+        for sample in samples:
+            self._n_samples += 1
+            self._outcomes[sample.outcome] = self._outcomes.get(sample.outcome, 0) + 1
+            self._n_prompt += sample.n_prompt_tokens
+            self._n_completion += sample.n_tokens
+        for column in self._columns:
+            column.add(samples)
+
+    def summary(self) -> SamplesSummary:
+        rates = {name: self._outcomes.get(name, 0) / max(self._n_samples, 1) for name in RATES}
+        return SamplesSummary(
+            self._n_items,
+            self._n_samples,
+            rates,
+            tuple(column.result() for column in self._columns),
+            {"prompt": self._n_prompt, "completion": self._n_completion},
+            tuple(self._warnings(rates)),
+        )
+
+    def _warnings(self, rates: Mapping[str, float]) -> Iterable[str]:
+        if rates["not_extracted"] >= _NEVER and self._n_samples > 1:
+            yield (
+                f"the task's extraction found nothing in {rates['not_extracted']:.0%} of the answers: does it"
+                " fit what this model writes?"
+            )
+        elif rates["cut"] >= 0.5:
+            yield f"{rates['cut']:.0%} of the answers were cut by the limit of tokens, and count as wrong"
+
+
+class _Names:
+    """Names of items' groups or clusters; there are none if no item has one."""
+
+    def __init__(self) -> None:
+        self._names: list[str | None] = []
+        self._any = False
+
+    def add(self, name: str | None) -> None:
+        self._names.append(name)
+        self._any = self._any or name is not None
+
+    def groups(self) -> list[str] | None:
+        return [NO_GROUP if name is None else name for name in self._names] if self._any else None
+
+    def clusters(self) -> list[str] | None:
+        """An item without a cluster is one by itself."""
+        if not self._any:
+            return None
+        return [f"\0{i}" if name is None else name for i, name in enumerate(self._names)]
+
+
+class _MeanColumn:
+    """A metric that is a mean over items."""
+
+    def __init__(self, metric: Metric, scoring: Scoring) -> None:
+        self._metric, self._scoring = metric, scoring
+        self._runs: list[array[float]] = []  # of each seed, a number for each item
+        self._groups, self._clusters = _Names(), _Names()
+        self._n_samples = 1  # the most of an item and seed
+        self._n_unknown = 0
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        values = []
+        for run in _by_seed(samples):
+            counted = [s for s in run if s.outcome == "ok"] if self._scoring.exclude_errors else run
+            if not counted:
+                return
+            value = self._value(counted)
+            if value is None:
+                self._n_unknown += 1
+                return
+            self._n_samples = max(self._n_samples, len(run))
+            values.append(value)
+        if not self._runs:
+            self._runs = [array("d") for _ in values]
+        for column, value in zip(self._runs, values, strict=True):
+            column.append(value)
+        self._groups.add(samples[0].group)
+        self._clusters.add(samples[0].cluster)
+
+    def result(self) -> MetricResult:
+        metric = self._metric
+        if self._n_unknown:
+            lost = _lost(self._n_unknown, self._n_unknown + self._n)
+            return MetricResult(metric.name, lost, metric.higher_is_better)
+        if not self._n:
+            return MetricResult(metric.name, _nothing(), metric.higher_is_better)
+        clusters, groups = self._clusters.clusters(), self._groups.groups()
+        is_proportion = metric.is_proportion and self._n_samples == 1
+        seed, method = self._scoring.bootstrap_seed, self._scoring.interval
+        spread = across_seeds(
+            self._runs, clusters=clusters, is_proportion=is_proportion, seed=seed, proportion_method=method
+        )
+        n_seeds = len(self._runs)
+        found = None
+        if groups is not None:
+            found = by_group(
+                self._runs[0]
+                if n_seeds == 1
+                else [statistics.fmean(item) for item in zip(*self._runs, strict=True)],
+                groups,
+                clusters=clusters,
+                is_proportion=is_proportion and n_seeds == 1,
+                seed=seed,
+                proportion_method=method,
+            )
+        return MetricResult(
+            metric.name,
+            _estimated(spread.mean),
+            metric.higher_is_better,
+            None if found is None else {name: _estimated(group) for name, group in found.groups.items()},
+            None if found is None else _estimated(found.macro),
+            spread.values if n_seeds > 1 else None,
+            spread.between_seeds if n_seeds > 1 else None,
+        )
+
+    @property
+    def _n(self) -> int:
+        return len(self._runs[0]) if self._runs else 0
+
+    def _value(self, samples: Sequence[Sample]) -> float | None:
+        """Of the samples of an item and seed. None: it can't be said."""
+        metric = self._metric
+        scores = [sample.scores.get(metric.score, metric.worst) for sample in samples]
+        known = [score for score in scores if score is not None]
+        if len(known) < len(scores):
+            return None
+        if metric.aggregation == "pass@k":
+            n_correct = sum(score == 1 for score in known)
+            return pass_at_k(len(known), n_correct, min(metric.k, len(known)))
+        if metric.aggregation == "majority":
+            answers = [sample.extracted if sample.outcome == "ok" else None for sample in samples]
+            vote = majority_vote(answers)
+            return metric.worst if vote is None else known[answers.index(vote)]
+        return known[0] if len(known) == 1 else statistics.fmean(known)
+
+
+class _RatioColumn:
+    """A metric that is a sum over a sum."""
+
+    def __init__(self, metric: Metric, scoring: Scoring) -> None:
+        self._metric, self._scoring = metric, scoring
+        self._sums, self._sizes = array("d"), array("d")
+        self._groups, self._clusters = _Names(), _Names()
+        self._n_unknown = 0
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        metric = self._metric
+        counted = [s for s in samples if s.outcome == "ok" or not self._scoring.exclude_errors]
+        if not counted:
+            return
+        if any(metric.score not in s.scores or metric.size not in s.sizes for s in counted):
+            self._n_unknown += 1
+            return
+        self._sums.append(math.fsum(s.scores[metric.score] for s in counted))
+        self._sizes.append(math.fsum(s.sizes[metric.size] for s in counted))
+        self._groups.add(samples[0].group)
+        self._clusters.add(samples[0].cluster)
+
+    def result(self) -> MetricResult:
+        metric, n = self._metric, len(self._sums)
+        if self._n_unknown:
+            lost = _lost(self._n_unknown, self._n_unknown + n)
+            return MetricResult(metric.name, lost, metric.higher_is_better)
+        if not math.fsum(self._sizes):
+            return MetricResult(metric.name, _nothing(), metric.higher_is_better)
+        clusters, groups = self._clusters.clusters(), self._groups.groups()
+        return MetricResult(
+            metric.name,
+            self._estimated(range(n), clusters),
+            metric.higher_is_better,
+            None
+            if groups is None
+            else {
+                name: self._estimated([i for i in range(n) if groups[i] == name], clusters)
+                for name in dict.fromkeys(groups)
+            },
+        )
+
+    def _estimated(self, items: Sequence[int], clusters: Sequence[str] | None) -> Estimated:
+        """The ratio's interval is that of a mean of units of many parts: `Units` with the sizes as counts."""
+        import numpy as np
+
+        from infer_cli.evaluation.statistics.intervals import standard_error
+        from infer_cli.evaluation.statistics.resampling import mean_interval
+        from infer_cli.evaluation.statistics.units import Units, cluster_index
+
+        names = None if clusters is None else [clusters[i] for i in items]
+        index = np.arange(len(items)) if names is None else cluster_index(names, len(items))
+        sums = np.bincount(index, weights=[self._sums[i] for i in items])
+        sizes = np.bincount(index, weights=[self._sizes[i] for i in items])
+        units = Units(sums.astype(np.float64), sizes.astype(np.float64))
+        interval, note = mean_interval(units, self._scoring.bootstrap_seed)
+        error = standard_error(units)
+        value = units.mean
+        ci = None if interval is None else (interval.lo, interval.hi)
+        if self._metric.is_exponential:
+            value = 2**value
+            ci = None if ci is None else (2 ** ci[0], 2 ** ci[1])
+            error = None if error is None else error * value * math.log(2)  # the delta method
+        if note is not None and clusters is None:
+            note = note.replace("cluster", "item")
+        return Estimated(
+            value,
+            error,
+            ci,
+            None if interval is None else interval.method,
+            len(items),
+            None if clusters is None else units.n,
+            note,
+        )
+
+
+def _column(metric: Metric, scoring: Scoring) -> _MeanColumn | _RatioColumn:
+    return (_RatioColumn if metric.aggregation == "ratio" else _MeanColumn)(metric, scoring)
+
+
+def _by_seed(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """In the order in which the seeds first come."""
+    runs: dict[int | None, list[Sample]] = {}
+    for sample in samples:
+        runs.setdefault(sample.seed, []).append(sample)
+    return list(runs.values())
+
+
+def _estimated(summary: MetricSummary) -> Estimated:
+    interval = summary.interval
+    return Estimated(
+        summary.value,
+        summary.stderr,
+        None if interval is None else (interval.lo, interval.hi),
+        summary.method,
+        summary.n,
+        summary.n_clusters,
+        summary.note,
+    )
+
+
+def _lost(n_unknown: int, n: int) -> Estimated:
+    what = "item has" if n_unknown == 1 else "items have"
+    note = f"{n_unknown} of {n} {what} no value; --exclude-errors leaves out what failed"
+    return Estimated(None, None, None, None, n, None, note)
+
+
+def _nothing() -> Estimated:
+    return Estimated(None, None, None, None, 0, None, "no item is left to be scored")
