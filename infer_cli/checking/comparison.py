@@ -53,6 +53,11 @@ def differing_fields(
     yield from _Comparison(NOT_CHECKED[form], tolerance).run(was, now, ())
 
 
+def fields_that_differ(was: Mapping[str, object], now: Mapping[str, object]) -> Iterator[Field]:
+    """All of two objects, compared to the last bit."""
+    yield from _Comparison(frozenset(), None).run(was, now, ())
+
+
 class _Comparison:
     def __init__(self, not_checked: frozenset[str], tolerance: float | None) -> None:
         self._not_checked = {tuple(path.split(".")) for path in not_checked}
