@@ -31,6 +31,7 @@ _COMMANDS = {
         "replay",
         "Answer a recorded request or conversation again and compare.",
     ),
+    "task": ("task.command", "app", "Tasks of evaluations: list and check them."),
     "tokens": ("tokens", "tokens", "Count the tokens of a text, of files or of stdin."),
     "template": ("template", "app", "Chat templates: show, render and check them."),
     "perplexity": (

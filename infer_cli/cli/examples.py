@@ -55,6 +55,21 @@ _EXAMPLES = {
         "infer tokens -f book.txt -m qwen3-0.6b",
         'infer tokens --pieces "unbelievable"',
     ),
+    "task": (
+        "infer task list",
+        "infer task check gsm8k --data test.jsonl",
+        "infer task check mine.toml -m qwen3-0.6b",
+    ),
+    "task list": (
+        "infer task list",
+        "infer task list | cut -f 1",
+        "infer task list --json",
+    ),
+    "task check": (
+        "infer task check gsm8k --data test.jsonl",
+        "infer task check gsm8k --data test.jsonl --fewshot 5 -m qwen3-0.6b",
+        "infer task check mine.py --allow-code --json",
+    ),
     "template": (
         "infer template show -m qwen3-0.6b",
         'infer template render -m qwen3-0.6b "Hello"',

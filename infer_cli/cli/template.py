@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.screen.unloaded_model import DEFAULT, find_unloaded
 from infer_cli.errors import CheckFailed, UsageError
 from infer_cli.text.sanitize import single_line
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 # ruff: noqa: UP045
 
 app = typer.Typer(help="Chat templates: show, render and check them.")
-
-DEFAULT = "default"  # the name of a model's main template
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
@@ -52,7 +50,7 @@ def show(
 
     if sum((name is not None, list_names, as_json)) > 1:
         raise UsageError("NAME, --list and --json exclude each other")
-    found = _find(model, offline=offline, quiet=quiet)
+    found = find_unloaded(model, offline=offline, quiet=quiet)
     if not found.templates:
         raise UsageError(f"{found.name} has no chat template: it is a base model")
     hashes = {key: sha256_hex(text.encode("utf-8", "surrogatepass")) for key, text in found.templates.items()}
@@ -188,36 +186,10 @@ def _print_report(report: Report) -> None:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A model's templates by name, and how to get its vocabulary."""
-
-    name: str
-    templates: dict[str, str]
-    vocab: Callable[[Worker], Vocab]
-
-
-@dataclass(frozen=True)
 class _Opened:
     name: str
     template: ChatTemplate
     vocab: Vocab
-
-
-def _find(model: str | None, *, offline: bool, quiet: bool) -> _Found:
-    from infer_cli.cli.screen.model_lookup import find_model
-
-    found = find_model(model, offline=offline, quiet=quiet)
-    if found.is_fake:
-        from infer_cli.backend.fake import FakeScript, FakeVocab
-
-        script = found.name.partition(":")[2]
-        source = (FakeScript.read(Path(script)) if script else FakeScript()).template
-        return _Found(found.name, {DEFAULT: source}, lambda worker: FakeVocab())
-    from infer_cli.models.gguf.reading import read_header
-    from infer_cli.vocab.loading import load_vocab
-
-    header = read_header(found.path)
-    return _Found(found.name, header.chat_templates, lambda worker: load_vocab(header, worker))
 
 
 def _with_template(
@@ -241,7 +213,7 @@ def _with_template(
         notices = Notices(quiet=quiet, stats=stats)
         try:
             with explained(worker), closed_at_end():
-                found = _find(model, offline=offline, quiet=quiet)
+                found = find_unloaded(model, offline=offline, quiet=quiet)
                 vocab = found.vocab(worker)
                 template = compiled_template(found.templates.get(DEFAULT), vocab, source)
                 return work(_Opened(found.name, template, vocab), notices)

@@ -200,17 +200,20 @@ def _parse_hub(text: str) -> HubFile | HubQuant:
     match = _HUB.fullmatch(text)
     if not match:
         raise _bad(text, "hf: wants OWNER/REPO, OWNER/REPO:QUANT or OWNER/REPO/FILE.gguf")
-    # The hub's own rules for names; its client would refuse them with an exception.
-    if (
-        "--" in match["repo"]
-        or ".." in match["repo"]
-        or not all(piece[-1].isalnum() or piece[-1] == "_" for piece in match["repo"].split("/"))
-    ):
-        raise _bad(text, f"{match['repo']!r} cannot name a repository")
+    if (fault := hub_repo_fault(match["repo"])) is not None:
+        raise _bad(text, fault)
     if not match["file"]:
         return HubQuant(match["repo"], match["quant"])
     _check_relative(text, match["file"])
     return HubFile(match["repo"], match["file"], match["revision"])
+
+
+def hub_repo_fault(repo: str) -> str | None:
+    """What is wrong with OWNER/REPO by the hub's own rules; its client would refuse it with an exception."""
+    ends_well = all(piece[-1].isalnum() or piece[-1] == "_" for piece in repo.split("/"))
+    if ends_well and "--" not in repo and ".." not in repo:
+        return None
+    return f"{repo!r} cannot name a repository"
 
 
 def _parse_page(text: str, path: str) -> HubFile | HubQuant:
@@ -275,7 +278,12 @@ def _parse_url(text: str) -> HttpsFile:
     return HttpsFile(text)
 
 
-def _check_relative(text: str, path: str) -> None:
+def is_plain_relative(path: str) -> bool:
+    """Whether a path leads down from where it begins, on every system."""
     plain = path.isprintable() and "\\" not in path
-    if not plain or any(piece in ("", ".", "..") for piece in path.split("/")):
+    return plain and not any(piece in ("", ".", "..") for piece in path.split("/"))
+
+
+def _check_relative(text: str, path: str) -> None:
+    if not is_plain_relative(path):
         raise _bad(text, f"{path!r} is not a plain relative path")

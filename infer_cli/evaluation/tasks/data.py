@@ -24,6 +24,7 @@ from infer_cli.evaluation.tasks.task import Task
 from infer_cli.prompt.messages import decode_input
 from infer_cli.system.files import UnusableFile, not_a_file, open_regular, read_file
 
+HUB = "hf:"
 _BLOCK = 1 << 20  # bytes
 
 
@@ -147,24 +148,30 @@ class FunctionData:
         return digest.hexdigest()
 
 
-def data_of(task: Task, given: str | None) -> Data:
+def data_of(task: Task, given: str | None, *, offline: bool = False) -> Data:
     """The data that the user gave, else the task's own. Raises UsageError where there is none, and
     SourceUnreachable where it can't be fetched."""
     if given is not None:
         if task.functions.items is not None:
             raise UsageError(f"--data has no meaning for {task.name}: its items() gives the data")
-        return find_data(given, Path(), task.data.format)
+        return find_data(given, Path(), task.data.format, offline=offline)
     if task.functions.items is not None:
         return FunctionData(task)
     if task.data.path is None:
         raise UsageError(
             f"the task {task.name} has no data of its own", "name a file or a folder with --data"
         )
-    return find_data(task.data.path, Path(task.path).parent, task.data.format)
+    return find_data(task.data.path, Path(task.path).parent, task.data.format, offline=offline)
 
 
-def find_data(name: str, folder: Path, format_: DataFormat | None) -> FileData:
-    """A file, or a folder of files. `folder`: what a path is relative to."""
+def find_data(name: str, folder: Path, format_: DataFormat | None, *, offline: bool = False) -> FileData:
+    """A file, a folder of files, or a file of a data set of the Hugging Face hub. `folder`: what a path is
+    relative to."""
+    if name.startswith(HUB):
+        from infer_cli.models.fetch.data_set import fetch_data_file
+
+        file = fetch_data_file(name, offline=offline)
+        return FileData(name, (file,), format_ or _format_of(file, name))
     path = folder / Path(name).expanduser()
     shown = str(path)
     if path.is_dir():

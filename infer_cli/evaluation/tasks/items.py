@@ -37,7 +37,7 @@ class ItemSet:
         self._task, self._selection = task, selection
         self._renderer = ItemRenderer(task, selection)
         self._renderer.check_templates()
-        self._data = data_of(task, selection.data)
+        self._data = data_of(task, selection.data, offline=selection.offline)
         self._wanted = frozenset(selection.ids)
         self.data_path = self._data.name
         self.data_sha256 = self._data.sha256()
@@ -110,7 +110,8 @@ class ItemSet:
         if fewshot.path is None:
             examples = (self._example(row, self._id(row)) for row in self._data.rows())
             return ExamplePool(examples, n, drawn_by, None)
-        data = find_data(fewshot.path, Path(self._task.path).parent, self._task.data.format)
+        folder, format_ = Path(self._task.path).parent, self._task.data.format
+        data = find_data(fewshot.path, folder, format_, offline=self._selection.offline)
         examples = (self._example(row, str(row.number)) for row in data.rows())
         return ExamplePool(examples, n, drawn_by, data.name)
 

@@ -10,7 +10,8 @@ from infer_cli.evaluation.tasks.task import Fewshot, Task
 
 @dataclass(frozen=True)
 class Selection:
-    """None and empty: what the task says; of `ids`, all. `limit`: the first so many of these."""
+    """None and empty: what the task says; of `ids`, all. `limit`: the first so many of these. `offline`: data
+    is not fetched."""
 
     data: str | None = None
     limit: int | None = None
@@ -19,6 +20,7 @@ class Selection:
     fewshot_seed: int | None = None
     seeds: tuple[int, ...] = ()
     chat: bool | None = None
+    offline: bool = False
 
 
 def check_selection(task: Task, selection: Selection) -> None:

@@ -106,7 +106,8 @@ class Table:
             return []
         if not isinstance(value, (list, tuple)):
             raise self.wrong(key, f"must be an array of tables, as in [[{key}]], not {_shown(value)}")
-        return [Table(self.file, f"[[{key}]] {i}", each) for i, each in enumerate(value, 1)]
+        whole = f"{self.name.strip('[]')}.{key}" if self.name else key
+        return [Table(self.file, f"[[{whole}]] {i}", each) for i, each in enumerate(value, 1)]
 
     def rest(self) -> dict[str, object]:
         """All keys that were not asked for: they are somebody else's to check. Values are what JSON has."""

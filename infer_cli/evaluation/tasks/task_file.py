@@ -277,14 +277,10 @@ def _scorers(top: Table, kind: TaskKind, functions: TaskFunctions) -> tuple[Scor
     for table in tables:
         scorer_kind = table.needed_text("kind")
         name = table.text("name", empty=False) or scorer_kind
-        if any(spec.name == name for spec in specs):
-            raise table.wrong("name", f"{name!r:.60} is another scorer's too", "give each a name of its own")
+        taken = [spec.name for spec in specs] + (["score"] if functions.score is not None else [])
+        if name in taken:
+            raise table.wrong("name", f"{name!r:.60} is another score's too", "give each a name of its own")
         specs.append(ScorerSpec(scorer_kind, name, table.rest()))
-    has_function = any(spec.kind == "function" for spec in specs)
-    if functions.score is not None and not has_function:
-        specs.append(ScorerSpec("function", "score"))
-    if functions.score is None and has_function:
-        raise top.wrong("[[scorer]]", "has the kind function, but there is no score()")
-    if not specs:
+    if not specs and functions.score is None:
         raise top.missing("[[scorer]]", "say how answers are scored")
     return tuple(specs)

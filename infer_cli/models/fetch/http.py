@@ -46,12 +46,18 @@ class _StaleRange(Exception):
 
 
 def download(
-    url: str, part: Path, report: Report, *, headers: Mapping[str, str] | None = None, size: int | None = None
+    url: str,
+    part: Path,
+    report: Report,
+    *,
+    headers: Mapping[str, str] | None = None,
+    size: int | None = None,
+    is_model: bool = True,
 ) -> str:
     """Download `url` into `part`, going on where an earlier run stopped. Returns the hex sha256.
 
-    `size` is the exact length if known beforehand. Raises SourceFailure (the part is kept if it can be
-    resumed) and UnexpectedFailure for trouble with the disk.
+    `size` is the exact length if known beforehand; `is_model`: what is no GGUF is of no use. Raises
+    SourceFailure (the part is kept if it can be resumed) and UnexpectedFailure for trouble with the disk.
     """
     from infer_cli.models.fetch.http_session import Session
 
@@ -60,7 +66,7 @@ def download(
         for left in range(MAX_RESUMES, -1, -1):
             before = _length(part)
             try:
-                return _attempt(session, url, part, report, headers or {}, size)
+                return _attempt(session, url, part, report, headers or {}, size, is_model)
             except _StaleRange:
                 discard(part)
             except _Worthless:
@@ -86,6 +92,7 @@ def _attempt(
     report: Report,
     headers: Mapping[str, str],
     size: int | None,
+    is_model: bool,
 ) -> str:
     import requests
 
@@ -101,7 +108,7 @@ def _attempt(
         with answer_to(session, "GET", url, asked, read_s=READ_S) as response:
             offset, total = _placement(response, offset, size)
             _note_validator(part, url, response)
-            return _receive(response, part, offset, total, report)
+            return _receive(response, part, offset, total, report, is_model)
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.Timeout) as error:
         if _length(part) > offset:
             raise _BrokenOff(f"the connection broke: {innermost_reason(error)}") from error
@@ -135,7 +142,9 @@ def _placement(response: requests.Response, offset: int, size: int | None) -> tu
     return offset, total if total is not None else size
 
 
-def _receive(response: requests.Response, part: Path, offset: int, total: int | None, report: Report) -> str:
+def _receive(
+    response: requests.Response, part: Path, offset: int, total: int | None, report: Report, is_model: bool
+) -> str:
     if total is not None:
         ensure_space(part.parent, total - offset)
     digest = hashlib.sha256()
@@ -148,7 +157,8 @@ def _receive(response: requests.Response, part: Path, offset: int, total: int | 
             while done < offset and (chunk := file.read(min(_CHUNK, offset - done))):
                 digest.update(chunk)
                 done += len(chunk)
-        head = b"" if offset == 0 else GGUF_MAGIC  # a part was begun with a checked head
+        # A part was begun with a checked head.
+        head = b"" if offset == 0 and is_model else GGUF_MAGIC
         report(done, total)
         for chunk in response.iter_content(_CHUNK):
             if len(head) < len(GGUF_MAGIC):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_LISTING = 1 << 24  # bytes that the list of a repository's files may have
+_DATA_SET = "dataset"  # a kind of repository
 _LEAST_PAGE = 1 << 14  # bytes that a page of it counts at least, so that the pages end too
 # Where none is asked for, the first of these: by bits a weight, and of two that are as near, the larger.
 _NEAREST = (
@@ -71,15 +72,11 @@ def cached(source: HubFile | HubQuant) -> tuple[Path, ...] | None:
 
 def resolve(source: HubFile | HubQuant) -> tuple[HubPart, ...]:
     """Ask the hub for URL, size and hash of each part. Raises SourceFailure."""
-    from huggingface_hub import constants, get_token, hf_hub_url
+    from huggingface_hub import constants, hf_hub_url
 
     from infer_cli.models.fetch.http_session import MALFORMED, Session
 
-    if constants.HF_HUB_OFFLINE:
-        raise SourceFailure("HF_HUB_OFFLINE is set")
-    reach(constants.ENDPOINT)
-    token = get_token()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = _headers()
     try:
         with Session() as session:
             if isinstance(source, HubQuant):
@@ -92,6 +89,41 @@ def resolve(source: HubFile | HubQuant) -> tuple[HubPart, ...]:
     except MALFORMED as error:
         raise SourceFailure(innermost_reason(error)) from error
     return tuple(parts)
+
+
+def cached_data(repo: str, file: str, revision: str | None) -> Path | None:
+    """A file of a data set, if the Hugging Face cache holds it. Touches no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo, file, revision=revision, repo_type=_DATA_SET)
+    return Path(path) if isinstance(path, str) else None
+
+
+def resolve_data(repo: str, file: str, revision: str | None) -> HubPart:
+    """As `resolve`, of a file of a data set."""
+    from huggingface_hub import hf_hub_url
+
+    from infer_cli.models.fetch.http_session import MALFORMED, Session
+
+    headers = _headers()
+    url = hf_hub_url(repo, file, revision=revision, repo_type=_DATA_SET)
+    try:
+        with Session() as session:
+            return _ask(session, PurePosixPath(file).name, url, headers)
+    except MALFORMED as error:
+        raise SourceFailure(innermost_reason(error)) from error
+
+
+def _headers() -> dict[str, str]:
+    """What the hub is told with each request. Raises SourceFailure where it may not be asked, or is not
+    there."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise SourceFailure("HF_HUB_OFFLINE is set")
+    reach(constants.ENDPOINT)
+    token = get_token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _ask(session: Session, name: str, url: str, headers: Mapping[str, str]) -> HubPart:
