@@ -165,9 +165,7 @@ def test_greedy_replies_are_not_asked_for_several_times(sums: list[object], run:
     one_error_line(evaluate(*sums, "-o", run, flag, 2), 2, flag, "greedy")
 
 
-def test_a_seed_that_nobody_gave_is_the_same_each_time(
-    sums: list[object], run: Path, tmp_path: Path
-) -> None:
+def test_a_seed_that_nobody_gave_is_the_same_each_time(sums: list[object], run: Path, tmp_path: Path) -> None:
     for folder in (run, tmp_path / "again"):
         assert evaluate(*sums, "-o", folder, "-t", "1").code == 0
     assert scores_of(run) == scores_of(tmp_path / "again")
@@ -352,9 +350,7 @@ def test_only_parts_of_one_run_are_merged(sums: list[object], tmp_path: Path) ->
     one_error_line(infer("merge", tmp_path / "a", tmp_path / "a", "-o", tmp_path / "all"), 2, "twice")
 
 
-def test_the_order_of_the_data_does_not_decide_a_score(
-    sums: list[object], run: Path, tmp_path: Path
-) -> None:
+def test_the_order_of_the_data_does_not_decide_a_score(sums: list[object], run: Path, tmp_path: Path) -> None:
     data = Path(str(sums[2]))
     evaluate(*sums, "-o", run, "-t", "0.7")
     rows = [json.loads(line) for line in data.read_text().splitlines()]

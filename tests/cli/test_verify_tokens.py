@@ -204,7 +204,7 @@ def test_forged_log_probabilities_are_caught(rows: Path, out: Path) -> None:
 
 
 def test_likelihoods_are_near(tmp_path: Path) -> None:
-    pairs = [{"context": f"text {i}", "continuation": " goes on"} for i in range(4)]
+    pairs: list[dict[str, object]] = [{"context": f"text {i}", "continuation": " goes on"} for i in range(4)]
     rows, out = write_rows(tmp_path / "pairs.jsonl", *pairs), tmp_path / "scores.jsonl"
     assert infer("score", rows, "-o", out, "-m", "fake", "--quiet").code == 0
     assert told(verify(out, TOKENS, "--json"))["holds"]

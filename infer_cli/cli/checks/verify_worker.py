@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.answering.reply import finite
 from infer_cli.batch.job import N_SHOWN, counted_rows
@@ -11,7 +12,7 @@ from infer_cli.checking.examination import Difference, Unchecked
 from infer_cli.checking.results import Results, chance_of_finding, forged_rows_found
 from infer_cli.checking.verification import open_session, verify
 from infer_cli.checking.verify import ONLY_SEED
-from infer_cli.checking.verify_request import VerifyReport
+from infer_cli.checking.verify_request import VerifyReport, VerifyRequest
 from infer_cli.cli.checks.verify_options import VerifyOptions
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
@@ -23,46 +24,73 @@ from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
+    from infer_cli.backend.spec import LoraSpec
     from infer_cli.models.installed import InstalledModel
     from infer_cli.process.worker import Worker
 
-_MODEL = "name the model with -m"
+
+class Verified(NamedTuple):
+    """`vocab` is the model's."""
+
+    report: VerifyReport
+    vocab: Vocab
 
 
 def verify_results(options: VerifyOptions, worker: Worker) -> int:
     """Verify one results file; returns the exit code. Raises InferError."""
     notices = Notices(quiet=options.quiet, stats=False)
-    request = options.request
     try:
         with explained(worker), closed_at_end():
-            results = Results(request.results, request.job, request.fraction, request.challenge)
-            if results.is_torn:
-                notices.warn("the last line of the results is torn: it is left out")
-            model = _model(options, results)
-            session = open_session(results, model, options.loras, worker.native_fd)
-            wait_for(session, notices)
-            report = verify(request, results, session, notices)
+            results = opened(options.request, notices)
+            name = options.model or results.engine.model
+            model = model_of(name, is_named=options.model is not None, options=options, flag="-m")
+            found = verified(options.request, results, model, options.loras, worker, notices)
     finally:
         notices.clear()
+    report = found.report
     if options.json:
-        print(json.dumps(_as_json(report)))
+        print(json.dumps(as_json(report)))
     else:
-        _tell(report, session.loaded.vocab, notices)
+        _tell(report, found.vocab, notices)
     return ExitStatus.OK if report.holds else ExitStatus.CHECK_FAILED
 
 
-def _model(options: VerifyOptions, results: Results) -> InstalledModel:
-    name = options.model or results.engine.model
+def opened(request: VerifyRequest, notices: Notices) -> Results:
+    """Raises UsageError for a file that holds no results."""
+    results = Results(request.results, request.job, request.fraction, request.challenge)
+    if results.is_torn:
+        notices.warn("the last line of the results is torn: it is left out")
+    return results
+
+
+def model_of(name: str | None, *, is_named: bool, options: VerifyOptions, flag: str) -> InstalledModel:
+    """The model of results: what a file names is looked for here, and not fetched. Raises ModelNotFound with
+    the flag that names it."""
+    hint = f"name the model with {flag}"
     if name is None:
-        raise UsageError("the results name no model", _MODEL)
+        raise UsageError("the results name no model", hint)
     try:
-        # What a file names is looked for here, and not fetched.
-        return find_model(name, offline=options.offline or options.model is None, quiet=options.quiet)
+        return find_model(name, offline=options.offline or not is_named, quiet=options.quiet)
     except ModelNotFound as e:
-        raise ModelNotFound(e.message, e.hint if options.model is not None else _MODEL) from None
+        raise ModelNotFound(e.message, e.hint if is_named else hint) from None
 
 
-def _as_json(report: VerifyReport) -> dict[str, object]:
+def verified(
+    request: VerifyRequest,
+    results: Results,
+    model: InstalledModel,
+    loras: tuple[LoraSpec, ...],
+    worker: Worker,
+    notices: Notices,
+) -> Verified:
+    """Loads the model and verifies. Raises InferError."""
+    session = open_session(results, model, loras, worker.native_fd)
+    wait_for(session, notices)
+    return Verified(verify(request, results, session, notices), session.loaded.vocab)
+
+
+def as_json(report: VerifyReport) -> dict[str, object]:
+    """The object of `--json`."""
     return {
         "holds": report.holds,
         "replies": report.n_drawn,
@@ -81,22 +109,39 @@ def _as_json(report: VerifyReport) -> dict[str, object]:
 
 
 def _tell(report: VerifyReport, vocab: Vocab, notices: Notices) -> None:
-    for difference in report.differences:
-        print(single_line(_in_words(difference, vocab)))
-    for unchecked in report.unchecked:
-        print(single_line(f"{_place(unchecked)}: can't be checked: {unchecked.what}"))
-    if report.missing:
-        n_missing = len(report.missing)
-        more = f" ({n_missing} in all)" if n_missing > N_SHOWN else ""
-        print(f"no reply to {counted_rows(report.missing)} of the job{more}")
+    for line in told_differences(report, vocab):
+        print(line)
     if report.holds:
         print(f"holds: {report.n_same} of {report.n_drawn} {report.kind}")
     else:
         print(f"does not hold: {len(report.differences)} of {report.n_answers} {report.kind} differ")
+    for line in told_check(report):
+        print(line)
+    tell_reasons(report, notices)
+
+
+def told_differences(report: VerifyReport, vocab: Vocab) -> Iterator[str]:
+    """A line for each answer that differs or can't be checked, and one for those that are missing."""
+    for difference in report.differences:
+        yield single_line(_in_words(difference, vocab))
+    for unchecked in report.unchecked:
+        yield single_line(f"{_place(unchecked)}: can't be checked: {unchecked.what}")
+    if report.missing:
+        n_missing = len(report.missing)
+        more = f" ({n_missing} in all)" if n_missing > N_SHOWN else ""
+        yield f"no reply to {counted_rows(report.missing)} of the job{more}"
+
+
+def told_check(report: VerifyReport) -> Iterator[str]:
+    """What kind of check it was where that is not plain, and what a sample finds."""
     if report.check == "tokens":
-        print(_told_check(report))
+        yield _told_tokens(report)
     if report.challenge is not None:
-        print(_told_chance(report))
+        yield _told_chance(report)
+
+
+def tell_reasons(report: VerifyReport, notices: Notices) -> None:
+    """What may explain differences; a warning where there are none."""
     for reason in report.reasons:
         if not report.holds:
             print(f"  {single_line(reason)}")
@@ -104,7 +149,7 @@ def _tell(report: VerifyReport, vocab: Vocab, notices: Notices) -> None:
             notices.warn(reason)
 
 
-def _told_check(report: VerifyReport) -> str:
+def _told_tokens(report: VerifyReport) -> str:
     return (
         f"checked by their tokens, each within {report.margin:g} of the one that the model takes here"
         f" (farthest: {report.farthest:.2f}): another model that is as near is not told apart"

@@ -30,9 +30,7 @@ def task(kind: TaskKind = "generate", **more: Any) -> Task:
 
 
 def grader(n_samples: int = 1, **more: Any) -> TaskGrader:
-    of = task(
-        extractions=(Extraction("last_number"),), scorers=(ScorerSpec("exact", "exact"),), **more
-    )
+    of = task(extractions=(Extraction("last_number"),), scorers=(ScorerSpec("exact", "exact"),), **more)
     return TaskGrader(of, make_scorers(of, allow_code=False), n_samples)
 
 
@@ -110,9 +108,7 @@ def test_a_function_that_extracts_is_code_and_may_fail() -> None:
 
 
 def test_rows_are_seeds_and_lines_samples() -> None:
-    asked = replace(
-        item(references=("4",)), rows=({"prompt": "p", "seed": 7}, {"prompt": "p", "seed": 8})
-    )
+    asked = replace(item(references=("4",)), rows=({"prompt": "p", "seed": 7}, {"prompt": "p", "seed": 8}))
     lines = [[reply("4"), reply("5", sample=1)], [reply("4"), reply("4", sample=1)]]
     found = grader(2).grade(asked, lines)
     assert [(s.seed, s.sample, s.scores["exact"]) for s in found] == [

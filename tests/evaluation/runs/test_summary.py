@@ -105,9 +105,7 @@ def test_an_item_without_a_cluster_is_one_by_itself() -> None:
 
 
 def test_seeds_have_a_spread_of_their_own() -> None:
-    items = [
-        [sample(i, float((i + seed) % 3 == 0), seed=seed) for seed in (0, 1, 2, 3)] for i in range(9)
-    ]
+    items = [[sample(i, float((i + seed) % 3 == 0), seed=seed) for seed in (0, 1, 2, 3)] for i in range(9)]
     found = only(summary(items))
     assert found.seeds == (1 / 3,) * 4
     assert found.between_seeds == 0.0
@@ -153,9 +151,7 @@ def test_the_majority_has_the_first_of_the_most_frequent_answers() -> None:
     assert only(summary(voiceless, metric)).score.value == 0.0
 
 
-BITS = Metric(
-    "bits_per_byte", "bits", "ratio", higher_is_better=False, worst=None, size="bytes"
-)
+BITS = Metric("bits_per_byte", "bits", "ratio", higher_is_better=False, worst=None, size="bytes")
 PERPLEXITY = Metric(
     "byte_perplexity", "bits", "ratio", higher_is_better=False, worst=None, size="bytes", is_exponential=True
 )
