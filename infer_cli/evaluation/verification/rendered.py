@@ -50,7 +50,7 @@ def check_items(folder: RunFolder, facts: RunFacts, task: Task, data: str | None
             path = None
     selection = _selection(facts, task, path)
     findings = [
-        *_made_again(folder, _FromFolder(folder, task, selection)),
+        *_made_again(folder, facts, _FromFolder(folder, task, selection)),
         *_counts(folder, facts),
     ]
     if path is None:
@@ -115,10 +115,11 @@ def _examples(folder: RunFolder) -> Iterator[tuple[str, Doc]]:
                 raise UsageError(f"{folder.examples}: line {number} is no example") from None
 
 
-def _made_again(folder: RunFolder, made: _FromFolder) -> Iterator[Finding]:
+def _made_again(folder: RunFolder, facts: RunFacts, made: _FromFolder) -> Iterator[Finding]:
     items, requests = folder.items.name, folder.requests.name
 
     def unlike() -> Iterator[str]:
+        index = -1
         for index, written in enumerate(read_written_items(folder.items, folder.requests)):
             if written.index != index:
                 yield f"item {written.id!r:.60} has the index {written.index}, it is number {index}"
@@ -130,6 +131,8 @@ def _made_again(folder: RunFolder, made: _FromFolder) -> Iterator[Finding]:
                 continue
             if (name := _unlike(written, now)) is not None:
                 yield f"the {name} of item {written.id!r:.60} are not what the task makes of its row"
+        if index + 1 != facts.n_items:
+            yield f"these are {index + 1} items, {folder.facts.name} has {facts.n_items}"
 
     try:
         yield from first_of(f"{items}, {requests}", unlike(), lambda n: f"{n} more items differ")
