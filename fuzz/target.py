@@ -27,6 +27,7 @@ TARGETS = {
     "sanitize": "fuzz.sanitize:SanitizeTarget",
     "http": "fuzz.http:HttpTarget",
     "text": "fuzz.text:TextTarget",
+    "scorers": "fuzz.scorers:ScorersTarget",
 }
 
 

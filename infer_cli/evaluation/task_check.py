@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from infer_cli.evaluation.runs.function_scorer import FunctionScorer
 from infer_cli.evaluation.runs.grader import TaskGrader
 from infer_cli.evaluation.runs.sample import Sample
+from infer_cli.evaluation.scorers.judge import Judge
 from infer_cli.evaluation.scorers.registry import make_scorers
 from infer_cli.evaluation.tasks.asked_prompt import AskedPrompt, PromptReader
 from infer_cli.evaluation.tasks.item import Item
@@ -50,10 +50,11 @@ class TokenCounts(NamedTuple):
 
 
 class TaskCheck(NamedTuple):
-    """What a check found."""
+    """What a check found. `judges` are the scorers that need a model, which is not asked here."""
 
     shown: tuple[ShownItem, ...]
     tokens: TokenCounts
+    judges: tuple[str, ...]
 
 
 def check_task(
@@ -67,7 +68,8 @@ def check_task(
 ) -> TaskCheck:
     """Reads all items, one at a time, and shows the first, one of the middle, and the last. `on_item` is told
     how many were read. Raises an InferError for what is wrong with a row, a template or a scorer."""
-    grader = _grader(task, allow_code=allow_code)
+    scorers = make_scorers(task, allow_code=allow_code)
+    grader = TaskGrader(task, [scorer for scorer in scorers if not isinstance(scorer, Judge)])
     shown_at = {0, items.n // 2, items.n - 1}
     shown: list[tuple[Item, tuple[AskedPrompt, ...]]] = []
     counts: list[int] = []
@@ -89,14 +91,8 @@ def check_task(
         TokenCounts(
             len(counts), counts[0], counts[len(counts) // 2], counts[-1], window, n_too_long, tuple(too_long)
         ),
+        tuple(scorer.name for scorer in scorers if isinstance(scorer, Judge)),
     )
-
-
-def _grader(task: Task, *, allow_code: bool) -> TaskGrader:
-    scorers = make_scorers(task, allow_code=allow_code)
-    if task.functions.score is not None:
-        scorers.append(FunctionScorer(task.functions.score))
-    return TaskGrader(task, scorers)
 
 
 def _tried(

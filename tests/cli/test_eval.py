@@ -336,8 +336,8 @@ def test_shards_are_merged_to_the_same_scores(sums: list[object], run: Path, tmp
     assert scores_of(all_of) == scores_of(run)
     assert merged.text.splitlines()[0] == "promise invariant, what failed counts as wrong"
     one_error_line(infer("rescore", parts[0]), 2, "is part 1/3 of a run", "infer merge")
-    part = infer("merge", *parts[:2], "-o", tmp_path / "some")
-    assert part.code == 8
+    some = infer("merge", *parts[:2], "-o", tmp_path / "some")
+    assert some.code == 8
     assert results_of(tmp_path / "some")["rates"]["error"] == pytest.approx(1 / 3)
 
 

@@ -99,6 +99,14 @@ def test_no_command_lets_anything_through(
     )  # fmt: skip
     text = folder / f"text{POISON}"
     text.write_text(f"The cat sat {POISON} on the mat.\n" * 10)
+    task, questions = folder / f"task{POISON}.toml", folder / f"questions{POISON}.jsonl"
+    said = json.dumps(POISON)
+    task.write_text(
+        f'name = "t"\nversion = {said}\nkind = "generate"\ndescription = {said}\n'
+        f'[data]\nformat = "jsonl"\nid = "id"\ngroup = "id"\n[prompt]\ntext = "{{{{ q }}}}"\n'
+        '[answer]\nreferences = ["{{ q }}"]\n[[scorer]]\nkind = "exact"\n'
+    )
+    questions.write_text(json.dumps({"id": POISON, "q": f"hi {POISON}"}) + "\n")
     url = server.add(
         "/m.gguf", POISON.encode(), headers={"X-Note": "1"}, content_type="text/\x1b]0;owned\x07"
     )
@@ -138,6 +146,11 @@ def test_no_command_lets_anything_through(
         ("verify", [scored]),
         ("merge", [out, "-o", "-"]),
         ("replay", [record]),
+        ("task list", []),
+        ("task check", [task, "--data", questions, *model]),
+        ("task check", [task, "--data", questions, *model, "--json"]),
+        ("task check", [task, "--data", text, *model]),
+        ("task check", [POISON]),
         ("tokens", ["-m", tiny, "-f", text, "-f", text]),
         ("tokens", ["-m", tiny, "-f", text, "--pieces"]),
         ("tokens", ["-m", tiny, "-f", text, "-f", text, "--json"]),

@@ -52,6 +52,7 @@ class Place:
         self.tiny = write_tiny_gguf(folder / "tiny.gguf", n_ctx_train=2048)
         (folder / "rows.jsonl").write_text('{"prompt": "hi"}\n')
         (folder / "text").write_text("The cat sat on the mat.\n" * 40)
+        (folder / "text.txt").write_text("The cat sat on the mat.\n" * 40)
         (folder / "index").mkdir()
         write_wheel(folder / "index", self.tiny.read_bytes())
         self.script = folder / "bin" / "infer"
@@ -96,6 +97,8 @@ class Place:
             ("perplexity", [self.folder / "text", "-m", "fake", "--rolling"]),
             ("replay", [_RECORD]),
             ("tokens", ["hi", *native]),
+            ("task list", []),
+            ("task check", ["perplexity", "--data", self.folder / "text.txt", *native]),
             ("probe", [*native, "--requests", "2", "-n", "2"]),
             ("devices", []),
             ("doctor", []),

@@ -1,11 +1,11 @@
 """The documentation says what the program does: every shown command is run, every list is compared.
 
-A page's fenced blocks: `console` is a session, run with the fake model; `console weights` one with the real
-default model, and `console extras` one with that and an optional extra, in a folder with the files that the
-page shows, such as `python capitals.py`; `python` and `python weights` are programs, run alike, and
-`python continued` goes on where the block before it ended; `sh` is not run; `sh setup` is one of the two
-set-up commands, which `.ci/run` runs. In a session, lines that begin with `$ ` are commands and the others
-what they print, on both streams; `…` stands for anything.
+A page's fenced blocks: `console` is a session, run with the fake model, in a folder with the files that the
+page shows, such as `python capitals.py`; `console weights` is one with the real default model, and `console
+extras` one with that and an optional extra, in such a folder too; `python` and `python weights` are programs,
+run alike, and `python continued` goes on where the block before it ended; `sh` is not run; `sh setup` is one
+of the two set-up commands, which `.ci/run` runs; `toml` is a part of a file. In a session, lines that begin
+with `$ ` are commands and the others what they print, on both streams; `…` stands for anything.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ OTHER_VARIABLES = {
 }  # fmt: skip
 
 # A file's name, in the info of the block that is its text.
-FILE = re.compile(r"(?:python|yaml|json) (\w+\.\w+)")
+FILE = re.compile(r"(?:python|yaml|json|toml) (\w+\.\w+)")
+SETTINGS = ("toml models.toml", "toml config.toml")
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
@@ -141,10 +142,18 @@ def run_session(block: Block, directory: Path, environment: dict[str, str]) -> N
         )
 
 
+def write_files(page: str, directory: Path) -> None:
+    """The files that a page shows."""
+    for block in blocks(page):
+        if (file := FILE.fullmatch(block.info)) and block.info not in SETTINGS:
+            (directory / file[1]).write_text(block.body, "utf-8")
+
+
 @pytest.mark.parametrize("page", sessions("console"))
 def test_sessions_without_weights(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
     directory = tmp_path / "session"
     directory.mkdir()
+    write_files(page, directory)
     for block in blocks(page):
         if block.info == "console":
             run_session(block, directory, {**environment, "INFER_MODEL": "fake"})
@@ -235,7 +244,7 @@ def test_every_shown_command_is_in_a_session_that_is_run() -> None:
                 assert block.session, f"{page}: an empty session"
             else:
                 assert not re.search(r"^\$ ", block.body, re.MULTILINE), f"{page}: {block.body}"
-                known = (*PROGRAMS, "sh", "sh setup", "toml models.toml", "toml config.toml", "packages")
+                known = (*PROGRAMS, "sh", "sh setup", "toml", *SETTINGS, "packages")
                 assert block.info in known or FILE.fullmatch(block.info), f"{page}: ```{block.info}"
 
 
@@ -248,8 +257,8 @@ def test_the_set_up_commands_are_those_of_ci() -> None:
 
 def test_shown_settings_are_understood(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own_home / "config").mkdir(parents=True)
-    shown = [block for page in PAGES for block in blocks(page) if block.info.startswith("toml ")]
-    assert {block.info for block in shown} == {"toml models.toml", "toml config.toml"}
+    shown = [block for page in PAGES for block in blocks(page) if block.info in SETTINGS]
+    assert {block.info for block in shown} == set(SETTINGS)
     for block in shown:
         if block.info == "toml models.toml":
             user_catalogue().write_text(block.body)
@@ -294,7 +303,8 @@ def options(command: Any) -> dict[str, tuple[list[str], str | None]]:
 
 
 def page_of(command: str) -> str:
-    return f"docs/{command.split()[0]}.md"
+    name = command.split()[0]
+    return f"docs/{'tasks' if name == 'task' else name}.md"
 
 
 @pytest.mark.parametrize("name", [name for name, _ in commands()])

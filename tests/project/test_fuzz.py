@@ -33,6 +33,7 @@ RUNS = {
     "sanitize": 3000,
     "http": 150,
     "text": 3000,
+    "scorers": 1000,
 }
 SEED = 1
 

@@ -54,6 +54,7 @@ def print_check(task: Task, items: ItemSet, model: str, checked: TaskCheck) -> N
         ("sha256", items.data_sha256, ""),
         ("model", model, ""),
         *((name, value, "") for name, value in _token_facts(checked.tokens, model)),
+        *(("judge", f"{name}: it is not asked here", "") for name in checked.judges),
     ]
     print_facts([(name, single_line(value), origin) for name, value, origin in facts])
     for shown in checked.shown:
@@ -70,6 +71,7 @@ def write_check(task: Task, items: ItemSet, model: str, checked: TaskCheck) -> N
         "n_items": items.n,
         "model": model,
         "tokens": checked.tokens._asdict(),
+        "judges": checked.judges,
         "items": [_item_object(shown) for shown in checked.shown],
     }
     sys.stdout.buffer.write(json_line(value))
@@ -165,7 +167,7 @@ def _print_text(text: str) -> None:
 
 
 def _print_answers(shown: ShownItem) -> None:
-    names = list(shown.answers[0].sample.scores)
+    names = list(shown.answers[0].sample.scores)  # none where a judge gives all
     columns = (
         Column("answer"),
         Column("extracted", rank=len(names) + 1),

@@ -235,5 +235,7 @@ class _Reader:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "none"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -52,6 +52,7 @@ class TaskGrader:
 
     def __init__(self, task: Task, scorers: Sequence[Scorer], n_samples: int = 1) -> None:
         self._scorers, self._cut_is_wrong = tuple(scorers), task.generation.cut_is_wrong
+        self._worst = {scorer.name: scorer.worst for scorer in scorers}
         self._extractor, self._extract = Extractor(task.extractions, task.path), task.functions.extract
         of_scorers = tuple(metric for scorer in scorers for metric in _metrics_of(scorer, n_samples))
         self._measured = _MEASURED.get(task.kind)
@@ -76,68 +77,73 @@ class TaskGrader:
         ]
 
     def _reply_sample(self, item: Item, row: Line, line: Line | None) -> Sample:
-        seed = row.get("seed")
-        blank = Sample(
+        line = {} if line is None else line
+        seed, reason, error, text = (row.get("seed"), *map(line.get, ("finish_reason", "error", "text")))
+        answer = text if isinstance(text, str) and error is None else None
+        if answer is None:
+            found = _Graded("error", None, self._worst, {})
+        else:
+            found = self._graded(item, answer, reason if isinstance(reason, str) else None)
+        return Sample(
             item=item.id,
             index=item.index,
-            sample=0,
+            sample=_whole(line.get("sample")),
             seed=seed if isinstance(seed, int) else None,
             group=item.group,
             cluster=item.cluster,
             prompt=_prompt(row),
-            answer=None,
-            extracted=None,
+            answer=answer,
+            extracted=found.extracted,
             references=item.references,
-            outcome="error",
-            scores={scorer.name: scorer.worst for scorer in self._scorers},
-        )
-        if line is None:
-            return replace(blank, error=_NOT_ANSWERED)
-        text, reason = line.get("text"), line.get("finish_reason")
-        told = replace(
-            blank,
-            sample=_whole(line.get("sample")),
-            answer=text if isinstance(text, str) else None,
+            outcome=found.outcome,
+            scores=found.scores,
+            explanations=found.explanations,
             finish_reason=reason if isinstance(reason, str) else None,
+            error=None if answer is not None else error if isinstance(error, dict) else _NOT_ANSWERED,
             n_prompt_tokens=_usage(line, "prompt_tokens"),
             n_tokens=_usage(line, "completion_tokens"),
-            digests=(str(line.get("digest")),),
+            digests=(str(line["digest"]),) if "digest" in line else (),
         )
-        error = line.get("error")
-        if isinstance(error, dict) or told.answer is None:
-            return replace(told, error=error if isinstance(error, dict) else _NOT_ANSWERED)
+
+    def _graded(self, item: Item, text: str, reason: str | None) -> _Graded:
         try:
-            extracted = self._find(told.answer, item)
+            extracted = self._find(text, item)
         except TaskCodeFailed as e:
-            return replace(told, outcome="scorer_failed", explanations={"extract": e.message})
+            return _Graded("scorer_failed", None, self._worst, {"extract": e.message})
         if reason in _CUT and self._cut_is_wrong:
-            return replace(told, outcome="cut", extracted=extracted)
+            return _Graded("cut", extracted, self._worst, {})
         if extracted is None:
-            return replace(told, outcome="not_extracted")
-        return self._scored(told, Answer(told.answer, extracted, item.references, item.doc))
+            return _Graded("not_extracted", None, self._worst, {})
+        return self._scored(Answer(text, extracted, item.references, item.doc, reason))
 
     def _find(self, text: str, item: Item) -> str | None:
         return self._extractor.find(text) if self._extract is None else self._extract(text, item.doc)
 
-    def _scored(self, sample: Sample, answer: Answer) -> Sample:
+    def _scored(self, answer: Answer) -> _Graded:
         scores: dict[str, float] = {}
         explanations: dict[str, str] = {}
-        outcome: Outcome = "ok"
+        failed = False
         for scorer in self._scorers:
             try:
-                score = _checked(scorer, scorer.score(answer))
+                value, explanation = _checked(scorer, scorer.score(answer))
             except ScorerFailed as e:
-                scores[scorer.name], explanations[scorer.name] = scorer.worst, str(e)
-                outcome = "scorer_failed"
+                explanations[scorer.name], failed = str(e), True
                 continue
-            scores[scorer.name] = score.value
-            if score.explanation:
-                explanations[scorer.name] = score.explanation
-        if outcome != "ok":
-            scores = dict(sample.scores)
-        return replace(
-            sample, outcome=outcome, extracted=answer.extracted, scores=scores, explanations=explanations
-        )
+            scores[scorer.name] = value
+            if explanation:
+                explanations[scorer.name] = explanation
+        if failed:
+            return _Graded("scorer_failed", answer.extracted, self._worst, explanations)
+        return _Graded("ok", answer.extracted, scores, explanations)
+
+
+class _Graded(NamedTuple):
+    """What came of a reply's text."""
+
+    outcome: Outcome
+    extracted: str | None
+    scores: Mapping[str, float]
+    explanations: Mapping[str, str]
 
 
 def _checked(scorer: Scorer, score: Score) -> Score:

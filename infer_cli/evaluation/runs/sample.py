@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 # ok: it was scored as it is. The others count as wrong: an error row, a reply that the limit or window cut,
@@ -55,6 +55,6 @@ class Sample:
 
     def as_json(self) -> dict[str, object]:
         """The object of its line, in its fixed order of keys."""
-        value = {of.name: getattr(self, of.name) for of in fields(self)}
+        value = dict(vars(self))
         value["choices"] = [choice._asdict() for choice in self.choices]
         return value

@@ -6,16 +6,20 @@ import math
 import statistics
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from infer_cli.evaluation.runs.results import RATES, Estimated, MetricResult
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.evaluation.statistics.aggregate import (
+    GroupedSummary,
     MetricSummary,
+    ProportionMethod,
+    SeedSpread,
     across_seeds,
     by_group,
     majority_vote,
     pass_at_k,
+    summarize,
 )
 from infer_cli.evaluation.tasks.item import Metric
 
@@ -109,6 +113,15 @@ class _Names:
         return [f"\0{i}" if name is None else name for i, name in enumerate(self._names)]
 
 
+class _Asked(TypedDict):
+    """What all summaries of a metric are asked alike."""
+
+    clusters: Sequence[str] | None
+    is_proportion: bool
+    seed: int
+    proportion_method: ProportionMethod
+
+
 class _MeanColumn:
     """A metric that is a mean over items."""
 
@@ -123,7 +136,7 @@ class _MeanColumn:
         values = []
         for run in _by_seed(samples):
             counted = [s for s in run if s.outcome == "ok"] if self._scoring.exclude_errors else run
-            if not counted:
+            if not counted or len(counted) < self._metric.k <= len(run):  # too few are left for pass@k
                 return
             value = self._value(counted)
             if value is None:
@@ -145,33 +158,57 @@ class _MeanColumn:
             return MetricResult(metric.name, lost, metric.higher_is_better)
         if not self._n:
             return MetricResult(metric.name, _nothing(), metric.higher_is_better)
-        clusters, groups = self._clusters.clusters(), self._groups.groups()
-        is_proportion = metric.is_proportion and self._n_samples == 1
-        seed, method = self._scoring.bootstrap_seed, self._scoring.interval
-        spread = across_seeds(
-            self._runs, clusters=clusters, is_proportion=is_proportion, seed=seed, proportion_method=method
-        )
-        n_seeds = len(self._runs)
-        found = None
-        if groups is not None:
-            found = by_group(
-                self._runs[0]
-                if n_seeds == 1
-                else [statistics.fmean(item) for item in zip(*self._runs, strict=True)],
-                groups,
-                clusters=clusters,
-                is_proportion=is_proportion and n_seeds == 1,
-                seed=seed,
-                proportion_method=method,
-            )
+        if len(self._runs) == 1:
+            (scores,) = self._runs
+            groups = self._by_group(scores)
+            mean = summarize(scores, **self._asked) if groups is None else groups.micro
+            return self._result(mean, groups, None)
+        spread = across_seeds(self._runs, **self._asked)
+        means = [statistics.fmean(item) for item in zip(*self._runs, strict=True)]
+        return self._result(spread.mean, self._by_group(means), spread)
+
+    @property
+    def _asked(self) -> _Asked:
+        has_one = self._n_samples == 1 or self._metric.aggregation == "majority"
+        return {
+            "clusters": self._clusters.clusters(),
+            "is_proportion": self._metric.is_proportion and has_one,
+            "seed": self._scoring.bootstrap_seed,
+            "proportion_method": self._scoring.interval,
+        }
+
+    def _by_group(self, scores: Sequence[float]) -> GroupedSummary | None:
+        groups, asked = self._groups.groups(), self._asked
+        if len(self._runs) > 1:
+            asked["is_proportion"] = False
+        return None if groups is None else by_group(scores, groups, **asked)
+
+    def _result(
+        self, mean: MetricSummary, found: GroupedSummary | None, spread: SeedSpread | None
+    ) -> MetricResult:
         return MetricResult(
-            metric.name,
-            _estimated(spread.mean),
-            metric.higher_is_better,
-            None if found is None else {name: _estimated(group) for name, group in found.groups.items()},
-            None if found is None else _estimated(found.macro),
-            spread.values if n_seeds > 1 else None,
-            spread.between_seeds if n_seeds > 1 else None,
+            self._metric.name,
+            self._estimated(mean),
+            self._metric.higher_is_better,
+            None if found is None else {name: self._estimated(group) for name, group in found.groups.items()},
+            None if found is None else self._estimated(found.macro),
+            None if spread is None else spread.values,
+            None if spread is None else spread.between_seeds,
+        )
+
+    def _estimated(self, summary: MetricSummary) -> Estimated:
+        """Means of scores that are 0 or 1 lie between these, and so do the ends of their interval."""
+        interval = summary.interval
+        if interval is not None and (self._metric.is_proportion or self._metric.aggregation == "pass@k"):
+            interval = interval.within(0.0, 1.0)
+        return Estimated(
+            summary.value,
+            summary.stderr,
+            None if interval is None else (interval.lo, interval.hi),
+            summary.method,
+            summary.n,
+            summary.n_clusters,
+            summary.note,
         )
 
     @property
@@ -275,25 +312,14 @@ def _column(metric: Metric, scoring: Scoring) -> _MeanColumn | _RatioColumn:
     return (_RatioColumn if metric.aggregation == "ratio" else _MeanColumn)(metric, scoring)
 
 
-def _by_seed(samples: Sequence[Sample]) -> list[list[Sample]]:
+def _by_seed(samples: Sequence[Sample]) -> Sequence[Sequence[Sample]]:
     """In the order in which the seeds first come."""
+    if len(samples) == 1:
+        return (samples,)
     runs: dict[int | None, list[Sample]] = {}
     for sample in samples:
         runs.setdefault(sample.seed, []).append(sample)
     return list(runs.values())
-
-
-def _estimated(summary: MetricSummary) -> Estimated:
-    interval = summary.interval
-    return Estimated(
-        summary.value,
-        summary.stderr,
-        None if interval is None else (interval.lo, interval.hi),
-        summary.method,
-        summary.n,
-        summary.n_clusters,
-        summary.note,
-    )
 
 
 def _lost(n_unknown: int, n: int) -> Estimated:

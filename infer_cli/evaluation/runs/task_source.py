@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, SelectionFacts, TaskFacts
+from infer_cli.evaluation.scorers.registry import make_scorers
 from infer_cli.evaluation.tasks.item import Item
 from infer_cli.evaluation.tasks.items import ItemSet, read_items
 from infer_cli.evaluation.tasks.loading import load_task
@@ -72,8 +73,11 @@ class TaskSource:
 
 
 def open_task(given: str, selection: Selection, *, allow_code: bool) -> TaskSource:
-    """A shipped task, or one of a file. Raises UsageError for a task or data that can't be used."""
-    return TaskSource(load_task(given, allow_code=allow_code), given, selection)
+    """A shipped task, or one of a file. Raises UsageError for a task, its scorers or data that can't be
+    used."""
+    task = load_task(given, allow_code=allow_code)
+    make_scorers(task, allow_code=allow_code)  # what is wrong with them is told before anything is written
+    return TaskSource(task, given, selection)
 
 
 def template_sha256(task: Task) -> str:

@@ -49,11 +49,11 @@ class Choice(Rule):
         return [_bare(each) for each in values]
 
     def _place(self, text: str, texts: list[str]) -> int | None:
-        """Which choice a text is: one with that text, else one with that letter."""
+        """Which choice a text is: the one of that letter, else the first with that text."""
         bare = _bare(text)
-        if bare in texts:
-            return texts.index(bare)
-        return self._places.get(bare)
+        if bare in self._places:
+            return self._places[bare]
+        return texts.index(bare) if bare in texts else None
 
 
 def _bare(text: str) -> str:

@@ -42,7 +42,7 @@ class CodeExecution:
 
 
 def _limits_of(options: ScorerOptions) -> CodeLimits:
-    seconds = options.size("seconds") if options.has("seconds") else _DEFAULT.seconds
+    seconds = options.size("seconds", _DEFAULT.seconds)
     if not 0 < seconds <= MOST_SECONDS:
         raise options.wrong("seconds", f"must be above 0 and at most {MOST_SECONDS}, not {seconds}")
     return CodeLimits(

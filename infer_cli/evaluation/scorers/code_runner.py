@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 import types
 
@@ -19,6 +20,7 @@ _PROGRAM = "<program>"
 _MOST_LINE = 2000  # characters
 
 # Of Linux's headers.
+_SET_DEATH_SIGNAL = 1
 _SET_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 _CAPABILITIES_VERSION = 0x20080522
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND = 1, 2, 4, 8, 32, 4096
@@ -102,6 +104,7 @@ def _bind(order: dict[str, object]) -> None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
+    _check(_libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0))  # a change of user forgets it
     limits = order["limits"]
     assert isinstance(limits, dict)
     for name, (soft, hard) in limits.items():

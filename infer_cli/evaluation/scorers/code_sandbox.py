@@ -98,7 +98,7 @@ class CodeSandbox:
     threads."""
 
     def __init__(self, program: str) -> None:
-        self._program = program
+        self.program = program
         self._is_bwrap = os.path.basename(program) == "bwrap"
         self._python = os.path.realpath(sys.executable)
         self._view = _view_of(self._python)
@@ -123,35 +123,40 @@ class CodeSandbox:
             "filter": self._filter.hex(),
             "view": None if self._is_bwrap else self._told_view(limits),
         }
-        with tempfile.TemporaryFile() as file:
-            file.write(json.dumps(order).encode())
-            file.seek(0)
-            try:
-                process = subprocess.Popen(
-                    self._command(limits),
-                    stdin=file,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    cwd="/",
-                    env=_ENVIRONMENT,
-                    start_new_session=True,
-                )
-            except OSError as e:
-                raise SandboxFailed(f"{self._program}: {e.strerror}") from None
+        try:
+            process = self._start(json.dumps(order).encode(), limits)
+        except OSError as e:
+            raise SandboxFailed(f"{e.filename or self.program}: {e.strerror}") from None
         with _killed_at_end(process):
             report = _watch(process, limits.seconds)
         return _judged(report, token, limits)
+
+    def _start(self, order: bytes, limits: CodeLimits) -> subprocess.Popen[bytes]:
+        """Raises OSError."""
+        with tempfile.TemporaryFile() as file:
+            file.write(order)
+            file.seek(0)
+            return subprocess.Popen(
+                self._command(limits),
+                stdin=file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env=_ENVIRONMENT,
+                start_new_session=True,
+            )
 
     def _command(self, limits: CodeLimits) -> list[str]:
         python = [self._python, "-s", "-S", "-B"]
         if not self._is_bwrap:
             spaces = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
             user = [] if self._changes_user else ["--user", "--map-root-user"]
-            return [self._program, *user, *spaces, "--propagation", "private", "--", *python, str(_RUNNER)]
+            command = [*_dies_with_parent(self.program), self.program, *user, *spaces]
+            return [*command, "--propagation", "private", "--", *python, str(_RUNNER)]
         user = ["--unshare-user"]
         if self._changes_user:
             user = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        command = [self._program, *user, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+        command = [self.program, *user, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
         command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
         for path in self._view.folders:
             command += ["--perms", "0755", "--dir", path]
@@ -235,6 +240,11 @@ def _view_of(python: str) -> _View:
         elif os.path.exists(path) and not any(path.startswith(there + "/") for there in binds):
             binds.append(path)
     return _View(tuple(binds), links)
+
+
+def _dies_with_parent(unshare: str) -> list[str]:
+    """What `bwrap` can do itself: `setpriv` is beside `unshare`."""
+    return [os.path.join(os.path.dirname(unshare), "setpriv"), "--pdeathsig", "KILL"]
 
 
 def _ids_of_namespace() -> list[str]:

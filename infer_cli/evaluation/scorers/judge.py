@@ -87,22 +87,25 @@ class _Scale(NamedTuple):
 
 
 def _scale_of(options: ScorerOptions, values: Mapping[str, float]) -> _Scale:
-    if values:
-        if given := [key for key in ("min", "max") if options.has(key)]:
-            raise options.wrong(given[0], "has no meaning where values says what a verdict is worth")
-        return _Scale(Fraction(0), Fraction(1))
     least, most = _number(options, "min"), _number(options, "max")
+    for key, value in (("min", least), ("max", most)):
+        if values and value is not None:
+            raise options.wrong(key, "has no meaning where values says what a verdict is worth")
+        if not values and value is None:
+            raise options.missing(
+                key, "say what the judge counts from and to, or what each verdict is worth: values"
+            )
+    if least is None or most is None:
+        return _Scale(Fraction(0), Fraction(1))
     if least >= most:
         raise options.wrong("max", "must be above min")
     return _Scale(least, most)
 
 
-def _number(options: ScorerOptions, key: str) -> Fraction:
+def _number(options: ScorerOptions, key: str) -> Fraction | None:
     value = options.take(key)
     if value is None:
-        raise options.missing(
-            key, "say what the judge counts from and to, or what each verdict is worth: values"
-        )
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise options.wrong(key, f"must be a number, not {value!r:.60}")
     return Fraction(repr(value))
@@ -122,10 +125,13 @@ def _values_of(options: ScorerOptions) -> dict[str, float]:
 
 def _extraction_of(options: ScorerOptions, values: Mapping[str, float]) -> Extraction:
     kind = options.one_of("verdict", _VERDICTS, "last_number")
+    pattern = options.text("pattern", empty=False)
+    if (pattern is None) == (kind == "regex"):
+        if pattern is None:
+            raise options.missing("pattern", "say what the verdict looks like")
+        raise options.wrong("pattern", f"has no meaning for the verdict {kind}", 'add verdict = "regex"')
     if kind == "letter":
         if not values or any(len(letter) != 1 for letter in values):
             raise options.wrong("verdict", "is letter: values must say what each letter is worth")
         return Extraction(kind, letters="".join(values))
-    if kind == "regex":
-        return Extraction(kind, pattern=options.needed_text("pattern"))
-    return Extraction(kind)
+    return Extraction(kind, pattern=pattern)

@@ -47,7 +47,7 @@ class LinearPattern:
         except re2.error as e:
             raise PatternError(_reason(e, pattern)) from None
         except UnicodeEncodeError:
-            raise PatternError("it has half of a surrogate pair") from None
+            raise PatternError("has half of a surrogate pair") from None
         self.n_groups: int = self._compiled.groups
         self._n_parts: int = self._compiled.programsize
 

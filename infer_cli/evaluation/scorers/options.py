@@ -28,11 +28,11 @@ class ScorerOptions(Table):
         """A whole number from 0, None where there is none."""
         return self.whole(key, 0, 0, 10**9) if self.has(key) else None
 
-    def size(self, key: str) -> float:
-        """A finite number from 0, which is the default."""
+    def size(self, key: str, default: float = 0.0) -> float:
+        """A finite number from 0."""
         value = self.take(key)
         if value is None:
-            return 0.0
+            return default
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise self.wrong(key, f"must be a number from 0, not {value!r}")
         return value

@@ -37,11 +37,14 @@ _OF_EXTRACTION: Mapping[ExtractionKind, tuple[str, ...]] = {
     "whole": (),
     "regex": ("pattern", "group", "first"),
     "last_number": ("first",),
-    "json_path": ("path",),
+    "json_path": ("path", "first"),
     "code_block": ("language", "first"),
     "letter": ("letters", "first"),
 }
 _WITH_PROMPT: tuple[TaskKind, ...] = ("generate", "choice", "likelihood")
+# The scorer that is a Python task's `score`, and what its score is called where no table says.
+_FUNCTION, _OF_FUNCTION = "function", "score"
+_OWN_NAME = "give each score a name of its own"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -277,10 +280,13 @@ def _scorers(top: Table, kind: TaskKind, functions: TaskFunctions) -> tuple[Scor
     for table in tables:
         scorer_kind = table.needed_text("kind")
         name = table.text("name", empty=False) or scorer_kind
-        taken = [spec.name for spec in specs] + (["score"] if functions.score is not None else [])
-        if name in taken:
-            raise table.wrong("name", f"{name!r:.60} is another score's too", "give each a name of its own")
+        if any(spec.name == name for spec in specs):
+            raise table.wrong("name", f"{name!r:.60} is another score's too", _OWN_NAME)
         specs.append(ScorerSpec(scorer_kind, name, table.rest()))
-    if not specs and functions.score is None:
+    if functions.score is not None and not any(spec.kind == _FUNCTION for spec in specs):
+        if any(spec.name == _OF_FUNCTION for spec in specs):
+            raise top.wrong("[[scorer]]", f"has the name {_OF_FUNCTION}, which is that of score()", _OWN_NAME)
+        specs.append(ScorerSpec(_FUNCTION, _OF_FUNCTION))
+    if not specs:
         raise top.missing("[[scorer]]", "say how answers are scored")
     return tuple(specs)

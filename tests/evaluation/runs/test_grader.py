@@ -74,6 +74,14 @@ def test_a_task_may_let_a_cut_reply_count() -> None:
     assert (found.outcome, found.scores) == ("ok", {"exact": 1.0})
 
 
+def test_a_scorer_is_told_what_ended_the_reply() -> None:
+    of = task(scorers=(ScorerSpec("ended", "ended"),), generation=Generation(cut_is_wrong=False))
+    ended = TaskGrader(of, make_scorers(of, allow_code=False))
+    for reason, score in (("stop", 1.0), ("stop_string", 1.0), ("length", 0.0)):
+        (found,) = ended.grade(item(), [[reply("4", reason=reason)]])
+        assert (found.outcome, found.scores) == ("ok", {"ended": score})
+
+
 class Scorer:
     is_code, is_proportion, higher_is_better, worst, name = False, True, True, 0.0, "mine"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from infer_cli.evaluation.scorers.code_sandbox import (
     find_sandbox,
 )
 from infer_cli.process.child_process import find_program
+from tests.cli_helpers import REPO
 
 MIB = 1 << 20
 FEW = CodeLimits(seconds=5, memory=256 * MIB, files=8 * MIB, threads=16)
@@ -315,6 +317,22 @@ def _left(limits: CodeLimits, wait_s: float = 3.0) -> list[str]:
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
+
+
+def test_a_program_does_not_outlive_us(sandbox: CodeSandbox) -> None:
+    """Not even where this process has no time to end it."""
+    marked = FEW._replace(memory=300 * MIB + 4096 * secrets.randbelow(10_000), seconds=60)
+    code = (
+        "from infer_cli.evaluation.scorers.code_sandbox import CodeLimits, CodeSandbox\n"
+        f"CodeSandbox({sandbox.program!r}).run('import time; time.sleep(60)', CodeLimits(*{tuple(marked)}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=REPO) as process:
+        deadline = time.monotonic() + 20
+        while not _left(marked, wait_s=0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert _left(marked, wait_s=0)
+        process.kill()
+    assert not _left(marked)
 
 
 def test_threads_do_not_outlive_their_program(sandbox: CodeSandbox) -> None:

@@ -117,7 +117,7 @@ def test_what_it_prints_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None
         (saying('"data": {"path": "x"}'), "[data] path has no place beside items()"),
         (saying('"answer": {"references": ["x"]}'), "has no place beside references()"),
         (saying('"extraction": [{"kind": "whole"}]'), "has no place beside extract()"),
-        (saying('"scorer": [{"kind": "exact", "name": "score"}]'), "another score's"),
+        (saying('"scorer": [{"kind": "exact", "name": "score"}]'), "name score, which is that of score()"),
         (saying('"data": {1: 2}'), "[data] 1 is not the name of a key"),
     ],
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.tasks.loading import load_task, read_task, shipped_tasks
 from infer_cli.evaluation.tasks.task import Extraction, MessageTemplate, ScorerSpec
+from infer_cli.settings.sampling import SAMPLING_NAMES
+from tests.cli_helpers import REPO
 from tests.evaluation.tasks.examples import CHOICE, GENERATE, HEAD, task_of
 
 
@@ -253,3 +257,57 @@ def test_shipped_tasks_say_what_they_are(task: object) -> None:
     Extractor(task.extractions, task.path)
     assert bool(make_scorers(task, allow_code=False)) == (task.kind == "generate")
     assert read_task(task.text, task.path) == task
+
+
+_TABLES = {
+    "[data]": GENERATE + "[data]\nzzz = 1\n",
+    "[prompt]": GENERATE.replace("[answer]", "zzz = 1\n[answer]"),
+    "[fewshot]": GENERATE + '[fewshot]\nanswer = "x"\nzzz = 1\n',
+}
+_ANSWERS = {
+    "generate": GENERATE.replace("[[scorer]]", "zzz = 1\n[[scorer]]"),
+    "choice": CHOICE + 'choices = ["a", "b"]\ngold = "0"\nzzz = 1\n',
+    "likelihood": HEAD.format(kind="likelihood") + '[answer]\ncontinuation = "x"\nzzz = 1\n',
+    "minimal_pairs": PAIRS + "zzz = 1\n",
+    "perplexity": HEAD.format(kind="perplexity") + '[answer]\ntext = "x"\nzzz = 1\n',
+}
+
+
+def _keys(text: str) -> set[str]:
+    """The keys that an error about an unknown one names."""
+    with pytest.raises(UsageError) as raised:
+        task_of(text)
+    return set(raised.value.hint.removeprefix("keys are ").split(", "))
+
+
+def _listed(heading: str) -> list[tuple[set[str], str]]:
+    """Of the tables of a section of the docs: keys, and the second cell."""
+    section = (REPO / "docs" / "tasks.md").read_text("utf-8").split(f"\n### {heading}\n")[1].split("\n#")[0]
+    rows = [row.split(" | ") for row in section.splitlines() if row.startswith("| `")]
+    return [(set(re.findall(r"`(\w+)`", row[0])), row[1]) for row in rows]
+
+
+@pytest.mark.parametrize("heading", list(_TABLES))
+def test_the_docs_list_every_key(heading: str) -> None:
+    listed = {key for keys, _ in _listed(heading) for key in keys}
+    assert listed - {"jsonl", "csv", "tsv", "text"} == _keys(_TABLES[heading]) - {"text"}
+
+
+def test_the_docs_list_every_key_of_an_answer() -> None:
+    rows = _listed("[answer]")
+    for kind, text in _ANSWERS.items():
+        ours = {key for keys, kinds in rows if f"`{kind}`" in kinds for key in keys}
+        assert ours - {"delimiter"} == _keys(text) - {"delimiter"}
+    assert {"delimiter"} <= _keys(_ANSWERS["choice"]) & {key for keys, _ in rows for key in keys}
+
+
+def test_the_docs_list_every_key_of_generation_and_of_the_top() -> None:
+    listed = {key for keys, _ in _listed("[generation]") for key in keys}
+    known = _keys(GENERATE + "[generation]\nzzz = 1\n")
+    assert listed - {"temperature", "top_p"} == known - set(SAMPLING_NAMES)
+    page = (REPO / "docs" / "tasks.md").read_text("utf-8").split("## The file")[1].split("###")[0]
+    top = set(
+        re.findall(r"`(\w+)`", "".join(row.split(" | ")[0] for row in page.splitlines() if row[:3] == "| `"))
+    )
+    tables = {"data", "prompt", "answer", "fewshot", "generation", "extraction", "scorer"}
+    assert top == _keys(GENERATE.replace("[prompt]", "zzz = 1\n[prompt]")) - tables
