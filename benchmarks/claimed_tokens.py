@@ -6,8 +6,8 @@
 The default model is quantized anew by llama.cpp to each type, all from the file as it ships: so they are as
 near each other as models of different files can be. Each answers GSM8K questions, greedy and sampled. These
 rows are then checked by their tokens with each of the others: a row alarms where one of its tokens is beyond
-the margin. A cell of the table is the share of rows that alarm, and how many rows find one with 95 %; where none
-alarms, the two can't be told apart by so many rows.
+the margin, or all of them on average. A cell of the table is the share of rows that alarm, and how many rows
+find one with 95 %; where none alarms, the two can't be told apart by so many rows.
 
 No row may alarm where the model is the one that answered: in each mode, on one thread and on two, and (with
 `--portable`) by a build with GGML_NATIVE=OFF. PYTHON is that of an environment with such a llama-cpp-python.
@@ -40,7 +40,7 @@ _CHECK_FAILED = 9
 
 class Cell(NamedTuple):
     """Of the rows of one type, checked by another. `farthest` of their tokens, in nats; None: beyond what is
-    told."""
+    told. `farthest_mean`: of a reply on average."""
 
     claimed: str
     actual: str
@@ -48,6 +48,7 @@ class Cell(NamedTuple):
     n_rows: int
     n_alarms: int
     farthest: float | None
+    farthest_mean: float
 
     @property
     def needed(self) -> int | None:
@@ -147,10 +148,12 @@ class _Bench:
             raise common.BenchmarkError(done.stderr.strip())
         found = json.loads(done.stdout)
         alarms = {difference["row"] for difference in found["differences"]}
-        cell = Cell(claimed, actual, sampling, found["rows"], len(alarms), found["farthest"])
+        cell = Cell(
+            claimed, actual, sampling, found["rows"], len(alarms), found["farthest"], found["farthest_mean"]
+        )
         print(
             f"{claimed} by {actual}, {sampling}: {cell.n_alarms} of {cell.n_rows} alarm, farthest"
-            f" {cell.farthest} ({time.perf_counter() - began:.0f} s)",
+            f" {cell.farthest}, on average {cell.farthest_mean:.3f} ({time.perf_counter() - began:.0f} s)",
             file=sys.stderr,
             flush=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from infer_cli.checking.draw_bounds import Penalties, drawn_distance, greedy_distance
+from infer_cli.checking.draw_bounds import MOST, Penalties, drawn_distance, greedy_distance
 from infer_cli.engine.active_request import ActiveRequest, piece_of
 from infer_cli.engine.logprobs import token_logprobs
 from infer_cli.errors import ExitStatus
@@ -15,6 +15,9 @@ from infer_cli.types import EngineRequest, Finished, ScoreRequest, Segment, Toke
 if TYPE_CHECKING:
     from infer_cli.backend.base import Draws, Floats, Vocab
     from infer_cli.runtime.model_protocols import LoadedModel
+
+
+LEAST_TOKENS = 32  # that an average is taken of: of fewer, one doubtful token would decide
 
 
 class Step(NamedTuple):
@@ -46,12 +49,18 @@ class ClaimedWalk:
         self._active = _ended(request, tokens, loaded.vocab, loaded.window)
         self._logprobs: list[TokenLogprobs] = []
         self.farthest = Step(0, 0.0, tokens[0], tokens[0])
+        self._total = 0.0
 
     @property
     def score_request(self) -> ScoreRequest:
         """What the engine for likelihoods is asked: it shows the rows that the reply's tokens follow from."""
         prompt = self._request.prompt_ids
         return ScoreRequest(self._request.id, (*prompt, *self._tokens), len(prompt))
+
+    @property
+    def mean(self) -> float:
+        """How far its tokens are on average, in nats. A short reply counts as one of `LEAST_TOKENS`."""
+        return self._total / max(len(self._tokens), LEAST_TOKENS)
 
     def see(self, position: int, row: Floats) -> None:
         """The row of logits that the token at a position of the request follows from; in their order."""
@@ -61,6 +70,7 @@ class ClaimedWalk:
             distance = greedy_distance(row, token, self._penalties)
         else:
             distance = drawn_distance(row, token, self._params, self._penalties, self._draws.draw())
+        self._total += min(distance.nats, MOST)
         if distance.nats > self.farthest.nats:
             self.farthest = Step(number, distance.nats, token, distance.likeliest)
         self._penalties.accept([token])

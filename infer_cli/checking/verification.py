@@ -33,7 +33,7 @@ from infer_cli.checking.verify import (
     promise_then,
     reasons,
 )
-from infer_cli.checking.verify_request import VerifyReport, VerifyRequest, Watcher
+from infer_cli.checking.verify_request import Nearness, VerifyReport, VerifyRequest, Watcher
 from infer_cli.errors import UsageError
 from infer_cli.runtime.session import Session
 from infer_cli.types import Provenance
@@ -116,16 +116,16 @@ class _Verification:
         origin = self._origin(self._session.loaded.policy)
         self._warn_of_name()
         window = max(room.n_window, room.n_score_window, LEAST_WINDOW)
-        n_done, farthest = 0, 0.0
+        n_done, farthest, mean = 0, 0.0, 0.0
         with closing(ClaimedTokens(self._session, self._examination, origin, window)) as claimed:
             for outcome in claimed.check(self._asked()):
                 n_done += len(outcome.question.claims)
                 self._watcher.status(f"{n_done} of {n_asked} {self._results.kind}")
                 self._differences += outcome.differences
                 self._unchecked += outcome.unchecked
-                farthest = max([farthest, *(step.nats for _, step in outcome.steps)])
+                farthest, mean = max(farthest, outcome.farthest), max(mean, outcome.mean)
         report = self._report(self._here(room))
-        return dataclasses.replace(report, check="tokens", margin=MARGINS.token, farthest=farthest)
+        return dataclasses.replace(report, nearness=Nearness(MARGINS.token, farthest, MARGINS.mean, mean))
 
     def _origin(self, policy: ModePolicy) -> Origin:
         claimed = self._results.engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import NamedTuple, Protocol
 
 from infer_cli.batch.job import JobFile, Kind
 from infer_cli.batch.rows import Input
@@ -40,8 +40,14 @@ class VerifyRequest:
         return {} if self.job is None else self.job.params
 
 
-# How answers were checked: computed again, or each of their tokens by its likelihood here.
-Check = Literal["answers", "tokens"]
+class Nearness(NamedTuple):
+    """Of a check by tokens, in nats: how far a token may be from the one that the model takes here, how far
+    the farthest is; and the same of a reply's tokens on average."""
+
+    margin: float
+    farthest: float
+    mean_margin: float
+    farthest_mean: float
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class VerifyReport:
     """What a verification has found. `n_drawn`: answers of the rows that were drawn, of which `n_same` are
     the same; `n_answers` is of the whole file. `missing`: rows of the job without a reply.
 
-    `reasons` may explain differences, the likeliest first. `margin` and `farthest`, in nats, are of a check
-    by tokens: how far one may be from the one that the model takes here, and how far the farthest is.
+    `reasons` may explain differences, the likeliest first. `nearness` is there where tokens were checked;
+    otherwise answers were computed again.
     """
 
     kind: Kind
@@ -65,9 +71,7 @@ class VerifyReport:
     differences: Sequence[Difference]
     unchecked: Sequence[Unchecked]
     reasons: Sequence[str]
-    check: Check = "answers"
-    margin: float | None = None
-    farthest: float | None = None
+    nearness: Nearness | None = None
 
     @property
     def holds(self) -> bool:

@@ -91,7 +91,7 @@ def test_rows_are_drawn_by_what_their_author_can_not_know(rows: Path, out: Path)
     found = infer("verify", out, *by_hand).json
     assert found == {
         "holds": True, "replies": 6, "same": 6, "rows": 6, "rows_in_all": 20, "challenge": "of mine",
-        "check": "answers", "margin": None, "farthest": None,
+        "check": "answers", "margin": None, "farthest": None, "mean_margin": None, "farthest_mean": None,
         "missing": [], "differences": [], "unchecked": [], "reasons": [],
     }  # fmt: skip
     for row in range(20):
@@ -221,7 +221,7 @@ def test_another_engine_is_named_as_the_likely_reason(rows: Path, out: Path, tmp
     script(tmp_path, default_reply="before")
     done = verify(out)  # all the same: nothing is wrong, but it is told
     assert done.code == 0
-    assert done.text.startswith("holds: 20 of 20 replies\nchecked by their tokens, each within ")
+    assert done.text.startswith("holds: 20 of 20 replies\nchecked by their tokens: each is at most ")
     assert "llama_cpp was 0.1, is fake" in done.err
 
 

@@ -413,3 +413,38 @@ def test_a_model_that_is_another(tmp_path: Path) -> None:
     assert done.code == 9
     assert "  the model's sha256 was " in done.text
     one_error_line(verify(tmp_path / "run"), 3, "-m")
+
+
+@pytest.mark.weights
+def test_a_run_of_the_real_model(smollm2: Path, tmp_path: Path) -> None:
+    """Sampled, so that its seed matters too."""
+    path, data = write_sums(tmp_path, 3)
+    run, model = tmp_path / "run", ("-m", smollm2)
+    arguments = ("-t", 1, "--seed", 3, "-n", 12)
+    assert evaluate(path, "--data", data, "-o", run, *arguments, model=str(smollm2)).code == 0
+    assert verify(run, *model).code == 0
+    honest = tmp_path / "honest"
+    shutil.copytree(run, honest)
+    for forge in (edited_token, edited_answer, edited_reply_seed, edited_score):
+        forge(run)
+        for check in ((), ("--tokens",)):
+            done = verify(run, *model, *check)
+            assert done.code == 9, (forge, done)
+            assert "does not hold" in done.text
+        shutil.rmtree(run)
+        shutil.copytree(honest, run)
+
+    def drawn_anew(line: Json) -> None:
+        """With another seed, and says that it was not."""
+        line.update({name: other[line["row"]][name] for name in ("tokens", "text", "finish_reason", "usage")})
+
+    again = tmp_path / "again"
+    arguments = ("-t", 1, "--seed", 4, "-n", 12)
+    assert evaluate(path, "--data", data, "-o", again, *arguments, model=str(smollm2)).code == 0
+    other = {line["row"]: line for line in lines_of(again / "replies.jsonl")}
+    reply_of(run, 0, drawn_anew)
+    covered_up(run)
+    for check in ((), ("--tokens",)):
+        done = verify(run, *model, *check)
+        assert done.code == 9, done
+        assert " at token " in done.text

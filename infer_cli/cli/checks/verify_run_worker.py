@@ -161,5 +161,5 @@ def _told_scores(files: RunFiles) -> str:
 
 
 def _told_replies(report: VerifyReport) -> str:
-    how = "answered again" if report.check == "answers" else "checked by their tokens"
+    how = "answered again" if report.nearness is None else "checked by their tokens"
     return f"{report.n_same} of {report.n_drawn} {how} and the same, of {report.n_answers} in all"

@@ -12,7 +12,7 @@ from infer_cli.checking.examination import Difference, Unchecked
 from infer_cli.checking.results import Results, chance_of_finding, forged_rows_found
 from infer_cli.checking.verification import open_session, verify
 from infer_cli.checking.verify import ONLY_SEED
-from infer_cli.checking.verify_request import VerifyReport, VerifyRequest
+from infer_cli.checking.verify_request import Nearness, VerifyReport, VerifyRequest
 from infer_cli.cli.checks.verify_options import VerifyOptions
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
@@ -91,6 +91,7 @@ def verified(
 
 def as_json(report: VerifyReport) -> dict[str, object]:
     """The object of `--json`."""
+    near = report.nearness
     return {
         "holds": report.holds,
         "replies": report.n_drawn,
@@ -98,9 +99,11 @@ def as_json(report: VerifyReport) -> dict[str, object]:
         "rows": report.n_rows_drawn,
         "rows_in_all": report.n_rows,
         "challenge": report.challenge,
-        "check": report.check,
-        "margin": report.margin,
-        "farthest": None if report.farthest is None else finite(report.farthest),
+        "check": "answers" if near is None else "tokens",
+        "margin": None if near is None else near.margin,
+        "farthest": None if near is None else finite(near.farthest),
+        "mean_margin": None if near is None else near.mean_margin,
+        "farthest_mean": None if near is None else near.farthest_mean,
         "missing": report.missing,
         "differences": [difference._asdict() for difference in report.differences],
         "unchecked": [unchecked._asdict() for unchecked in report.unchecked],
@@ -134,8 +137,8 @@ def told_differences(report: VerifyReport, vocab: Vocab) -> Iterator[str]:
 
 def told_check(report: VerifyReport) -> Iterator[str]:
     """What kind of check it was where that is not plain, and what a sample finds."""
-    if report.check == "tokens":
-        yield _told_tokens(report)
+    if report.nearness is not None:
+        yield _told_tokens(report.nearness)
     if report.challenge is not None:
         yield _told_chance(report)
 
@@ -149,17 +152,18 @@ def tell_reasons(report: VerifyReport, notices: Notices) -> None:
             notices.warn(reason)
 
 
-def _told_tokens(report: VerifyReport) -> str:
+def _told_tokens(near: Nearness) -> str:
     return (
-        f"checked by their tokens, each within {report.margin:g} of the one that the model takes here"
-        f" (farthest: {report.farthest:.2f}): another model that is as near is not told apart"
+        f"checked by their tokens: each is at most {near.farthest:.2f} from the one that the model takes here"
+        f" ({near.margin:g} is allowed), a reply's on average {near.farthest_mean:.3f} ({near.mean_margin:g}):"
+        " another model that is as near is not told apart"
     )
 
 
 def _told_chance(report: VerifyReport) -> str:
     n, n_drawn = report.n_rows, report.n_rows_drawn
     one = chance_of_finding(n, n_drawn, 1)
-    how = "answered again" if report.check == "answers" else "checked"
+    how = "answered again" if report.nearness is None else "checked"
     n_forged, sure = forged_rows_found(n, n_drawn)
     return (
         f"{n_drawn} of {n} rows were {how}, drawn by --challenge {report.challenge}:"
