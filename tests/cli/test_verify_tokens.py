@@ -269,8 +269,8 @@ def test_another_engine_is_checked_by_tokens(rows: Path, out: Path) -> None:
     assert done.text == (
         "holds: 6 of 6 replies\n"
         "checked by their tokens: each is at most 0.00 from the one that the model takes here"
-        f" ({MARGINS.token:g} is allowed), a reply's on average 0.000 ({MARGINS.mean:g}): another model that is"
-        " as near is not told apart\n"
+        f" ({MARGINS.token:g} is allowed), a reply's on average 0.000 ({MARGINS.mean:g}): another model"
+        " that is as near is not told apart\n"
     )
     assert "llama_cpp was 0.1, is fake" in done.err
     done = infer("verify", out, "--fraction", 0.5, "--challenge", "mine")

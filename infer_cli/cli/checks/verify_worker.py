@@ -155,8 +155,8 @@ def tell_reasons(report: VerifyReport, notices: Notices) -> None:
 def _told_tokens(near: Nearness) -> str:
     return (
         f"checked by their tokens: each is at most {near.farthest:.2f} from the one that the model takes here"
-        f" ({near.margin:g} is allowed), a reply's on average {near.farthest_mean:.3f} ({near.mean_margin:g}):"
-        " another model that is as near is not told apart"
+        f" ({near.margin:g} is allowed), a reply's on average {near.farthest_mean:.3f}"
+        f" ({near.mean_margin:g}): another model that is as near is not told apart"
     )
 
 
