@@ -337,6 +337,22 @@ def test_items_that_are_left_out_are_found_by_the_data(run: Path, honest: Path) 
     assert "whether these are the data's is not known here" in done.text
 
 
+def test_files_that_are_gone_are_findings(run: Path) -> None:
+    for name in ("fewshot.jsonl", "items.jsonl", "samples.jsonl", "results.json"):
+        kept = (run / name).read_bytes()
+        (run / name).unlink()
+        done = verify(run)
+        assert done.code == 9, done
+        assert f"{name}: it is missing" in done.text
+        assert "Traceback" not in done.err
+        (run / name).write_bytes(kept)
+
+
+def test_a_python_task_runs_only_where_that_is_allowed(run: Path) -> None:
+    (run / "task.py").write_text("raise SystemExit('it ran')")
+    one_error_line(verify(run), 2, "is a Python task", "--allow-code")
+
+
 def test_a_task_that_comes_with_infer_is_known(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"question": "How many?", "answer": "It is so. #### 3"}\n' * 1)

@@ -64,6 +64,8 @@ def check_files(folder: RunFolder, *, allow_code: bool, data: str | None) -> Run
             )
     except UsageError as e:  # files that are none of a run's: that is a finding, not a wrong command line
         findings.append(Finding(folder.path.name, e.message))
+    except OSError as e:
+        findings.append(Finding(folder.path.name, f"{e.filename} can't be read: {e.strerror}"))
     return RunFiles(
         facts=facts,
         job=job,
