@@ -26,6 +26,7 @@ _COMMANDS = {
     "rescore": ("rescore", "rescore", "Score the answers of a run again."),
     "merge": ("batch.merge", "merge", "Put the outputs of shards together, in input order."),
     "verify": ("checks.verify", "verify", "Answer a sample of the rows again and compare."),
+    "compare": ("compare.command", "compare", "Compare runs of evaluations item by item."),
     "replay": (
         "checks.replay",
         "replay",

@@ -45,6 +45,11 @@ _EXAMPLES = {
         "infer verify replies.jsonl --fraction 1",
         "infer verify replies.jsonl -m qwen3-0.6b --fraction 0.2 --json",
     ),
+    "compare": (
+        "infer compare runs/smollm2 runs/qwen3",
+        "infer compare before after --fail-if-worse --margin 2",
+        "infer compare a b c --all-metrics --plot compare.svg",
+    ),
     "replay": (
         "infer replay last",
         "infer replay 5c0ffee0 --quiet && echo the same",

@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from infer_cli.evaluation.runs.results import Identity
 from tests.cli_helpers import INFER, REPO, command_names, infer, script
+from tests.evaluation.comparing.run_folders import RESULTS, Answered, write_run
 from tests.model_server import ModelServer, serving
 from tests.terminal import Terminal
 from tests.tiny_gguf import DEFAULT_TEMPLATE, write_tiny_gguf
@@ -97,6 +100,16 @@ def test_no_command_lets_anything_through(
         json.dumps({"custom_id": POISON, "context": POISON, "continuation": f"x {POISON}"}) + "\n"
         + json.dumps({"context": POISON, POISON: 1}) + "\n"
     )  # fmt: skip
+    run, other_run = (
+        write_run(
+            folder / f"{i}{POISON}",
+            [Answered(POISON, [{POISON: i}], POISON, POISON)],
+            task=POISON,
+            metrics=(POISON,),
+            results=replace(RESULTS, mode=f"{i}{POISON}", model=Identity(POISON, None)),
+        )
+        for i in (0.0, 1.0)
+    )
     text = folder / f"text{POISON}"
     text.write_text(f"The cat sat {POISON} on the mat.\n" * 10)
     task, questions = folder / f"task{POISON}.toml", folder / f"questions{POISON}.jsonl"
@@ -144,7 +157,15 @@ def test_no_command_lets_anything_through(
         ("perplexity", [text, *model, "--ctx", "64"]),
         ("verify", [out]),
         ("verify", [scored]),
+        ("compare", [run, other_run]),
+        ("compare", [run, other_run, "--json"]),
+        ("compare", [run, folder]),
         ("merge", [out, "-o", "-"]),
+        ("eval", [task, "--data", questions, *model, "-o", folder / "run"]),
+        ("eval", [task, "--data", questions, *model, "-o", folder / "run", "--limit", "1"]),
+        ("eval", ["--cite", folder / "run"]),
+        ("rescore", [folder / "run"]),
+        ("rescore", [POISON]),
         ("replay", [record]),
         ("task list", []),
         ("task check", [task, "--data", questions, *model]),

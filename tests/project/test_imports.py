@@ -47,6 +47,7 @@ ONLY_IN = {
     "jsonschema_rs": {"evaluation.scorers.json_schema"},
     "lm_eval": {"integrations.lm_eval"},
     "inspect_ai": {"integrations.inspect"},
+    "matplotlib": {"evaluation.comparing.picture"},
     # Only tests compare with them.
     "scipy": set(),
     "statsmodels": set(),
@@ -54,7 +55,7 @@ ONLY_IN = {
 
 HEAVY = {
     "llama_cpp", "numpy", "jinja2", "rich", "tiktoken", "sqlite3", "huggingface_hub", "requests", "tomllib",
-    "tomlkit", "prompt_toolkit", "wcwidth", "re2", "jsonpath_rfc9535", "jsonschema_rs",
+    "tomlkit", "prompt_toolkit", "wcwidth", "re2", "jsonpath_rfc9535", "jsonschema_rs", "matplotlib",
     "infer_cli.engine.engine", "infer_cli.models.store", "infer_cli.cli.flags.options", "ctypes",
 }  # fmt: skip
 

@@ -65,7 +65,7 @@ def check(
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Show how a task's items read, how long they are, and how answers score. No weights are loaded."""
+    """Show how a task's items read, and how answers score. No weights are loaded."""
     from infer_cli.evaluation.tasks.selection import Selection
     from infer_cli.process.supervisor import supervise
 

@@ -43,6 +43,7 @@ def bibtex(all_results: Sequence[Results]) -> str:
     own = (
         "@software{infer_cli,\n"
         "  title = {infer: answers from local language models that can be trusted and repeated},\n"
+        "  author = {{The infer authors}},\n"
         f"  version = {{{', '.join(versions)}}},\n"
         f"  note = {{with llama.cpp through llama-cpp-python {', '.join(engines)}}},\n"
         f"  year = {{{max(results.began_at[:4] for results in all_results)}}}\n"
@@ -77,7 +78,7 @@ def _how(results: Results) -> str:
     shots = (
         f"{config.get('fewshot')} examples before each question" if config.get("fewshot") else "no examples"
     )
-    form = "the model's chat template" if config.get("chat") else "plain text, without a chat template"
+    form = "put through the model's chat template" if config.get("chat") else "completed as plain text"
     if kind == "minimal_pairs":
         return "Of each pair of sentences the likelier one is the model's choice."
     if kind == "perplexity":

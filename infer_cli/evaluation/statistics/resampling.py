@@ -32,7 +32,7 @@ def mean_interval(units: Units, seed: int, n_resamples: int = N_RESAMPLES) -> Es
     """Of the mean of all items. `seed`, 0 or more, is that of the resamples."""
     if unknown_spread(units):
         return t_interval(units)
-    if note := _too_few(units.n, units.are_items):
+    if note := _too_few(units.n, units.are_items or units.are_texts):
         return Estimate(t_interval(units).interval, note)
     means = [
         units.sums.take(drawn).sum(axis=1)

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 
 class Units(NamedTuple):
-    """`sums` and `sizes`, both of shape (n,): the scores of each unit added up, and how many these are."""
+    """`sums` and `sizes`, both of shape (n,): the scores of each unit added up, and how many these are.
+
+    `are_texts`: the sizes are those of texts (bytes, words), of which each unit is one: the mean is a ratio,
+    such as bits per byte, and `n_items` counts bytes.
+    """
 
     sums: Doubles
     sizes: Doubles
+    are_texts: bool = False
 
     @property
     def n(self) -> int:
@@ -31,7 +36,7 @@ class Units(NamedTuple):
 
     @property
     def are_items(self) -> bool:
-        return self.n == self.n_items
+        return not self.are_texts and self.n == self.n_items
 
     @property
     def mean(self) -> float:
@@ -53,24 +58,30 @@ class Units(NamedTuple):
     @property
     def word(self) -> str:
         """`item`, `items`, `cluster` or `clusters`."""
-        return ("item" if self.are_items else "cluster") + ("s" if self.n > 1 else "")
+        return ("item" if self.are_items or self.are_texts else "cluster") + ("s" if self.n > 1 else "")
 
 
-def units_of(scores: Sequence[float], clusters: Sequence[str] | None = None) -> Units:
-    """Items that share a name in `clusters` (one for each score) are one unit.
+def units_of(
+    scores: Sequence[float], clusters: Sequence[str] | None = None, sizes: Sequence[float] | None = None
+) -> Units:
+    """Items that share a name in `clusters` (one for each score) are one unit. `sizes`: those of the items'
+    texts, for a ratio.
 
-    Raises ValueError: there is no score, one is not a finite number, or there are not as many names.
+    Raises ValueError: there is no score, one is not a finite number, or there are not as many names or sizes.
     """
     values = np.asarray(scores, np.float64)
     if not len(values):
         raise ValueError("there are no scores")
     if not np.isfinite(values).all():
         raise ValueError(f"the score of item {int(np.isfinite(values).argmin())} is not a finite number")
+    amounts = np.ones(len(values)) if sizes is None else np.asarray(sizes, np.float64)
+    if len(amounts) != len(values):
+        raise ValueError(f"there are {len(amounts)} sizes for {len(values)} scores")
     if clusters is None:
-        return Units(values, np.ones(len(values)))
+        return Units(values, amounts, sizes is not None)
     index = cluster_index(clusters, len(values))
-    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
-    return Units(sums.astype(np.float64), sizes.astype(np.float64))
+    sums, totals = np.bincount(index, weights=values), np.bincount(index, weights=amounts)
+    return Units(sums.astype(np.float64), totals.astype(np.float64))
 
 
 def cluster_index(clusters: Sequence[str], n_items: int) -> Integers:

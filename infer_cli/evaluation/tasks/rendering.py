@@ -27,6 +27,14 @@ class _Right(NamedTuple):
     gold: int | None = None
 
 
+class _ShownExample(NamedTuple):
+    """An example's question, a text or turns, and its answer."""
+
+    doc: Doc
+    question: str | list[Turn]
+    answer: str
+
+
 class ItemRenderer:
     """Makes items of a task. Raises UsageError naming file, table, key and row for what a row lacks."""
 
@@ -34,6 +42,7 @@ class ItemRenderer:
         self._task, self._selection = task, selection
         self._chat = is_chat(task, selection)
         self._templates = Templates(task)
+        self._shown: dict[str, _ShownExample] = {}  # by id: many items are shown the same
 
     def check_templates(self) -> None:
         """Raises UsageError where one does not compile."""
@@ -103,19 +112,11 @@ class ItemRenderer:
 
     def _question(self, doc: Doc, examples: Sequence[Mapping[str, object]], where: str) -> dict[str, object]:
         """The keys of a row that hold the prompt."""
-        fewshot = self._task.fewshot
-        shown: list[tuple[Doc, str, str]] = []
-        for example in examples:
-            assert fewshot is not None
-            its_doc, its_where = example["doc"], f"the example {example['id']!r:.60}"
-            assert isinstance(its_doc, Mapping)
-            template = TaskTemplate("[fewshot] answer", fewshot.answer)
-            shown.append((its_doc, its_where, self._templates.filled(template, its_doc, its_where)))
+        shown = [self._shown_example(example) for example in examples]
         if self._chat:
             return self._conversation(doc, shown, where)
-        parts = []
-        for its_doc, its_where, answer in shown:
-            parts.append(self._text(its_doc, its_where) + self._task.answer.delimiter + answer)
+        delimiter, fewshot = self._task.answer.delimiter, self._task.fewshot
+        parts = [f"{example.question}{delimiter}{example.answer}" for example in shown]
         separator = "" if fewshot is None else fewshot.separator
         text = separator.join([*parts, self._text(doc, where)])
         if self._task.kind != "generate":
@@ -124,15 +125,27 @@ class ItemRenderer:
             raise UsageError(f"{self._task.path}: [prompt] text: {where}: the prompt is empty")
         return {"prompt": text}
 
-    def _conversation(self, doc: Doc, shown: Sequence[tuple[Doc, str, str]], where: str) -> dict[str, object]:
+    def _shown_example(self, example: Mapping[str, object]) -> _ShownExample:
+        id_, doc, fewshot = str(example["id"]), example["doc"], self._task.fewshot
+        assert isinstance(doc, Mapping) and fewshot is not None
+        known = self._shown.get(id_)
+        if known is None or known.doc != doc:
+            where = f"the example {id_!r:.60}"
+            answer = self._templates.filled(TaskTemplate("[fewshot] answer", fewshot.answer), doc, where)
+            question = self._turns(doc, where) if self._chat else self._text(doc, where)
+            known = self._shown[id_] = _ShownExample(doc, question, answer)
+        return known
+
+    def _conversation(self, doc: Doc, shown: Sequence[_ShownExample], where: str) -> dict[str, object]:
         turns: list[Turn] = []
         if self._task.prompt.system is not None:
             template = TaskTemplate("[prompt] system", self._task.prompt.system)
             turns.append({"role": "system", "content": self._templates.filled(template, doc, where)})
-        for its_doc, its_where, answer in shown:
+        for example in shown:
+            assert not isinstance(example.question, str)
             # What the system is told stands once, at the beginning.
-            turns += [turn for turn in self._turns(its_doc, its_where) if turn["role"] != "system"]
-            turns.append({"role": "assistant", "content": answer})
+            turns += [turn for turn in example.question if turn["role"] != "system"]
+            turns.append({"role": "assistant", "content": example.answer})
         turns = _system_first(turns, self._turns(doc, where))
         if self._task.kind == "generate" and len(turns) == 1 and turns[0]["role"] == "user":
             return {"prompt": turns[0]["content"]}

@@ -15,6 +15,8 @@ from infer_cli.prompt.template_errors import TemplateFailed, TemplateRaised
 
 WHOLE_ROW = "doc"  # the name by which a template has all of a row
 _MOST_REASON = 300  # characters
+# A field and nothing else: where it is a text, that is what the template gives.
+_FIELD = re.compile(r"\{\{\s*(?!(?:true|false|none)\b)(?P<name>[a-z_]\w*)\s*\}\}", re.ASCII)
 _UNDEFINED = re.compile(r"'(?P<name>\w+)' is undefined")
 
 
@@ -41,6 +43,10 @@ class Templates:
 
     def text(self, template: TaskTemplate, doc: Doc, where: str) -> str:
         """Raises UsageError naming file, table, key and row (`where`) where it fails."""
+        if (field := _FIELD.fullmatch(template.source)) is not None:
+            value = doc.get(field["name"])
+            if isinstance(value, str):
+                return value
         variables = {WHOLE_ROW: doc, **doc}
         try:
             text = self._renderer.render(TemplateSource(template.source, strict=True), variables)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from infer_cli.evaluation.scorers import code_execution
 from infer_cli.evaluation.scorers.options import ScorerOptions
 from infer_cli.evaluation.scorers.registry import SCORER_KINDS, make_scorers
 from infer_cli.evaluation.tasks.loading import read_task
@@ -20,6 +21,8 @@ NEEDED: dict[str, dict[str, object]] = {
     "regex": {"pattern": "x"},
     "length": {"min": 1, "max": 2},
     "json_schema": {"schema": "{}"},
+    "code": {"program": "x"},
+    "judge": {"prompt": "x", "min": 1, "max": 2},
 }
 TASK = """
 name = "t"
@@ -63,7 +66,13 @@ def test_every_scorer_has_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tables_of_the_page_are_a_tasks() -> None:
     shown = [block.body for block in blocks(PAGE) if block.info == "toml"]
-    assert len(shown) == 2
+    assert len(shown) == 4
     for body in shown:
         task = read_task(TASK + body, "t.toml")
-        assert make_scorers(task, allow_code=False) and task.extractions
+        assert make_scorers(task, allow_code='"code"' in body)
+
+
+@pytest.fixture(autouse=True)
+def no_sandbox_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is run here."""
+    monkeypatch.setattr(code_execution, "find_sandbox", object)

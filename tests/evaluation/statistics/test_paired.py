@@ -268,3 +268,38 @@ def test_the_sentence_of_other_scores() -> None:
 def test_what_cannot_be_compared(a: list[float], b: list[float], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         of_proportions(a, b)
+
+
+# --- ratios ---------------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_compared_as_the_mean_of_its_amounts() -> None:
+    """Bits over bytes: as if each byte had its share of the bits, and a text were a cluster."""
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(2, 9, 60)
+    a, b = rng.normal(3, 1, 60) * sizes, rng.normal(3.2, 1, 60) * sizes
+    found = compare(a.tolist(), b.tolist(), clusters=None, is_proportion=False, seed=0, sizes=sizes.tolist())
+    names = np.repeat(np.arange(60), sizes).astype(str).tolist()
+    of_bytes = [np.repeat(each / sizes, sizes).tolist() for each in (a, b)]
+    same = compare(*of_bytes, clusters=names, is_proportion=False, seed=0)
+    assert (found.n, found.n_clusters, found.in_points) == (60, None, False)
+    assert found.value_a == pytest.approx(a.sum() / sizes.sum())
+    assert found.difference == pytest.approx(found.value_b - found.value_a)
+    assert found.interval is not None and same.interval is not None
+    assert found.interval[:2] == pytest.approx(same.interval[:2])
+    assert found.stderr == pytest.approx(same.stderr)
+    assert found.test.p_value == same.test.p_value
+    assert found.smallest_visible == pytest.approx(same.smallest_visible)
+
+
+def test_few_texts_are_items() -> None:
+    found = compare([8.0, 9, 7], [7.0, 9, 5], clusters=None, is_proportion=False, seed=0, sizes=[4.0, 4, 2])
+    assert found.note == "3 items are too few for the test: less than 6 give no p below 0.05"
+    assert "on 3 items" in found.sentence()
+
+
+def test_a_proportion_has_no_sizes() -> None:
+    with pytest.raises(ValueError, match="not taken over sizes"):
+        compare([1.0], [0.0], clusters=None, is_proportion=True, seed=0, sizes=[2.0])
+    with pytest.raises(ValueError, match="1 sizes for 2 scores"):
+        compare([1.0, 2], [0.0, 2], clusters=None, is_proportion=False, seed=0, sizes=[2.0])

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from infer_cli.errors import UsageError
-from tests.evaluation.tasks.examples import CHOICE, GENERATE, HEAD, items_of
+from infer_cli.evaluation.tasks.templates import TaskTemplate, Templates
+from infer_cli.prompt.renderer import TemplateSource, shared
+from tests.evaluation.tasks.examples import CHOICE, GENERATE, HEAD, items_of, task_of
 
 ROWS = [{"q": "one", "a": "1"}, {"q": "two", "a": "2"}, {"q": "three"}]
 
@@ -68,6 +70,16 @@ def test_a_template_has_fields_and_the_whole_row(tmp_path: Path) -> None:
     rows = [{"q": "x", "two words": [1, {"k": "é"}], "a": ""}]
     text = GENERATE.replace("{{ q }}", "{{ q }} {{ doc['two words'][1].k }} {{ doc | length }}")
     assert items_of(text, tmp_path, rows)[0].rows[0]["prompt"] == "x é 3"
+
+
+@pytest.mark.parametrize("text", ["", " x ", "<b> & {{ a }}\n\n", "\r\n{% raw %}", "é\u2028\U0001f600"])
+def test_a_field_alone_is_what_the_renderer_makes_of_it(text: str) -> None:
+    task = task_of(GENERATE)
+    doc = {"q": text, "true": "y", "n": 1}
+    for field, plain in (("{{ q }}", True), ("{{q}}", True), ("{{ n }}", False), ("{{ true }}", False)):
+        found = Templates(task).text(TaskTemplate("k", field), doc, "row 0")
+        asked = shared().render(TemplateSource(field, strict=True), doc)
+        assert found == asked and (found == text) == plain
 
 
 @pytest.mark.parametrize(
