@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from infer_cli.backend.base import SamplerHandle
+from infer_cli.backend.base import SamplerHandle, Vocab
 from infer_cli.engine import history
 from infer_cli.engine.drafting import PromptLookup
 from infer_cli.engine.reasoning_limit import ReasoningLimit
 from infer_cli.errors import ExitStatus
 from infer_cli.text.stream import StopMatcher
 from infer_cli.types import EngineRequest, Finished, FinishReason, Segment, Timings, TokenLogprobs, Usage
+
+
+def piece_of(request: EngineRequest, token: int, vocab: Vocab) -> tuple[bytes, bool]:
+    """What a token of a reply stands for in its text, and whether the reply ends with it."""
+    if vocab.is_eog(token):
+        return b"", True
+    return request.shown_tokens.get(token) or vocab.piece(token), False
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.backend.base import Backend, DecodeStatus
 from infer_cli.engine import history
-from infer_cli.engine.active_request import ActiveRequest
+from infer_cli.engine.active_request import ActiveRequest, piece_of
 from infer_cli.engine.admission import refusal, why_not
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.logprobs import token_logprobs
@@ -332,8 +332,7 @@ class Engine:
         if request.n_logprobs is not None:
             logprobs = token_logprobs(logits[row], token, request.n_logprobs)
             active.logprobs.append(logprobs)
-        is_end = vocab.is_eog(token)
-        piece = b"" if is_end else request.shown_tokens.get(token) or vocab.piece(token)
+        piece, is_end = piece_of(request, token, vocab)
         released, reason = active.append(token, piece, is_end, now)
         events: list[Event] = []
         if request.streams:

@@ -191,7 +191,7 @@ class ThinkingFlags(FlagGroup):
         Optional[int],
         _option(
             "--reasoning-budget",
-            panel=_SAMPLING,
+            panel=SAMPLING,
             metavar="N",
             help="End the reasoning after N tokens; the answer follows. 0 ends it at once.",
         ),
