@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from infer_cli.backend.fake import CHAT_TEMPLATE
 from infer_cli.evaluation.runs.folder import RunFolder
 from tests.cli_helpers import INFER, REPO, infer, one_error_line, script
 from tests.evaluation.runs.run_helpers import (
@@ -452,3 +453,61 @@ def test_the_real_model_on_pairs_of_sentences(tmp_path: Path, run: Path, smollm2
     )  # fmt: skip
     assert again.code == 0
     assert scores_of(run) == scores_of(tmp_path / "again")
+
+
+# --- thinking -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thinker(tmp_path: Path) -> str:
+    """Its template closes the reasoning where thinking is off, and it reasons."""
+    opening = "assistant\n{% endif %}"
+    template = CHAT_TEMPLATE.replace(
+        opening,
+        "assistant\n{% if enable_thinking is defined and enable_thinking is false %}<think></think>"
+        "{% endif %}{% endif %}",
+    )
+    assert template != CHAT_TEMPLATE
+    return script(tmp_path, template=template, default_reply="<think>one and one</think>is 1!")
+
+
+def test_thinking_is_as_the_command_line_says(
+    sums: list[object], run: Path, tmp_path: Path, thinker: str
+) -> None:
+    assert evaluate(*sums, "-o", run, "--no-think", model=thinker).code == 0
+    assert evaluate(*sums, "-o", tmp_path / "on", model=thinker).code == 0
+    prompts = [sample["n_prompt_tokens"] for sample in samples_of(run)]
+    longer = [sample["n_prompt_tokens"] for sample in samples_of(tmp_path / "on")]
+    assert [a - b for a, b in zip(prompts, longer, strict=True)] == [len("<think></think>")] * 6
+    assert results_of(run)["config"]["think"] is False
+    assert "think" not in results_of(tmp_path / "on")["config"]
+    assert "The chat template's thinking was turned off." in infer("eval", "--cite", run).text
+    done = evaluate(*sums, "-o", run, model=thinker)
+    assert done.code == 2 and "think" in done.err, "another setting is no resume"
+    assert infer("verify", run, "-m", thinker, "--fraction", "1").code == 0
+
+
+def test_a_reasoning_budget_ends_the_reasoning(sums: list[object], run: Path, thinker: str) -> None:
+    assert evaluate(*sums, "-o", run, "--reasoning-budget", 0, model=thinker).code == 0
+    assert _reasoning_of(run) == {None}
+    assert results_of(run)["config"]["reasoning_budget"] == 0
+    assert "Reasoning was ended after 0 tokens." in infer("eval", "--cite", run).text
+    free = run.with_name("free")
+    assert evaluate(*sums, "-o", free, model=thinker).code == 0
+    assert _reasoning_of(free) == {"one and one"}
+
+
+def _reasoning_of(run: Path) -> set[object]:
+    lines = RunFolder(run).replies.read_bytes().splitlines()
+    return {json.loads(line)["reasoning"] for line in lines}
+
+
+def test_thinking_is_refused_where_it_has_no_meaning(tmp_path: Path, run: Path, sums: list[object]) -> None:
+    task, data = write_pairs(tmp_path)
+    done = evaluate(task, "--data", data, "-o", run, "--no-think")
+    one_error_line(done, 2, "--no-think has no meaning for pairs")
+    done = evaluate(*sums, "-o", run, "--raw", "--think")
+    one_error_line(done, 2, "--raw and --think exclude each other")
+    Path(str(sums[0])).write_text(SUMS.replace("[answer]", "chat = false\n\n[answer]"))
+    done = evaluate(*sums, "-o", tmp_path / "texts", "--reasoning-budget", 5)
+    one_error_line(done, 2, "--reasoning-budget has no meaning for sums", "--chat")

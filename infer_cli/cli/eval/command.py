@@ -107,6 +107,7 @@ def evaluate(
     samples: o.Samples = None,
     temperature: o.TemperatureFlags,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     deadline: o.Deadline = None,
     judge: Annotated[
         Optional[str],

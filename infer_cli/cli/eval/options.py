@@ -101,6 +101,7 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
             stop=asking.stop,
             deadline_s=asking.deadline_s,
             system=asking.system,
+            thinking=asking.thinking,
         ),
         scoring=Scoring(
             exclude_errors=values.is_set("exclude_errors"),

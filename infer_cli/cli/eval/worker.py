@@ -48,8 +48,10 @@ if TYPE_CHECKING:
 # What has no meaning where nothing is generated.
 _OF_REPLIES = (
     "temperature", "seed", "seeds", "samples", "max_tokens", "stop", "top_k", "top_p", "min_p",
-    "repeat_penalty", "frequency_penalty", "presence_penalty", "set_", "system", "parallel",
+    "repeat_penalty", "frequency_penalty", "presence_penalty", "set_", "system", "parallel", "think", "reasoning_budget",
 )  # fmt: skip
+# What has no meaning where no chat template is applied.
+_OF_CHATS = ("think", "reasoning_budget")
 
 
 def prepare(command: EvalCommand, worker: Worker) -> int:
@@ -63,11 +65,25 @@ def prepare(command: EvalCommand, worker: Worker) -> int:
         for name in _OF_REPLIES:
             if name in command.given:
                 raise UsageError(
-                    f"--{name.rstrip('_').replace('_', '-')} has no meaning for {facts[0].task.name}:"
+                    f"{_flag(command, name)} has no meaning for {facts[0].task.name}:"
                     f" a task of the kind {facts[0].task.kind} generates nothing",
                     "leave it out",
                 )
+    elif not any(each.selection.chat for each in facts):
+        for name in _OF_CHATS:
+            if name in command.given:
+                raise UsageError(
+                    f"{_flag(command, name)} has no meaning for {facts[0].task.name}: its prompts are"
+                    " completed as they are",
+                    "--chat puts them through the model's chat template",
+                )
     return ExitStatus.OK
+
+
+def _flag(command: EvalCommand, name: str) -> str:
+    if name == "think" and command.asking.thinking.think is False:
+        return "--no-think"
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> RunFacts:

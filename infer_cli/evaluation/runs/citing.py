@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from infer_cli.evaluation.runs.results import RATES, Estimated, Results
 from infer_cli.evaluation.statistics.resampling import N_RESAMPLES
@@ -94,7 +94,16 @@ def _how(results: Results) -> str:
     else:
         way = f"Replies were sampled at temperature {temperature} with the seed {config.get('run_seed')}"
     times = f", {n} to each prompt" if isinstance(n, int) and n > 1 else ""
-    return f"Prompts were {form}, with {shots}. {way}{times}, of at most {config.get('max_tokens')} tokens."
+    said = f"Prompts were {form}, with {shots}. {way}{times}, of at most {config.get('max_tokens')} tokens."
+    return " ".join((said, *_thinking(config)))
+
+
+def _thinking(config: Mapping[str, object]) -> Iterator[str]:
+    think, budget = config.get("think"), config.get("reasoning_budget")
+    if think is not None:
+        yield f"The chat template's thinking was turned {'on' if think else 'off'}."
+    if budget is not None:
+        yield f"Reasoning was ended after {budget} tokens."
 
 
 def _promise(results: Results) -> str:

@@ -15,6 +15,7 @@ from infer_cli.evaluation.runs.facts import RunFacts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.settings.defaults import MAX_TOKENS
 from infer_cli.settings.origins import Given
+from infer_cli.types import TEMPLATE_DECIDES, ThinkingParams
 
 if TYPE_CHECKING:
     from infer_cli.runtime.options import EngineOptions
@@ -40,6 +41,7 @@ class Asking:
     stop: tuple[str, ...] = ()
     deadline_s: float | None = None
     system: str | None = None
+    thinking: ThinkingParams = TEMPLATE_DECIDES
 
 
 def job_request(folder: RunFolder, facts: RunFacts, asking: Asking) -> JobRequest:
@@ -77,6 +79,7 @@ def job_request(folder: RunFolder, facts: RunFacts, asking: Asking) -> JobReques
         raw=not facts.selection.chat,
         max_tokens=asking.max_tokens or made.max_tokens or MAX_TOKENS,
         stop=asking.stop or made.stop,
+        thinking=asking.thinking if facts.selection.chat else TEMPLATE_DECIDES,
     )
 
 
