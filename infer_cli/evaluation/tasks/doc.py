@@ -61,11 +61,11 @@ def _check_unicode(text: str, where: str) -> None:
 def field_text(doc: Doc, name: str, where: str) -> str:
     """A field that names something. Raises UsageError that begins with `where` for one that is not there, or
     is no text or number."""
-    value = doc.get(name)
-    if value is None:
+    if name not in doc:
         raise UsageError(f"{where} has no field {name!r:.60}", f"it has {named_fields(list(doc))}")
+    value = doc[name]
     if not isinstance(value, (str, int, float)) or value == "":
-        what = "is empty" if value == "" else "is not a text or a number"
+        what = "is empty" if value == "" else "is null" if value is None else "is not a text or a number"
         raise UsageError(f"{where}: its field {name!r:.60} {what}")
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -120,7 +120,8 @@ class ItemSet:
 
     def _id(self, row: DataRow) -> str:
         names = self._task.data.id
-        return "-".join(field_text(row.doc, name, row.where) for name in names) or str(row.number)
+        where = f"{self._task.path}: [data] id: {row.where}"
+        return "-".join(field_text(row.doc, name, where) for name in names) or str(row.number)
 
     def _where(self, row: DataRow, id_: str) -> str:
         return f"row {row.number} ({id_!r:.60})" if self._task.data.id else f"row {row.number}"

@@ -54,7 +54,7 @@ class ItemRenderer:
     ) -> Item:
         """`examples`: those that it is shown, in their order, each with its `id` and `doc`."""
         right = self._right(doc, where)
-        data = self._task.data
+        data, file = self._task.data, self._task.path
         return Item(
             index=index,
             id=id_,
@@ -63,8 +63,8 @@ class ItemRenderer:
             references=right.references,
             choices=right.choices,
             gold=right.gold,
-            group=None if data.group is None else field_text(doc, data.group, where),
-            cluster=None if data.cluster is None else field_text(doc, data.cluster, where),
+            group=None if data.group is None else field_text(doc, data.group, f"{file}: [data] group: {where}"),
+            cluster=None if data.cluster is None else field_text(doc, data.cluster, f"{file}: [data] cluster: {where}"),
             fewshot=tuple(str(example["id"]) for example in examples),
         )
 
