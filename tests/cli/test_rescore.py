@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,26 @@ def test_a_reply_that_is_there_twice_is_refused(run: Path) -> None:
     first, *rest = replies.read_bytes().splitlines(keepends=True)
     replies.write_bytes(b"".join([first, first, *rest]))
     one_error_line(infer("rescore", run), 2, "answered twice")
+
+
+def test_a_run_of_a_python_task_may_lie_elsewhere(tmp_path: Path) -> None:
+    """What its code raises stands in the samples, which don't depend on where the folder is."""
+    task = tmp_path / "own.py"
+    task.write_text(
+        'TASK = {"name": "own", "version": "1", "kind": "generate", "scorer": [{"kind": "function"}]}\n'
+        'def items(): return [{"i": 0}, {"i": 1}]\n'
+        'def prompt(doc): return f"hello {doc[\'i\']}"\n'
+        "def score(text, doc):\n"
+        '    if doc["i"]: raise ValueError("no \\x1b[31mway")\n'
+        "    return 1\n"
+    )
+    run = tmp_path / "run"
+    done = evaluate(task, "-o", run, "--allow-code")
+    assert done.code == 0, done.err
+    said = "warning: own, fake: 50.0% of the answers could not be scored; the first is 1: score() failed in line 5"
+    assert said in done.err and "\x1b" not in done.err
+    assert str(tmp_path) not in (run / "samples.jsonl").read_text()
+    elsewhere = shutil.copytree(run, tmp_path / "elsewhere")
+    done = infer("rescore", elsewhere, "--allow-code")
+    assert f"{elsewhere}: unchanged" in done.err, done.err
+    assert infer("verify", elsewhere, "--allow-code", "--fraction", "1", "-m", "fake").code == 0

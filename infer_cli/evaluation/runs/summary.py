@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from infer_cli.evaluation.runs.facts import Scoring
 
 _NEVER = 0.95  # from this share of answers in which nothing was found, the extraction is to be doubted
+_MOST_REASON = 300  # characters
 NO_GROUP = "(none)"
 
 
@@ -59,6 +60,7 @@ class Totals:
         self._columns = [_column(metric, scoring) for metric in metrics]
         self._outcomes: dict[str, int] = {}
         self._n_items = self._n_samples = self._n_prompt = self._n_completion = 0
+        self._unscored = ""  # why the first answer of which a scorer failed has no score
 
     def add(self, samples: Sequence[Sample]) -> None:
         """All of one item: at least one."""
@@ -66,6 +68,8 @@ class Totals:
         for sample in samples:
             self._n_samples += 1
             self._outcomes[sample.outcome] = self._outcomes.get(sample.outcome, 0) + 1
+            if sample.outcome == "scorer_failed" and not self._unscored:
+                self._unscored = f"{sample.item}: {'; '.join(sample.explanations.values())}"
             self._n_prompt += sample.n_prompt_tokens
             self._n_completion += sample.n_tokens
         for column in self._columns:
@@ -90,6 +94,11 @@ class Totals:
             )
         elif rates["cut"] >= 0.5:
             yield f"{rates['cut']:.0%} of the answers were cut by the limit of tokens, and count as wrong"
+        if self._unscored:
+            yield (
+                f"{rates['scorer_failed']:.1%} of the answers could not be scored; the first is"
+                f" {self._unscored:.{_MOST_REASON}}"
+            )
 
 
 class _Names:

@@ -136,7 +136,7 @@ def compare(
         visible = _visible_by_spread(units)
     if units.n < fewest:
         visible = None
-        note = f"{units.n} {units.word} are too few for the test: less than {fewest} give no p below 0.05"
+        note = f"{units.n} {units.word} are too few for the test: fewer than {fewest} give no p below 0.05"
     return PairedComparison(
         n=len(a),
         n_clusters=None if clusters is None else units.n,

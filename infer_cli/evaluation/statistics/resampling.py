@@ -76,7 +76,7 @@ def bootstrap_interval(
 
 def _too_few(n: int, are_items: bool) -> str | None:
     fewest, word = (FEWEST_ITEMS, "items") if are_items else (FEWEST_CLUSTERS, "clusters")
-    return f"{n} {word} are few: less than {fewest} say little of their spread" if n < fewest else None
+    return f"{n} {word} are few: fewer than {fewest} say little of their spread" if n < fewest else None
 
 
 def _bca(replicates: Doubles, value: float, without: Doubles) -> Interval:

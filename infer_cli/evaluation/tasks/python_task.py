@@ -21,6 +21,7 @@ from infer_cli.evaluation.tasks.task_file import TaskSource, task_of
 from infer_cli.prompt.messages import ROLES
 
 _NAMES = ("items", "prompt", "references", "extract", "score")
+_OF_ANSWERS = ("extract", "score")
 _MOST_REASON = 300  # characters
 
 
@@ -28,7 +29,7 @@ def read_python_task(text: str, path: str) -> Task:
     """Run a module and read its task. Raises UsageError: for what its tables lack, and for what it raises."""
     module = types.ModuleType("infer_task")
     module.__file__ = path
-    with _called(path, "the module"):
+    with _called(path, f"{path}: the module"):
         code = compile(text, path, "exec")
         # Lines of a traceback are this text's, whatever the file holds by then.
         linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
@@ -48,14 +49,21 @@ def read_python_task(text: str, path: str) -> Task:
 
 
 def _wrapped(path: str, functions: Mapping[str, Callable[..., Any]]) -> TaskFunctions:
-    """The functions, which raise TaskCodeFailed only, and whose values are what they may be."""
+    """The functions, which raise TaskCodeFailed only, and whose values are what they may be.
+
+    What `extract` and `score` raise stands in samples, which are the same wherever the folder lies: it does not
+    name the file.
+    """
+
+    def place(name: str) -> str:
+        return f"{name}()" if name in _OF_ANSWERS else f"{path}: {name}()"
 
     def called(name: str, *arguments: object) -> object:
-        with _called(path, f"{name}()"):
+        with _called(path, place(name)):
             return functions[name](*arguments)
 
     def wrong(name: str, value: object, wanted: str) -> TaskCodeFailed:
-        return TaskCodeFailed(f"{path}: {name}() gave {_shown(value)}, not {wanted}")
+        return TaskCodeFailed(f"{place(name)} gave {_shown(value)}, not {wanted}")
 
     def items() -> Iterator[Mapping[str, object]]:
         given = called("items")
@@ -63,7 +71,7 @@ def _wrapped(path: str, functions: Mapping[str, Callable[..., Any]]) -> TaskFunc
             raise wrong("items", given, "rows")
         rows = iter(given)
         while True:
-            with _called(path, "items()"):
+            with _called(path, place("items")):
                 row = next(rows, None)
             if row is None:
                 return
@@ -105,14 +113,14 @@ def _wrapped(path: str, functions: Mapping[str, Callable[..., Any]]) -> TaskFunc
 
 @contextlib.contextmanager
 def _called(path: str, what: str) -> Iterator[None]:
-    """Raises TaskCodeFailed for whatever the code inside raises."""
+    """Raises TaskCodeFailed that begins with `what` for whatever the code inside raises."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except KeyboardInterrupt:
         raise
     except BaseException as e:  # also SystemExit: a task may not end this program
-        raise TaskCodeFailed(f"{path}: {what} failed{_line_of(e, path)}: {_reason(e)}") from None
+        raise TaskCodeFailed(f"{what} failed{_line_of(e, path)}: {_reason(e)}") from None
 
 
 def _line_of(error: BaseException, path: str) -> str:

@@ -54,8 +54,8 @@ def test_a_proportion() -> None:
         (5, True, "bca", None),
         (5, False, "bca", None),
         (1, True, "wilson", None),
-        (25, True, "t", "16 clusters are few: less than 30 say little of their spread"),
-        (25, False, "t", "16 clusters are few: less than 30 say little of their spread"),
+        (25, True, "t", "16 clusters are few: fewer than 30 say little of their spread"),
+        (25, False, "t", "16 clusters are few: fewer than 30 say little of their spread"),
     ],
 )
 def test_which_interval(size: int | None, is_proportion: bool, method: str, note: str | None) -> None:

@@ -207,7 +207,7 @@ def test_too_few_items_for_any_result(n: int, is_proportion: bool, fewest: int |
     assert found.told_apart == (fewest is None)
     assert (found.smallest_visible is None) == (fewest is not None)
     if fewest:
-        assert found.note == f"{n} items are too few for the test: less than {fewest} give no p below 0.05"
+        assert found.note == f"{n} items are too few for the test: fewer than {fewest} give no p below 0.05"
 
 
 def test_several_tests_are_a_family() -> None:
@@ -294,7 +294,7 @@ def test_a_ratio_is_compared_as_the_mean_of_its_amounts() -> None:
 
 def test_few_texts_are_items() -> None:
     found = compare([8.0, 9, 7], [7.0, 9, 5], clusters=None, is_proportion=False, seed=0, sizes=[4.0, 4, 2])
-    assert found.note == "3 items are too few for the test: less than 6 give no p below 0.05"
+    assert found.note == "3 items are too few for the test: fewer than 6 give no p below 0.05"
     assert "on 3 items" in found.sentence()
 
 
