@@ -164,7 +164,8 @@ def write_atomic(path: Path, pieces: Iterable[bytes | bytearray], *, durable: bo
     # Not tempfile: all its files are private to the user, and a shelf may be shared.
     temporary = path.with_name(f".{path.name}.new" if durable else f"{path.name}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(temporary, "wb" if durable else "xb", opener=open_private if private else None) as file:
+        mode, opener = "wb" if durable else "xb", open_private if private else None
+        with naming(path), open(temporary, mode, opener=opener) as file:
             for piece in pieces:
                 file.write(piece)
             if durable:
@@ -207,9 +208,9 @@ def _bounded(file: BinaryIO, name: str) -> bytes:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError of an open file say which file it is."""
+    """Let an OSError of an open file say which file it is, where it does not say so."""
     try:
         yield
     except OSError as e:
-        e.filename = str(path)
+        e.filename = e.filename or str(path)
         raise

@@ -436,3 +436,10 @@ def test_values_are_those_of_the_results(
     assert {each["metric"]: each["a"]["value"] for each in found} == pytest.approx(
         {name: values[name] for name in metrics}
     )
+
+
+def test_one_item_differs(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / name, right(*scores(20, n))) for name, n in (("a", 10), ("b", 11)))
+    text = infer("compare", a, b, "--flips", "1").text
+    assert " 1 item differs: 1 better with B, 0 worse." in text
+    assert "A and B: 1 of 1 item that differs\n" in text

@@ -511,3 +511,47 @@ def test_thinking_is_refused_where_it_has_no_meaning(tmp_path: Path, run: Path, 
     Path(str(sums[0])).write_text(SUMS.replace("[answer]", "chat = false\n\n[answer]"))
     done = evaluate(*sums, "-o", tmp_path / "texts", "--reasoning-budget", 5)
     one_error_line(done, 2, "--reasoning-budget has no meaning for sums", "--chat")
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def test_a_bound_is_of_the_tasks_that_have_its_metric(sums: list[object], run: Path, tmp_path: Path) -> None:
+    task, data = write_pairs(tmp_path)
+    both = [sums[0], task, "--data", f"sums={sums[2]}", "--data", f"pairs={data}", "-o", run, "--quiet"]
+    one_error_line(evaluate(*both, "--fail-under", "acc=2"), 9, "acc of fake on pairs is 1, 1 below 2")
+    one_error_line(evaluate(*both, "--fail-under", "f1=1"), 2, "sums, pairs have no metric 'f1'", "has, acc")
+
+
+def test_ids_and_a_limit_are_both_said(sums: list[object], run: Path) -> None:
+    done = evaluate(*sums, "-o", run, "--ids", "q1,q3", "--limit", 1)
+    assert done.text.startswith("promise invariant, 1 of 6 items (--ids, --limit 1), ")
+
+
+def test_what_failed_first_is_said(sums: list[object], run: Path) -> None:
+    rows = [{"id": "long", "question": "x" * 9000, "answer": "x", "kind": "odd"}]
+    write_lines(Path(str(sums[2])), rows)
+    done = evaluate(*sums, "-o", run)
+    assert done.code == 8
+    assert "warning: sums, fake: 100.0% of the answers are errors; the first is long: " in done.err
+    (warning,) = results_of(run)["warnings"]
+    assert samples_of(run)[0]["error"]["message"] in warning
+
+
+def test_a_note_of_several_metrics_is_one_line(tmp_path: Path, run: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one word")
+    done = evaluate("perplexity", "--data", text, "-o", run)
+    assert [line for line in done.text.splitlines() if line.startswith("note: ")] == [
+        "note: bits_per_byte, byte_perplexity, word_perplexity, token_perplexity: one item says nothing of the"
+        " spread between several"
+    ]
+
+
+def test_a_row_of_a_folder_is_named_with_its_file(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a text")
+    (folder / "b.txt").write_text("")
+    done = evaluate("perplexity", "--data", folder, "-o", run)
+    one_error_line(done, 2, "[answer] text: ", f"{folder}/b.txt: row 1: the text is empty")

@@ -109,7 +109,7 @@ def test_a_run_of_a_python_task_may_lie_elsewhere(tmp_path: Path) -> None:
     task.write_text(
         'TASK = {"name": "own", "version": "1", "kind": "generate", "scorer": [{"kind": "function"}]}\n'
         'def items(): return [{"i": 0}, {"i": 1}]\n'
-        'def prompt(doc): return f"hello {doc[\'i\']}"\n'
+        "def prompt(doc): return f\"hello {doc['i']}\"\n"
         "def score(text, doc):\n"
         '    if doc["i"]: raise ValueError("no \\x1b[31mway")\n'
         "    return 1\n"

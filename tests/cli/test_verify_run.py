@@ -83,7 +83,7 @@ def test_a_run_holds(run: Path, honest: Path) -> None:
     done = verify(run)
     assert done.code == 0, done
     assert done.text == (
-        "holds: the score of sums 1 on 6 items\n"
+        "holds: the score of sums, version 1, on 6 items\n"
         f"  task: a file of its author, sha256 {sha256_hex((run / 'task.toml').read_bytes())[:16]}: read it,"
         " it says what is scored\n"
         f"  items: made again of the data, {honest / 'sums.jsonl'}\n"
@@ -300,7 +300,8 @@ def test_forgeries_are_named(run: Path, forge: Callable[[Path], None]) -> None:
     words = FORGERIES[forge].removeprefix("its template_sha256 is") or "task.template_sha256 is"
     assert words in done.text, done.text
     assert (
-        "does not hold: the score of sums 1" in done.text or "does not hold: the score of sums 2" in done.text
+        "does not hold: the score of sums, version 1" in done.text
+        or "does not hold: the score of sums, version 2" in done.text
     )
 
 
@@ -317,7 +318,7 @@ def test_forgeries_are_found_where_hashes_and_scores_fit(run: Path, forge: Calla
     covered_up(run)
     done = verify(run)
     assert done.code == 9, done
-    assert "does not hold: the score of sums 1" in done.text
+    assert "does not hold: the score of sums, version 1" in done.text
 
 
 def test_items_that_are_left_out_are_found_by_the_data(run: Path, honest: Path) -> None:
@@ -465,3 +466,25 @@ def test_a_run_of_the_real_model(smollm2: Path, tmp_path: Path) -> None:
         done = verify(run, *model, *check)
         assert done.code == 9, done
         assert re.search("differs (by .* )?at token|its tokens differ by ", done.text), done.text
+
+
+def test_a_part_of_a_run_has_no_score_to_verify(tmp_path: Path) -> None:
+    task, data = write_sums(tmp_path)
+    run = tmp_path / "part"
+    assert evaluate(task, "--data", data, "-o", run, "--shard", "1/2").code == 0
+    done = infer("verify", run, "--fraction", "1")
+    one_error_line(done, 2, "is part 1/2 of a run", f"infer verify {run}/replies.jsonl")
+    assert infer("verify", run / "replies.jsonl", "-m", "fake", "--fraction", "1").code == 0
+
+
+def test_what_a_run_lacks_is_named(tmp_path: Path) -> None:
+    one_error_line(infer("verify", tmp_path / "none", "--allow-code"), 2, "no file", "none")
+    task, data = write_sums(tmp_path)
+    run = tmp_path / "run"
+    assert evaluate(task, "--data", data, "-o", run).code == 0
+    shutil.rmtree(f"{run}/replies.jsonl.job")
+    for command in ("verify", "rescore"):
+        one_error_line(infer(command, run), 2, "replies.jsonl.job is missing")
+    (run / "replies.jsonl").unlink()
+    for command in ("verify", "rescore"):
+        one_error_line(infer(command, run), 2, "has no reply yet")

@@ -16,7 +16,7 @@ from infer_cli.errors import UsageError
 from infer_cli.settings.config_file import config_path
 from infer_cli.settings.durations import MOST_SECONDS, parse_duration
 from infer_cli.settings.toml_file import parse_toml
-from infer_cli.system.files import UnusableFile, open_regular, read_regular, write_atomic
+from infer_cli.system.files import UnusableFile, naming, open_regular, read_regular, write_atomic
 from tests.cli_helpers import INFER, REPO, infer, one_error_line, script
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs and devices here")
@@ -301,3 +301,17 @@ def test_a_file_below_dev_is_replaced() -> None:
         for content in (b"old", b"new"):
             write_atomic(path, [content], durable=True)
             assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space left") as raised,
+        naming(tmp_path / "items.jsonl"),
+        open("/dev/full", "wb") as file,
+    ):
+        file.write(b"x" * 100_000)
+    assert raised.value.filename == str(tmp_path / "items.jsonl")
+    with pytest.raises(FileNotFoundError) as missing, naming(tmp_path / "a"):
+        open(tmp_path / "b")
+    assert missing.value.filename == str(tmp_path / "b")

@@ -86,6 +86,8 @@ def check(given: Mapping[str, Given]) -> VerifyOptions:
 def _run_options(results: Path, given: Values) -> RunOptions | None:
     """Raises UsageError for flags that have no meaning for a folder, or none for a file."""
     of_run, of_file = ("allow_code", "data", "judge"), ("input", "format_", "row_template", "system", "raw")
+    if not results.exists():
+        raise UsageError(not_a_file(results), "name a run's folder, or a file of results")
     is_run = results.is_dir()
     for name in of_file if is_run else of_run:
         if name in given.by_flag():
@@ -100,6 +102,8 @@ def _run_options(results: Path, given: Values) -> RunOptions | None:
             f"{results} is no run of `infer eval`: it has no {folder.facts.name}",
             "name a run's folder, or a file that `batch -o` or `score -o` wrote",
         )
+    if not folder.replies.exists():
+        raise folder.no_job()
     return RunOptions(folder, given.is_set("allow_code"), given.text("data"), given.text("judge"))
 
 

@@ -126,10 +126,11 @@ def _told(files: RunFiles, replies: Verified, judged: _Judged | None, *, holds: 
     if judge is not None:
         yield from (f"judge: {line}" for line in told_differences(judge.report, judge.vocab))
     task = files.facts.task
+    n, score = files.facts.n_items, f"the score of {task.name}, version {task.version}"
     if holds:
-        yield single_line(f"holds: the score of {task.name} {task.version} on {files.facts.n_items} items")
+        yield single_line(f"holds: {score}, on {n} {'item' if n == 1 else 'items'}")
     else:
-        yield single_line(f"does not hold: the score of {task.name} {task.version}")
+        yield single_line(f"does not hold: {score}")
     yield f"  task: {_told_task(files)}"
     yield f"  items: {_told_items(files)}"
     yield f"  scores: {_told_scores(files)}"

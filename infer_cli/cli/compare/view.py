@@ -131,7 +131,8 @@ def _paragraph(each: RunComparison) -> Iterator[str]:
     parts = [f"{each.task}, {each.metric}: {each.sentence()}"]
     if found.n_flipped:
         better = f"{len(each.better):,} better with {each.b.label}, {len(each.worse):,} worse"
-        parts.append(f"{_items(found.n_flipped)} differ: {better}.")
+        verb = "differs" if found.n_flipped == 1 else "differ"
+        parts.append(f"{_items(found.n_flipped)} {verb}: {better}.")
     drawn = "" if test.seed is None else f" ({test.n_resamples:,} drawn, seed {test.seed})"
     parts.append(f"Test: {test.method}{drawn}.")
     if found.smallest_visible is not None:
@@ -156,7 +157,8 @@ def _flipped(each: RunComparison, n_flips: int, width: int) -> list[str]:
     if not flips:
         return []
     of = f"{each.task}, {each.metric}, {each.a.label} and {each.b.label}"
-    lines = wrapped(f"{of}: {len(flips)} of {_items(each.found.n_flipped)} that differ", 0, width)
+    verb = "differs" if each.found.n_flipped == 1 else "differ"
+    lines = wrapped(f"{of}: {len(flips)} of {_items(each.found.n_flipped)} that {verb}", 0, width)
     prompts = _told_apart([flip.prompt for flip in flips])
     labels = max(len(each.a.label), len(each.b.label))
     scores = max(len(f"{score:.3g}") for flip in flips for score in (flip.score_a, flip.score_b))

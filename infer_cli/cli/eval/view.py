@@ -65,8 +65,9 @@ def first_lines(found: Sequence[Results]) -> list[str]:
     for results in found:
         parts = [f"promise {results.promise}"]
         if results.n < results.n_asked:
-            way = f"--limit {results.limit}" if results.limit is not None else "--ids"
-            parts.append(f"{results.n} of {results.n_asked} items ({way})")
+            ways = ["--ids"] if results.config.get("ids") else []
+            ways += [] if results.limit is None else [f"--limit {results.limit}"]
+            parts.append(f"{results.n} of {results.n_asked} items ({', '.join(ways)})")
         parts.append(
             "what failed is left out (--exclude-errors)"
             if results.exclude_errors
@@ -123,9 +124,12 @@ def _cells(found: Estimated) -> list[str]:
 
 
 def _notes(results: Results) -> Iterator[str]:
+    alike: dict[str, list[str]] = {}
     for score in results.scores:
         if score.score.note is not None:
-            yield f"{score.metric}: {score.score.note}"
+            alike.setdefault(score.score.note, []).append(score.metric)
+    yield from (f"{', '.join(metrics)}: {note}" for note, metrics in alike.items())
+    for score in results.scores:
         if score.seeds is not None and score.between_seeds is not None:
             values = ", ".join(map(number, score.seeds))
             yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.batch.planning import plan_batch
 from infer_cli.batch.request import JobRequest
@@ -37,11 +37,11 @@ from infer_cli.process.worker import on_interrupt
 from infer_cli.prompt.renderer import closed_at_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from infer_cli.batch.target import FileTarget
-    from infer_cli.cli.eval.options import EvalCommand
+    from infer_cli.cli.eval.options import Bound, EvalCommand
     from infer_cli.evaluation.runs.layout import PlannedRun
     from infer_cli.process.worker import Worker
 
@@ -60,7 +60,9 @@ def prepare(command: EvalCommand, worker: Worker) -> int:
     with explained(worker), closed_at_end():
         for model in dict.fromkeys(run.model for run in command.runs):
             find_model(model, offline=command.offline, quiet=command.quiet)
-        facts = [_begin(command, run, notices) for run in command.runs]
+        begun = [_begin(command, run, notices) for run in command.runs]
+        facts = [each.facts for each in begun]
+        _check_bounds(command.bounds, begun)
     if all(each.task.kind != "generate" for each in facts):
         for name in _OF_REPLIES:
             if name in command.given:
@@ -86,7 +88,25 @@ def _flag(command: EvalCommand, name: str) -> str:
     return "--" + name.rstrip("_").replace("_", "-")
 
 
-def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> RunFacts:
+class _Begun(NamedTuple):
+    facts: RunFacts
+    metrics: tuple[str, ...]
+
+
+def _check_bounds(bounds: Sequence[Bound], begun: Sequence[_Begun]) -> None:
+    """Raises UsageError for a metric that none of the tasks has."""
+    known = dict.fromkeys(name for each in begun for name in each.metrics)
+    for bound in bounds:
+        if bound.metric not in known:
+            tasks = dict.fromkeys(each.facts.task.name for each in begun)
+            has = "has" if len(tasks) == 1 else "have"
+            raise UsageError(
+                f"--fail-under: {', '.join(tasks)} {has} no metric {bound.metric!r}",
+                f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}",
+            )
+
+
+def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> _Begun:
     notices.status(f"reading {run.task}")
     try:
         selection = replace(command.selection, data=command.data.get(run.task))
@@ -100,15 +120,7 @@ def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> RunFacts:
     if found.judges:
         judge = judge_model(found.judges, command.judge)
         find_model(judge, offline=command.offline, quiet=command.quiet)
-    grader = found.grader
-    known = [metric.name for metric in grader.metrics]
-    for bound in command.bounds:
-        if bound.metric not in known:
-            raise UsageError(
-                f"--fail-under: {facts.task.name} has no metric {bound.metric!r}",
-                f"it has {', '.join(known)}",
-            )
-    return facts
+    return _Begun(facts, tuple(metric.name for metric in found.grader.metrics))
 
 
 def do_run(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from infer_cli.errors import UsageError
+
 
 class RunFolder(NamedTuple):
     """One run of one task with one model. All but the last five are what the rest is made of."""
@@ -60,3 +62,12 @@ class RunFolder(NamedTuple):
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    def no_job(self) -> UsageError:
+        """Of a run without the file that says how its replies were made."""
+        if self.replies.exists():
+            return UsageError(
+                f"{self.replies}.job is missing: it says how the replies were made",
+                "put it back, from a copy",
+            )
+        return UsageError(f"{self.path} has no reply yet", "go on with the `infer eval` that began it")

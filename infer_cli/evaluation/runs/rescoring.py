@@ -104,7 +104,7 @@ def n_samples(job: JobFile) -> int:
 def _job(folder: RunFolder) -> JobFile:
     job = read_job(folder.replies)
     if job is None:
-        raise UsageError(f"{folder.path} has no reply yet", "go on with the `infer eval` that began it")
+        raise folder.no_job()
     if job.shard.of > 1:
         raise UsageError(
             f"{folder.path} is part {job.shard} of a run", "`infer merge` puts the parts together, and scores"

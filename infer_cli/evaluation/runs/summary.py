@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _NEVER = 0.95  # from this share of answers in which nothing was found, the extraction is to be doubted
 _MOST_REASON = 300  # characters
+_FAILED = {"error": "are errors", "scorer_failed": "could not be scored"}
 NO_GROUP = "(none)"
 
 
@@ -60,7 +61,7 @@ class Totals:
         self._columns = [_column(metric, scoring) for metric in metrics]
         self._outcomes: dict[str, int] = {}
         self._n_items = self._n_samples = self._n_prompt = self._n_completion = 0
-        self._unscored = ""  # why the first answer of which a scorer failed has no score
+        self._failed: dict[str, str] = {}  # by outcome, which answer was the first, and why
 
     def add(self, samples: Sequence[Sample]) -> None:
         """All of one item: at least one."""
@@ -68,8 +69,8 @@ class Totals:
         for sample in samples:
             self._n_samples += 1
             self._outcomes[sample.outcome] = self._outcomes.get(sample.outcome, 0) + 1
-            if sample.outcome == "scorer_failed" and not self._unscored:
-                self._unscored = f"{sample.item}: {'; '.join(sample.explanations.values())}"
+            if sample.outcome in _FAILED and sample.outcome not in self._failed:
+                self._failed[sample.outcome] = f"{sample.item}: {_why_failed(sample)}"
             self._n_prompt += sample.n_prompt_tokens
             self._n_completion += sample.n_tokens
         for column in self._columns:
@@ -94,11 +95,10 @@ class Totals:
             )
         elif rates["cut"] >= 0.5:
             yield f"{rates['cut']:.0%} of the answers were cut by the limit of tokens, and count as wrong"
-        if self._unscored:
-            yield (
-                f"{rates['scorer_failed']:.1%} of the answers could not be scored; the first is"
-                f" {self._unscored:.{_MOST_REASON}}"
-            )
+        for outcome, said in _FAILED.items():
+            if outcome in self._failed:
+                first = f"{self._failed[outcome]:.{_MOST_REASON}}"
+                yield f"{rates[outcome]:.1%} of the answers {said}; the first is {first}"
 
 
 class _Names:
@@ -315,6 +315,12 @@ class _RatioColumn:
             None if clusters is None else units.n,
             note,
         )
+
+
+def _why_failed(sample: Sample) -> str:
+    if sample.error is not None:
+        return str(sample.error.get("message"))
+    return "; ".join(sample.explanations.values())
 
 
 def _column(metric: Metric, scoring: Scoring) -> _MeanColumn | _RatioColumn:

@@ -15,7 +15,7 @@ from infer_cli.batch.records import json_value
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.tasks.doc import Doc, doc_sha256
 from infer_cli.evaluation.tasks.item import Item
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import naming, open_regular
 
 _KEYS = frozenset(
     {"index", "id", "sha256", "group", "cluster", "doc", "references", "choices", "gold", "fewshot", "n_rows"}
@@ -67,7 +67,7 @@ def write_items(items: Iterable[Item], items_path: Path, requests_path: Path) ->
     digest, n_items, n_rows = sha256(), 0, 0
     new = [path.with_name(f".{path.name}.new") for path in (items_path, requests_path)]
     try:
-        with new[0].open("wb") as item_file, new[1].open("wb") as request_file:
+        with naming(items_path), new[0].open("wb") as item_file, new[1].open("wb") as request_file:
             for item in items:
                 line = _line(item_json(item))
                 digest.update(line)

@@ -124,7 +124,9 @@ class ItemSet:
         return "-".join(field_text(row.doc, name, where) for name in names) or str(row.number)
 
     def _where(self, row: DataRow, id_: str) -> str:
-        return f"row {row.number} ({id_!r:.60})" if self._task.data.id else f"row {row.number}"
+        in_folder = not row.where.startswith(f"{self._data.name}: ")
+        place = row.where if in_folder else f"row {row.number}"
+        return f"{place} ({id_!r:.60})" if self._task.data.id else place
 
 
 def read_items(task: Task, selection: Selection) -> ItemSet:

@@ -63,8 +63,12 @@ class ItemRenderer:
             references=right.references,
             choices=right.choices,
             gold=right.gold,
-            group=None if data.group is None else field_text(doc, data.group, f"{file}: [data] group: {where}"),
-            cluster=None if data.cluster is None else field_text(doc, data.cluster, f"{file}: [data] cluster: {where}"),
+            group=None
+            if data.group is None
+            else field_text(doc, data.group, f"{file}: [data] group: {where}"),
+            cluster=None
+            if data.cluster is None
+            else field_text(doc, data.cluster, f"{file}: [data] cluster: {where}"),
             fewshot=tuple(str(example["id"]) for example in examples),
         )
 
@@ -240,11 +244,15 @@ class ItemRenderer:
         meant &= set(range(len(choices)))
         if len(meant) == 1:
             return meant.pop()
-        what = "is several of the choices" if meant else "is none of the choices"
-        hint = (
-            "give the right one's place from 0, its letter from A, or its text, and so that no other is meant"
-        )
+        what = f"could mean the choices {_listed(meant)}" if meant else "is none of the choices"
+        hint = "give the right one's place from 0, its letter from A, or its text"
+        if meant:
+            hint += ", the one that means no other: such as {{ 'ABCD'[place] }} where choices are numbers"
         raise UsageError(f"{self._task.path}: [answer] gold: {where}: {text!r:.60} {what}", hint)
+
+
+def _listed(places: set[int]) -> str:
+    return " and ".join(map(str, sorted(places)))
 
 
 def _system_first(turns: list[Turn], last: Sequence[Turn]) -> list[Turn]:

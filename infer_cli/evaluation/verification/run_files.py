@@ -45,7 +45,12 @@ def check_files(folder: RunFolder, *, allow_code: bool, data: str | None) -> Run
     be read, and code that is not allowed."""
     facts, job = read_facts(folder.facts), read_job(folder.replies)
     if job is None:
-        raise UsageError(f"{folder.path} has no reply yet", "go on with the `infer eval` that began it")
+        raise folder.no_job()
+    if job.shard.of > 1:
+        raise UsageError(
+            f"{folder.path} is part {job.shard} of a run, and has no score",
+            f"`infer merge` puts the parts together; `infer verify {folder.replies}` checks its replies",
+        )
     found = grader_of(folder, facts, 1, allow_code=allow_code, by_rule_alone=True)
     task = load_task(str(folder.task), allow_code=allow_code)
     findings = [*_hashes(folder, facts), *_task(folder, facts, task), *_asked(folder, facts, job)]

@@ -116,7 +116,8 @@ def test_a_gold_that_is_no_choice(gold: str, said: str, tmp_path: Path) -> None:
 
 def test_a_gold_of_two_meanings(tmp_path: Path) -> None:
     error = wrong(CHOICE + 'choices = ["1", "0"]\ngold = "0"\n', tmp_path)
-    assert "'0' is several of the choices" in error.message
+    assert "'0' could mean the choices 0 and 1" in error.message
+    assert "{{ 'ABCD'[place] }}" in error.hint
     item = items_of(CHOICE + 'choices = ["0", "1"]\ngold = "1"\n', tmp_path)[0]
     assert item.gold == 1
 
