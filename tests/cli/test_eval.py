@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from infer_cli.backend.fake import CHAT_TEMPLATE
+from infer_cli.batch.job import lock_path
 from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.system.files import lock
 from tests.cli_helpers import INFER, REPO, infer, one_error_line, script
 from tests.evaluation.runs.run_helpers import (
     SUMS,
@@ -543,8 +545,8 @@ def test_a_note_of_several_metrics_is_one_line(tmp_path: Path, run: Path) -> Non
     text.write_text("one word")
     done = evaluate("perplexity", "--data", text, "-o", run)
     assert [line for line in done.text.splitlines() if line.startswith("note: ")] == [
-        "note: bits_per_byte, byte_perplexity, word_perplexity, token_perplexity: one item says nothing of the"
-        " spread between several"
+        "note: bits_per_byte, byte_perplexity, word_perplexity, token_perplexity: one item says nothing of"
+        " the spread between several"
     ]
 
 
@@ -555,3 +557,27 @@ def test_a_row_of_a_folder_is_named_with_its_file(tmp_path: Path, run: Path) -> 
     (folder / "b.txt").write_text("")
     done = evaluate("perplexity", "--data", folder, "-o", run)
     one_error_line(done, 2, "[answer] text: ", f"{folder}/b.txt: row 1: the text is empty")
+
+
+def test_a_run_that_is_being_answered_is_not_begun_again(sums: list[object], run: Path) -> None:
+    assert evaluate(*sums, "-o", run).code == 0
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    held = lock(lock_path(run / "replies.jsonl"), run)
+    try:
+        done = evaluate(*sums, "-o", run, "--limit", 2, "--redo")
+    finally:
+        held.release()
+    one_error_line(done, 2, f"another process is writing {run}")
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert evaluate(*sums, "-o", run, "--limit", 2, "--redo").code == 0
+
+
+def test_a_pattern_that_is_none_begins_no_run(sums: list[object], run: Path) -> None:
+    task = Path(str(sums[0]))
+    task.write_text(SUMS + '[[extraction]]\nkind = "regex"\npattern = "(?=x)"\n')
+    one_error_line(evaluate(*sums, "-o", run), 2, f"{task}: [[extraction]] 1 pattern has look-ahead")
+    assert not run.exists()
+
+
+def test_cite_runs_no_task(sums: list[object], run: Path) -> None:
+    one_error_line(infer("eval", sums[0], "--cite", run), 2, "--cite", "runs no task")

@@ -117,7 +117,7 @@ def test_a_run_of_a_python_task_may_lie_elsewhere(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = evaluate(task, "-o", run, "--allow-code")
     assert done.code == 0, done.err
-    said = "warning: own, fake: 50.0% of the answers could not be scored; the first is 1: score() failed in line 5"
+    said = "own, fake: 50.0% of the answers could not be scored; the first is 1: score() failed in line 5"
     assert said in done.err and "\x1b" not in done.err
     assert str(tmp_path) not in (run / "samples.jsonl").read_text()
     elsewhere = shutil.copytree(run, tmp_path / "elsewhere")

@@ -313,5 +313,5 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
         file.write(b"x" * 100_000)
     assert raised.value.filename == str(tmp_path / "items.jsonl")
     with pytest.raises(FileNotFoundError) as missing, naming(tmp_path / "a"):
-        open(tmp_path / "b")
+        (tmp_path / "b").read_bytes()
     assert missing.value.filename == str(tmp_path / "b")

@@ -195,7 +195,10 @@ def evaluate(
     """Score models on tasks. The same command line goes on where it was stopped."""
     if cite:
         from infer_cli.cli.eval.citation import print_citation
+        from infer_cli.errors import UsageError
 
+        if tasks:
+            raise UsageError("--cite reads runs that are there, and runs no task", "leave the tasks out")
         return print_citation(cite)
     from infer_cli.cli.eval.options import check
     from infer_cli.cli.eval.supervised import run_all

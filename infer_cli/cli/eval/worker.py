@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 # What has no meaning where nothing is generated.
 _OF_REPLIES = (
     "temperature", "seed", "seeds", "samples", "max_tokens", "stop", "top_k", "top_p", "min_p",
-    "repeat_penalty", "frequency_penalty", "presence_penalty", "set_", "system", "parallel", "think", "reasoning_budget",
+    "repeat_penalty", "frequency_penalty", "presence_penalty", "set_", "system", "parallel",
+    "think", "reasoning_budget",
 )  # fmt: skip
 # What has no meaning where no chat template is applied.
 _OF_CHATS = ("think", "reasoning_budget")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infer_cli.answering.reply import json_line
+from infer_cli.batch.job import lock_path
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import RunFacts, Scoring, read_facts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.provenance import hardware, libraries, now
 from infer_cli.evaluation.runs.source import ItemSource
 from infer_cli.evaluation.tasks.item_file import write_items
-from infer_cli.system.files import open_regular, write_atomic
+from infer_cli.system.files import lock, open_regular, write_atomic
 
 _PIECE = 1 << 20  # bytes
 
@@ -54,11 +55,25 @@ def begin_run(
                 f"{folder.path} was begun with something else: {'; '.join(changed[:4])}",
                 "--redo does again what is different; -o OTHER begins another run",
             )
-        folder.facts.unlink()
-    elif folder.path.exists() and not folder.path.is_dir():
+        return _begin_again(folder, source, scoring, invocation)
+    if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(f"{folder.path} is not a folder", "name another with -o")
     folder.path.mkdir(parents=True, exist_ok=True)
     return _write(folder, source, scoring, invocation)
+
+
+def _begin_again(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: Invocation) -> RunFacts:
+    """In a folder that has a run. Raises UsageError where another process answers it."""
+    lock_file = lock_path(folder.replies)
+    if not lock_file.parent.is_dir():  # no answer was ever begun
+        folder.facts.unlink()
+        return _write(folder, source, scoring, invocation)
+    held = lock(lock_file, folder.path)
+    try:
+        folder.facts.unlink()
+        return _write(folder, source, scoring, invocation)
+    finally:
+        held.release()
 
 
 def _write(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: Invocation) -> RunFacts:

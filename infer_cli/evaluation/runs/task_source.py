@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, SelectionFacts, TaskFacts
+from infer_cli.evaluation.scorers.extraction import Extractor
 from infer_cli.evaluation.scorers.registry import make_scorers
 from infer_cli.evaluation.tasks.item import Item
 from infer_cli.evaluation.tasks.items import ItemSet, read_items
@@ -73,10 +74,12 @@ class TaskSource:
 
 
 def open_task(given: str, selection: Selection, *, allow_code: bool) -> TaskSource:
-    """A shipped task, or one of a file. Raises UsageError for a task, its scorers or data that can't be
-    used."""
+    """A shipped task, or one of a file. Raises UsageError for a task, its extractions, scorers or data that
+    can't be used."""
     task = load_task(given, allow_code=allow_code)
-    make_scorers(task, allow_code=allow_code)  # what is wrong with them is told before anything is written
+    # What is wrong with them is told before anything is written.
+    Extractor(task.extractions, task.path)
+    make_scorers(task, allow_code=allow_code)
     return TaskSource(task, given, selection)
 
 

@@ -51,8 +51,8 @@ def read_python_task(text: str, path: str) -> Task:
 def _wrapped(path: str, functions: Mapping[str, Callable[..., Any]]) -> TaskFunctions:
     """The functions, which raise TaskCodeFailed only, and whose values are what they may be.
 
-    What `extract` and `score` raise stands in samples, which are the same wherever the folder lies: it does not
-    name the file.
+    What `extract` and `score` raise stands in samples, which are the same wherever the folder lies: it does
+    not name the file.
     """
 
     def place(name: str) -> str:
