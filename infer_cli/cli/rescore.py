@@ -36,7 +36,7 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
     from infer_cli.cli.screen.terminal import Notices
     from infer_cli.evaluation.runs.folder import RunFolder
     from infer_cli.evaluation.runs.reading import run_folders
-    from infer_cli.evaluation.runs.rescoring import rescore
+    from infer_cli.evaluation.scoring import score_run
     from infer_cli.prompt.renderer import closed_at_end
 
     notices = Notices(quiet=quiet, stats=not quiet)
@@ -49,7 +49,7 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
             for run in runs:
                 notices.status(f"scoring {run}")
                 try:
-                    rescored = rescore(RunFolder(run), allow_code=allow_code)
+                    rescored = score_run(RunFolder(run), allow_code=allow_code)
                 finally:
                     notices.clear()
                 if rescored.code_scorers:

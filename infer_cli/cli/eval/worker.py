@@ -27,11 +27,12 @@ from infer_cli.evaluation.runs.judging import (
     write_judge_requests,
 )
 from infer_cli.evaluation.runs.requests import job_request
-from infer_cli.evaluation.runs.rescoring import graded, rescore
+from infer_cli.evaluation.runs.rescoring import graded
 from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
 from infer_cli.evaluation.runs.task_source import open_task
 from infer_cli.evaluation.runs.watched_target import WatchedTarget
+from infer_cli.evaluation.scoring import score_run
 from infer_cli.process.explain import explained
 from infer_cli.process.worker import on_interrupt
 from infer_cli.prompt.renderer import closed_at_end
@@ -110,7 +111,7 @@ def do_run(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
                 return status
             if not _ask_judges(command, folder, facts):
                 notices.status("scoring")
-                rescore(folder, allow_code=command.allow_code)
+                score_run(folder, allow_code=command.allow_code)
             return status
     finally:
         notices.clear()
@@ -131,7 +132,7 @@ def have_judged(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
             if status in (ExitStatus.OK, ExitStatus.SOME_ROWS_FAILED):
                 on_interrupt()
                 notices.status("scoring")
-                rescore(folder, allow_code=command.allow_code)
+                score_run(folder, allow_code=command.allow_code)
             return status
     finally:
         notices.clear()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from infer_cli.evaluation.formats.harness_samples import FILTER
 from infer_cli.evaluation.formats.scored_items import began_at, parameters
 from infer_cli.evaluation.runs.reading import Run
+from infer_cli.system.files import MOST_INPUT, read_regular
 
 # Ours, and the harness's.
 _GENERATION = {
@@ -31,6 +33,7 @@ _OUTPUT_TYPES = {
 }
 _NOT_IN_NAMES = re.compile(r'["<>:/|\\?*\[\]]+')
 _HUB = "hf:"
+_SOURCES = "infer_sources_sha256"
 
 
 def harness_date(run: Run) -> str:
@@ -45,8 +48,8 @@ def generation_of(run: Run) -> dict[str, object]:
     return parameters(run.results.config, _GENERATION)
 
 
-def harness_results(run: Run, task_hash: str) -> bytes:
-    """`task_hash`: of its items (`HarnessSamples`)."""
+def harness_results(run: Run, task_hash: str, sources_sha256: str) -> bytes:
+    """`task_hash`: of its items (`HarnessSamples`). `sources_sha256`: what `written_from` tells again."""
     facts, results = run.facts, run.results
     task, n_shot = facts.task.name, facts.selection.fewshot
     model = f"infer/{results.model.name}"  # readers want a maker before the name, which a GGUF file says not
@@ -75,8 +78,19 @@ def harness_results(run: Run, task_hash: str) -> bytes:
         "chat_template": None,
         "chat_template_sha": None,
         "total_evaluation_time_seconds": None,  # the folder's files have no clock
+        _SOURCES: sources_sha256,
     }
     return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False, default=list).encode()
+
+
+def written_from(path: Path) -> str | None:
+    """What results at a path were made of; None: they are none of ours. Raises OSError."""
+    try:
+        value = json.loads(read_regular(path, MOST_INPUT))
+    except (ValueError, RecursionError):
+        return None
+    found = value.get(_SOURCES) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _values(run: Run) -> dict[str, object]:

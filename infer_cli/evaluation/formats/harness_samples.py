@@ -45,7 +45,9 @@ class HarnessSamples:
                 "doc_id": item.index,
                 "doc": item.doc,
                 "target": target,
-                "arguments": {f"gen_args_{i}": each for i, each in enumerate(self._arguments(scored, prompt))},
+                "arguments": {
+                    f"gen_args_{i}": each for i, each in enumerate(self._arguments(scored, prompt))
+                },
                 "resps": _responses(scored),
                 "filtered_resps": _filtered(scored),
                 "filter": FILTER,

@@ -73,7 +73,7 @@ class InspectSamples:
         value["metadata"] = {
             name: each
             for name, each in metadata.items()
-            if each is None or isinstance(each, (str, int, float)) and len(str(each)) <= _MOST_THIN
+            if isinstance(each, (str, int, float, type(None))) and len(str(each)) <= _MOST_THIN
         }
         messages, error = sample["messages"], sample.get("error")
         assert isinstance(messages, list)
@@ -118,7 +118,11 @@ def reduction(scored: ScoredItem, name: str) -> dict[str, object] | None:
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
-    return {"value": statistics.fmean(known), "answer": scored.samples[0].extracted, "sample_id": scored.item.id}
+    return {
+        "value": statistics.fmean(known),
+        "answer": scored.samples[0].extracted,
+        "sample_id": scored.item.id,
+    }
 
 
 def _asked(scored: ScoredItem, uuid: str) -> list[dict[str, object]]:

@@ -55,7 +55,11 @@ class ScoredItem(NamedTuple):
     @property
     def continuations(self) -> list[str]:
         """Of the rows: the texts whose likelihood was asked for; empty where replies were."""
-        return [] if self._is_text else [str(row["continuation"]) for row in self.item.rows if "continuation" in row]
+        return (
+            []
+            if self._is_text
+            else [str(row["continuation"]) for row in self.item.rows if "continuation" in row]
+        )
 
 
 def scored_items(run: Run) -> Iterator[ScoredItem]:
