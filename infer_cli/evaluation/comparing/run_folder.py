@@ -19,24 +19,15 @@ from infer_cli.evaluation.comparing.comparable import (
     MetricScores,
     content_of,
 )
+from infer_cli.evaluation.comparing.likeness import likeness_of
+from infer_cli.evaluation.formats.scored_items import scored_items
 from infer_cli.evaluation.runs.item_amounts import RATIOS, measure_of
-from infer_cli.evaluation.runs.reading import Run, read_run, run_folders, sample_of
+from infer_cli.evaluation.runs.reading import Run, read_run, sample_of
 from infer_cli.evaluation.runs.results import MetricResult
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.system.files import open_regular
 
 _SHOWN = 8  # digits of a hash
-
-
-def find_runs(path: Path) -> list[Path]:
-    """Folders of runs at or below a path. Raises UsageError where there is none."""
-    if not path.is_dir():
-        what = f"{path} is not a folder" if path.exists() else f"no folder {path}"
-        raise UsageError(what, "name a folder that `infer eval -o` made")
-    found = run_folders(path)
-    if not found:
-        raise UsageError(f"{path} has no run of `infer eval`", "name a run's folder, or one of such folders")
-    return found
 
 
 def read_comparable_run(path: Path) -> ComparableRun:
@@ -54,12 +45,14 @@ def read_comparable_run(path: Path) -> ComparableRun:
         metrics=samples.metrics(),
         made_by=_made_by(run),
         asked=samples.asked,
+        likenesses=lambda: [likeness_of(each.item.doc, each.prompt) for each in scored_items(run)],
     )
 
 
 def _made_by(run: Run) -> dict[str, str]:
     results, engine = run.results, run.results.engine
     return {
+        "program": "infer",
         "promise": results.promise,
         "mode": results.mode,
         "task version": run.facts.task.version,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infer_cli.evaluation.formats.harness_samples import FILTER
-from infer_cli.evaluation.formats.scored_items import began_at, parameters
+from infer_cli.evaluation.formats.scored_items import began_at, model_path, parameters
 from infer_cli.evaluation.runs.reading import Run
 from infer_cli.system.files import MOST_INPUT, read_regular
 
@@ -52,7 +52,7 @@ def harness_results(run: Run, task_hash: str, sources_sha256: str) -> bytes:
     """`task_hash`: of its items (`HarnessSamples`). `sources_sha256`: what `written_from` tells again."""
     facts, results = run.facts, run.results
     task, n_shot = facts.task.name, facts.selection.fewshot
-    model = f"infer/{results.model.name}"  # readers want a maker before the name, which a GGUF file says not
+    model = model_path(run)
     value: dict[str, object] = {
         "results": {task: _values(run)},
         "group_subtasks": {},

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from infer_cli.evaluation.formats.scored_items import began_at, derived_id, parameters
+from infer_cli.evaluation.formats.scored_items import began_at, derived_id, model_path, parameters
 from infer_cli.evaluation.runs.item_amounts import score_of
 from infer_cli.evaluation.runs.reading import Run
 from infer_cli.evaluation.runs.results import MetricResult
@@ -43,7 +43,7 @@ def identity_of(run: Run) -> LogIdentity:
     task_id = derived_id("task", facts.task.name, results.hashes.get("task"), results.hashes.get("items"))
     run_id = derived_id("run", task_id, results.model.sha256, facts.began_at, *facts.command)
     date = began_at(run).isoformat()
-    return LogIdentity(derived_id("eval", run_id), run_id, task_id, date, f"infer/{results.model.name}")
+    return LogIdentity(derived_id("eval", run_id), run_id, task_id, date, model_path(run))
 
 
 class Counts(NamedTuple):

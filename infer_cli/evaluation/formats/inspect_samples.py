@@ -101,7 +101,7 @@ class InspectSamples:
     def _output(self, sample: Sample, answer: Mapping[str, object]) -> dict[str, object]:
         reason = _STOP_REASONS.get(sample.finish_reason or "", "unknown" if sample.error else "stop")
         output: dict[str, object] = {
-            "model": self._model,
+            "model": self._model.partition("/")[2],
             "choices": [{"message": answer, "stop_reason": reason}],
             "completion": sample.answer or "",
             "usage": _usage(sample),

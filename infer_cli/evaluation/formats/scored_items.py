@@ -108,6 +108,12 @@ def began_at(run: Run) -> datetime:
     return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
 
 
+def model_path(run: Run) -> str:
+    """What other programs' files call the model. Readers of these take its maker or engine from what is
+    before the first `/`, and know this one."""
+    return f"llama-cpp-python/{run.results.model.name}"
+
+
 def derived_id(*parts: object) -> str:
     """An id where other programs draw one: a function of what it is of."""
     return sha256_hex("\0".join(map(str, parts)).encode())[:_N_ID]
