@@ -145,7 +145,7 @@ def _answer(value: Mapping[str, object]) -> str | None:
         return None
     arguments = _object(value.get("arguments"))
     text = _object(arguments.get(f"gen_args_{logprobs.index(max(logprobs))}")).get("arg_1")
-    return None if text is None else str(text)
+    return None if text is None else str(text).strip()  # it begins with what stands before it
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
