@@ -47,6 +47,7 @@ ONLY_IN = {
     "jsonschema_rs": {"evaluation.scorers.json_schema"},
     "lm_eval": {"integrations.lm_eval"},
     "inspect_ai": {"integrations.inspect"},
+    "zstandard": {"evaluation.comparing.log_archive"},
     "matplotlib": {"evaluation.comparing.picture"},
     # Only tests compare with them.
     "scipy": set(),
