@@ -2,10 +2,11 @@
 
     python -m benchmarks.inspect_view RUN [--picture FILE.png] [--browser chromium]
 
-RUN is a folder of `infer eval`. Needs inspect_ai, playwright (`pip install playwright`; it drives the browser that
-is named) and the browser. `inspect view` serves the log in it; the browser opens the list of logs, the log, and
-its first sample. Checked: the list shows the task and the model; the log each item's id and score; the sample its
-prompt, answer and explanation. Ends in one JSON line, with what was not shown.
+RUN is a folder of `infer eval`. Needs inspect_ai, playwright (`pip install playwright`, which drives the
+browser) and the browser. `inspect view` serves the log in it; the browser opens the list of logs, the log,
+and its first sample. Checked: the list shows the task and the model, the log the ids of the items, the sample
+its answer, score and explanation. Ends in one JSON line, with what was not shown; if there is any, the exit
+code is 1.
 """
 
 from __future__ import annotations

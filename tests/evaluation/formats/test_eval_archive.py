@@ -5,19 +5,24 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from infer_cli.evaluation.formats.eval_archive import EvalArchive
 
-MEMBERS = {"a.json": [b"{}"], "ä/…/b.json": [b"[", io.BytesIO(b"1," * 10**6), b"2]"], "empty": []}
+MEMBERS: dict[str, list[IO[bytes] | bytes]] = {
+    "a.json": [b"{}"],
+    "ä/…/b.json": [b"[", io.BytesIO(b"1," * 10**6), b"2]"],
+    "empty": [],
+}
 
 
 def write(path: Path) -> None:
     with EvalArchive(path) as archive:
         for name, pieces in MEMBERS.items():
             for piece in pieces:
-                if isinstance(piece, io.BytesIO):
+                if not isinstance(piece, bytes):
                     piece.seek(0)
             archive.add(name, pieces)
 
