@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from infer_cli.errors import UsageError
 from infer_cli.evaluation.comparing.matching import make_entries
 from infer_cli.evaluation.comparing.picture import require_matplotlib
 from infer_cli.evaluation.comparing.run_folder import read_comparable_run
@@ -42,16 +41,9 @@ def report(path: Path, other: Path | None = None, *, allow_different: bool = Fal
         compared = comparison_part(entries, plots, allow_different=allow_different)
         sections.append(compared.section)
     labels = [""] if other is None else ["A", "B"]
-    try:
-        for run, label in zip(runs, labels, strict=True):
-            sections += run_sections(run, label, plots)
-        return html_page(_data(runs, labels, sections, compared, plots), plots.pictures)
-    except (TypeError, ValueError, AttributeError) as e:
-        # Values of files that were read as they are: a run that `infer eval` wrote has none such.
-        names = " and ".join(map(str, paths))
-        raise UsageError(
-            f"{names} can't be reported: {e}", "`infer rescore` writes samples and results again"
-        ) from None
+    for run, label in zip(runs, labels, strict=True):
+        sections += run_sections(run, label, plots)
+    return html_page(_data(runs, labels, sections, compared, plots), plots.pictures)
 
 
 def _data(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Inches: as narrow as a phone, so that the text of a plot stays legible there.
 _WIDTH, _ROW, _AROUND, _PLAIN = 4.2, 0.28, 0.7, 2.2
 _FONT = 9.5  # points
-_LABEL_SHARE = 0.42  # of the width, for labels of rows
-_MOST_LABEL = 24  # columns that fit there
+_LABEL_SHARE = 0.45  # of the width, for labels of rows
+_MOST_LABEL = 21  # columns that fit there
 _N_BARS = 30
 _COLOURS = tuple(SERIES)
 _MARKERS = ("o", "s")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from infer_cli.evaluation.report.blocks import Block, Facts, Figure, Paragraph, Section, Table, number
 from infer_cli.evaluation.report.calibration import CALIBRATED_KINDS, calibration
+from infer_cli.evaluation.report.checked_samples import checked_samples
 from infer_cli.evaluation.report.plots import Dot, DotRow, Plots
 from infer_cli.evaluation.report.spreads import QUANTILES, Spread, latencies, lengths
 from infer_cli.evaluation.runs.reading import Run
@@ -34,7 +35,7 @@ def run_sections(run: Run, label: str, plots: Plots) -> Iterator[Section]:
         yield Section(f"By group{of}", list(_groups(results, plots)), 3 if label else 2)
     yield Section(f"Failures{of}", [_rates(results)], 3 if label else 2)
     is_generated = results.task.get("kind") == "generate"
-    spreads = [*lengths(run.samples(), is_generated=is_generated), *latencies(run.folder.replies)]
+    spreads = [*lengths(checked_samples(run), is_generated=is_generated), *latencies(run.folder.replies)]
     yield Section(f"Lengths and times{of}", list(_spreads(spreads, plots)), 3 if label else 2)
     if results.task.get("kind") in CALIBRATED_KINDS:
         yield Section(f"Calibration{of}", list(_calibration(run, plots)), 3 if label else 2)
@@ -76,7 +77,7 @@ def _identity(run: Run) -> Iterator[Block]:
 
 
 def _verified(found: Mapping[str, object] | None) -> str:
-    return "no: `infer verify` answers a part again" if found is None else _shown(found)
+    return "not yet" if found is None else _shown(found)
 
 
 def _flat(name: str, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -174,7 +175,7 @@ def _quantiles(spread: Spread) -> list[str]:
 
 
 def _calibration(run: Run, plots: Plots) -> Iterator[Block]:
-    found = calibration(run.samples())
+    found = calibration(checked_samples(run))
     if found is None:
         yield Paragraph("No item has the likelihoods of all its choices.")
         return
