@@ -222,10 +222,12 @@ def find_sandbox() -> CodeSandbox:
         why = sandbox.try_out()
         if not why:
             return sandbox
-        wrong.append(f"{name}: {why}")
+        wrong.append(f"{name}: {why.removeprefix(f'{name}: ')}")
     raise UsageError(
         f"code can't be run here, there is no sandbox: {'; '.join(wrong)}",
-        "install bubblewrap, and let it make user namespaces (a container needs a permission for that)",
+        "let it make user namespaces (a container needs a permission for that)"
+        if find_program(PROGRAMS[0])
+        else "install bubblewrap",
     )
 
 
