@@ -18,7 +18,8 @@ def checked_samples(run: Run) -> Iterator[Sample]:
     for n, sample in enumerate(run.samples(), 1):
         if wrong := next(_wrong(sample), None):
             raise UsageError(
-                f"{run.folder.samples}: line {n}: {wrong} is no such value", "`infer rescore` writes the file again"
+                f"{run.folder.samples}: line {n}: {wrong} is no such value",
+                "`infer rescore` writes the file again",
             )
         yield sample
 

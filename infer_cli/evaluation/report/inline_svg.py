@@ -62,9 +62,7 @@ def _made(element: ElementTree.Element, prefix: str) -> ElementTree.Element | No
     return made
 
 
-def _attributes(
-    element: ElementTree.Element, kept: frozenset[str], prefix: str
-) -> Iterator[tuple[str, str]]:
+def _attributes(element: ElementTree.Element, kept: frozenset[str], prefix: str) -> Iterator[tuple[str, str]]:
     for name, value in element.attrib.items():
         if name in kept:
             yield name, prefix + value if name == "id" else value.replace("url(#", f"url(#{prefix}")

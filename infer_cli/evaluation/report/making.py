@@ -20,11 +20,11 @@ from infer_cli.system.files import write_atomic
 
 
 def write_report(folder: RunFolder) -> None:
-    """`report.html` of a run, in its folder. Raises as `report`, OSError."""
-    write_atomic(folder.report, [report(folder.path)])
+    """`report.html` of a run, in its folder. Raises as `make_report`, OSError."""
+    write_atomic(folder.report, [make_report(folder.path)])
 
 
-def report(path: Path, other: Path | None = None, *, allow_different: bool = False) -> bytes:
+def make_report(path: Path, other: Path | None = None, *, allow_different: bool = False) -> bytes:
     """An HTML file. `other`: a run that is compared with the first.
 
     Raises UsageError where matplotlib is not installed, for a folder that is no run or has not ended, for

@@ -41,7 +41,10 @@ class _Texts:
     def cut(self, most: int) -> _Texts:
         return _Texts(
             [Text(text.title, shortened_text(text.text, most)) for text in self.texts],
-            [(shortened_text(name, most), value, shortened_text(why, most)) for name, value, why in self.scores],
+            [
+                (shortened_text(name, most), value, shortened_text(why, most))
+                for name, value, why in self.scores
+            ],
             [(shortened_text(choice[0], most), *choice[1:]) for choice in self.choices],
         )
 
