@@ -45,8 +45,8 @@ def _blocks(entries: Sequence[Entry], found: Sequence[RunComparison], plots: Plo
         f"{entry.label} is {run.model} in {entry.name}" for entry in entries for run in entry.runs.values()
     )
     yield Paragraph(f"{models}.")
-    for each in unlike_conditions(entries):
-        yield Paragraph(f"The runs were not made alike: {each}.", is_warning=True)
+    for text in unlike_conditions(entries):
+        yield Paragraph(f"The runs were not made alike: {text}.", is_warning=True)
     main = found[0]
     for text in _left_out(main):
         yield Paragraph(text, is_warning=True)
@@ -59,7 +59,7 @@ def _blocks(entries: Sequence[Entry], found: Sequence[RunComparison], plots: Plo
     shared = [each for each in found if each.found.in_points]
     if shared:
         caption = "Differences B - A in points, with 95 % intervals."
-        yield Figure(plots.dots([_dot_row(each) for each in shared], None), caption)
+        yield Figure(plots.dots([_dot_row(each) for each in shared], None, marks_zero=True), caption)
 
 
 def _left_out(main: RunComparison) -> Iterator[str]:

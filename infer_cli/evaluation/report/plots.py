@@ -41,13 +41,15 @@ class DotRow(NamedTuple):
 
 
 class Plots:
-    """Plots as inline SVG, and the texts in them that are someone else's: the page's script puts them there."""
+    """Plots as inline SVG, and `labels`: texts in them that are data, which the page's script puts there."""
 
     def __init__(self) -> None:
         self.labels: list[str] = []
         self.pictures: list[str] = []
 
-    def dots(self, rows: Sequence[DotRow], bounds: tuple[float, float] | None) -> int:
+    def dots(
+        self, rows: Sequence[DotRow], bounds: tuple[float, float] | None, *, marks_zero: bool = False
+    ) -> int:
         """Rows of dots with intervals over one axis, from and to `bounds`. Returns the plot's number."""
         with _OurSettings():
             figure, axis = _figure(len(rows) * _ROW + _AROUND)
@@ -58,6 +60,8 @@ class Plots:
             axis.set_ylim(len(rows) - 0.5, -0.5)
             axis.tick_params(axis="y", length=0)
             axis.grid(axis="x", color="black", alpha=0.15, linewidth=0.6)
+            if marks_zero:
+                axis.axvline(0, color="black", linewidth=0.8)
             if bounds is not None:
                 axis.set_xlim(*bounds)
             height = len(rows) * _ROW + _AROUND

@@ -97,7 +97,7 @@
         else append(node, make("p", block.text, block.warning ? "warning" : ""));
       }
       append(at("sections"), node);
-      contents(section.title, heading.id);
+      if (section.level === 2) contents(section.title, heading.id);
     });
   }
 

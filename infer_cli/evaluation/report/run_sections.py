@@ -164,9 +164,7 @@ def _rates(results: Results) -> Table:
 
 def _spreads(spreads: Sequence[Spread], plots: Plots) -> Iterator[Block]:
     columns = ("what", "least", "median", "90 %", "99 %", "most", "replies")
-    yield Table(
-        "Half, 90 and 99 percent are at most so long", columns, [_quantiles(each) for each in spreads]
-    )
+    yield Table("Quantiles", columns, [_quantiles(each) for each in spreads])
     for each in spreads:
         yield Figure(plots.histogram(each), f"Distribution: {each.name}, in {each.unit}.")
 

@@ -38,7 +38,7 @@ def write_hostile_run(path: Path, *, n_wrong: int = 2) -> Path:
     groups = {f"{i}{attack}": estimated for i, attack in enumerate(ATTACKS)}
     results = replace(
         RESULTS,
-        task={name: HOSTILE for name in ("name", "version", "description", "licence", "citation")}
+        task=dict.fromkeys(("name", "version", "description", "licence", "citation"), HOSTILE)
         | {"kind": "choice"},
         model=Identity(HOSTILE, HOSTILE),
         engine={HOSTILE: {HOSTILE: [HOSTILE]}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from infer_cli.evaluation.report.making import make_report
 from infer_cli.evaluation.runs.folder import RunFolder
 from tests.evaluation.comparing.run_folders import Answered, right, write_run
 from tests.evaluation.report.browser import Browser
-from tests.evaluation.report.hostile import ATTACKS, HOSTILE, write_hostile_run
+from tests.evaluation.report.hostile import ATTACKS, write_hostile_run
 from tests.integrations.extras import needs
 
 PROGRAM = os.environ.get("INFER_TEST_BROWSER", "")
@@ -33,13 +34,15 @@ _CONTRAST = """(() => {
     return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
     return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
   const behind = (node) => { for (; node; node = node.parentElement) {
-    const c = parse(getComputedStyle(node).backgroundColor); if (c.length < 4 || c[3] > 0) return c.slice(0, 3); }
+    const c = parse(getComputedStyle(node).backgroundColor);
+    if (c.length < 4 || c[3] > 0) return c.slice(0, 3); }
     return [255, 255, 255]; };
   let worst = [99, ''];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !node.getClientRects().length || node.matches('script, :disabled')) continue;
+    const isSeen = walker.currentNode.data.trim() && node.getClientRects().length;
+    if (!isSeen || node.matches('script, :disabled')) continue;
     const style = getComputedStyle(node);
     const ink = parse(node.namespaceURI.endsWith('svg') ? style.fill : style.color).slice(0, 3);
     const [a, b] = [light(ink), light(behind(node))].sort((x, y) => y - x);
@@ -121,8 +124,8 @@ def test_no_field_runs_a_script_or_leaves_its_place(
     elements = browser.value("[...document.body.querySelectorAll('*')].map((node) => node.localName)")
     assert not {"img", "iframe", "style", "textarea", "object", "embed", "base", "link"} & set(elements)
     assert elements.count("script") == 2
-    handlers = "[...document.querySelectorAll('*')].flatMap((n) => n.getAttributeNames()).filter((a) => /^on|^style$/.test(a))"
-    assert browser.value(handlers) == []
+    names = browser.value("[...document.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())")
+    assert not [name for name in names if name.startswith("on") or name == "style"]
     links = browser.value("[...document.querySelectorAll('[href]')].map((node) => node.getAttribute('href'))")
     assert links and all(link.startswith("#") for link in links)
     assert browser.value("document.documentElement.scrollWidth") == width
@@ -134,26 +137,33 @@ def test_the_policy_holds_where_escaping_would_have_failed(
 ) -> None:
     """Markup that is in the page all the same: it is neither run nor loaded, and styles nothing."""
     page = tmp_path / "broken.html"
-    injected = (
-        "<script>window.HACKED = 20</script><script src='http://127.0.0.1:9/x.js'></script>"
-        "<img src='http://127.0.0.1:9/x.png' onerror='window.HACKED = 21'>"
-        "<style>#samples { display: none }</style><b id=styled style='position: fixed'>x</b>"
-        "<a id=link href='javascript:window.HACKED=22'>x</a><iframe srcdoc='<script>top.HACKED=23</script>'></iframe>"
-    )
-    page.write_bytes(hostile_page.read_bytes().replace(b"</main>", injected.encode() + b"</main>"))
-    browser.open(page)
-    browser.value("document.getElementById('link').click()")
-    wait(browser)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        injected = (
+            f"<script>window.HACKED = 20</script><script src='{address}/x.js'></script>"
+            f"<img src='{address}/x.png' onerror='window.HACKED = 21'>"
+            "<style>#samples { display: none }</style><b id=styled style='position: fixed'>x</b>"
+            "<a id=link href='javascript:window.HACKED=22'>x</a>"
+            "<iframe srcdoc='<script>top.HACKED=23</script>'></iframe>"
+        )
+        page.write_bytes(hostile_page.read_bytes().replace(b"</main>", injected.encode() + b"</main>"))
+        browser.open(page)
+        browser.value("document.getElementById('link').click()")
+        sent = f"fetch('{address}').then(() => 'sent', (error) => error.name)"
+        assert browser.value(sent) == "TypeError"
+        wait(browser)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody came
+            server.accept()
     assert browser.value("window.HACKED") is None
     assert browser.value("getComputedStyle(document.getElementById('samples')).display") == "block"
     assert browser.value("getComputedStyle(document.getElementById('styled')).position") == "static"
     refused = " ".join(browser.messages())
     for directive in ("script-src", "style-src", "default-src"):
         assert directive in refused
-    assert not [address for address in browser.requests() if address.startswith("http")]
 
 
-def test_no_text_can_be_made_markup_or_sent_away(browser: Browser, plain_page: Path) -> None:
+def test_no_text_can_be_made_markup(browser: Browser, plain_page: Path) -> None:
     browser.open(plain_page)
     for attempt in (
         "document.body.innerHTML = '<b>x</b>'",
@@ -162,8 +172,6 @@ def test_no_text_can_be_made_markup_or_sent_away(browser: Browser, plain_page: P
     ):
         with pytest.raises(AssertionError, match="Trusted"):
             browser.value(attempt)
-    assert browser.value("fetch('http://127.0.0.1:9/').then(() => 'sent', (e) => e.name)") == "TypeError"
-    assert "Content Security Policy" in " ".join(browser.messages())
 
 
 def test_a_page_without_a_policy_would_have_been_noticed(browser: Browser, tmp_path: Path) -> None:

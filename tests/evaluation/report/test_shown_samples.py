@@ -87,8 +87,8 @@ def test_messages_are_shown_with_their_roles() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("answer", 5), ("group", []), ("outcome", "fine"), ("prompt", None), ("references", [1]), ("gold", "a"),
-        ("n_tokens", -1), ("explanations", {"exact": 1}), ("error", "x"), ("extracted", {}),
+        ("answer", 5), ("group", []), ("outcome", "fine"), ("prompt", None), ("references", [1]),
+        ("gold", "a"), ("n_tokens", -1), ("explanations", {"exact": 1}), ("error", "x"), ("extracted", {}),
         ("choices", [{"text": "a", "logprob": "b", "n_tokens": 1, "n_bytes": 1, "greedy": None}]),
     ],
 )  # fmt: skip
