@@ -16,7 +16,10 @@ from infer_cli.evaluation.comparing.comparisons import (
 from infer_cli.evaluation.comparing.matching import Entry
 from infer_cli.evaluation.report.blocks import Block, Figure, Paragraph, Section, Table, number
 from infer_cli.evaluation.report.plots import Dot, DotRow, Plots
+from infer_cli.evaluation.report.run_sections import MOST_DOT_ROWS, UNIT, is_in_unit
 from infer_cli.evaluation.report.shown_samples import most_chars, shortened_text
+from infer_cli.evaluation.runs.reading import Run
+from infer_cli.evaluation.runs.results import Estimated
 
 MOST_FLIPS = 2_000
 
@@ -30,13 +33,15 @@ class ComparisonPart(NamedTuple):
     flipped_in: str
 
 
-def comparison_part(entries: Sequence[Entry], plots: Plots, *, allow_different: bool) -> ComparisonPart:
-    """Of two runs. Raises UsageError for runs that can't be compared."""
+def comparison_part(
+    runs: tuple[Run, Run], entries: Sequence[Entry], plots: Plots, *, allow_different: bool
+) -> ComparisonPart:
+    """`entries` are those of the two runs. Raises UsageError for runs that can't be compared."""
     asked = Question(all_metrics=True, allow_different=allow_different)
     found = compare_entries(entries, asked)
     main = found[0]
     flips = main.flips(MOST_FLIPS)
-    section = Section("Comparison", list(_blocks(entries, found, plots)))
+    section = Section("Comparison", [*_blocks(entries, found, plots), *_side_by_side(runs, plots)])
     return ComparisonPart(section, _rows(main, flips), main.found.n_flipped, main.metric)
 
 
@@ -60,6 +65,41 @@ def _blocks(entries: Sequence[Entry], found: Sequence[RunComparison], plots: Plo
     if shared:
         caption = "Differences B - A in points, with 95 % intervals."
         yield Figure(plots.dots([_dot_row(each) for each in shared], None, marks_zero=True), caption)
+
+
+def _side_by_side(runs: tuple[Run, Run], plots: Plots) -> Iterator[Block]:
+    """The scores of both runs, and by group, where they are from 0 to 1."""
+    a, b = (run.results for run in runs)
+    metrics = [(score, other) for score in a.scores if (other := b.score(score.metric)) is not None]
+    yield from _pairs_figure(
+        [(score.metric, score.score, other.score) for score, other in metrics],
+        plots,
+        "Scores of A (round) and B (square), with 95 % intervals.",
+    )
+    for score, other in metrics:
+        groups, others = score.groups or {}, other.groups or {}
+        yield from _pairs_figure(
+            [(name, group, others[name]) for name, group in groups.items() if name in others],
+            plots,
+            f"{score.metric} by group of A (round) and B (square), with 95 % intervals.",
+        )
+
+
+def _pairs_figure(
+    pairs: Sequence[tuple[str, Estimated, Estimated]], plots: Plots, caption: str
+) -> Iterator[Block]:
+    rows = [
+        DotRow(
+            name,
+            [Dot(each.value, each.ci, place) for place, each in enumerate(both) if each.value is not None],
+        )
+        for name, *both in pairs
+        if all(map(is_in_unit, both))
+    ]
+    if len(rows) > MOST_DOT_ROWS:
+        caption = f"{caption} The first {MOST_DOT_ROWS} of {len(rows)}."
+    if rows:
+        yield Figure(plots.dots(rows[:MOST_DOT_ROWS], UNIT), caption)
 
 
 def _left_out(main: RunComparison) -> Iterator[str]:

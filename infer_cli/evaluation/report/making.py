@@ -31,19 +31,15 @@ def make_report(path: Path, other: Path | None = None, *, allow_different: bool 
     damaged files, and for runs that can't be compared.
     """
     require_matplotlib()
-    paths = [path] if other is None else [path, other]
-    runs = [read_run(each) for each in paths]
-    plots = Plots()
-    sections: list[Section] = []
-    compared = None
-    if other is not None:
-        entries = make_entries((str(each), [read_comparable_run(each)]) for each in paths)
-        compared = comparison_part(entries, plots, allow_different=allow_different)
-        sections.append(compared.section)
-    labels = [""] if other is None else ["A", "B"]
-    for run, label in zip(runs, labels, strict=True):
-        sections += run_sections(run, label, plots)
-    return html_page(_data(runs, labels, sections, compared, plots), plots.pictures)
+    plots, first = Plots(), read_run(path)
+    if other is None:
+        sections = list(run_sections(first, "", plots))
+        return html_page(_data([first], [""], sections, None, plots), plots.pictures)
+    second = read_run(other)
+    entries = make_entries((str(each), [read_comparable_run(each)]) for each in (path, other))
+    compared = comparison_part((first, second), entries, plots, allow_different=allow_different)
+    sections = [compared.section, *run_sections(first, "A", plots), *run_sections(second, "B", plots)]
+    return html_page(_data([first, second], ["A", "B"], sections, compared, plots), plots.pictures)
 
 
 def _data(

@@ -5,7 +5,7 @@
   const PREVIEW = 160; // characters of a row's texts
   const NAMES = {
     right: "right", wrong: "wrong", scored: "scored", error: "error", cut: "cut",
-    not_extracted: "not extracted", scorer_failed: "scorer failed", better: "better with B", worse: "worse with B",
+    not_extracted: "not extracted", scorer_failed: "scorer failed", better: "B is better", worse: "B is worse",
   };
   // Characters that steer a terminal or turn text around are shown by their number.
   const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202d\u202e]/g;
@@ -136,8 +136,8 @@
     return options;
   }
 
-  // `filters`: for each select its id and whether a row has the value that is chosen.
-  function browser(name, rows, filters, texts, body, preview) {
+  // `filters`: for each select its id and whether a row has the value that is chosen. `noun`: what rows are.
+  function browser(name, noun, rows, filters, texts, body, preview) {
     let found = rows;
     let page = 0;
     let haystacks = null; // made by the first search
@@ -165,10 +165,10 @@
       at(name + "-back").disabled = page === 0;
       at(name + "-next").disabled = first + PAGE >= found.length;
       at(name + "-back").parentElement.hidden = found.length <= PAGE;
-      const of = found.length === rows.length ? "" : ` of ${count(rows.length)}`;
+      const all = `${count(rows.length)} ${rows.length === 1 ? noun : noun + "s"}`;
+      const told = found.length === rows.length ? all : found.length ? `${count(found.length)} of ${all}` : "nothing is found";
       at(name + "-count").textContent = found.length > PAGE
-        ? `${count(found.length)}${of}: ${count(first + 1)} to ${count(first + shown.length)} are shown`
-        : found.length ? `${count(found.length)}${of}` : "nothing is found";
+        ? `${told}, ${count(first + 1)} to ${count(first + shown.length)} are shown` : told;
     }
 
     function search() {
@@ -212,7 +212,7 @@
     if (row.group !== null) facts.push(["group", row.group]);
     if (data.runs.length > 1) facts.push(["run", data.runs[row.run]]);
     append(body, factsOf({ facts }));
-    for (const [title, text] of row.texts) append(body, make("h4", title), said(text));
+    for (const [title, text] of row.texts) append(body, make("h3", title), said(text));
     if (row.choices.length) {
       append(body, tableOf("Choices", ["choice", "which", "likelihood (log)", "probability"], row.choices, [1]));
     }
@@ -250,16 +250,17 @@
       ["samples-group", (row, value) => row.group === groups[value]],
       ["samples-run", (row, value) => row.run === Number(value)],
     ];
-    browser("samples", rows, filters, sampleTexts, sampleBody, samplePreview);
+    browser("samples", "sample", rows, filters, sampleTexts, sampleBody, samplePreview);
     contents("Samples", "samples");
   }
 
   function flipBody(row) {
     const body = make("div", undefined, "body");
-    append(body, make("h4", "item " + row.item), make("h4", "prompt"), said(row.prompt));
+    append(body, factsOf({ facts: [["item", row.item]] }));
+    if (row.prompt) append(body, make("h3", "prompt"), said(row.prompt));
     const sides = make("div", undefined, "sides");
     for (const [label, score, answer] of row.sides) {
-      append(sides, append(document.createElement("div"), make("h4", `${label}: score ${score}`),
+      append(sides, append(document.createElement("div"), make("h3", `${label}: score ${score}`),
         answer === null ? make("p", "(no answer)", "note") : said(answer)));
     }
     return append(body, sides);
@@ -274,7 +275,7 @@
         + (leftOut ? ` ${count(leftOut)} more are told by infer compare --json.` : "")
       : `No item has another ${metric}.`);
     choose(at("flips-status"), statusOptions(rows));
-    browser("flips", rows, [["flips-status", hasStatus]],
+    browser("flips", "item", rows, [["flips-status", hasStatus]],
       (row) => [row.item, row.prompt, ...row.sides.map(([, , answer]) => answer || "")],
       flipBody, (row) => row.prompt);
     contents("Items that differ", "flips-title");

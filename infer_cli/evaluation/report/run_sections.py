@@ -20,8 +20,8 @@ _RATE_NAMES = {
     "not_extracted": "no answer found",
     "scorer_failed": "scorer failed",
 }
-_MOST_ROWS = 40  # of a plot
-_UNIT = (0.0, 1.0)
+MOST_DOT_ROWS = 40  # of a plot
+UNIT = (0.0, 1.0)
 
 
 def run_sections(run: Run, label: str, plots: Plots) -> Iterator[Section]:
@@ -53,7 +53,7 @@ def _identity(run: Run) -> Iterator[Block]:
             ("items", f"{n:,}" if n == results.n_asked else f"{n:,} of {results.n_asked:,}"),
             ("what failed", "is left out" if results.exclude_errors else "counts as wrong"),
             ("begun", results.began_at),
-            ("checked", _verified(results.verified)),
+            *([] if results.verified is None else [("verified", _shown(results.verified))]),
             ("command", shlex.join(results.command)),
         ]
     )
@@ -76,10 +76,6 @@ def _identity(run: Run) -> Iterator[Block]:
     )
 
 
-def _verified(found: Mapping[str, object] | None) -> str:
-    return "not yet" if found is None else _shown(found)
-
-
 def _flat(name: str, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         yield f"{name}: {key}", _shown(value)
@@ -98,10 +94,10 @@ def _scores(results: Results, plots: Plots) -> Iterator[Block]:
     for score in results.scores:
         yield from _notes(score)
     # Scores from 0 to 1 share an axis, the others have one each.
-    shared = [(score.metric, score.score) for score in results.scores if _in_unit(score.score)]
-    yield from dot_figures(shared, plots, _UNIT, "Scores with their 95 % intervals.")
+    shared = [(score.metric, score.score) for score in results.scores if is_in_unit(score.score)]
+    yield from dot_figures(shared, plots, UNIT, "Scores with their 95 % intervals.")
     for score in results.scores:
-        if not _in_unit(score.score):
+        if not is_in_unit(score.score):
             caption = f"{score.metric} with its 95 % interval."
             yield from dot_figures([(score.metric, score.score)], plots, None, caption)
 
@@ -129,7 +125,7 @@ def _groups(results: Results, plots: Plots) -> Iterator[Block]:
         columns = ("group", "value", "from", "to", "standard error", "items")
         yield Table(f"{score.metric} by group, with 95 % intervals", columns, rows)
         groups = list(score.groups.items())
-        bounds = _UNIT if all(_in_unit(group) for _, group in groups) else None
+        bounds = UNIT if all(is_in_unit(group) for _, group in groups) else None
         yield from dot_figures(groups, plots, bounds, f"{score.metric} by group, with 95 % intervals.")
 
 
@@ -141,13 +137,14 @@ def dot_figures(
 ) -> Iterator[Block]:
     """A plot of those that have a value; of so many at most."""
     rows = [DotRow(name, [Dot(each.value, each.ci)]) for name, each in found if each.value is not None]
-    if len(rows) > _MOST_ROWS:
-        caption = f"{caption} The first {_MOST_ROWS} of {len(rows)}; the table has all."
+    if len(rows) > MOST_DOT_ROWS:
+        caption = f"{caption} The first {MOST_DOT_ROWS} of {len(rows)}; the table has all."
     if rows:
-        yield Figure(plots.dots(rows[:_MOST_ROWS], bounds), caption)
+        yield Figure(plots.dots(rows[:MOST_DOT_ROWS], bounds), caption)
 
 
-def _in_unit(found: Estimated) -> bool:
+def is_in_unit(found: Estimated) -> bool:
+    """Whether a score and its interval lie in 0 to 1, so that it shares an axis with others."""
     ends = () if found.ci is None else found.ci
     return found.value is not None and all(0 <= each <= 1 for each in (found.value, *ends))
 

@@ -196,26 +196,26 @@ def choose(browser: Browser, name: str, value: str) -> str:
 
 def test_filters_and_search(browser: Browser, plain_page: Path) -> None:
     browser.open(plain_page)
-    assert browser.value(_COUNT) == "120: 1 to 50 are shown"
+    assert browser.value(_COUNT) == "120 samples, 1 to 50 are shown"
     options = browser.value(
         "[...document.getElementById('samples-status').options].map((o) => o.textContent)"
     )
     assert options == ["all (120)", "all but right (60)", "right (60)", "wrong (40)", "error (12)", "cut (8)"]
-    assert choose(browser, "status", "wrong") == "40 of 120"
-    assert choose(browser, "status", "bad") == "60 of 120: 1 to 50 are shown"
-    assert choose(browser, "status", "error") == "12 of 120"
+    assert choose(browser, "status", "wrong") == "40 of 120 samples"
+    assert choose(browser, "status", "bad") == "60 of 120 samples, 1 to 50 are shown"
+    assert choose(browser, "status", "error") == "12 of 120 samples"
     browser.value("document.getElementById('samples-text').focus()")
     browser.type("NEEDLE")
     wait(browser)
     assert browser.value(_COUNT) == "nothing is found"
-    assert choose(browser, "status", "") == "8 of 120"
+    assert choose(browser, "status", "") == "8 of 120 samples"
     assert browser.value(_ROWS) == 8
 
 
 def test_groups_and_runs_are_filters_where_there_are_some(browser: Browser, hostile_page: Path) -> None:
     browser.open(hostile_page)
-    assert choose(browser, "group", "1") == "2 of 12"
-    assert choose(browser, "run", "1") == "1 of 12"
+    assert choose(browser, "group", "1") == "2 of 12 samples"
+    assert choose(browser, "run", "1") == "1 of 12 samples"
     assert browser.value("document.querySelector('#samples-rows .item').textContent").startswith("1 <script>")
 
 
@@ -237,9 +237,9 @@ def test_the_keyboard_alone_reaches_everything(browser: Browser, plain_page: Pat
     assert browser.value("document.querySelectorAll('#samples-rows details[open]').length") == 0
     browser.value("document.getElementById('samples-next').focus()")
     browser.press(*_ENTER)
-    assert browser.value(_COUNT) == "120: 51 to 100 are shown"
+    assert browser.value(_COUNT) == "120 samples, 51 to 100 are shown"
     browser.press(*_ENTER)
-    assert browser.value(_COUNT) == "120: 101 to 120 are shown"
+    assert browser.value(_COUNT) == "120 samples, 101 to 120 are shown"
     assert browser.value(_ACTIVE) == "samples-back"  # the other can't be pressed now
     assert browser.value("document.querySelector('#samples-rows').start") == 101
 
@@ -288,9 +288,9 @@ def test_ten_thousand_samples_open_at_once(browser: Browser, tmp_path: Path) -> 
     seconds = min(browser.open(page) for _ in range(2))
     print(f"{page.stat().st_size:,} bytes are open in {seconds:.2f} s")
     assert seconds < _OPENS_S
-    assert browser.value(_COUNT) == "10,000: 1 to 50 are shown"
+    assert browser.value(_COUNT) == "10,000 samples, 1 to 50 are shown"
     assert browser.value(_ROWS) == 50
     browser.value("document.getElementById('samples-text').focus()")
     browser.type("9999?")
     wait(browser, 1000)
-    assert browser.value(_COUNT) == "1 of 10,000"
+    assert browser.value(_COUNT) == "1 of 10,000 samples"
