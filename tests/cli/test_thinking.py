@@ -279,6 +279,15 @@ def test_batches_keep_their_promises_with_a_budget(model: str, tmp_path: Path) -
     job = json.loads((job_dir(outs[0]) / "job.json").read_text())
     assert job["params"]["reasoning_budget"] == 3
     assert infer("verify", outs[0], "--fraction", 1).code == 0
+    assert infer("verify", outs[0], "--fraction", 1, "--tokens").code == 0
+    text = outs[0].read_text()
+    closing = next(line for line in text.splitlines() if '"row": 0' in line)
+    tokens = json.loads(closing)["tokens"]
+    at = bytes(tokens[:-1]).index(b"</think>")
+    forged = [*tokens[: at + 1], ord("x"), *tokens[at + 2 :]]
+    outs[0].write_text(text.replace(json.dumps(tokens), json.dumps(forged)))
+    assert infer("verify", outs[0], "--fraction", 1, "--tokens").code == 9
+    outs[0].write_text(text)
     other = batch(rows, "-o", outs[0], "--reasoning-budget", "4", model=model)
     one_error_line(other, 2, "reasoning_budget was 3, is 4")
 
