@@ -39,7 +39,7 @@ def report(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Don't say what was written.")] = False,
 ) -> None:
-    """Write a page about runs of evaluations: scores, plots, all samples. Needs the extra `report`."""
+    """Write a page about runs of evaluations. Needs the extra `report`."""
     if other is not None and output is None:
         raise UsageError("-o says where a page about two runs goes", f"infer report {run} {other} -o FILE")
     if other is None and allow_different:
