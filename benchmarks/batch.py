@@ -7,8 +7,8 @@ questions: 64 MT-Bench first turns, 64 tokens each, 16 at a time, greedy: fast, 
 against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load. All have
 the weights as they are stored.
 questions-gemma: the same with Gemma, a base model, which goes on with them as plain text.
-long-replies: the same questions, 256 tokens each: fast, which may take F16 weights, against fast with those of
-the file. Tokens a second of the replies alone, and of the whole process with all that the choice takes.
+long-replies: the same questions, 256 tokens each: fast, which may take F16 weights, against fast with those
+of the file. Tokens a second of the replies alone, and of the whole process with all that the choice takes.
 prefix: 48 GSM8K questions behind one 6-shot prefix, 32 tokens each, fast and canonical, against `llama-server
 -np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct. Fast takes F16 weights here:
 its whole process, with the load and the making of these, stands beside its reply times.
@@ -126,7 +126,7 @@ class _Bench:
             whole.setdefault(name, []).append(n_tokens / found["whole"])
             if not flags:
                 expanded.append(found["replies"][0]["engine"]["facts"].get("weights") == "f16")
-            return n_tokens / float(found["seconds"])
+            return float(n_tokens / found["seconds"])
 
         results = common.interleave(
             {
@@ -199,7 +199,8 @@ class _Bench:
         text = " ".join(problem["question"] for problem in self._lines("gsm8k/train_200.jsonl"))
         tried = [{"prompt": text[i * 300 : i * 300 + 260]} for i in range(4 * WIDTH)]
         most = STEPS_BEFORE + STEPS
-        replies = self._batch(tried, most, "--raw", "--fast", "--no-speculation")["replies"]
+        flags = ("--raw", "--fast", "--no-speculation", *common.AS_STORED)
+        replies = self._batch(tried, most, *flags)["replies"]
         endless = {
             int(reply["custom_id"]) for reply in replies if reply["usage"]["completion_tokens"] == most
         }
@@ -217,7 +218,7 @@ class _Bench:
             return float(json.loads(next(line for line in lines if line.startswith("{")))["speed_tg"])
 
         def seconds(n_tokens: int) -> float:
-            return float(self._batch(rows, n_tokens, "--raw", "--fast", "--no-speculation")["seconds"])
+            return float(self._batch(rows, n_tokens, *flags)["seconds"])
 
         def ours() -> float:
             return WIDTH * STEPS / (seconds(most) - seconds(STEPS_BEFORE))

@@ -42,7 +42,7 @@ AS_STORED = ("--shard", "1/2")
 
 
 def as_stored(lines: Sequence[str]) -> list[str]:
-    """The input of a job with `AS_STORED` that has these lines: each is followed by one of the other shard."""
+    """The input of a job with `AS_STORED` that answers these lines: each is followed by the other shard's."""
     return [line for line in lines for _shard in range(2)]
 
 
