@@ -8,8 +8,8 @@ from infer_cli.errors import ExitStatus
 from infer_cli.runtime.f16_weights import reading_pays
 
 _SHARE = 4
-# Tokens. To expand and to measure takes as long as to read some 2,000 (500 for the copy, 550 for two readings,
-# 900 for decode steps), or as 16 replies side by side take for 1,400.
+# Tokens. To expand and to measure takes as long as to read some 2,000 (500 for the copy, 550 for two
+# readings, 900 for decode steps), or as 16 replies side by side take for 1,400.
 _LEAST_READ, _LEAST_WRITTEN = 4096, 16_384
 _MANY = 16  # replies side by side
 _LIKELY_REPLY = 256  # tokens; most replies end long before they must
