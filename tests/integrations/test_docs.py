@@ -17,6 +17,7 @@ _PACKAGES = {
     "docs/lm-evaluation-harness.md": ("lm_eval",),
     "docs/inspect.md": ("inspect_ai",),
     "docs/other-evaluations.md": ("lm_eval", "inspect_ai"),
+    "docs/report.md": ("matplotlib",),
 }
 
 

@@ -48,7 +48,7 @@ ONLY_IN = {
     "lm_eval": {"integrations.lm_eval"},
     "inspect_ai": {"integrations.inspect"},
     "zstandard": {"evaluation.comparing.log_archive"},
-    "matplotlib": {"evaluation.comparing.picture"},
+    "matplotlib": {"evaluation.comparing.picture", "evaluation.report.plots"},
     # Only tests compare with them.
     "scipy": set(),
     "statsmodels": set(),

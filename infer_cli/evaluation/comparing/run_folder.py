@@ -22,12 +22,23 @@ from infer_cli.evaluation.comparing.comparable import (
 from infer_cli.evaluation.comparing.likeness import likeness_of
 from infer_cli.evaluation.formats.scored_items import scored_items
 from infer_cli.evaluation.runs.item_amounts import RATIOS, measure_of
-from infer_cli.evaluation.runs.reading import Run, read_run, sample_of
+from infer_cli.evaluation.runs.reading import Run, read_run, run_folders, sample_of
 from infer_cli.evaluation.runs.results import MetricResult
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.system.files import open_regular
 
 _SHOWN = 8  # digits of a hash
+
+
+def find_runs(path: Path) -> list[Path]:
+    """Folders of runs at or below a path. Raises UsageError where there is none."""
+    if not path.is_dir():
+        what = f"{path} is not a folder" if path.exists() else f"no folder {path}"
+        raise UsageError(what, "name a folder that `infer eval -o` made")
+    found = run_folders(path)
+    if not found:
+        raise UsageError(f"{path} has no run of `infer eval`", "name a run's folder, or one of such folders")
+    return found
 
 
 def read_comparable_run(path: Path) -> ComparableRun:

@@ -10,7 +10,7 @@ import pytest
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.comparing.comparable import ComparableRun
-from infer_cli.evaluation.comparing.run_folder import read_comparable_run
+from infer_cli.evaluation.comparing.run_folder import find_runs, read_comparable_run
 from tests.evaluation.comparing.run_folders import Answered, right, write_run
 
 
@@ -111,6 +111,19 @@ def test_items_without_a_cluster_are_one_by_themselves(tmp_path: Path) -> None:
     run = read_comparable_run(write_run(tmp_path / "run", items))
     assert run.clusters is not None and run.clusters[0] == run.clusters[1] == "x"
     assert len(set(run.clusters)) == 3
+
+
+def test_runs_are_found_below_a_folder(tmp_path: Path) -> None:
+    deep = write_run(tmp_path / "out" / "small" / "sums", right(1))
+    near = write_run(tmp_path / "out" / "words", right(1), task="words")
+    assert find_runs(near) == [near]
+    assert find_runs(tmp_path / "out") == [deep, near]
+    with pytest.raises(UsageError, match="has no run of `infer eval`"):
+        find_runs(write_run(tmp_path / "1" / "2" / "3" / "4", right(1)).parents[2])
+    with pytest.raises(UsageError, match="no folder"):
+        find_runs(tmp_path / "none")
+    with pytest.raises(UsageError, match="is not a folder"):
+        find_runs(near / "samples.jsonl")
 
 
 @pytest.mark.parametrize(
