@@ -52,6 +52,9 @@ class Place:
             )
         self.tiny = write_tiny_gguf(folder / "tiny.gguf", n_ctx_train=2048)
         (folder / "rows.jsonl").write_text('{"prompt": "hi"}\n')
+        (folder / "pairs.jsonl").write_text(
+            '{"UID": "a", "pairID": "0", "sentence_good": "hi", "sentence_bad": "hii"}\n'
+        )
         (folder / "text").write_text("The cat sat on the mat.\n" * 40)
         (folder / "text.txt").write_text("The cat sat on the mat.\n" * 40)
         self.run_a = write_run(folder / "run", right(1, 0))
@@ -88,6 +91,7 @@ class Place:
         """In an order in which each finds what it needs."""
         native = ["-m", self.tiny]
         rows, out = self.folder / "rows.jsonl", self.folder / "out.jsonl"
+        run = self.folder / "run"
         return [
             ("run", ["hi", *native, "--raw", "-n", "2", "--verbose"]),
             ("run", ["hi", "-m", "fake", "--json"]),
@@ -96,6 +100,8 @@ class Place:
             ("verify", [out]),
             ("merge", [out, "-o", "-"]),
             ("compare", [self.run_a, self.run_a]),
+            ("eval", ["blimp", "--data", self.folder / "pairs.jsonl", "-m", "fake", "-o", run]),
+            ("rescore", [run]),
             ("score", ["hello", " world", *native]),
             ("perplexity", [self.folder / "text", "-m", "fake", "--rolling"]),
             ("replay", [_RECORD]),

@@ -43,6 +43,7 @@ def bibtex(all_results: Sequence[Results]) -> str:
     own = (
         "@software{infer_cli,\n"
         "  title = {infer: answers from local language models that can be trusted and repeated},\n"
+        "  author = {{The infer authors}},\n"
         f"  version = {{{', '.join(versions)}}},\n"
         f"  note = {{with llama.cpp through llama-cpp-python {', '.join(engines)}}},\n"
         f"  year = {{{max(results.began_at[:4] for results in all_results)}}}\n"
