@@ -176,10 +176,16 @@ def main() -> None:
     )
     assert found is not None
     samples = {
-        task: [[sample["doc"], sample["resps"]] for sample in found["samples"][task]] for task in tasks
+        task: [[sample["doc"], sample["resps"]] for sample in items]
+        for task, items in found["samples"].items()
+    }
+    scores = {
+        task: [[sample["filter"], {name: sample[name] for name in sample["metrics"]}] for sample in items]
+        for task, items in found["samples"].items()
     }
     with open(out, "w") as file:
-        json.dump({"samples": samples, "results": found["results"]}, file)
+        value = {"samples": samples, "results": found["results"], "scores": scores}
+        json.dump(value, file, default=lambda value: value.tolist())
 
 
 if __name__ == "__main__":
