@@ -86,8 +86,8 @@ metric_list:
   - metric: acc_norm
     aggregation: mean
     higher_is_better: true
-  - metric: brier_score
-    higher_is_better: false
+  - metric: mcc
+    higher_is_better: true
 """,
     "g_answer": """
 output_type: generate_until

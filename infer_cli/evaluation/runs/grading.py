@@ -8,7 +8,7 @@ from typing import Protocol
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.evaluation.tasks.item import Item, Metric
 
-# Of the values that all items have of a metric (JSON), what they come to.
+# Of the values that all items have of a metric (JSON), what they come to. Raises ScorerFailed.
 Corpus = Callable[[Sequence[object]], float]
 
 

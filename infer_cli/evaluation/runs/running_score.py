@@ -17,7 +17,8 @@ Line = Mapping[str, object]
 
 
 class RunningScore:
-    """Of the first metric of a grader that runs no code, but for what only all items come to. Only items of which a part is answered are held.
+    """Of the first metric that is made item by item, of a grader that runs no code. Only items of which a
+    part is answered are held.
 
     `n_samples` answers are made to each row.
     """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from infer_cli.evaluation.runs.results import RATES, Estimated, MetricResult
 from infer_cli.evaluation.runs.sample import Sample
+from infer_cli.evaluation.scorers.scorer import ScorerFailed
 from infer_cli.evaluation.statistics.aggregate import (
     GroupedSummary,
     MetricSummary,
@@ -338,12 +339,11 @@ class _CorpusColumn:
             return MetricResult(metric.name, lost, metric.higher_is_better)
         if not n:
             return MetricResult(metric.name, _nothing(), metric.higher_is_better)
-        value = float(self._function(self._values))
-        if not math.isfinite(value):
-            note = f"it comes to {value}"
-            lost = Estimated(None, None, None, None, n, None, note)
-            return MetricResult(metric.name, lost, metric.higher_is_better)
-        return MetricResult(metric.name, self._estimated(value), metric.higher_is_better)
+        try:
+            found = self._estimated(self._function(self._values))
+        except ScorerFailed as e:
+            found = Estimated(None, None, None, None, n, None, str(e))
+        return MetricResult(metric.name, found, metric.higher_is_better)
 
     def _estimated(self, value: float) -> Estimated:
         n = len(self._values)
@@ -353,9 +353,12 @@ class _CorpusColumn:
         from infer_cli.evaluation.statistics.resampling import bootstrap_interval
 
         seed = self._scoring.bootstrap_seed
-        interval, note = bootstrap_interval(
-            lambda drawn: float(self._function([self._values[i] for i in drawn])), n, None, seed
-        )
+        try:
+            interval, note = bootstrap_interval(
+                lambda drawn: self._function([self._values[i] for i in drawn]), n, None, seed
+            )
+        except ScorerFailed as e:
+            return Estimated(value, None, None, None, n, None, f"without an interval: of a resample, {e}")
         ci, method = (None, None) if interval is None else ((interval.lo, interval.hi), interval.method)
         return Estimated(value, None, ci, method, n, None, note)
 

@@ -1,4 +1,4 @@
-"""Groups of tasks: `groups.json` says which tasks a name stood for, and what their scores come to together."""
+"""Groups of tasks: `groups.json` says which tasks a name stood for, and what they come to together."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from infer_cli.system.files import MOST_INPUT, read_regular, write_atomic
 
 GROUPS_FILE = "groups.json"
 GROUPS_VERSION = 1
+_OF_PROPORTIONS = ("wilson", "clopper-pearson")
 
 
 @dataclass(frozen=True)
@@ -147,4 +148,7 @@ def _mean(name: str, tasks: Sequence[Results], *, by_size: bool) -> Estimated:
     if len(errors) < len(scores):
         return Estimated(value, None, None, None, n, None, note or "a task has no standard error")
     error = math.sqrt(math.fsum((w * e) ** 2 for w, e in zip(weights, errors, strict=True)))
-    return Estimated(value, error, (value - Z * error, value + Z * error), "normal", n, None, note)
+    lo, hi = value - Z * error, value + Z * error
+    if all(score.method in _OF_PROPORTIONS for score in scores):
+        lo, hi = max(lo, 0.0), min(hi, 1.0)
+    return Estimated(value, error, (lo, hi), "normal", n, None, note)

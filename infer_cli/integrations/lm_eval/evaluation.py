@@ -1,4 +1,4 @@
-"""lm-evaluation-harness's tasks in runs of `infer eval`: what the command line needs, light until it is used."""
+"""lm-evaluation-harness's tasks in runs of `infer eval`: what the command line needs, light until used."""
 
 from __future__ import annotations
 

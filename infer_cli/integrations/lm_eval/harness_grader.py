@@ -19,6 +19,7 @@ from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.evaluation.runs.graders import FolderGrader
 from infer_cli.evaluation.runs.grading import Corpus
 from infer_cli.evaluation.runs.sample import Outcome, Sample, ScoredChoice
+from infer_cli.evaluation.scorers.scorer import ScorerFailed
 from infer_cli.evaluation.tasks.item import Item, Metric
 from infer_cli.integrations.lm_eval.code_in_tasks import code_of_config
 from infer_cli.integrations.lm_eval.sandboxed_templates import use_sandbox
@@ -63,7 +64,7 @@ class HarnessGrader:
     def __init__(self, task: Any, copy: TaskCopy, *, by_rule_alone: bool) -> None:
         self._task, self._output_type = task, str(task.OUTPUT_TYPE)
         self._code_scorers = tuple(copy.code)
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, Corpus] = {}
         self._metrics: list[Metric] = []
         self._lock = Lock()  # a task holds what it is filtering
         if not (by_rule_alone and copy.place):
@@ -88,7 +89,7 @@ class HarnessGrader:
         function = self._task.aggregation()[name]
         is_mean = function is mean
         if not is_mean:
-            self._functions[full] = function
+            self._functions[full] = _checked(full, function)
         higher = bool(self._task.higher_is_better()[name])
         return Metric(
             full,
@@ -190,6 +191,22 @@ class HarnessGrader:
             one.resps = [answer] * repeats
             found.append(one)
         return found
+
+
+def _checked(name: str, function: Callable[..., Any]) -> Corpus:
+    """A task's sum as one that is finite. It raises ScorerFailed."""
+
+    def of(values: Sequence[object]) -> float:
+        try:
+            found = float(function(list(values)))
+        except Exception as e:  # whatever a task's function raises
+            text = " ".join(str(e).split())
+            raise ScorerFailed(f"{name} can't be computed: {type(e).__name__}: {text[:200]}") from None
+        if not math.isfinite(found):
+            raise ScorerFailed(f"{name} is {found}")
+        return found
+
+    return of
 
 
 def _values(
