@@ -94,7 +94,7 @@ output_type: generate_until
 fewshot_split: test
 num_fewshot: 1
 doc_to_text: "Question: {{question}}\\nAnswer:"
-doc_to_target: "{{choices[right]}}"
+doc_to_target: "{{question.split()[-1].strip('?')}}"
 generation_kwargs:
   until: ["\\n"]
   max_gen_toks: 16
@@ -137,12 +137,12 @@ def write_group(folder: Path) -> Path:
     for n, (task, yaml) in enumerate(_GROUP_YAML.items()):
         data = folder / f"{task}.jsonl"
         data.write_text("".join(json.dumps(doc) + "\n" for doc in docs[n:]))
-        (folder / f"{task}.yaml").write_text(_head(task, data) + yaml)
+        (folder / f"{task}.yaml").write_text(head_of(task, data) + yaml)
     (folder / "g_all.yaml").write_text(_GROUP)
     return folder
 
 
-def _head(task: str, data: Path) -> str:
+def head_of(task: str, data: Path) -> str:
     return (
         f"task: {task}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
         "test_split: test\n"
@@ -170,5 +170,5 @@ def write_tasks(folder: Path, *, times: int = 1, backwards: bool = False) -> Pat
         data = folder / f"{task}.jsonl"
         items = reversed(docs[task]) if backwards else docs[task]
         data.write_text("".join(json.dumps(doc) + "\n" for doc in items))
-        (folder / f"{task}.yaml").write_text(_head(task, data) + _YAML[task])
+        (folder / f"{task}.yaml").write_text(head_of(task, data) + _YAML[task])
     return folder
