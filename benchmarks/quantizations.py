@@ -26,8 +26,8 @@ from benchmarks.prefix_cache import QUESTIONS, text
 from infer_cli.types import Mode
 
 FTYPES = {
-    "Q4_1": 3, "Q4_0": 2, "Q8_0": 7, "Q5_0": 8, "Q3_K_M": 12, "Q4_K_M": 15, "Q6_K": 18, "IQ4_NL": 25,
-    "F16": 1,
+    "Q4_1": 3, "Q4_0": 2, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q3_K_M": 12, "Q4_K_M": 15, "Q6_K": 18,
+    "IQ4_NL": 25, "F16": 1,
 }  # fmt: skip
 GEMMA = "Gemma"  # among the types
 TYPES = ("Q4_1", "Q4_0", "Q8_0", "Q5_0", "Q4_K_M", "Q6_K", "IQ4_NL", "F16", GEMMA)

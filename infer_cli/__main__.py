@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Mapping
 
 # What is made while starting stays: looking for garbage among it, as Python does at 700, costs some per cent.
 _OBJECTS_BEFORE_COLLECTION = 100_000
@@ -47,7 +48,7 @@ def _run(arguments: list[str]) -> int:
         from infer_cli.cli.preload import begin
         from infer_cli.cli.translation import with_our_command
 
-        ours = with_our_command(arguments)
+        ours = with_our_command(arguments, _flags_of_run)
         begin(ours)
 
         from infer_cli.cli.app import call
@@ -55,6 +56,12 @@ def _run(arguments: list[str]) -> int:
         return call(ours)
 
     return run_guarded(work, verbose=verbose)
+
+
+def _flags_of_run() -> Mapping[str, bool]:
+    from infer_cli.cli.app import flags_of
+
+    return flags_of("run")
 
 
 def _leave_if_interrupted(unraisable: sys.UnraisableHookArgs) -> None:

@@ -144,10 +144,23 @@ class Model:
         seed: int | None = None,
         logprobs: int | None = None,
         deadline_s: float | None = None,
+        think: bool | None = None,
+        reasoning_budget: int | None = None,
         **sampling: float | str,
     ) -> Reply:
         """The reply to one request, whose fields these are. `sampling`: its sampling parameters, by name."""
-        request = Request(messages, prompt, sampling, max_tokens, stop, seed, logprobs, deadline_s)
+        request = Request(
+            messages,
+            prompt,
+            sampling,
+            max_tokens,
+            stop,
+            seed,
+            logprobs,
+            deadline_s,
+            think=think,
+            reasoning_budget=reasoning_budget,
+        )
         return self.submit(request).reply()
 
     def submit(self, request: Request) -> ReplyStream:

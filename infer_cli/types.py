@@ -69,6 +69,21 @@ class SamplingParams:
         )
 
 
+class ThinkingParams(NamedTuple):
+    """Whether a model is to think before it answers, None: as its chat template has it; and how many tokens
+    of reasoning it may write, None: as many as the reply."""
+
+    think: bool | None = None
+    budget: int | None = None
+
+    def with_budget(self, used: ReasoningBudget | None) -> ThinkingParams:
+        """The same with the budget that is used."""
+        return self._replace(budget=None if used is None else used.n_tokens)
+
+
+TEMPLATE_DECIDES = ThinkingParams()
+
+
 @dataclass(frozen=True)
 class Message:
     """One turn of a conversation, as chat templates know it. Content is None only beside tool calls."""
@@ -93,6 +108,20 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ReasoningBudget:
+    """After `n_tokens` of reasoning its closing tag comes next, as if the model had chosen those tokens.
+
+    `pairs` are the (opening, closing) tags that reasoning may stand between, `opened` the one that the prompt
+    left open, `closing` the ids of each closing tag.
+    """
+
+    n_tokens: int
+    pairs: tuple[tuple[str, str], ...]
+    opened: tuple[str, str] | None
+    closing: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
 class EngineRequest:
     """One reply to be computed. `history` and `prompt_ids` are final: the engine never changes them.
 
@@ -114,6 +143,7 @@ class EngineRequest:
     history: tuple[Segment, ...] = ()
     session: str | None = None
     streams: bool = True  # tokens are told as they come, not only all at the end
+    reasoning: ReasoningBudget | None = None  # None: it may be as long as the reply
 
 
 @dataclass(frozen=True)
@@ -317,3 +347,4 @@ class Reply:
     truncation: dict[str, object] | None = None
     error: ReplyError | None = None
     choices: tuple[ChoiceScore, ...] | None = None
+    reasoning_cut: bool = False  # ended before its reasoning did, by a limit or from outside

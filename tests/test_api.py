@@ -388,3 +388,39 @@ except Exception as e:
         *(str(reply["digest"]) for reply in theirs),
         "UsageError",
     ]
+
+
+# --- thinking -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thinker(tmp_path: Path) -> str:
+    switch = "assistant\n{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}"
+    template = CHAT_TEMPLATE.replace("assistant\n{% endif %}", switch)
+    return script(tmp_path, default_reply=ANSWER, template=template)
+
+
+def test_thinking_is_what_infer_run_does(thinker: str) -> None:
+    with Model.open(thinker, width=2) as model:
+        off = model.reply("q", think=False)
+        short = model.reply("q", reasoning_budget=2)
+        cut = model.reply("q", max_tokens=9)
+        (many,) = model.answer([Request("q", reasoning_budget=2)])
+    assert off.params["think"] is False and off.digest == of_run("q", "--no-think", model=thinker)["digest"]
+    assert short.reasoning == "we" and many.digest == short.digest
+    assert short.digest == of_run("q", "--reasoning-budget", "2", model=thinker)["digest"]
+    assert (cut.finish_reason, cut.text, cut.reasoning_cut) == ("length", "", True)
+    assert as_json(cut)["reasoning_cut"] is True and not short.reasoning_cut
+
+
+def test_thinking_that_can_not_be_is_the_requests_error(model: Model, thinker: str) -> None:
+    for asked, words in (
+        (Request("q", think=False), "no switch for thinking"),
+        (Request("q", reasoning_budget=3), "no tags of reasoning"),
+        (Request("q", reasoning_budget=-1), "reasoning_budget must be"),
+        (Request("q", think="no"), "think must be true or false"),  # type: ignore[arg-type]
+        (Request(prompt="q", think=True), "completed as it is"),
+        (Request(prompt="q", reasoning_budget=1), "no tags of reasoning"),
+    ):
+        reply = model.submit(asked).reply()
+        assert reply.error is not None and words in str(reply.error["message"]), asked

@@ -9,7 +9,7 @@ from infer_cli.settings.sampling import SamplingChoice, effective_params
 from infer_cli.settings.seeds import sample_seed
 from infer_cli.system.ids import new_id
 from infer_cli.text.reasoning import ReasoningTags, TagPair
-from infer_cli.types import EngineRequest, SamplingParams, Segment
+from infer_cli.types import EngineRequest, ReasoningBudget, SamplingParams, Segment, ThinkingParams
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Job:
     history: tuple[Segment, ...] = ()
     session: str | None = None
     truncation: dict[str, object] | None = None  # what was cut from the prompt
+    budget: ReasoningBudget | None = None
 
     def seed(self, sample: int) -> int | None:
         return None if self.run_seed is None else sample_seed(self.run_seed, sample)
@@ -54,6 +55,7 @@ class Job:
             self.history,
             self.session,
             streams=streams,
+            reasoning=self.budget,
         )
 
 
@@ -70,13 +72,16 @@ def make_job(
     history: tuple[Segment, ...] = (),
     session: str | None = None,
     truncation: dict[str, object] | None = None,
+    think: bool | None = None,
+    budget: ReasoningBudget | None = None,
 ) -> Job:
-    """A new job. `deadline_s` is seconds from when it is handed in; `history` was evaluated before."""
+    """A new job. `deadline_s` is seconds from when it is handed in; `history` was evaluated before; `think`:
+    what the prompt was made with."""
     return Job(
         id=new_id(),
         prompt_ids=prompt_ids,
         sampling=sampling.params,
-        params=effective_params(sampling.params, max_tokens, stop),
+        params=effective_params(sampling.params, max_tokens, stop, ThinkingParams(think).with_budget(budget)),
         max_tokens=max_tokens,
         run_seed=sampling.run_seed,
         n_samples=n_samples,
@@ -89,4 +94,5 @@ def make_job(
         history=history,
         session=session,
         truncation=truncation,
+        budget=budget,
     )

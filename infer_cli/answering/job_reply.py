@@ -26,4 +26,5 @@ def reply_to(job: Job, sample: int, end: Finished, text: ReplyText, running: Run
         promise=running.policy.promise,
         truncation=job.truncation,
         error={"code": int(end.error_status), "message": end.error} if failed else None,
+        in_reasoning=text.ends_in_reasoning,
     )

@@ -111,6 +111,7 @@ def answer(
             },
             "error": None,
         }
+    cut = [reply.reasoning_cut for reply in replies]
     ours = {
         **row_keys,
         "finish_reasons": [reply.finish_reason for reply in replies],
@@ -118,6 +119,7 @@ def answer(
         "seeds": [reply.seed for reply in replies],
         "fingerprint": first.engine.fingerprint,
         "truncation": first.truncation,
+        **({"reasoning_cut": cut} if any(cut) else {}),
     }
     return {**line, "infer": ours}
 

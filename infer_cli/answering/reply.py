@@ -84,8 +84,9 @@ def reply_of(
     truncation: dict[str, object] | None = None,
     error: ReplyError | None = None,
     choices: tuple[ChoiceScore, ...] | None = None,
+    in_reasoning: bool = False,
 ) -> Reply:
-    """The reply of the engine's last word on a request, with its digest."""
+    """The reply of the engine's last word on a request, with its digest. `in_reasoning`: it ended there."""
     return Reply(
         id=reply_id,
         custom_id=custom_id,
@@ -109,6 +110,22 @@ def reply_of(
         truncation=truncation,
         error=error,
         choices=choices,
+        reasoning_cut=in_reasoning and end.reason not in ("stop", "error"),
+    )
+
+
+def reasoning_cut_in_words(reply: Reply) -> str:
+    """What ended a reply inside its reasoning, and what to do about it."""
+    what = {
+        "length": f"the token limit of {reply.params.get('max_tokens')}",
+        "context": "the end of the window",
+        "deadline": "the deadline",
+        "stop_string": "a stop string",
+    }.get(reply.finish_reason, f"`{reply.finish_reason}`")
+    more = {"length": "raise -n, ", "context": "raise --ctx, ", "deadline": "raise --deadline, "}
+    return (
+        f"{what} ended the reply inside its reasoning, so there is no answer:"
+        f" {more.get(reply.finish_reason, '')}limit it with --reasoning-budget, or give --no-think"
     )
 
 
@@ -116,8 +133,8 @@ def as_json(reply: Reply, token_text: TokenText | None = None) -> dict[str, obje
     """The object of `--json`, of a line of `batch` and of `samples.jsonl`, in its fixed key order.
 
     `logprobs` is a list of `logprobs_json`, one per token, with `token_text`. `choices` is one of
-    `choice_json`, and there only where there were any. Seconds, rates and log-probabilities that are not
-    finite become null.
+    `choice_json`, and there only where there were any; `reasoning_cut` is there only where it is true.
+    Seconds, rates and log-probabilities that are not finite become null.
     """
     return {
         "id": reply.id,
@@ -125,6 +142,7 @@ def as_json(reply: Reply, token_text: TokenText | None = None) -> dict[str, obje
         "sample": reply.sample,
         "text": reply.text,
         "reasoning": reply.reasoning,
+        **({"reasoning_cut": True} if reply.reasoning_cut else {}),
         "tokens": list(reply.tokens),
         "logprobs": None
         if reply.logprobs is None

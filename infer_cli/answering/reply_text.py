@@ -30,6 +30,11 @@ class ReplyText:
         return "".join(self._reasoning) or None
 
     @property
+    def ends_in_reasoning(self) -> bool:
+        """Whether the reasoning has not come to its end."""
+        return self._splitter.inside is not None
+
+    @property
     def reasoning_is_over(self) -> bool:
         """Whether all that comes is the answer."""
         return self._splitter.is_over

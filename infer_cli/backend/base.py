@@ -105,6 +105,21 @@ class SamplerHandle(Protocol):
     def close(self) -> None: ...
 
 
+class Draws(Protocol):
+    """The numbers that a sampler draws with its seed, without its logits: one a token, between 0 and 1."""
+
+    @property
+    def followed(self) -> SamplingParams:
+        """What the sampler makes of its parameters: those that it does not know are as if they were off."""
+        ...
+
+    def draw(self) -> tuple[float, float]:
+        """Bounds of the next number, near each other."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Backend(Protocol):
     """A loaded model with one context. Used by one thread; `abort` may be called from any."""
 

@@ -169,6 +169,23 @@ class FakeSampler:
         self._backend.open_samplers -= 1
 
 
+class FakeDraws:
+    """`Draws` of `FakeSampler`, which knows temperature and top-k alone."""
+
+    def __init__(self, params: SamplingParams, seed: int) -> None:
+        self.followed = SamplingParams(
+            temperature=params.temperature, top_k=params.top_k, top_p=1.0, min_p=0.0
+        )
+        self._random = random.Random(seed)
+
+    def draw(self) -> tuple[float, float]:
+        number = self._random.random()
+        return number, number
+
+    def close(self) -> None:
+        pass
+
+
 class FakeCells:
     """One memory for all sequences, as llama.cpp fills it: each row takes the next free cell.
 

@@ -23,7 +23,7 @@ from infer_cli.batch.pairs import POLICIES as PAIR_POLICIES
 from infer_cli.batch.rows import FORMATS
 from infer_cli.errors import UsageError
 from infer_cli.prompt.fitting import POLICIES
-from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES
+from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_SAMPLES, MOST_TOKENS
 from infer_cli.settings.durations import MOST_SECONDS
 from infer_cli.settings.sampling import checked
 from infer_cli.system.files import read_regular
@@ -232,6 +232,8 @@ _PARAMS: dict[str, _Parse[object]] = {
     "row_template": _or_none(_text),
     "chat_template": _or_none(_text),
     "variables": _table,
+    "think": _bool,
+    "reasoning_budget": _whole(0, MOST_TOKENS),
 }
 
 

@@ -45,6 +45,7 @@ class OutputIndex:
         self.n_bytes = 0
         self.finish_reasons: dict[str, int] = {}
         self.dropped: dict[int, int] = {}  # tokens that were left out of prompts, by row
+        self.n_reasoning_cut = 0  # replies that ended inside their reasoning
 
     def add(self, line: Line) -> None:
         """Raises UsageError for a reply that is there twice."""
@@ -56,11 +57,13 @@ class OutputIndex:
             self.finish_reasons[reason] = self.finish_reasons.get(reason, 0) + 1
         if n_dropped := dropped_tokens(line.value):
             self.dropped[line.row] = n_dropped
+        self.n_reasoning_cut += reasoning_cuts(line.value)
 
     def copy(self) -> OutputIndex:
         other = OutputIndex()
         other.rows, other.finish_reasons = dict(self.rows), dict(self.finish_reasons)
         other.dropped, other.n_bytes = dict(self.dropped), self.n_bytes
+        other.n_reasoning_cut = self.n_reasoning_cut
         return other
 
     def has(self, row: int, sample: int) -> bool:
@@ -84,6 +87,15 @@ def dropped_tokens(value: Mapping[str, object]) -> int:
     truncation = (ours if isinstance(ours, dict) else value).get("truncation")
     n = truncation.get("dropped_tokens") if isinstance(truncation, dict) else None
     return n if isinstance(n, int) else 0
+
+
+def reasoning_cuts(value: Mapping[str, object]) -> int:
+    """How many replies of an output line ended inside their reasoning."""
+    ours = value.get("infer")
+    if not isinstance(ours, dict):
+        return int(value.get("reasoning_cut") is True)
+    found = ours.get("reasoning_cut")
+    return sum(cut is True for cut in found) if isinstance(found, list) else 0
 
 
 def read_output(path: Path, keep: Callable[[Line], bool] = lambda line: True) -> OutputIndex:

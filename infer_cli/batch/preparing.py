@@ -27,21 +27,28 @@ from infer_cli.prompt.fitting import (
 )
 from infer_cli.prompt.messages import build_messages, messages_from
 from infer_cli.prompt.pairs import encode_after, encode_pair
+from infer_cli.prompt.thinking import (
+    NO_BUDGET,
+    ThinkingVariables,
+    budget_of,
+    thinking_of,
+    thinking_variables,
+)
 from infer_cli.settings.defaults import FIT_RESERVE, MAX_LOGPROBS, MAX_SAMPLES, MOST_TOKENS
 from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.settings.sampling import effective_params, resolve_sampling
 from infer_cli.settings.seeds import check_seed
 from infer_cli.text.reasoning import TagPair, pairs_of
-from infer_cli.types import Message, SamplingParams
+from infer_cli.types import TEMPLATE_DECIDES, Message, SamplingParams, ThinkingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
     from infer_cli.prompt.template import ChatTemplate
 
 _SAMPLING = frozenset(f.name for f in fields(SamplingParams))
-_OF_SAMPLING = ("seed", "max_tokens", "stop", "samples", "logprobs")
-_OTHERS = frozenset({"system", "deadline", "overflow", "choices", *_OF_SAMPLING})
+_OF_SAMPLING = ("seed", "max_tokens", "stop", "samples", "logprobs", "reasoning_budget")
+_OTHERS = frozenset({"system", "deadline", "overflow", "choices", "think", *_OF_SAMPLING})
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Defaults:
     variables: Mapping[str, object] | None = None
     overflow: Policy = "error"
     choices: tuple[str, ...] = ()  # the answers that are allowed; empty: any
+    thinking: ThinkingParams = TEMPLATE_DECIDES
 
 
 class Preparer:
@@ -81,6 +89,7 @@ class Preparer:
         if self.sampling.greedy and defaults.n_samples > 1:
             raise UsageError("--samples above 1 needs sampling: greedy replies would all be the same")
         self._tags: tuple[Sequence[TagPair], Mapping[int, bytes]] | None = None
+        self._variables = cache(self._thinking_variables)
 
     @property
     def run_seed(self) -> int:
@@ -89,7 +98,8 @@ class Preparer:
     @property
     def params(self) -> dict[str, object]:
         """The parameters of a row that says nothing."""
-        return effective_params(self.sampling, self._defaults.max_tokens, self._defaults.stop)
+        defaults = self._defaults
+        return effective_params(self.sampling, defaults.max_tokens, defaults.stop, defaults.thinking)
 
     @property
     def is_sampling(self) -> bool:
@@ -133,16 +143,22 @@ class Preparer:
         n_logprobs = defaults.n_logprobs
         if values.get("logprobs") is not None:
             n_logprobs = _whole(values, "logprobs", 0, 0, MAX_LOGPROBS)
-        encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), max_tokens)
+        thinking = self._thinking(asked)
+        encoded, fitted = self._encoded(
+            asked, _overflow(values, defaults.overflow), max_tokens, thinking.think
+        )
         ids = encoded.ids
         raw = self.is_raw(asked)
         pairs, shown_tokens = ((), {}) if raw else self._reasoning_tags()
+        budget = budget_of(thinking.budget, tuple(pairs), encoded.open_reasoning, self._vocab)
+        if budget is None and values.get("reasoning_budget") is not None:
+            raise UsageError(f"reasoning_budget: {NO_BUDGET}")
         return PreparedRow(
             row=row,
             raw=raw,
             prompt_ids=ids,
             sampling=sampling,
-            params=effective_params(sampling, max_tokens, stop),
+            params=effective_params(sampling, max_tokens, stop, thinking.with_budget(budget)),
             max_tokens=max_tokens,
             n_samples=n_samples,
             stop=stop,
@@ -156,6 +172,7 @@ class Preparer:
             dropped=fitted.dropped,
             pairs=pairs,
             shown_tokens=shown_tokens,
+            budget=budget,
         )
 
     def _prepare_choice(self, row: Row, asked: RowRequest) -> PreparedChoice:
@@ -165,7 +182,8 @@ class Preparer:
                 raise UsageError(f"{name} has no meaning beside choices: nothing is sampled")
         choices = _choices(values["choices"]) if "choices" in values else defaults.choices
         room = room_for(choices, self._vocab)
-        encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), room)
+        think = self._thinking(asked).think
+        encoded, fitted = self._encoded(asked, _overflow(values, defaults.overflow), room, think)
         if self.is_raw(asked):
             pairs = [encode_pair(self._vocab, encoded.text, choice) for choice in choices]
         else:
@@ -192,6 +210,22 @@ class Preparer:
             raise UsageError(f"{min(unused)} has no meaning without sampling: the reply is greedy")
         return sampling
 
+    def _thinking(self, asked: RowRequest) -> ThinkingParams:
+        """What a row asks for itself, over the job's. A text that is completed has no template to ask."""
+        own = thinking_of(asked.values.get("think"), asked.values.get("reasoning_budget"))
+        if self.is_raw(asked):
+            for name, value in (("think", own.think), ("reasoning_budget", own.budget)):
+                if value is not None:
+                    raise UsageError(f"{name} has no meaning in a prompt that is completed as it is")
+            return TEMPLATE_DECIDES
+        job = self._defaults.thinking
+        return ThinkingParams(
+            job.think if own.think is None else own.think, job.budget if own.budget is None else own.budget
+        )
+
+    def _thinking_variables(self, think: bool | None) -> ThinkingVariables:
+        return thinking_variables(self._template.get(), think, self._defaults.variables or {})
+
     def _resolved(self, own: Mapping[str, object]) -> tuple[SamplingParams, list[Setting]]:
         given = dict(self._defaults.sampling)
         if "temperature" in own:  # the command line's other values are for rows that are sampled
@@ -203,7 +237,9 @@ class Preparer:
 
     # --- the prompt ----------------------------------------------------------------------------
 
-    def _encoded(self, asked: RowRequest, policy: Policy, max_tokens: int) -> tuple[EncodedPrompt, Fitted]:
+    def _encoded(
+        self, asked: RowRequest, policy: Policy, max_tokens: int, think: bool | None
+    ) -> tuple[EncodedPrompt, Fitted]:
         """The prompt as tokens, and how it was made to fit.
 
         What a row says itself is what the arguments of `infer run` are, and never cut; the fields of a row
@@ -218,7 +254,7 @@ class Preparer:
         encoded, fitted = fit_encoded(
             before,
             fields,
-            partial(self._encode, asked, limited),
+            partial(self._encode, asked, limited, think),
             window=self._window,
             reserve=min(max_tokens, FIT_RESERVE),
             policy=policy,
@@ -249,6 +285,7 @@ class Preparer:
         self,
         asked: RowRequest,
         template: Callable[[], ChatTemplate],
+        think: bool | None,
         before: Sequence[Message],
         fields: Sequence[Attachment],
     ) -> EncodedPrompt:
@@ -263,7 +300,13 @@ class Preparer:
             if not text.strip():
                 raise UsageError("the prompt is empty")
             messages = build_messages(None, args=[text], history=before)
-        return encode_prompt(template(), messages, self._vocab, variables=self._defaults.variables)
+        variables = self._defaults.variables
+        if think is not None:
+            found = self._variables(think)
+            if found.unused and asked.values.get("think") is not None:
+                raise UsageError(f"think: {found.unused}")
+            variables = {**(variables or {}), **found.variables}
+        return encode_prompt(template(), messages, self._vocab, variables=variables)
 
 
 def _text(value: object, name: str) -> str:

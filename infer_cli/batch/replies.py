@@ -15,7 +15,7 @@ from infer_cli.errors import ExitStatus
 from infer_cli.prompt.fitting import Dropped, Policy, report_of
 from infer_cli.settings.seeds import row_seed, sample_seed
 from infer_cli.text.reasoning import TagPair
-from infer_cli.types import EngineRequest, Finished, Reply, ReplyError, SamplingParams
+from infer_cli.types import EngineRequest, Finished, ReasoningBudget, Reply, ReplyError, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class PreparedRow:
     pairs: Sequence[TagPair] = ()
     shown_tokens: Mapping[int, bytes] = field(default_factory=dict)
     n_score_window: int = 0
+    budget: ReasoningBudget | None = None
 
     @property
     def is_sampled(self) -> bool:
@@ -81,6 +82,7 @@ class PreparedRow:
                 self.n_logprobs,
                 self.deadline_s,
                 self.shown_tokens,
+                reasoning=self.budget,
             ),
         )
 
@@ -111,6 +113,7 @@ class PreparedRow:
             promise=origin.promise,
             truncation=self.truncation,
             error=error,
+            in_reasoning=text.ends_in_reasoning,
         )
 
 

@@ -21,6 +21,7 @@ from infer_cli.settings.origins import Given
 from infer_cli.settings.seeds import draw_seed
 from infer_cli.system.files import read_bytes
 from infer_cli.system.hashing import sha256_hex
+from infer_cli.types import TEMPLATE_DECIDES, ThinkingParams
 
 if TYPE_CHECKING:
     from infer_cli.batch.scanned import Scan
@@ -121,6 +122,7 @@ class BatchRequest(JobRequest):
     stop: tuple[str, ...] = ()
     n_logprobs: int | None = None
     choices: tuple[str, ...] = ()
+    thinking: ThinkingParams = TEMPLATE_DECIDES
 
     @property
     def kind(self) -> Kind:
@@ -147,6 +149,7 @@ class BatchRequest(JobRequest):
             variables=template_variables(self.variables),
             overflow=self.overflow,
             choices=self.choices,
+            thinking=self.thinking,
         )
         return Preparer(
             defaults,

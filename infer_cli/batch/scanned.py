@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from infer_cli.errors import ExitStatus
+from infer_cli.runtime.f16_weights import reading_pays
 
 _SHARE = 4
 _LEAST_READ = 4096  # tokens; to expand and to measure takes as long as to read some 1,000
-_READ_SHARE = 2
 
 
 @dataclass
@@ -52,10 +52,10 @@ class Scan:
 
     @property
     def mostly_read(self) -> bool:
-        """Whether weights of another type pay (`loading.EngineOptions.expand`): prompts are by far most of
+        """Whether weights of another type pay (`EngineOptions.expand`): prompts are by far most of
         the work.
 
         As F16 a prompt is read 2.3 times as fast, but 16 replies go on 1.5 times, and one alone 0.8 times.
         Where replies are a larger part `fast` keeps the weights of `canonical`, which is to cost little more.
         """
-        return self.n_distinct_tokens >= max(_LEAST_READ, _READ_SHARE * self.n_reply_tokens)
+        return reading_pays(self.n_distinct_tokens, self.n_reply_tokens, _LEAST_READ)

@@ -13,7 +13,7 @@ from infer_cli.batch.job import JobFile
 from infer_cli.batch.kind import Answer
 from infer_cli.batch.output_index import OutputIndex
 from infer_cli.settings.sizes import size_text
-from infer_cli.types import Mode, Promise, Timings, Usage
+from infer_cli.types import Mode, Promise, Reply, Timings, Usage
 
 QUANTILES = (50, 90, 95, 99)
 
@@ -34,6 +34,7 @@ class Tally(ABC):
     n_failed_before: int = 0
     finish_reasons: dict[str, int] = field(default_factory=dict)  # earlier runs' included
     dropped: dict[int, int] = field(default_factory=dict)  # as `OutputIndex` has it; earlier runs' included
+    n_reasoning_cut: int = 0  # replies that ended inside their reasoning; earlier runs' included
     error_codes: dict[int, int] = field(default_factory=dict)
     n_done: int = 0
     n_failed: int = 0
@@ -62,6 +63,7 @@ class Tally(ABC):
     def take_over(self, held: OutputIndex) -> None:
         """Count what an output holds already."""
         self.finish_reasons, self.dropped = dict(held.finish_reasons), dict(held.dropped)
+        self.n_reasoning_cut = held.n_reasoning_cut
         self.n_before = sum(held.finish_reasons.values())
         self.n_failed_before = sum(row.failed for row in held.rows.values())
 
@@ -71,6 +73,16 @@ class Tally(ABC):
             return ""
         rows = "1 row was" if len(self.dropped) == 1 else f"{len(self.dropped)} rows were"
         return f"{rows} cut to fit the window: {sum(self.dropped.values())} tokens were left out"
+
+    def cut_in_reasoning(self) -> str:
+        """How many replies have no answer for that, in words; empty for none."""
+        if not self.n_reasoning_cut:
+            return ""
+        replies = "1 reply" if self.n_reasoning_cut == 1 else f"{self.n_reasoning_cut} replies"
+        return (
+            f"{replies} ended inside the reasoning, without an answer:"
+            " raise -n, limit it with --reasoning-budget, or give --no-think"
+        )
 
     @abstractmethod
     def begin(self, prompt_ids: tuple[int, ...]) -> None:
@@ -142,6 +154,10 @@ class ReplyTally(Tally):
     def begin(self, prompt_ids: tuple[int, ...]) -> None:
         pass
 
+    def add(self, answer: Answer) -> None:
+        super().add(answer)
+        self.n_reasoning_cut += isinstance(answer, Reply) and answer.reasoning_cut
+
     def _add_computed(self, usage: Usage, timings: Timings) -> None:
         super()._add_computed(usage, timings)
         self.queue_s.append(timings.queue_s)
@@ -163,6 +179,7 @@ class ReplyTally(Tally):
         return {
             **self._counts(),
             "finish_reasons": dict(sorted(self.finish_reasons.items())),
+            "reasoning_cut": self.n_reasoning_cut,
             "tokens": {"prompt": self.n_prompt, "cached": self.n_cached, "generated": self.n_generated},
             "seconds": wall_s,
             "replies_per_s": rate(self.n_done, wall_s),

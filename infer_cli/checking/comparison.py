@@ -42,20 +42,26 @@ class Field(NamedTuple):
 
 
 def differing_fields(
-    was: Mapping[str, object], now: Mapping[str, object], form: OutputFormat, *, exact: bool
+    was: Mapping[str, object], now: Mapping[str, object], form: OutputFormat, *, tolerance: float | None
 ) -> Iterator[Field]:
     """Fields of a line that are not those of another. A field that is missing is null.
 
-    Without `exact` log-probabilities may differ by `LOGPROB_TOLERANCE`. What follows from them is not
-    compared: which tokens were the likeliest, sums of a likelihood and its digest, numbers of choices.
+    `tolerance` None: all bits are compared. Otherwise log-probabilities may differ by it. What follows from
+    them is not compared: which tokens were the likeliest, sums of a likelihood and its digest, numbers of
+    choices.
     """
-    yield from _Comparison(NOT_CHECKED[form], exact).run(was, now, ())
+    yield from _Comparison(NOT_CHECKED[form], tolerance).run(was, now, ())
+
+
+def fields_that_differ(was: Mapping[str, object], now: Mapping[str, object]) -> Iterator[Field]:
+    """All of two objects, compared to the last bit."""
+    yield from _Comparison(frozenset(), None).run(was, now, ())
 
 
 class _Comparison:
-    def __init__(self, not_checked: frozenset[str], exact: bool) -> None:
+    def __init__(self, not_checked: frozenset[str], tolerance: float | None) -> None:
         self._not_checked = {tuple(path.split(".")) for path in not_checked}
-        self._exact = exact
+        self._tolerance = tolerance
 
     def run(self, was: object, now: object, path: tuple[str, ...]) -> Iterator[Field]:
         if path in self._not_checked or self._is_near(was, now, path):
@@ -70,7 +76,7 @@ class _Comparison:
             yield Field(".".join(path).replace(".[", "["), was, now)
 
     def _is_near(self, was: object, now: object, path: tuple[str, ...]) -> bool:
-        if self._exact:
+        if self._tolerance is None:
             return False
         if path[:1] in _FOLLOWS or (path[:1] == ("choices",) and isinstance(now, float)):
             return type(was) is type(now)
@@ -78,7 +84,7 @@ class _Comparison:
             return False
         if path[-1] == "top_logprobs":
             return type(was) is type(now)
-        return isinstance(was, float) and isinstance(now, float) and abs(was - now) <= LOGPROB_TOLERANCE
+        return isinstance(was, float) and isinstance(now, float) and abs(was - now) <= self._tolerance
 
 
 def is_same(was: object, now: object) -> bool:

@@ -19,6 +19,7 @@ from infer_cli.checking.comparison import is_same, unequal
 from infer_cli.checking.examination import Difference, Unchecked, different, unchecked
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.prompt.fitting import Policy
+from infer_cli.prompt.thinking import thinking_of
 from infer_cli.settings.origins import Given
 from infer_cli.text.common_prefix import n_same
 from infer_cli.types import EngineRequest, Finished, Reply, SamplingParams, Usage
@@ -66,6 +67,7 @@ class ReplyExamination:
                 recommended={},
                 max_tokens=values["max_tokens"],
                 stop=tuple(stop),
+                thinking=thinking_of(values.get("think"), values.get("reasoning_budget")),
             )
         )
 

@@ -35,6 +35,7 @@ class Results:
         self.is_torn = False  # its last line
         self.window: int | None = None if job is None else job.window
         self.n_answers = 0
+        self.has_tokens = True  # in every line: OpenAI's form leaves them out
         self.model_names: set[str | None] = set()
         places: dict[int, list[tuple[int, int]]] = {}
         held = OutputIndex()
@@ -46,6 +47,7 @@ class Results:
             if kind_of(line) != kind:
                 raise UsageError(f"{path}: row {line.row} is not one of the {kind} that the others are")
             self.n_answers += len(claims_of(line, job))
+            self.has_tokens = self.has_tokens and line.samples >= 0
             self.model_names.add(model_name(line))
             if job is None:
                 found = engine_claim(line, job)

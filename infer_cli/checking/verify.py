@@ -138,7 +138,7 @@ class Questions(Generic[C]):
                 "model": engine.model_identity._asdict(),
                 "engine": engine.engine_identity._asdict(),
             }
-            if (field := next(differing_fields(was, now, "infer", exact=True), None)) is not None:
+            if (field := next(differing_fields(was, now, "infer", tolerance=None), None)) is not None:
                 return f"its {field.path:.60} is {field.was!r:.60}, it should be {field.now!r:.60}"
         if engine.model_sha256 is None and model_name(line) not in (None, engine.model):
             return f"its model is {model_name(line)!r:.60}, it should be {engine.model!r:.60}"
@@ -199,11 +199,17 @@ def _known(answer: Answer, end: Finished) -> Answer:
 
 
 def compare(
-    examination: Examination[C], origin: Origin, question: Question[C], answers: Sequence[Any], *, exact: bool
+    examination: Examination[C],
+    origin: Origin,
+    question: Question[C],
+    answers: Sequence[Any],
+    *,
+    tolerance: float | None,
 ) -> list[Difference]:
     """Nothing where a line is the one that should be there; else what differs, for each answer at most once.
 
-    `exact`: the engine promises the same bits, so log-probabilities must be the same too.
+    `tolerance` None: the engine promises the same bits, so log-probabilities must be the same too; otherwise
+    they may differ by it.
     """
     found = [
         difference
@@ -214,7 +220,7 @@ def compare(
         return found
     form: OutputFormat = "openai" if question.line.samples < 0 else "infer"
     data = examination.lines(origin, form).line(question.row, answers)
-    field = next(differing_fields(question.line.value, json.loads(data), form, exact=exact), None)
+    field = next(differing_fields(question.line.value, json.loads(data), form, tolerance=tolerance), None)
     if field is None:
         return []
     what = f"its {field.path:.60} is {field.was!r:.60}, now {field.now!r:.60}"

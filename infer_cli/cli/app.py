@@ -50,6 +50,8 @@ _COMMANDS = {
 }
 
 
+COMPLETES = "_INFER_COMPLETE"  # Typer's variable: a shell asks for words, with no arguments
+
 _WITHOUT_SETTINGS = (["config", "edit"], ["config", "set"], ["config", "path"])  # which mend them
 
 
@@ -95,21 +97,24 @@ def command_line(names: Iterable[str] = _COMMANDS, *, only_listed: bool = False)
 
 def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Raises InferError for what is wrong with it."""
+    if COMPLETES in os.environ:
+        return _complete()
     settings = {} if arguments[:2] in _WITHOUT_SETTINGS else read_config()
     arguments = arguments or ["--help"]
     # A setting may be any command's, so the file's names are checked against all of them.
     only_one = arguments and arguments[0] in _COMMANDS and not settings
-    completes = "_INFER_COMPLETE" in os.environ  # the shell asks for words, with no arguments
-    only_listed = not settings and not completes and arguments in (["-h"], ["--help"])
+    only_listed = not settings and arguments in (["-h"], ["--help"])
     names = arguments[:1] if only_one else _COMMANDS
     command = typer.main.get_command(command_line(names, only_listed=only_listed))
     arguments = _completed(command, arguments)
     if {"-h", "--help"}.intersection(arguments):
         from infer_cli.cli.examples import add_examples
+        from infer_cli.cli.panels import add_panels
 
         add_examples(command)
+        add_panels(command)
     defaults = _defaults(command, settings, arguments)
-    if not completes and "--quiet" not in arguments and any(name.startswith("INFER_") for name in os.environ):
+    if "--quiet" not in arguments and any(name.startswith("INFER_") for name in os.environ):
         _warn_of_variables(command)
     try:
         result = command.main(arguments, prog_name="infer", standalone_mode=False, default_map=defaults)
@@ -118,6 +123,19 @@ def call(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _complete() -> int:
+    """Tell a shell what the word that is being typed can become."""
+    from infer_cli.cli.completion import add_completions, read_line
+
+    called = read_line()[:1]
+    command = typer.main.get_command(
+        command_line(called) if called and called[0] in _COMMANDS else command_line(only_listed=True)
+    )
+    add_completions(command, lambda: typer.main.get_command(command_line()))
+    command.main([], prog_name="infer", standalone_mode=False)  # leaves, once it has printed them
+    return ExitStatus.OK
 
 
 def check_settings(settings: dict[str, object]) -> None:
@@ -135,13 +153,22 @@ def _completed(command: object, arguments: list[str]) -> list[str]:
     names, rest = arguments[:n_names], arguments[n_names:]
     if not names or getattr(called, "commands", {}):
         return arguments if rest else [*names, "--help"]
-    takes_value = {
+    return [*names, *with_our_flags(" ".join(names), rest, _spellings(called))]
+
+
+def flags_of(name: str) -> dict[str, bool]:
+    """Spellings of the flags of one command, and whether each takes a value."""
+    command = typer.main.get_command(command_line([name]))
+    return _spellings(getattr(command, "commands", {})[name])
+
+
+def _spellings(command: object) -> dict[str, bool]:
+    return {
         spelling: not param.is_flag
-        for param in getattr(called, "params", [])
+        for param in getattr(command, "params", [])
         if param.param_type_name == "option"
         for spelling in (*param.opts, *param.secondary_opts)
     }
-    return [*names, *with_our_flags(" ".join(names), rest, takes_value)]
 
 
 def _warn_of_variables(command: object) -> None:

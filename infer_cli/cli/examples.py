@@ -27,7 +27,7 @@ _EXAMPLES = {
     ),
     "eval": (
         "infer eval blimp --data anaphor_number_agreement.jsonl -o run",
-        "infer eval gsm8k --data gsm8k.jsonl -o runs -m smollm2 -m qwen3-0.6b --limit 100",
+        "infer eval gsm8k --data gsm8k.jsonl -o runs -m smollm2 -m qwen3-0.6b",
         "infer eval mine.toml -o run --fail-under exact=0.40",
     ),
     "rescore": (

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, Optional
@@ -43,7 +45,12 @@ def tokens(
     model: o.Model = None,
     file: Annotated[
         Optional[list[str]],
-        typer.Option("-f", "--file", help="Count a file; `-` is stdin. May be repeated."),
+        typer.Option(
+            "-f",
+            "--file",
+            metavar="FILE",
+            help="Count a file, a folder's text files or a web page; `-` is stdin.",
+        ),
     ] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Show the ids; of ids such as 1,2,3 the text.")] = False,
     pieces: Annotated[
@@ -84,7 +91,7 @@ def tokens(
                 if shown == "ids" and not names and _IDS.fullmatch(" ".join(words)):
                     sys.stdout.buffer.write(counter.text_of(_ids_in(words)) + b"\n")
                 else:
-                    _Report(counter, shown).of(_inputs(words, names))
+                    _Report(counter, shown).of(_inputs(words, names, notices, offline=offline))
         finally:
             notices.clear()
         return 0
@@ -99,7 +106,11 @@ def _ids_in(words: tuple[str, ...]) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", " ".join(words))]
 
 
-def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput]:
+def _inputs(
+    words: tuple[str, ...], names: tuple[str, ...], notices: Notices, *, offline: bool
+) -> list[CountedInput]:
+    from infer_cli.prompt.named_texts import read_named
+    from infer_cli.system.files import is_url
     from infer_cli.vocab.counting import CountedInput
 
     if names.count("-") > 1:
@@ -108,8 +119,17 @@ def _inputs(words: tuple[str, ...], names: tuple[str, ...]) -> list[CountedInput
     if words:
         data = " ".join(words).encode("utf-8", "surrogateescape")
         inputs.append(CountedInput(None, lambda: iter((data,))))
-    inputs += [CountedInput("stdin" if name == "-" else name, _reader(name)) for name in names]
+    for name in names:
+        if name != "-" and (is_url(name) or os.path.isdir(name)):
+            found = read_named(name, notices, offline=offline)
+            inputs += [CountedInput(item.name, partial(_whole, item.text)) for item in found]
+        else:
+            inputs.append(CountedInput("stdin" if name == "-" else name, _reader(name)))
     return inputs or [CountedInput(None, _reader("-"))]
+
+
+def _whole(text: str) -> Iterator[bytes]:
+    yield text.encode()
 
 
 def _reader(name: str) -> Callable[[], Iterator[bytes]]:

@@ -6,7 +6,7 @@ The words are in `foreign_words.py`. What stands after `--`, and the value of a 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from infer_cli.cli import foreign_words as foreign
@@ -15,10 +15,13 @@ from infer_cli.errors import UsageError
 _MOST_SHOWN = 150  # characters of a line to type
 
 
-def with_our_command(arguments: list[str]) -> list[str]:
+def with_our_command(
+    arguments: list[str], flags_of_run: Callable[[], Mapping[str, bool]] | None = None
+) -> list[str]:
     """A whole command line that begins with a command of ours, as far as its first words are known.
 
-    Raises UsageError for a command that there is not here.
+    `flags_of_run`: spellings of its flags, and whether each takes a value; asked for where flags stand before
+    a prompt. Raises UsageError for a command or a flag that there is not here.
     """
     if not arguments:
         return arguments
@@ -27,11 +30,20 @@ def with_our_command(arguments: list[str]) -> list[str]:
         return [*foreign.COMMANDS[first], *rest]
     if first == "help":
         return [*rest, "--help"]
-    if not first.startswith("-") and len(first.split()) > 1:
+    if not first.startswith("-") and _is_text(first):
         return ["run", *arguments]
     if first in foreign.OTHER_COMMANDS:
         raise UsageError(f"No such command {first!r}", foreign.OTHER_COMMANDS[first])
+    if flags_of_run is not None and first.startswith("-") and any(_is_text(word) for word in rest):
+        line = _Line("run", arguments, flags_of_run())
+        line.read()
+        if line.begins_with_text:
+            return ["run", *arguments]
     return arguments
+
+
+def _is_text(word: str) -> bool:
+    return len(word.split()) > 1
 
 
 def with_our_flags(command: str, arguments: list[str], takes_value: Mapping[str, bool]) -> list[str]:
@@ -86,6 +98,11 @@ class _Line:
             else:
                 at += self._read_flag(argument, self._arguments[at + 1 : at + 2])
             at += 1
+
+    @property
+    def begins_with_text(self) -> bool:
+        """Whether the first of its words is a prompt, and no command."""
+        return bool(self._words) and _is_text(self._words[0])
 
     def _read_flag(self, argument: str, following: Sequence[str]) -> int:
         """Returns how many of the arguments after it, at most one, are its value."""

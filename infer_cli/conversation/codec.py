@@ -15,7 +15,7 @@ from infer_cli.conversation.turns import Turn
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, tag_tokens
 from infer_cli.prompt.kept_replies import KeptReply
 from infer_cli.prompt.template import ChatTemplate
-from infer_cli.text.reasoning import ReasoningSplitter, ReasoningTags, TagPair, pairs_of
+from infer_cli.text.reasoning import ReasoningMeter, ReasoningSplitter, ReasoningTags, TagPair, pairs_of
 from infer_cli.text.stream import StopMatcher
 from infer_cli.types import Message
 
@@ -88,6 +88,13 @@ class TurnCodec:
     def open_pair(self, ids: Sequence[int], opened: TagPair | None) -> TagPair | None:
         """The pair that a reply of these ids has left open, after a prompt that left `opened` open."""
         return self._reasoning_at(ids, opened)[1]
+
+    def n_reasoning(self, turn: Turn) -> int:
+        """Tokens of reasoning that a turn's reply has, as a budget counts them."""
+        meter = ReasoningMeter(self.pairs, turn.opened)
+        for token in turn.ids or ():
+            meter.feed(self._piece(token))
+        return meter.n_tokens
 
     def _reasoning_at(
         self, ids: Sequence[int], opened: TagPair | None

@@ -13,17 +13,19 @@ from infer_cli.answering.reply import failure_of
 from infer_cli.answering.silent import SilentSink
 from infer_cli.conversation import continuing
 from infer_cli.conversation.cache import ConversationCache
+from infer_cli.conversation.codec import TurnCodec
 from infer_cli.conversation.conversation import Conversation, TurnPlan
 from infer_cli.conversation.ledger import Ledger, new_turn
 from infer_cli.conversation.model import ConversationModel
 from infer_cli.conversation.reply_settings import ReplySettings
 from infer_cli.errors import InferError, UsageError
+from infer_cli.prompt.thinking import NO_BUDGET, budget_of, thinking_variables
 from infer_cli.records.thread import Told
 from infer_cli.settings.origins import Given, RunSeed, Setting
 from infer_cli.settings.sampling import SamplingChoice
 from infer_cli.settings.seeds import draw_seed
 from infer_cli.text.reasoning import ReasoningTags
-from infer_cli.types import Reply, SamplingParams
+from infer_cli.types import Reply, SamplingParams, ThinkingParams
 
 if TYPE_CHECKING:
     from infer_cli.answering.sink import Sink
@@ -82,6 +84,7 @@ class DialogueOptions:
     sampling: Mapping[str, Given]
     seed: RunSeed | None
     max_tokens: int
+    thinking: ThinkingParams
     stop: tuple[str, ...]
     deadline_s: float | None  # of each reply
     settings: tuple[Setting, ...]
@@ -127,9 +130,14 @@ class Dialogue:
         self._options, self._open_model, self._view = options, open_model, view
         self._model = model = open_model(options.model)
         self.reply_settings = ReplySettings(
-            options.sampling, options.seed, options.max_tokens, options.settings, model.session.recommended
+            options.sampling,
+            options.seed,
+            options.max_tokens,
+            options.thinking,
+            options.settings,
+            model.session.recommended,
         )
-        codec = model.codec(options.variables, options.deadline_s)
+        codec = self._codec_of(model)
         self.conversation = Conversation(codec, options.system, options.overflow)
         self.ledger = Ledger(view.warn, off=not options.records, private=options.private)
         self.totals = Totals()
@@ -146,6 +154,14 @@ class Dialogue:
         if not self._options.caches:
             return None
         return ConversationCache(model, self._options.cache_bytes, self._view.detail)
+
+    def _codec_of(self, model: ConversationModel) -> TurnCodec:
+        """How a model reads turns. Raises UsageError where its reasoning can't be turned off."""
+        given, think = self._options.variables, self.reply_settings.thinking.think
+        found = thinking_variables(model.template, think, given)
+        if found.unused:
+            self._view.warn(f"think: {found.unused}")
+        return model.codec({**given, **found.variables}, self._options.deadline_s)
 
     def keep_state(self) -> None:
         """At the end: keep what was evaluated for another process. Never fails."""
@@ -174,6 +190,7 @@ class Dialogue:
     def _switch_model(self, name: str) -> None:
         new = self._open_model(name)
         try:
+            codec = self._codec_of(new)
             self.reply_settings.use(new.session.recommended)
         except InferError:
             new.close()
@@ -181,7 +198,7 @@ class Dialogue:
         old, self._model = self._model, new
         old.close()
         self._summaries.clear()
-        self.conversation.switch(new.codec(self._options.variables, self._options.deadline_s))
+        self.conversation.switch(codec)
         self._cache = self._cache_of(new)
 
     def load(self, kept: KeptConversation) -> None:
@@ -217,6 +234,25 @@ class Dialogue:
 
     def set_max_tokens(self, n: int) -> None:
         self.reply_settings.set_max_tokens(n)
+        self._moved()
+
+    def set_think(self, think: bool | None) -> None:
+        """Whether the model thinks from the next message on; None: as its template has it. Raises UsageError
+        and changes nothing."""
+        before = self.reply_settings.thinking
+        self.reply_settings.thinking = before._replace(think=think)
+        try:
+            self.conversation.codec = self._codec_of(self._model)
+        except InferError:
+            self.reply_settings.thinking = before
+            raise
+        self.reply_settings.note("think", think)
+        self._moved()
+
+    def set_reasoning_budget(self, n: int | None) -> None:
+        """Tokens of reasoning, at most; None: as many as the reply."""
+        self.reply_settings.thinking = self.reply_settings.thinking._replace(budget=n)
+        self.reply_settings.note("reasoning_budget", n)
         self._moved()
 
     def set_overflow(self, policy: OverflowPolicy) -> None:
@@ -299,17 +335,28 @@ class Dialogue:
             return self._take_in(plan, reply, choice)
 
     def _job(self, plan: TurnPlan, choice: SamplingChoice) -> Job:
-        tags = self.conversation.codec.reasoning(plan.open_reasoning)
+        codec, settings = self.conversation.codec, self.reply_settings
+        tags = codec.reasoning(plan.open_reasoning)
+        n_reasoning = settings.thinking.budget
+        if plan.continues:
+            tags = ReasoningTags((), tags.opened, tags.tokens)
+            if n_reasoning is not None:
+                n_reasoning = max(0, n_reasoning - codec.n_reasoning(self.conversation.turns[-1]))
+        budget = budget_of(n_reasoning, tags.pairs, tags.opened, codec.vocab)
+        if n_reasoning is not None and budget is None and not plan.continues:
+            self._view.warn(f"reasoning_budget: {NO_BUDGET}")
         return make_job(
             plan.prompt_ids,
             choice,
-            ReasoningTags((), tags.opened, tags.tokens) if plan.continues else tags,
-            max_tokens=self.reply_settings.max_tokens,
+            tags,
+            max_tokens=settings.max_tokens,
             stop=self._options.stop,
             deadline_s=self._options.deadline_s,
             history=plan.past,
             session=SESSION,
             truncation=plan.report,
+            think=settings.thinking.think,
+            budget=budget,
         )
 
     def _summary(self, prompt: EncodedPrompt, max_tokens: int) -> str:

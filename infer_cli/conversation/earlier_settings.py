@@ -16,7 +16,7 @@ from infer_cli.types import Mode, SamplingParams
 
 ORIGIN = "conversation"  # of a setting that an earlier turn was given
 _NOT_SAID = ("default", "physical cores", "model entry", "model file", "drawn", "/regen")
-_OF_THE_MODEL = {"chat_template", "var", "lora"}  # mean nothing to another one
+_OF_THE_MODEL = {"chat_template", "var", "lora", "think"}  # mean nothing to another one
 _SAMPLING = {f.name for f in dataclasses.fields(SamplingParams)}
 # Flag -> field of the engine's options.
 _ENGINE_FLAGS = {
@@ -45,6 +45,12 @@ class EarlierSettings:
     def number(self, name: str) -> int | None:
         value = self._value(name)
         return None if value is None else _whole(name, value)
+
+    def truth(self, name: str) -> bool | None:
+        value = self._value(name)
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"{name} is neither true nor false: {value!r}")
+        return value
 
     def text(self, name: str) -> str | None:
         value = self._value(name)

@@ -8,24 +8,26 @@ from infer_cli.errors import UsageError
 from infer_cli.runtime.session import Recommended
 from infer_cli.settings.origins import Given, RunSeed, Setting
 from infer_cli.settings.sampling import SamplingChoice, choose_sampling
-from infer_cli.types import SamplingParams
+from infer_cli.types import SamplingParams, ThinkingParams
 
 SET = "/set"
 
 
 class ReplySettings:
-    """Sampling, seed and length. `sampling` and `seed` (an int; None: one is drawn for each reply) are what
-    the user said, `others` the settings beside them. Raises UsageError where they make no sense together."""
+    """Sampling, seed, length and thinking. `sampling` and `seed` (an int; None: one is drawn for each reply)
+    are what the user said, `others` the settings beside them. Raises UsageError where they make no sense
+    together."""
 
     def __init__(
         self,
         sampling: Mapping[str, Given],
         seed: RunSeed | None,
         max_tokens: int,
+        thinking: ThinkingParams,
         others: Sequence[Setting],
         recommended: Recommended,
     ) -> None:
-        self.seed, self.max_tokens = seed, max_tokens
+        self.seed, self.max_tokens, self.thinking = seed, max_tokens, thinking
         self._said, self._others, self._recommended = sampling, others, recommended
         # A flag that does nothing is a mistake; in a conversation, /set may come to want it.
         self._needs_sampling = seed is not None and seed.by_flag

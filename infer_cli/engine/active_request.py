@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from infer_cli.backend.base import SamplerHandle
+from infer_cli.backend.base import SamplerHandle, Vocab
 from infer_cli.engine import history
 from infer_cli.engine.drafting import PromptLookup
+from infer_cli.engine.reasoning_limit import ReasoningLimit
 from infer_cli.errors import ExitStatus
 from infer_cli.text.stream import StopMatcher
 from infer_cli.types import EngineRequest, Finished, FinishReason, Segment, Timings, TokenLogprobs, Usage
+
+
+def piece_of(request: EngineRequest, token: int, vocab: Vocab) -> tuple[bytes, bool]:
+    """What a token of a reply stands for in its text, and whether the reply ends with it."""
+    if vocab.is_eog(token):
+        return b"", True
+    return request.shown_tokens.get(token) or vocab.piece(token), False
 
 
 @dataclass(eq=False)
@@ -28,6 +36,7 @@ class ActiveRequest:
     last_token: float | None = None
     n_cached: int = 0
     lookup: PromptLookup | None = None  # where speculation is allowed
+    limit: ReasoningLimit | None = None  # where the reasoning has a budget
     tokens: list[int] = field(default_factory=list)
     text: bytearray = field(default_factory=bytearray)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
@@ -54,6 +63,8 @@ class ActiveRequest:
         self.tokens.append(token)
         if self.lookup is not None:
             self.lookup.append(token)
+        if self.limit is not None:
+            self.limit.take(piece)
         released, matched = self.stops.feed(piece)
         self.text += released
         if is_end:

@@ -12,6 +12,7 @@ from infer_cli.types import (
     MAX_SEED,
     EngineRequest,
     Finished,
+    ReasoningBudget,
     SamplingParams,
     ScoreRequest,
     Segment,
@@ -45,6 +46,8 @@ def why_not(request: EngineRequest, wanted: Sequence[Segment], window: int, n_vo
         return f"a deadline of {request.deadline_s} s is asked for"
     if not all(request.stop):
         return "a stop string is empty"
+    if request.reasoning is not None and (error := _why_no_budget(request.reasoning, n_vocab)):
+        return error
     try:
         for name in _SAMPLING:
             checked(name, getattr(request.sampling, name), "sampling")
@@ -63,6 +66,18 @@ def why_no_score(request: ScoreRequest, window: int, n_vocab: int) -> str | None
     if request.deadline_s is not None and not request.deadline_s >= 0:
         return f"a deadline of {request.deadline_s} s is asked for"
     return _why_not_ids(request.ids, "text", n_vocab)
+
+
+def _why_no_budget(budget: ReasoningBudget, n_vocab: int) -> str | None:
+    if budget.n_tokens < 0:
+        return f"a reasoning budget of {budget.n_tokens} tokens is asked for"
+    for _, closing in (*budget.pairs, *([] if budget.opened is None else [budget.opened])):
+        ids = budget.closing.get(closing, ())
+        if not ids:
+            return f"the closing tag {closing} has no tokens"
+        if error := _why_not_ids(ids, "closing tag", n_vocab):
+            return error
+    return None
 
 
 def _why_not_ids(ids: Sequence[int], of: str, n_vocab: int) -> str | None:

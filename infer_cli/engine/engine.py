@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from infer_cli.backend.base import Backend, DecodeStatus
 from infer_cli.engine import history
-from infer_cli.engine.active_request import ActiveRequest
+from infer_cli.engine.active_request import ActiveRequest, piece_of
 from infer_cli.engine.admission import refusal, why_not
 from infer_cli.engine.drafting import PromptLookup, StepCosts, draft_length
 from infer_cli.engine.logprobs import token_logprobs
 from infer_cli.engine.mode_policy import ModePolicy
+from infer_cli.engine.reasoning_limit import ReasoningLimit
 from infer_cli.engine.scheduler import (
     DecodeCall,
     PrefillPart,
@@ -129,6 +130,8 @@ class Engine:
         active = ActiveRequest(
             request, wanted, ids, self._window - len(ids), submitted, StopMatcher(request.stop)
         )
+        if request.reasoning is not None:
+            active.limit = ReasoningLimit(request.reasoning)
         # Where there is no shape to keep, all of it is evaluated in large chunks.
         spans = segment_spans(wanted) if self._policy.fixed_width else prompt_span(len(ids))
         sequence = Sequence(active, spans, request.session)
@@ -310,7 +313,12 @@ class Engine:
             self._on_logits(active, logits[row])
         if math.isnan(logits[row, likeliest]):  # argmax finds a NaN where there is one
             return None
-        return likeliest if active.sampler is None else active.sampler.sample(row)
+        forced = None if active.limit is None else active.limit.next_token
+        if forced is None:
+            return likeliest if active.sampler is None else active.sampler.sample(row)
+        if active.sampler is not None:
+            active.sampler.accept(forced)
+        return forced
 
     def _advance(self, seq: Sequence[ActiveRequest], row: int, likeliest: int, logits: Floats) -> list[Event]:
         """Choose a token from output row `row`, then see whether the reply goes on."""
@@ -324,8 +332,7 @@ class Engine:
         if request.n_logprobs is not None:
             logprobs = token_logprobs(logits[row], token, request.n_logprobs)
             active.logprobs.append(logprobs)
-        is_end = vocab.is_eog(token)
-        piece = b"" if is_end else request.shown_tokens.get(token) or vocab.piece(token)
+        piece, is_end = piece_of(request, token, vocab)
         released, reason = active.append(token, piece, is_end, now)
         events: list[Event] = []
         if request.streams:

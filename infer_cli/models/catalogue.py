@@ -28,7 +28,8 @@ class ModelEntry:
 
     `sources` are in order of preference and hold the same bytes. `sha256` (hex) is of the whole file, parts
     of a split GGUF in order; None where none is published. `size` is in bytes and may be rounded. `context`
-    is in tokens. `sampling` holds recommended values, keyed and typed as the fields of `SamplingParams`.
+    is in tokens, `cache` in bytes of keys and values for each of them. `sampling` holds recommended values,
+    keyed and typed as the fields of `SamplingParams`. `suggested`: in place of the default, where it fits.
     """
 
     name: str
@@ -40,6 +41,16 @@ class ModelEntry:
     context: int | None = None
     sampling: Mapping[str, Any] | None = None
     notes: str | None = None
+    purpose: str | None = None
+    cache: int | None = None
+    suggested: bool = False
+
+    def memory(self, window: int) -> int | None:
+        """Bytes of the weights and of the keys and values of so many tokens, about; None where these are not
+        known, or the model was trained for fewer."""
+        if self.size is None or self.cache is None or (self.context or window) < window:
+            return None
+        return self.size + self.cache * window
 
 
 @dataclass(frozen=True)
@@ -187,12 +198,13 @@ _KIND_NAMES: dict[type, str] = {
     float: "a number",
     list: "an array",
     dict: "a table",
+    bool: "true or false",
 }
 
 
 def _is(value: object, kind: type) -> bool:
-    if isinstance(value, bool):  # TOML's booleans are Python ints
-        return False
+    if isinstance(value, bool) or kind is bool:  # TOML's booleans are Python ints
+        return isinstance(value, bool) and kind is bool
     if isinstance(value, float) and not math.isfinite(value):  # TOML has them
         return False
     if isinstance(value, int) and abs(value) >= 2**63:  # nothing here has as many bytes or tokens
@@ -230,6 +242,9 @@ def _entry(path: Path, number: int, data: dict[str, Any]) -> ModelEntry:
         context=_positive(table, "context"),
         sampling=_sampling(path, name, table.take("sampling", dict)),
         notes=table.take("notes", str),
+        purpose=table.take("purpose", str),
+        cache=_positive(table, "cache"),
+        suggested=bool(table.take("suggested", bool)),
     )
     return entry
 

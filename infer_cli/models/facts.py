@@ -83,6 +83,7 @@ def _stated(entry: ModelEntry | None) -> list[Fact]:
     facts = [
         Fact("licence", entry.licence, "catalogue"),
         Fact("sampling", dict(entry.sampling) if entry.sampling else None, "catalogue"),
+        Fact("purpose", entry.purpose, "catalogue"),
         Fact("notes", entry.notes, "catalogue"),
     ]
     return [fact for fact in facts if fact.value is not None]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.errors import UsageError
 from infer_cli.prompt.encode import EncodedPrompt, encode_prompt, encode_raw
 from infer_cli.prompt.messages import build_messages
+from infer_cli.prompt.thinking import thinking_variables
 from infer_cli.types import Message
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class PromptReader:
     def __init__(self, session: Session, load_template: Callable[[], ChatTemplate]) -> None:
         self._session, self._load_template = session, load_template
         self._template: ChatTemplate | None = None
+        self._switched = cache(self._thinking_variables)
 
     @property
     def template(self) -> ChatTemplate:
@@ -43,12 +46,18 @@ class PromptReader:
         return self._template
 
     def read(
-        self, messages: Messages, prompt: Prompt | None, deadline_s: float | None = None
+        self,
+        messages: Messages,
+        prompt: Prompt | None,
+        deadline_s: float | None = None,
+        think: bool | None = None,
     ) -> ProgramPrompt:
         """The prompt of messages, or of a text or ids in their place. It is not empty."""
         vocab = self._session.loaded.vocab
         if prompt is None:
-            found = self._chat(messages, deadline_s=deadline_s)
+            found = self._chat(messages, deadline_s=deadline_s, think=think)
+        elif think is not None:
+            raise UsageError("think has no meaning beside a prompt that is completed as it is")
         elif messages:
             raise UsageError("messages and prompt exclude each other")
         elif isinstance(prompt, str):
@@ -66,16 +75,29 @@ class PromptReader:
         return self._chat(messages, add_generation_prompt=add_generation_prompt).encoded.text
 
     def _chat(
-        self, messages: Messages, *, deadline_s: float | None = None, add_generation_prompt: bool = True
+        self,
+        messages: Messages,
+        *,
+        deadline_s: float | None = None,
+        add_generation_prompt: bool = True,
+        think: bool | None = None,
     ) -> ProgramPrompt:
         template = self.template.within(deadline_s)
+        variables = None if think is None else self._switched(think)
         encoded = encode_prompt(
             template,
             _checked(messages),
             self._session.loaded.vocab,
             add_generation_prompt=add_generation_prompt,
+            variables=variables,
         )
         return ProgramPrompt(encoded, template)
+
+    def _thinking_variables(self, think: bool) -> Mapping[str, object]:
+        found = thinking_variables(self.template, think, {})
+        if found.unused:
+            raise UsageError(f"think: {found.unused}")
+        return found.variables
 
 
 def checked_ids(name: str, given: Ids, vocab: Vocab) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from infer_cli.program.prompts import Messages, Prompt, PromptReader
 from infer_cli.prompt.encode import tag_tokens
 from infer_cli.prompt.fitting import needed_window
 from infer_cli.prompt.messages import check_unicode
+from infer_cli.prompt.thinking import NO_BUDGET, budget_of, thinking_of
 from infer_cli.settings.defaults import MAX_LOGPROBS, MAX_TOKENS, MOST_TOKENS
 from infer_cli.settings.origins import Given
 from infer_cli.settings.sampling import effective_params, resolve_sampling
@@ -36,6 +37,8 @@ class Request:
     may hold control tokens. `sampling` as `SamplingParams` holds as it stands. As a
     mapping it holds what is asked for: the rest is what the model recommends where the reply is sampled, as
     for `infer run`. Without either the reply is greedy. `seed` None is drawn where the reply is sampled.
+    `think`: whether a thinking model thinks, None: as its chat template has it. `reasoning_budget`: tokens of
+    reasoning after which it is ended and the answer follows; None: as many as the reply.
     `logprobs`: None for none, 0 for the chosen tokens, N for the N likeliest too. `deadline_s`: seconds.
 
     Nothing is checked before the request is answered: what is wrong with it is then its reply's error.
@@ -50,6 +53,8 @@ class Request:
     logprobs: int | None = None
     deadline_s: float | None = None
     id: str = field(default_factory=new_id)
+    think: bool | None = None
+    reasoning_budget: int | None = None
 
 
 class RequestPreparer:
@@ -69,14 +74,18 @@ class RequestPreparer:
             _whole("logprobs", logprobs, 0, MAX_LOGPROBS)
         seed = _seed(request.seed, sampling)
         deadline_s = checked_deadline(request.deadline_s)
-        encoded, template = self._reader.read(request.messages, request.prompt, deadline_s)
+        thinking = thinking_of(request.think, request.reasoning_budget)
+        encoded, template = self._reader.read(request.messages, request.prompt, deadline_s, thinking.think)
         loaded = self._session.loaded
         pairs = pairs_of(template.source) if template is not None else ()
+        budget = budget_of(thinking.budget, pairs, encoded.open_reasoning, loaded.vocab)
+        if budget is None and thinking.budget is not None:
+            raise UsageError(f"reasoning_budget: {NO_BUDGET}")
         job = Job(
             id=request.id,
             prompt_ids=encoded.ids,
             sampling=sampling,
-            params=effective_params(sampling, max_tokens, stop),
+            params=effective_params(sampling, max_tokens, stop, thinking),
             max_tokens=max_tokens,
             run_seed=seed,
             stop=stop,
@@ -85,6 +94,7 @@ class RequestPreparer:
             reasoning_pairs=pairs,
             open_reasoning=encoded.open_reasoning,
             tag_tokens=tag_tokens(loaded.vocab, pairs) if pairs else {},
+            budget=budget,
         )
         return job, needed_window(len(encoded.ids), max_tokens, loaded.window, loaded.n_ctx_train)
 

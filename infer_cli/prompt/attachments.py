@@ -9,7 +9,8 @@ text, each that has a name stands between tags that say it, and the words of the
 
     What was full?
 
-The name is the last part of the path, so the prompt is the same on another machine. A text that itself holds
+The name is the last part of the path, so the prompt is the same on another machine; of a file in a folder
+that was given the path from that folder on, of a page its address. A text that itself holds
 such a tag is put between `<file-2 …>` and `</file-2>`, or the first number beyond that it has no tag of: what
 ends a text is never in it.
 """
@@ -30,10 +31,14 @@ _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 class Attachment(NamedTuple):
-    """A text with its name: a path as it was given, or `stdin`."""
+    """A text with its name: a path as it was given, or `stdin`.
+
+    `title`: what its tag says where that is not the last part of the name.
+    """
 
     name: str
     text: str
+    title: str | None = None
 
 
 def are_several(attachments: Sequence[Attachment], words: str) -> bool:
@@ -56,7 +61,9 @@ def message_text(attachments: Sequence[Attachment], words: str, *, tagged: bool)
 
 def between_tags(item: Attachment) -> str:
     """The text of an attachment, and its name."""
-    name = single_line(PurePath(item.name).name)  # without control characters and line ends
+    name = single_line(
+        PurePath(item.name).name if item.title is None else item.title
+    )  # without control characters and line ends
     for character, escape in _ESCAPES.items():
         name = name.replace(character, escape)
     text, tag = _bare(item.text), _tag(item.text)

@@ -11,6 +11,7 @@ from infer_cli.prompt import stored_prompts
 from infer_cli.prompt.attachments import Attachment, are_several, between_tags, message_text
 from infer_cli.prompt.budget import Part
 from infer_cli.prompt.messages import build_messages, decode_input, parse_messages, parse_tools
+from infer_cli.prompt.named_texts import Teller, read_named
 from infer_cli.system.files import read_bytes
 from infer_cli.types import Message
 
@@ -20,7 +21,8 @@ class PromptSources:
     """Where the parts of a prompt are. Of the files, `messages` and `tools`, one may be `-`: stdin.
 
     `prompt_template` names a stored prompt, which `variables` fill. `raw`: the text is completed.
-    `awaits_question`: the prompt is read for another one, in which a question follows.
+    `awaits_question`: the prompt is read for another one, in which a question follows. `offline`: no page is
+    fetched.
     """
 
     words: tuple[str, ...] = ()
@@ -32,6 +34,7 @@ class PromptSources:
     prompt_template: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     awaits_question: bool = False
+    offline: bool = False
 
 
 class PromptInput(NamedTuple):
@@ -98,16 +101,19 @@ class PromptInput(NamedTuple):
         return item.text if self.raw else item.text.rstrip("\r\n")
 
 
-def read_input(sources: PromptSources, read_piped: Callable[[], bytes | None]) -> PromptInput:
+def read_input(sources: PromptSources, read_piped: Callable[[], bytes | None], teller: Teller) -> PromptInput:
     """Read all parts of a prompt: files, what is piped in, tools, messages, the stored prompt, in this order.
 
-    `read_piped` is asked where no part is stdin by name; None: nothing is piped. Raises UsageError for what
-    can't be read or understood, and for an empty prompt.
+    `read_piped` is asked where no part is stdin by name; None: nothing is piped. `teller` is told what
+    folders have. Raises SourceUnreachable, and UsageError for what can't be read or understood and for an
+    empty prompt.
     """
     stdin_named = "-" in (*sources.files, sources.messages, sources.tools)
-    attachments = [_attachment("stdin" if name == "-" else name, read_bytes(name)) for name in sources.files]
+    attachments = [
+        item for name in sources.files for item in read_named(name, teller, offline=sources.offline)
+    ]
     if not stdin_named and (piped := read_piped()) is not None:
-        item = _attachment("stdin", piped)
+        item = Attachment("stdin", decode_input(piped, "stdin"))
         if sources.raw or item.text.strip("\r\n"):  # else nothing was piped
             attachments.append(item)
     tools = None if sources.tools is None else parse_tools(read_bytes(sources.tools))
@@ -123,11 +129,6 @@ def read_input(sources: PromptSources, read_piped: Callable[[], bytes | None]) -
     text = given.text(attachments)
     messages = build_messages(sources.system, args=(text,), history=history)
     return given._replace(messages=tuple(messages[:-1] if text.strip() else messages))
-
-
-def _attachment(name: str, data: bytes) -> Attachment:
-    """Raises UsageError for what is not text."""
-    return Attachment(name, decode_input(data, name))
 
 
 def _raw_text(files: Sequence[str], words: str) -> str:

@@ -192,6 +192,8 @@ def _params(value: Any) -> dict[str, Any]:
         if name in _SAMPLING:
             _need(_is_number(item), f"a set of parameters: {name}")
     _need(type(value.get("max_tokens", 1)) is int, "a set of parameters: max_tokens")
+    _need(isinstance(value.get("think", True), bool), "a set of parameters: think")
+    _need(type(value.get("reasoning_budget", 0)) is int, "a set of parameters: reasoning_budget")
     for name in ("stop", "choices"):
         texts = _array(value.get(name, []))
         _need(all(isinstance(s, str) for s in texts), f"a set of parameters: {name}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infer_cli.answering.choosing import Choice, Question
 from infer_cli.answering.job import Job
 from infer_cli.backend.spec import LoraSpec
 from infer_cli.errors import UsageError
+from infer_cli.prompt.encode import tag_tokens
+from infer_cli.prompt.thinking import budget_of, thinking_of
 from infer_cli.records.record import Record, continues, making_sense, segments_of
 from infer_cli.runtime.engine_facts import EngineFacts
 from infer_cli.runtime.options import EngineOptions
@@ -17,6 +19,9 @@ from infer_cli.settings.defaults import MOST_TOKENS
 from infer_cli.settings.sampling import checked
 from infer_cli.system.processors import MAX_THREADS
 from infer_cli.types import SamplingParams, Segment
+
+if TYPE_CHECKING:
+    from infer_cli.backend.base import Vocab
 
 N_CANDIDATES = 20  # likeliest tokens kept at each step, to find the recorded one among
 
@@ -38,17 +43,17 @@ def engine_options(record: Record) -> EngineOptions:
         )
 
 
-def job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None = None) -> Job:
+def job_of(record: Record, vocab: Vocab, session: str | None = None) -> Job:
     """The record's request. Its reply seed stands for the run seed: one reply is asked for.
 
     A reply that was cut from outside is asked for as far as it came. Raises UsageError for a record that
     makes no sense.
     """
     with making_sense(record):
-        return _job_of(record, tag_tokens, session)
+        return _job_of(record, vocab, session)
 
 
-def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None) -> Job:
+def _job_of(record: Record, vocab: Vocab, session: str | None) -> Job:
     past: tuple[Segment, ...] = segments_of(record)
     prompt_ids: tuple[int, ...] = ()
     if not continues(record):
@@ -60,6 +65,8 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
         max_tokens = _whole("max_tokens", record.params["max_tokens"], MOST_TOKENS)
     fields = {field.name for field in dataclasses.fields(SamplingParams)}
     given = {k: checked(k, v, f"record {record.id}") for k, v in record.params.items() if k in fields}
+    pairs = () if continues(record) else record.reasoning_pairs
+    n_reasoning = thinking_of(None, record.params.get("reasoning_budget")).budget
     sampling = SamplingParams(**given)  # type: ignore[arg-type]  # `checked` gives the fields' types
     return Job(
         id=record.id,
@@ -70,9 +77,10 @@ def _job_of(record: Record, tag_tokens: Mapping[int, bytes], session: str | None
         run_seed=record.seed,
         stop=_texts("stop", record.params["stop"]),
         n_logprobs=N_CANDIDATES,
-        reasoning_pairs=() if continues(record) else record.reasoning_pairs,
+        reasoning_pairs=pairs,
         open_reasoning=record.open_reasoning,
-        tag_tokens=tag_tokens,
+        tag_tokens=tag_tokens(vocab, record.reasoning_pairs),
+        budget=budget_of(n_reasoning, pairs, record.open_reasoning, vocab),
         history=past,
         session=session,
     )

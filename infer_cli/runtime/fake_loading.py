@@ -12,11 +12,11 @@ from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.errors import UsageError
 from infer_cli.models.installed import FAKE
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.types import Mode
+from infer_cli.types import Mode, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.backend.base import Vocab
-    from infer_cli.backend.fake import FakeBackend
+    from infer_cli.backend.fake import FakeBackend, FakeDraws
     from infer_cli.runtime.engine_facts import EngineFacts
 
 
@@ -98,6 +98,11 @@ class FakeLoaded:
         from infer_cli.backend.fake import FakeBackend
 
         return FakeBackend(self._script, context)
+
+    def draws(self, params: SamplingParams, seed: int) -> FakeDraws:
+        from infer_cli.backend.fake import FakeDraws
+
+        return FakeDraws(params, seed)
 
     def facts(self, policy: ModePolicy, context: ContextSpec) -> EngineFacts:
         from infer_cli.runtime.engine_facts import EngineFacts

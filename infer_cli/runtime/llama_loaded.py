@@ -9,11 +9,12 @@ from infer_cli.backend.spec import ContextSpec, Device, ModelSpec
 from infer_cli.engine.mode_policy import ModelTraits, ModePolicy, choose
 from infer_cli.errors import ModelInvalid, OutOfMemory
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.types import Mode
+from infer_cli.types import Mode, SamplingParams
 from infer_cli.vocab.loaded import LoadedVocab
 
 if TYPE_CHECKING:
     from infer_cli.backend.llama import LlamaBackend
+    from infer_cli.backend.llama_draws import LlamaDraws
     from infer_cli.backend.llama_model import LlamaModel
     from infer_cli.models.gguf.header import Header
     from infer_cli.models.gguf.shape import ModelShape
@@ -120,6 +121,11 @@ class LlamaLoaded:
                     fewer, self._options, self.notes, self._on_progress
                 )
                 self.vocab = LoadedVocab(self._model.vocab, self.header)
+
+    def draws(self, params: SamplingParams, seed: int) -> LlamaDraws:
+        from infer_cli.backend.llama_draws import LlamaDraws
+
+        return LlamaDraws(params, seed)
 
     def facts(self, policy: ModePolicy, context: ContextSpec) -> EngineFacts:
         from infer_cli.backend import native

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from infer_cli.backend.base import Backend, Vocab
+    from infer_cli.backend.base import Backend, Draws, Vocab
     from infer_cli.backend.spec import ContextSpec
     from infer_cli.engine.mode_policy import ModePolicy
     from infer_cli.runtime.engine_facts import EngineFacts
-    from infer_cli.types import Mode
+    from infer_cli.types import Mode, SamplingParams
 
 
 class LoadedModel(Protocol):
@@ -59,6 +59,9 @@ class LoadedModel(Protocol):
 
     def open(self, context: ContextSpec) -> Backend:
         """A context over the model. Raises OutOfMemory where it does not fit."""
+
+    def draws(self, params: SamplingParams, seed: int) -> Draws:
+        """What a sampler of this model draws."""
 
     def facts(self, policy: ModePolicy, context: ContextSpec) -> EngineFacts:
         """What the fingerprint of an engine with this context is taken of."""

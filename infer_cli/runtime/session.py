@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.runtime.model_protocols import LoadedModel, Loader
@@ -35,8 +36,13 @@ class Session:
 
     def __init__(self, model: InstalledModel, options: EngineOptions, width: int, native_fd: int) -> None:
         self.model, self.options = model, options
+        self._width, self._native_fd = width, native_fd
         self._loader: Loader = _loader(model, options, width, native_fd)
         self._sha256 = ModelHash(model)
+
+    def with_f16_weights(self) -> Session:
+        """The same model with other weights in memory, in `fast`: see `f16_weights`. Its load begins."""
+        return Session(self.model, replace(self.options, expand=True), self._width, self._native_fd)
 
     @property
     def progress(self) -> float:

@@ -15,7 +15,7 @@ from infer_cli.errors import ModelInvalid, UsageError
 from infer_cli.settings.defaults import SAMPLING_TEMPERATURE
 from infer_cli.settings.origins import Given, RunSeed, Setting
 from infer_cli.settings.seeds import draw_seed
-from infer_cli.types import SamplingParams
+from infer_cli.types import TEMPLATE_DECIDES, SamplingParams, ThinkingParams
 
 _SAMPLING = {f.name: f for f in fields(SamplingParams)}
 SAMPLING_NAMES = tuple(_SAMPLING)
@@ -195,7 +195,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def effective_params(sampling: SamplingParams, max_tokens: int, stop: tuple[str, ...]) -> dict[str, object]:
+def effective_params(
+    sampling: SamplingParams,
+    max_tokens: int,
+    stop: tuple[str, ...],
+    thinking: ThinkingParams = TEMPLATE_DECIDES,
+) -> dict[str, object]:
     """The parameters that decide a reply, as its record and digest hold them: no defaults that do nothing."""
     params: dict[str, object] = {"temperature": sampling.temperature}
     for name, field in _SAMPLING.items():
@@ -206,4 +211,8 @@ def effective_params(sampling: SamplingParams, max_tokens: int, stop: tuple[str,
             params[name] = value
     params["max_tokens"] = max_tokens
     params["stop"] = list(stop)
+    if thinking.think is not None:
+        params["think"] = thinking.think
+    if thinking.budget is not None:
+        params["reasoning_budget"] = thinking.budget
     return params

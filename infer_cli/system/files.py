@@ -80,6 +80,11 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_SETTINGS) 
     return data
 
 
+def is_url(name: str) -> bool:
+    """Whether what should name a file is a web address."""
+    return name.lower().startswith(("http://", "https://"))
+
+
 def not_a_file(path: str | os.PathLike[str]) -> str:
     """What to say of a path at which no file was found: `no file X`, `X: it is a directory, not a file`."""
     try:

@@ -1,7 +1,7 @@
 """Tells a reply's reasoning block from its answer, piece by piece.
 
 Reasoning counts only at the start of a reply (white space aside): later tags are text, so an answer that
-talks about `<think>` is shown as it is. It knows text and tags; token ids only in `tag_tokens`.
+talks about `<think>` is shown as it is. It knows text and tags; token ids only in `ReasoningTags`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from infer_cli.text.stream import Utf8Stream
 
 
 class TagPair(NamedTuple):
@@ -63,6 +65,11 @@ class ReasoningSplitter:
         self._held = ""
 
     @property
+    def inside(self) -> TagPair | None:
+        """The pair that is open."""
+        return self._inside
+
+    @property
     def is_over(self) -> bool:
         """Whether all that follows is answer, as it comes."""
         return not (self._may_open or self._inside is not None or self._strip or self._held)
@@ -113,6 +120,30 @@ class ReasoningSplitter:
         if end > 0:
             parts.append((text[:end], True))
         return rest
+
+
+class ReasoningMeter:
+    """Counts the tokens of a reply's reasoning, as `ReasoningSplitter` tells it from the answer. Of tags that
+    are several tokens, those of the opening one do not count, those of the closing one do.
+
+    `opened`: the pair that the prompt left open.
+    """
+
+    def __init__(self, pairs: Sequence[TagPair], opened: TagPair | None = None) -> None:
+        self._utf8 = Utf8Stream()
+        self._splitter = ReasoningSplitter(pairs, opened)
+        self.n_tokens = 0
+
+    @property
+    def inside(self) -> TagPair | None:
+        """The pair that is open after the last token."""
+        return self._splitter.inside
+
+    def feed(self, piece: bytes) -> None:
+        """The next token's text."""
+        self.n_tokens += self.inside is not None
+        if not self._splitter.is_over:
+            self._splitter.feed(self._utf8.feed(piece))
 
 
 def _overlap(text: str, tag: str) -> int:

@@ -154,7 +154,32 @@ def test_a_system_prompt_from_a_file(tmp_path: Path) -> None:
 def test_two_words_are_a_prompt_and_one_is_a_command() -> None:
     assert infer("two words", "-m", "fake").out == infer("run", "two words", "-m", "fake").out
     one_error_line(infer("rnu"), 2, "No such command 'rnu'", "'run'")
-    one_error_line(infer("-m", "fake", "two words"), 2, "No such option: -m", "behind the command")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["-m", "fake", "two words"],
+        ["--model=fake", "two words", "--temp", "0"],
+        ["--quiet", "-m", "fake", "-n50", "two words"],
+        ["-m", "fake", "-p", "two words"],
+        ["-m", "fake", "--", "two words"],
+    ],
+)
+def test_flags_may_stand_before_a_prompt_of_two_words(typed: list[str]) -> None:
+    assert infer(*typed).text == "You said: two words\n"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [["-m", "fake", "word"], ["--system", "Be brief.", "hello"], ["-m", "fake"], ["--verbose", "chat"]],
+)
+def test_flags_before_one_word_are_an_error(typed: list[str]) -> None:
+    one_error_line(infer(*typed), 2, "No such option", "flags stand behind the command")
+
+
+def test_a_foreign_flag_before_a_prompt_is_answered() -> None:
+    one_error_line(infer("-q", "two words"), 2, "No such option: -q", "--quiet")
 
 
 def test_the_version_has_several_names() -> None:

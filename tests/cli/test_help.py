@@ -12,6 +12,7 @@ import typer
 
 from infer_cli.cli.app import command_line
 from infer_cli.cli.examples import add_examples
+from infer_cli.cli.panels import ORDER, definition_list, panels
 from tests.cli_helpers import infer
 
 
@@ -110,17 +111,46 @@ def test_run_and_chat_list_the_same_choices() -> None:
     assert any("|summarize" in choices for choices in run)
 
 
+def test_flags_stand_in_panels_in_one_order() -> None:
+    top: Any = typer.main.get_command(command_line())
+    panel_of: dict[str, str] = {}
+    for name, command in pages(top):
+        if getattr(command, "commands", {}):
+            continue
+        found = panels(command, command.make_context(name, [], resilient_parsing=True))
+        known = [panel for panel in found if panel in ORDER]
+        assert known == sorted(known, key=ORDER.index), name
+        assert list(found)[-1] in ("Options", "Other"), name
+        for panel in known:
+            for names, _ in found[panel]:
+                flag = re.findall(r"--[\w-]+", names)[-1]
+                assert panel_of.setdefault(flag, panel) == panel, f"infer {name} {flag}"
+    assert panel_of["--overflow"] == panel_of["--ctx"] == "Window" and panel_of["--seed"] == "Sampling"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 160])
+def test_help_fits_the_terminal(columns: int) -> None:
+    shown = infer("run", "--help", env={"COLUMNS": str(columns)}).text.partition("Examples:")[0]
+    assert max(map(len, shown.splitlines())) <= columns
+    order = [heading for heading in re.findall(r"^(\w+):$", shown, re.MULTILINE) if heading in ORDER]
+    assert order == ["Model", "Prompt", "Sampling", "Output", "Window", "Engine"]
+    words = [word for word in re.sub(r"\|\n +", "|", shown).split() if word.startswith("error|")]
+    assert words == ["error|drop-oldest|drop-middle|keep-ends|summarize"]
+
+
+def test_a_list_of_flags_is_wrapped_beside_their_names() -> None:
+    records = [("--long-name one|two|three|four", "Some words about it."), ("-h, --help", "Show help-pages.")]
+    assert list(definition_list(records, 30)) == [
+        "  --long-name one|two|three|",
+        "      four",
+        "              Some words about",
+        "              it.",
+        "  -h, --help  Show help-pages.",
+    ]
+
+
 @pytest.mark.parametrize("group", ["models", "records", "cache", "template", "config"])
 def test_a_group_alone_shows_its_help(group: str) -> None:
     alone = infer(group)
     assert (alone.code, alone.out, alone.err) == (0, infer(group, "--help").out, "")
     assert b"Commands:" in alone.out
-
-
-@pytest.mark.parametrize(
-    ("words", "completed"),
-    [("infer ba", "batch"), ("infer run --see", "--seed"), ("infer models lis", "list")],
-)
-def test_a_shell_completes_commands_and_their_flags(words: str, completed: str) -> None:
-    asked = {"_INFER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    assert infer(env=asked).text.split() == [completed]

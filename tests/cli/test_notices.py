@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ import pytest
 from infer_cli.answering.silent import SilentSink
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import StatusSink
-from tests.cli_helpers import infer
+from tests.cli_helpers import infer, script
 from tests.terminal import Terminal
 
 STATISTICS = "21 + 13 tokens"
+READING = re.compile(r"reading the prompt \d+ %, \d+ tok/s, .* left")
 
 
 def shown(*arguments: str, **variables: str) -> tuple[str, bytes]:
@@ -109,6 +112,42 @@ def test_a_long_prompt_has_its_rate_and_the_time_left() -> None:
         "reading the prompt 99 %",
         "",
     ]
+
+
+def seconds_until(wanted: str, *arguments: str) -> float:
+    """From the start of the command until this is on the terminal."""
+    began = time.monotonic()
+    with Terminal(*arguments) as terminal:
+        terminal.wait_for(lambda text: wanted.encode() in terminal.raw)
+        return time.monotonic() - began
+
+
+@pytest.mark.parametrize(("command", "most"), [(("run", "hi"), 2), (("chat",), 4)])
+def test_what_is_waited_for_is_said_at_once(command: tuple[str, ...], most: int, tmp_path: Path) -> None:
+    """As a version is shown in some 100 ms, within 200 ms of the start; a chat has its line to import too.
+
+    Measured against the version just before, as other tests slow the machine; once is enough.
+    """
+    slow = script(tmp_path, load_s=20.0)
+
+    def is_soon() -> bool:
+        version = seconds_until("infer 0", "--version")
+        return seconds_until("loading fake", *command, "-m", slow) < most * version
+
+    assert any(is_soon() for _ in range(6))
+
+
+def test_a_slow_load_and_a_long_prompt_on_a_terminal(tmp_path: Path) -> None:
+    slow = script(tmp_path, load_s=1.0, step_s=0.25)
+    text = "many words " * 300  # 3300 tokens
+    with Terminal("run", "-m", slow, text, "-n", "4", "--ctx", "4096", columns=100) as terminal:
+        terminal.wait_for("loading fake")
+        terminal.wait_for("reading the prompt 0 %")
+        shown = terminal.wait_for(lambda text: bool(READING.search(text)))
+        assert "loading" not in shown
+        terminal.wait_for("You")
+        assert terminal.end() == 0
+        assert "reading the prompt" not in terminal.text
 
 
 def test_the_status_line_is_there_before_the_load(tmp_path: Path) -> None:

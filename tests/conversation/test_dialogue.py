@@ -22,7 +22,7 @@ from infer_cli.records.record import making_sense
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.session import Session
 from infer_cli.settings.origins import Given, RunSeed, Setting
-from infer_cli.types import Delta
+from infer_cli.types import TEMPLATE_DECIDES, Delta
 from tests.cli_helpers import script
 
 
@@ -106,6 +106,7 @@ def options(**changed: Any) -> DialogueOptions:
         "sampling": {"temperature": Given(0, "-t")},
         "seed": None,
         "max_tokens": 40,
+        "thinking": TEMPLATE_DECIDES,
         "stop": (),
         "deadline_s": None,
         "settings": (Setting("max_tokens", 40, "default"),),

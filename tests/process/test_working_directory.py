@@ -91,7 +91,7 @@ class Place:
         """In an order in which each finds what it needs."""
         native = ["-m", self.tiny]
         rows, out = self.folder / "rows.jsonl", self.folder / "out.jsonl"
-        run = self.folder / "run"
+        run = self.folder / "evaluated"
         return [
             ("run", ["hi", *native, "--raw", "-n", "2", "--verbose"]),
             ("run", ["hi", "-m", "fake", "--json"]),

@@ -354,7 +354,7 @@ def test_keys_and_reasons_of_a_reply() -> None:
     reply = Reply(
         "id", None, 0, None, None, (), None, "stop", "", Usage(0, 0, 0), Timings(0, 0, None, 0, None, None),
         None, None, "canonical", "canonical", False, {},
-        ModelIdentity(None, None), EngineIdentity(None, None, None, {}), choices=(),
+        ModelIdentity(None, None), EngineIdentity(None, None, None, {}), choices=(), reasoning_cut=True,
     )  # fmt: skip
     first_cells = [quoted(row[0])[0] for row in rows("docs/json.md") if row[0] != "Key"]
     keys, reasons = list(as_json(reply)), list(get_args(FinishReason))
@@ -374,8 +374,9 @@ def test_the_architecture_page_lists_the_packages_in_order() -> None:
     assert [line.split()[0] for line in block.body.splitlines()] == ORDER
 
 
-def test_the_picture_loads_nothing() -> None:
-    picture = (REPO / "docs" / "terminal.svg").read_text("utf-8")
+@pytest.mark.parametrize("name", ["terminal", "chat", "batch"])
+def test_a_picture_loads_nothing(name: str) -> None:
+    picture = (REPO / "docs" / f"{name}.svg").read_text("utf-8")
     assert len(picture) < 100_000
     assert re.findall(r"https?://[^\"' )]+", picture) == ["http://www.w3.org/2000/svg"]
     assert "<script" not in picture

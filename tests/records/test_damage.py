@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from infer_cli.backend.fake import FakeVocab
 from infer_cli.cli.records.view import described, markdown_of, table_row
 from infer_cli.conversation import continuing
 from infer_cli.errors import InferError, UnexpectedFailure
@@ -86,7 +87,7 @@ def _use(path: Path, warn: Callable[[str], None]) -> list[Record]:
             if is_whole_reply(record):
                 reply_of(record)
             for work in (
-                lambda r=record: (recorded_job.engine_options(r), recorded_job.job_of(r, {})),
+                lambda r=record: (recorded_job.engine_options(r), recorded_job.job_of(r, FakeVocab())),
                 lambda r=record: continuing.find_named(store, r.id),
             ):
                 try:
@@ -280,4 +281,4 @@ def test_a_record_of_strange_values_is_not_computed(damaged: Path) -> None:
         changed = dataclasses.replace(record, **changes)  # type: ignore[arg-type]
         with pytest.raises(InferError, match=record.id):
             recorded_job.engine_options(changed)
-            recorded_job.job_of(changed, {})
+            recorded_job.job_of(changed, FakeVocab())

@@ -8,6 +8,7 @@ import typer
 
 from infer_cli.cli.batch import flags as f
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.panels import ENGINE, JOB, OUTPUT
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -26,7 +27,7 @@ def batch(
             "--output-format",
             metavar="infer|openai",
             help="Our JSON, or OpenAI's batch output.",
-            rich_help_panel=f.JOB,
+            rich_help_panel=JOB,
         ),
     ] = None,
     ordered: f.Ordered = False,
@@ -39,9 +40,15 @@ def batch(
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     logprobs: Annotated[
         Optional[int],
-        typer.Option("--logprobs", metavar="N", help="Log-probabilities of each token and the N likeliest."),
+        typer.Option(
+            "--logprobs",
+            metavar="N",
+            help="Log-probabilities of each token and the N likeliest.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     deadline: o.Deadline = None,
     going_on: f.GoingOnFlags,
@@ -57,7 +64,7 @@ def batch(
             show_envvar=False,
             metavar="N",
             help="Replies computed side by side (--canonical: 16, else the best here).",
-            rich_help_panel="Engine",
+            rich_help_panel=ENGINE,
         ),
     ] = None,
     engine: o.EngineFlags,

@@ -5,11 +5,11 @@ from typing import Annotated, Optional
 import typer
 
 from infer_cli.cli.flags.options import FlagGroup
+from infer_cli.cli.panels import JOB, ROWS
 
 # Typer reads these annotations at run time, on Python 3.10 too: `Optional`, not `| None`, and no strings.
 # ruff: noqa: UP045
 
-ROWS, JOB = "Rows", "Job"
 
 Output = Annotated[
     Optional[str],

@@ -110,8 +110,9 @@ def tell_end(
         )
     if run.job.run_seed is not None:
         notices.note(f"seed {run.job.run_seed}")
-    if truncated := tally.truncated():
-        notices.warn(truncated)
+    for message in (tally.truncated(), tally.cut_in_reasoning()):
+        if message:
+            notices.warn(message)
     if summary is not None:
         _write_json(summary, summary_of(run.job, tally, wall_s, policy.mode, policy.promise, flags, output))
 

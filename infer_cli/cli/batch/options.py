@@ -52,6 +52,7 @@ def check(given: Mapping[str, Given]) -> JobCommand:
         stop=asking.stop,
         n_logprobs=values.number("logprobs", 0, MAX_LOGPROBS),
         choices=choices,
+        thinking=asking.thinking,
     )
     told = [values.setting("choices", list(choices))] if choices else []
     return JobCommand(request, job, (*asking.settings, *told))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.batch.engine_choice import LoadPlan
 from infer_cli.batch.planning import BatchPlan, Load, plan_batch
-from infer_cli.batch.request import JobRequest
+from infer_cli.batch.request import BatchRequest, JobRequest
 from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.batch.target import FileTarget, JobSoFar, StreamTarget, Target
 from infer_cli.cli.batch import messages
@@ -17,12 +17,15 @@ from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.job_command import JobCommand, JobFlags
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import wait_for, warn_of_unused
+from infer_cli.cli.screen.waiting import switched, wait_for, warn_of_unused
 from infer_cli.errors import ExitStatus
 from infer_cli.process.explain import explained
 from infer_cli.process.worker import on_interrupt
 from infer_cli.prompt.renderer import closed_at_end
+from infer_cli.prompt.thinking import NO_BUDGET
 from infer_cli.runtime.session import Session
+from infer_cli.text.reasoning import pairs_of
+from infer_cli.types import TEMPLATE_DECIDES
 
 if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
@@ -105,15 +108,32 @@ def loader(flags: JobFlags, request: JobRequest, worker: Worker, notices: Notice
     """Finds the model, fetched if need be; what it returns loads it and tells how far that is."""
     model = find_model(flags.model, offline=flags.offline, quiet=flags.quiet)
 
+    is_told = False
+
     def load(plan: LoadPlan) -> Session:
+        nonlocal is_told
         session = Session(model, plan.engine, plan.width, worker.native_fd)
         wait_for(session, notices)
-        variables, file = request.variables, request.chat_template
-        if variables and (file or session.own_template):
-            warn_of_unused(session.chat_template(file), variables, notices)
+        if not is_told:  # a model is loaded again with other weights
+            is_told = True
+            _tell_template(session, request, notices)
         return session
 
     return load
+
+
+def _tell_template(session: Session, request: JobRequest, notices: Notices) -> None:
+    """Warn of what was given to the chat template and has no use there. Raises UsageError where reasoning
+    can't be turned off."""
+    variables, file = request.variables, request.chat_template
+    thinking = request.thinking if isinstance(request, BatchRequest) else TEMPLATE_DECIDES
+    if not (variables or thinking != TEMPLATE_DECIDES) or not (file or session.own_template):
+        return
+    template = session.chat_template(file)
+    warn_of_unused(template, variables, notices)
+    switched(template, thinking.think, variables, notices)
+    if thinking.budget is not None and not pairs_of(template.source):
+        notices.warn(f"--reasoning-budget: {NO_BUDGET}")
 
 
 def keep_record(

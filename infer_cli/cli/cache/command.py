@@ -65,6 +65,7 @@ def warm(
     prompt_template: o.PromptTemplate = None,
     var: o.Var = None,
     chat_template: o.ChatTemplate = None,
+    think: o.Think = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.run.asking import begin_load, caches_files, finish_load, perform, plan_of, read_prompt
+from infer_cli.cli.run.asking import (
+    begin_load,
+    caches_files,
+    finish_load,
+    perform,
+    plan_of,
+    read_prompt,
+    read_quickly,
+)
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus
@@ -36,7 +44,13 @@ def _warm(options: RunOptions, worker: Worker, notices: Notices) -> int:
     warming.check_worth_warming(n_shared)
     running = session.start(n_window)
     notices.status("hashing the model, once")
-    prefixes = warming.open_cache(session, running, session.sha256(), options.cache_bytes, notices.detail)
+    sha256 = session.sha256()
+    prefixes = warming.open_cache(session, running, sha256, options.cache_bytes, notices.detail)
+    if options.engine.mode == "fast":
+        chosen = read_quickly(session, running, prefixes, prompt.ids, n_window, options.max_tokens, notices)
+        session, running = chosen.session, chosen.running
+        if chosen.is_new:
+            prefixes = warming.open_cache(session, running, sha256, options.cache_bytes, notices.detail)
     kept = warming.warm(
         prefixes,
         running,

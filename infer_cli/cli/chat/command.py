@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.panels import OUTPUT, PROMPT
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -21,7 +22,7 @@ def chat(
     resume: Annotated[
         Optional[str],
         typer.Option(
-            "--resume", metavar="ID|NAME", rich_help_panel="Prompt",
+            "--resume", metavar="ID|NAME", rich_help_panel=PROMPT,
             help="Go on with this conversation, or the last; an id of one of its records will do.",
         ),
     ] = None,
@@ -29,16 +30,18 @@ def chat(
     file: Annotated[
         Optional[list[str]],
         typer.Option(
-            "-f", "--file", rich_help_panel="Prompt", help="Put a file's text before the first message.",
+            "-f", "--file", metavar="FILE", rich_help_panel=PROMPT,
+            help="Put a file, a folder's text files or a web page before the first message.",
         ),
     ] = None,
     template: o.TemplateFlags,
     temperature: o.TemperatureFlags,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     keys: Annotated[
         Optional[str],
         typer.Option(
-            "--keys", envvar="INFER_KEYS", show_envvar=False, metavar="emacs|vi", rich_help_panel="Output",
+            "--keys", envvar="INFER_KEYS", show_envvar=False, metavar="emacs|vi", rich_help_panel=OUTPUT,
             help="Keys of the input line (emacs).",
         ),
     ] = None,

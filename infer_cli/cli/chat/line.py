@@ -21,9 +21,10 @@ from infer_cli.system.paths import data_dir
 from infer_cli.system.private_files import make_private_dir, open_private
 
 if TYPE_CHECKING:
-    from prompt_toolkit.completion import Completion
     from prompt_toolkit.document import Document
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    from infer_cli.cli.chat.completing import Completion
 
 QUOTES = '"""'
 PROMPT = "> "
@@ -116,11 +117,10 @@ class EditorLine:
         vi: bool,
         private: bool,
         toolbar: Callable[[], str],
-        complete: Callable[[str], Iterable[str]],
+        complete: Callable[[str], Iterable[Completion]],
         say: Callable[[str], None],
     ) -> None:
-        """`complete` gives what the last word of a line that begins with a slash can become; `say` shows a
-        line above this one."""
+        """`complete` gives what the end of a line can become; `say` shows a line above this one."""
         from prompt_toolkit import PromptSession
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.history import FileHistory, History, InMemoryHistory
@@ -232,16 +232,14 @@ def _history_path() -> Path | None:
     return path
 
 
-def _completer(complete: Callable[[str], Iterable[str]]):  # type: ignore[no-untyped-def]
-    from prompt_toolkit.completion import Completer, Completion
+def _completer(complete: Callable[[str], Iterable[Completion]]):  # type: ignore[no-untyped-def]
+    from prompt_toolkit import completion
 
-    class Words(Completer):
-        def get_completions(self, document: Document, complete_event: object) -> Iterator[Completion]:
-            line = document.text_before_cursor
-            if not line.startswith("/") or "\n" in line:
-                return
-            word = line.rpartition(" ")[2]
-            for candidate in complete(line):
-                yield Completion(candidate, start_position=-len(word))
+    class Words(completion.Completer):
+        def get_completions(
+            self, document: Document, complete_event: object
+        ) -> Iterator[completion.Completion]:
+            for text, replaces, shown, about in complete(document.text_before_cursor):
+                yield completion.Completion(text, -replaces, display=shown, display_meta=about)
 
     return Words()

@@ -22,7 +22,7 @@ from infer_cli.cli.run.choosing import answer_turn
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.cli.screen.waiting import warn_of_unused
+from infer_cli.cli.screen.waiting import switched, warn_of_unused
 from infer_cli.conversation.continuing import find_conversation
 from infer_cli.conversation.next_turn import plan_next_turn
 from infer_cli.errors import ExitStatus
@@ -48,6 +48,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     max_tokens = room_for(options.choices, vocab) if options.choices else options.max_tokens
     template, variables = session.chat_template(options.chat_template), variables_of_template(options)
     warn_of_unused(template, variables, notices)
+    variables |= switched(template, options.thinking.think, variables, notices)
     turn = plan_next_turn(
         session,
         kept,
@@ -65,7 +66,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     sampling = sampling_of(options, session)
     conversation, plan = turn.conversation, turn.plan
     settings = settings_of(options, sampling, notices)
-    job = job_of(options, sampling, plan.prompt_ids, turn.reasoning, plan.report, plan.past)
+    job = job_of(options, sampling, plan.prompt_ids, turn.reasoning, vocab, plan.report, notices, plan.past)
     running = session.start(conversation.window)
     prefixes = open_prefixes(options, session, running, notices) if caches else None
     if prefixes is not None:

@@ -12,7 +12,7 @@ from infer_cli.cli.flags.values import Values
 from infer_cli.conversation.shortening import DEFAULT, OVERFLOW_POLICIES
 from infer_cli.errors import UsageError
 from infer_cli.settings.origins import Given
-from infer_cli.system.files import not_a_file
+from infer_cli.system.files import is_url, not_a_file
 
 Keys = Literal["emacs", "vi"]
 _KEYS: tuple[Keys, ...] = ("emacs", "vi")
@@ -38,7 +38,7 @@ def check(given: Mapping[str, Given]) -> ChatOptions:
     for path in values.texts("file"):
         if path == "-":
             raise UsageError("-f - has nothing to read: the messages come from standard input")
-        if not os.path.exists(path):
+        if not is_url(path) and not os.path.exists(path):
             raise UsageError(not_a_file(path))
     continues, resume = values.is_set("continue_"), values.text("resume")
     if continues and resume is not None:

@@ -13,6 +13,7 @@ from infer_cli.conversation.earlier_settings import ORIGIN, EarlierSettings
 from infer_cli.records.record import making_sense
 from infer_cli.settings.durations import parse_duration
 from infer_cli.settings.origins import RunSeed, Setting
+from infer_cli.types import ThinkingParams
 
 if TYPE_CHECKING:
     from infer_cli.conversation.continuing import KeptConversation
@@ -37,6 +38,10 @@ def _as_before(options: Options, kept: KeptConversation) -> Options:
     flags, earlier = options.flags, EarlierSettings(kept.last, options.flags)
     engine = earlier.engine(options.engine)
     max_tokens = _else(earlier.number("max_tokens"), options.max_tokens)
+    now = options.thinking
+    thinking = ThinkingParams(
+        _else(earlier.truth("think"), now.think), _else(earlier.number("reasoning_budget"), now.budget)
+    )
     stop = _else(earlier.texts("stop"), options.stop)
     overflow = _else(earlier.overflow(), options.overflow)
     deadline, deadline_s = earlier.text("deadline"), options.deadline_s
@@ -49,6 +54,8 @@ def _as_before(options: Options, kept: KeptConversation) -> Options:
         "threads": engine.threads,
         "gpu_layers": engine.gpu_layers,
         "max_tokens": max_tokens,
+        "think": thinking.think,
+        "reasoning_budget": thinking.budget,
         "stop": list(stop),
         "overflow": overflow,
         **({} if deadline is None else {"deadline": deadline}),
@@ -67,6 +74,7 @@ def _as_before(options: Options, kept: KeptConversation) -> Options:
         sampling=earlier.sampling(options.sampling),
         seed=options.seed if seed is None else RunSeed(seed, ORIGIN),
         max_tokens=max_tokens,
+        thinking=thinking,
         stop=stop,
         deadline_s=deadline_s,
         overflow=overflow,

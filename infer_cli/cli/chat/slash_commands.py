@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,7 +21,7 @@ from infer_cli.conversation.shortening import OVERFLOW_POLICIES
 from infer_cli.errors import UsageError
 from infer_cli.settings.defaults import MOST_TOKENS
 from infer_cli.settings.origins import RunSeed
-from infer_cli.settings.sampling import parse_set
+from infer_cli.settings.sampling import SAMPLING_NAMES, parse_set
 from infer_cli.settings.seeds import check_seed
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 
 _COMMAND = re.compile(r"/([a-z]+|\?)(?:\s+(.*))?\s*", re.DOTALL)
 N_LISTED = 10  # conversations
+# What `/set` changes, with the words that a value can be.
+SETTINGS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(SAMPLING_NAMES, ()),
+    "temperature": ("model",),
+    "max_tokens": (),
+    "overflow": OVERFLOW_POLICIES,
+    "reasoning": REASONING_VIEWS,
+}
 _MOST_DIGITS = 20  # of a number; Python refuses to read thousands
 
 
@@ -51,7 +59,7 @@ class CommandHost(Protocol):
 
     def say_attached(self) -> None: ...
 
-    def file(self, name: str) -> Attachment: ...
+    def files(self, name: str) -> list[Attachment]: ...
 
     def send(self, text: str, *files: Attachment) -> None: ...
 
@@ -66,7 +74,6 @@ class Command(NamedTuple):
     usage: str
     help: str
     run: Callable[[CommandHost, str], None]
-    complete: str = ""  # what its argument is: "path" or "model"
 
 
 def parse(line: str) -> tuple[str, str] | None:
@@ -91,34 +98,6 @@ def find(name: str) -> Command:
         f"no command /{name}",
         f"did you mean /{close[0]}?" if close else "/help lists them; // begins a message with a slash",
     )
-
-
-def completions(line: str) -> Iterable[str]:
-    """What the last word of a line that begins with a slash can become."""
-    name, space, argument = line[1:].partition(" ")
-    if not space:
-        return [f"/{known}" for known in COMMANDS if known.startswith(name)]
-    kind = COMMANDS[name].complete if name in COMMANDS else ""
-    if kind == "path":
-        return _paths(argument.rpartition(" ")[2])
-    if kind == "model":
-        from infer_cli.models.catalogue import load_catalogue
-
-        return [known for known in sorted(load_catalogue().names) if known.startswith(argument.lower())]
-    return []
-
-
-def _paths(begun: str) -> list[str]:
-    head, name = os.path.split(begun)
-    try:
-        entries = sorted(os.scandir(os.path.expanduser(head) or "."), key=lambda entry: entry.name)
-    except OSError:
-        return []
-    return [
-        os.path.join(head, entry.name) + (os.sep if entry.is_dir() else "")
-        for entry in entries
-        if entry.name.startswith(name) and (name or not entry.name.startswith("."))
-    ]
 
 
 def _help(chat: CommandHost, argument: str) -> None:
@@ -154,6 +133,10 @@ def _set(chat: CommandHost, argument: str) -> None:
     if name == "max_tokens":
         n = check_between(_number(value, "number of tokens"), 1, MOST_TOKENS, "max_tokens")
         chat.dialogue.set_max_tokens(n)
+    elif name == "think":
+        chat.dialogue.set_think(_think_of(value))
+    elif name == "reasoning_budget":
+        chat.dialogue.set_reasoning_budget(_budget_of(value))
     elif name == "reasoning":
         chat.reasoning = _reasoning_of(value)
     elif name == "overflow":
@@ -168,6 +151,19 @@ def _reasoning_of(text: str) -> Reasoning:
         if view == text:
             return view
     raise UsageError(f"reasoning {text!r} is not show, hide or only")
+
+
+def _think_of(text: str) -> bool | None:
+    known = {"on": True, "off": False, "model": None}
+    if text not in known:
+        raise UsageError(f"think {text!r} is not on, off or model")
+    return known[text]
+
+
+def _budget_of(text: str) -> int | None:
+    if text == "none":
+        return None
+    return check_between(_number(text, "number of tokens"), 0, MOST_TOKENS, "reasoning_budget")
 
 
 def _overflow_of(text: str) -> OverflowPolicy:
@@ -285,14 +281,14 @@ def _rename(chat: CommandHost, argument: str) -> None:
 
 
 def _read(chat: CommandHost, argument: str) -> None:
-    chat.send("", chat.file(argument))
+    chat.send("", *chat.files(argument))
 
 
 def _attach(chat: CommandHost, argument: str) -> None:
     if argument == "none":
         chat.attached.clear()
     elif argument:
-        chat.attached.extend([chat.file(name) for name in _file_names(argument)])
+        chat.attached.extend([item for name in _file_names(argument) for item in chat.files(name)])
     chat.say_attached()
 
 
@@ -401,9 +397,9 @@ COMMANDS: dict[str, Command] = {
     "clear": Command("/clear", "Begin anew; the system prompt stays.", _clear),
     "system": Command("/system [TEXT|none]", "Show or change the system prompt.", _system),
     "params": Command("/params", "The parameters and where each came from.", _params),
-    "set": Command("/set NAME VALUE", "Change one, also max_tokens, overflow, reasoning.", _set),
+    "set": Command("/set NAME VALUE", "Change one, also max_tokens, think, reasoning_budget, …", _set),
     "seed": Command("/seed [N|new]", "One seed for all replies, or a new one for each.", _seed),
-    "model": Command("/model [NAME]", "Go on with another model.", _model, "model"),
+    "model": Command("/model [NAME]", "Go on with another model.", _model),
     "regen": Command("/regen [same|SEED]", "Another reply: new seed, the same, or this one.", _regen),
     "undo": Command("/undo", "Take the last turn back.", _undo),
     "edit": Command("/edit [TEXT]", "Change the last message, in the editor without TEXT.", _edit),
@@ -412,9 +408,9 @@ COMMANDS: dict[str, Command] = {
     "list": Command("/list", "The last conversations.", _list),
     "load": Command("/load ID|NAME", "Go on with another conversation.", _load),
     "rename": Command("/rename NAME", "Name this conversation.", _rename),
-    "read": Command("/read FILE", "Send a file as a message.", _read, "path"),
-    "attach": Command("/attach [FILE…|none]", "Put files before the next message.", _attach, "path"),
-    "export": Command("/export FILE", "Write the conversation as .md or .json.", _export, "path"),
+    "read": Command("/read FILE", "Send a file as a message.", _read),
+    "attach": Command("/attach [FILE…|none]", "Put files before the next message.", _attach),
+    "export": Command("/export FILE", "Write the conversation as .md or .json.", _export),
     "context": Command("/context", "What is in the window, and what was dropped.", _context),
     "tokens": Command("/tokens [TEXT]", "Tokens of a text, or of the last reply.", _tokens),
     "stats": Command("/stats", "Counts and times.", _stats),

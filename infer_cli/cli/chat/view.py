@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from infer_cli.answering.reply import reasoning_cut_in_words
 from infer_cli.cli.chat.line import is_smart_terminal
 from infer_cli.cli.chat.options import ChatOptions
 from infer_cli.cli.flags.shared import Reasoning
@@ -70,7 +71,9 @@ class ChatView:
         if reply.finish_reason != "stop":
             parts.append("stopped" if taken.is_stopped else reply.finish_reason)
         self._notices.statistics(single_line(" · ".join(parts)))
-        if reply.finish_reason == "length":
+        if reply.reasoning_cut and not taken.is_stopped:
+            self.warn(f"{reasoning_cut_in_words(reply)}; /continue lets it go on")
+        elif reply.finish_reason == "length":
             self._notices.note("the token limit ended the reply: /continue lets it go on", dim=True)
         elif reply.finish_reason == "deadline":
             more = ": /continue lets it go on" if self._is_typed else ""

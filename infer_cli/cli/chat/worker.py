@@ -7,10 +7,12 @@ import contextlib
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.chat import slash_commands
+from infer_cli.cli.chat.completing import completions
 from infer_cli.cli.chat.line import (
     HOW_TO_LEAVE,
     PLACEHOLDER,
@@ -27,6 +29,7 @@ from infer_cli.cli.foreign_words import LEAVING
 from infer_cli.cli.screen.editor import edit_text
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
+from infer_cli.cli.screen.suggesting import suggest_once
 from infer_cli.cli.screen.table import SHORT_ID
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
@@ -39,13 +42,13 @@ from infer_cli.process.report import report
 from infer_cli.process.stream_filter import write_sequence
 from infer_cli.process.worker import SAME_PRESS_S, on_interrupt
 from infer_cli.prompt.attachments import Attachment, are_several, message_text
-from infer_cli.prompt.messages import decode_input
+from infer_cli.prompt.named_texts import listed, read_named
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.prompt.template import template_variables
 from infer_cli.prompt.trusted_templates import begin_for
 from infer_cli.runtime.session import Session
 from infer_cli.settings.origins import Given, Setting
-from infer_cli.system.files import read_file
+from infer_cli.system.files import is_url
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -85,7 +88,7 @@ class Chat:
         self._must_carry_on = False  # Ctrl-C is dealt with, and the supervisor doesn't know it
         self._view = ChatView(options, notices, is_typed=self._typed)
         self.say, self.say_table = self._view.say, self._view.say_table
-        self.attached = [self.file(name) for name in options.files]
+        self.attached = [item for name in options.files for item in self.files(name)]
         self.dialogue = Dialogue(_dialogue_options(options), self._open_model, self._view, kept)
         if options.private and not options.no_record:
             notices.note("private: the records hold hashes only, so they can't be replayed or continued")
@@ -160,7 +163,7 @@ class Chat:
             vi=self._options.keys == "vi",
             private=self._options.private,
             toolbar=self._toolbar,
-            complete=slash_commands.completions,
+            complete=partial(completions, self),
             say=self.say,
         )
 
@@ -202,6 +205,7 @@ class Chat:
             raise
         if is_taken:
             self.attached.clear()
+            suggest_once(self.dialogue.model_name, self._notices, quiet=self._options.quiet)
         else:
             self._give_back()
 
@@ -279,17 +283,24 @@ class Chat:
 
     @property
     def _attached_names(self) -> str:
-        return ", ".join(item.name for item in self.attached)
+        return listed(item.name for item in self.attached)
 
     def say_attached(self) -> None:
         names = self._attached_names
         self.say(f"goes before the next message: {names}" if self.attached else "nothing is attached")
 
-    def file(self, name: str) -> Attachment:
-        """A text file. Raises UsageError where it can't be read."""
+    def files(self, name: str) -> list[Attachment]:
+        """A text file, those of a folder, or a page. Raises UsageError and SourceUnreachable."""
         if not name:
             raise UsageError("which file?", "give its name after the command")
-        return Attachment(name, decode_input(read_file(Path(name).expanduser(), name), name))
+        try:
+            return read_named(
+                name if is_url(name) else str(Path(name).expanduser()),
+                self._notices,
+                offline=self._options.offline,
+            )
+        finally:
+            self._notices.clear()
 
 
 def _dialogue_options(options: ChatOptions) -> DialogueOptions:
@@ -301,6 +312,7 @@ def _dialogue_options(options: ChatOptions) -> DialogueOptions:
         sampling=options.sampling,
         seed=options.seed,
         max_tokens=options.max_tokens,
+        thinking=options.thinking,
         stop=options.stop,
         deadline_s=options.deadline_s,
         settings=options.settings,

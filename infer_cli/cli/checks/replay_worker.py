@@ -15,7 +15,6 @@ from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.models.installed import InstalledModel, fake_model, is_fake
 from infer_cli.process.explain import explained
-from infer_cli.prompt.encode import tag_tokens
 from infer_cli.records.compare import compare
 from infer_cli.records.record import Record, record_of, was_choice
 from infer_cli.records.recorded_job import engine_options, job_of, question_of
@@ -144,7 +143,7 @@ def _shot(record: Record, model: _Model) -> OneShot | OneQuestion:
     if was_choice(record):
         return OneQuestion(question_of(record), model.scoring, SilentSink())
     vocab = model.session.loaded.vocab
-    job = job_of(record, tag_tokens(vocab, record.reasoning_pairs), SESSION)
+    job = job_of(record, vocab, SESSION)
     return OneShot(job, model.running, vocab, SilentSink())
 
 

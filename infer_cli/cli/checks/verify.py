@@ -1,4 +1,4 @@
-"""`infer verify`: is a results file what its model answers?"""
+"""`infer verify`: is a results file what its model answers, or a run's score what its model has?"""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from typing import Annotated, Optional
 import typer
 
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.panels import MODEL
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
 
 _ROWS = "Rows (as the job's file says)"
+_RUNS = "Runs of infer eval"
 
 
 def verify(
     context: typer.Context,
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What `batch -o` or `score -o` wrote.")],
+    results: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULTS", help="What `batch -o` or `score -o` wrote, or the folder of `eval -o`."
+        ),
+    ],
     input: Annotated[
         Optional[str], typer.Option("--input", metavar="IN", help="The rows (the job's input file).")
     ] = None,
@@ -29,8 +36,19 @@ def verify(
         Optional[str],
         typer.Option("--challenge", metavar="TEXT", help="What the rows are drawn by (random)."),
     ] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option("--tokens", help="Check claimed tokens by their likelihood: no reply is written again."),
+    ] = False,
     model: Annotated[
-        Optional[str], typer.Option("-m", "--model", help="The model (the one that the results name).")
+        Optional[str],
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="MODEL",
+            help="The model (the one that the results name).",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     format_: Annotated[
         Optional[str],
@@ -41,7 +59,8 @@ def verify(
         typer.Option("--row-template", metavar="TEXT", help="The prompt of a row.", rich_help_panel=_ROWS),
     ] = None,
     system: Annotated[
-        Optional[str], typer.Option("--system", help="The system prompt.", rich_help_panel=_ROWS)
+        Optional[str],
+        typer.Option("--system", metavar="TEXT", help="The system prompt.", rich_help_panel=_ROWS),
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Prompts are completed as they are.", rich_help_panel=_ROWS)
@@ -62,13 +81,32 @@ def verify(
             "--deadline", metavar="TIME", help="The deadline that the batch had.", rich_help_panel=_ROWS
         ),
     ] = None,
+    data: Annotated[
+        Optional[str],
+        typer.Option("--data", metavar="PATH", help="The task's data.", rich_help_panel=_RUNS),
+    ] = None,
+    judge: Annotated[
+        Optional[str],
+        typer.Option("--judge", metavar="MODEL", help="The model that judged.", rich_help_panel=_RUNS),
+    ] = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code",
+            help="Run a Python task's code, and what a scorer runs.",
+            rich_help_panel=_RUNS,
+        ),
+    ] = False,
     lora: o.Lora = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     offline: o.Offline = False,
 ) -> int:
-    """Answer a sample of the rows again and compare. Exit code 9 where a reply differs."""
+    """Answer a sample of the rows again and compare. Exit code 9 where a reply differs.
+
+    Of a run of `infer eval`, its items and scores are made again too.
+    """
     from infer_cli.cli.checks.verify_options import check
     from infer_cli.process.supervisor import supervise
     from infer_cli.process.worker import Worker
@@ -76,6 +114,10 @@ def verify(
     checked = check(o.given_values(context))
 
     def work(worker: Worker) -> int:
+        if checked.run is not None:
+            from infer_cli.cli.checks.verify_run_worker import verify_run
+
+            return verify_run(checked, checked.run, worker)
         from infer_cli.cli.checks.verify_worker import verify_results
 
         return verify_results(checked, worker)

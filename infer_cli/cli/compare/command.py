@@ -71,7 +71,7 @@ def compare(
     as_jsonl: AsJsonl = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No warnings.")] = False,
 ) -> None:
-    """Compare runs of evaluations item by item: difference, interval, test, flipped items."""
+    """Compare runs of evaluations item by item. Each difference has an interval and a test."""
     in_json = wants_json(as_json, as_jsonl)
     if len(runs) < 2:
         raise UsageError("two runs are needed, at least", "infer compare RUN OTHER_RUN")

@@ -12,19 +12,18 @@ from typing import Annotated, Optional
 
 import typer
 
+from infer_cli.cli.panels import ENGINE, MODEL, OUTPUT, PROMPT, SAMPLING, WINDOW
 from infer_cli.settings.origins import Given, flag_of
 
 # Typer reads these annotations at run time, on Python 3.10 too: `Optional`, not `| None`, and no strings.
 # ruff: noqa: UP045
-
-_MODEL, _SAMPLING, _PROMPT, _OUTPUT, _ENGINE = "Model", "Sampling", "Prompt", "Output", "Engine"
 
 
 def _option(*flags: str, help: str, panel: str, metavar: str | None = None, env: bool = True) -> object:
     """`flags`: the long name last. `env`: it is a variable too, `INFER_` and the long name."""
     return typer.Option(
         *flags,
-        envvar="INFER_" + flags[-1][2:].replace("-", "_").upper() if env else None,
+        envvar="INFER_" + flags[-1].partition("/")[0][2:].replace("-", "_").upper() if env else None,
         show_envvar=False,
         help=help,
         metavar=metavar,
@@ -77,28 +76,34 @@ Model = Annotated[
     _option(
         "-m",
         "--model",
-        panel=_MODEL,
+        panel=MODEL,
+        metavar="MODEL",
         help="A name, an alias, a path, or a source such as hf:owner/repo:Q4_K_M.",
     ),
 ]
-Offline = Annotated[
-    bool, _option("--offline", panel=_MODEL, help="Use no network: only models already here.")
-]
+Offline = Annotated[bool, _option("--offline", panel=MODEL, help="Use no network: only models already here.")]
 Lora = Annotated[
     Optional[list[str]],
-    _option("--lora", panel=_MODEL, metavar="PATH[:SCALE]", help="Apply a LoRA adapter. May be repeated."),
+    _option("--lora", panel=MODEL, metavar="PATH[:SCALE]", help="Apply a LoRA adapter. May be repeated."),
 ]
 
 # --- the prompt -----------------------------------------------------------------------------------
 
 Continue = Annotated[
-    bool, _option("-c", "--continue", env=False, panel=_PROMPT, help="Go on with the last conversation.")
+    bool, _option("-c", "--continue", env=False, panel=PROMPT, help="Go on with the last conversation.")
 ]
-System = Annotated[Optional[str], _option("--system", panel=_PROMPT, help="The system prompt.")]
+System = Annotated[
+    Optional[str], _option("--system", panel=PROMPT, metavar="TEXT", help="The system prompt.")
+]
 Files = Annotated[
     Optional[list[str]],
     _option(
-        "-f", "--file", env=False, panel=_PROMPT, help="Put a file's text before the prompt; `-` is stdin."
+        "-f",
+        "--file",
+        env=False,
+        panel=PROMPT,
+        metavar="FILE",
+        help="Put a file, a folder's text files or a web page before the prompt; `-` is stdin.",
     ),
 ]
 Messages = Annotated[
@@ -106,7 +111,7 @@ Messages = Annotated[
     _option(
         "--messages",
         env=False,
-        panel=_PROMPT,
+        panel=PROMPT,
         metavar="FILE",
         help='A JSON list of {"role": …, "content": …} to continue; `-` is stdin.',
     ),
@@ -116,16 +121,16 @@ Tools = Annotated[
     _option(
         "--tools",
         env=False,
-        panel=_PROMPT,
+        panel=PROMPT,
         metavar="FILE",
         help="A JSON list of tools, which the chat template shows the model; `-` is stdin.",
     ),
 ]
-Raw = Annotated[bool, _option("--raw", panel=_PROMPT, help="Complete plain text: no template, plain out.")]
+Raw = Annotated[bool, _option("--raw", panel=PROMPT, help="Complete plain text: no template, plain out.")]
 ParseSpecial = Annotated[
     bool,
     _option(
-        "--parse-special", env=False, panel=_PROMPT, help="With --raw: let the text contain control tokens."
+        "--parse-special", env=False, panel=PROMPT, help="With --raw: let the text contain control tokens."
     ),
 ]
 PromptTemplate = Annotated[
@@ -133,7 +138,7 @@ PromptTemplate = Annotated[
     _option(
         "--prompt-template",
         env=False,
-        panel=_PROMPT,
+        panel=PROMPT,
         metavar="NAME",
         help="A stored prompt (config directory, prompts/NAME.md) or a file with {{ variables }}.",
     ),
@@ -143,7 +148,7 @@ Var = Annotated[
     _option(
         "--var",
         env=False,
-        panel=_PROMPT,
+        panel=PROMPT,
         metavar="KEY=VALUE",
         help="A variable of the prompt template or chat template. May be repeated.",
     ),
@@ -152,7 +157,7 @@ ChatTemplate = Annotated[
     Optional[str],
     _option(
         "--chat-template",
-        panel=_PROMPT,
+        panel=PROMPT,
         metavar="FILE",
         help="A Jinja chat template instead of the model's.",
     ),
@@ -166,10 +171,29 @@ class TemplateFlags(FlagGroup):
         Optional[str],
         _option(
             "--overflow",
-            panel=_PROMPT,
+            panel=WINDOW,
             metavar="error|drop-oldest|drop-middle|keep-ends|summarize",
             help="What goes where the window is too small (run: error, chat: drop-oldest);"
             " summarize is chat's alone.",
+        ),
+    ] = None
+
+
+Think = Annotated[
+    Optional[bool],
+    _option("--think/--no-think", panel=PROMPT, help="Have a thinking model think, or answer at once."),
+]
+
+
+class ThinkingFlags(FlagGroup):
+    think: Think = None
+    reasoning_budget: Annotated[
+        Optional[int],
+        _option(
+            "--reasoning-budget",
+            panel=SAMPLING,
+            metavar="N",
+            help="End the reasoning after N tokens; the answer follows. 0 ends it at once.",
         ),
     ] = None
 
@@ -179,7 +203,7 @@ Choices = Annotated[
     _option(
         "--choices",
         env=False,
-        panel=_PROMPT,
+        panel=PROMPT,
         metavar="A,B,…",
         help="Answer with the likeliest of these. Given more than once, each is one choice.",
     ),
@@ -194,58 +218,72 @@ class TemperatureFlags(FlagGroup):
         _option(
             "-t",
             "--temperature",
-            panel=_SAMPLING,
+            panel=SAMPLING,
             metavar="NUMBER|model",
             help="Sample at this temperature; 0 is greedy, `model` the model's own (run: 0, chat: model).",
         ),
     ] = None
     seed: Annotated[
-        Optional[int], _option("--seed", panel=_SAMPLING, help="Repeat a sampled reply. 0 to 4294967294.")
+        Optional[int],
+        _option("--seed", panel=SAMPLING, metavar="N", help="Repeat a sampled reply. 0 to 4294967294."),
     ] = None
 
 
 Samples = Annotated[
-    Optional[int], _option("--samples", panel=_SAMPLING, metavar="N", help="Several replies to one prompt.")
+    Optional[int], _option("--samples", panel=SAMPLING, metavar="N", help="Several replies to one prompt.")
 ]
 
 
 class SamplingFlags(FlagGroup):
     max_tokens: Annotated[
         Optional[int],
-        _option("-n", "--max-tokens", panel=_SAMPLING, help="Most tokens of a reply (1024)."),
+        _option("-n", "--max-tokens", panel=SAMPLING, metavar="N", help="Most tokens of a reply (1024)."),
     ] = None
     stop: Annotated[
         Optional[list[str]],
         _option(
-            "--stop", env=False, panel=_SAMPLING, help="End the reply before this text. May be repeated."
+            "--stop",
+            env=False,
+            panel=SAMPLING,
+            metavar="TEXT",
+            help="End the reply before this text. May be repeated.",
         ),
     ] = None
     top_k: Annotated[
-        Optional[int], _option("--top-k", panel=_SAMPLING, help="The k likeliest tokens; 0 is all.")
+        Optional[int],
+        _option("--top-k", panel=SAMPLING, metavar="K", help="The k likeliest tokens; 0 is all."),
     ] = None
     top_p: Annotated[
         Optional[float],
-        _option("--top-p", panel=_SAMPLING, help="The likeliest tokens that sum to p; 1 is all."),
+        _option("--top-p", panel=SAMPLING, metavar="P", help="The likeliest tokens that sum to p; 1 is all."),
     ] = None
     min_p: Annotated[
         Optional[float],
-        _option("--min-p", panel=_SAMPLING, help="Tokens at least this likely relative to the likeliest."),
+        _option(
+            "--min-p",
+            panel=SAMPLING,
+            metavar="P",
+            help="Tokens at least this likely relative to the likeliest.",
+        ),
     ] = None
     repeat_penalty: Annotated[
-        Optional[float], _option("--repeat-penalty", panel=_SAMPLING, help="Penalize repeats; 1 is off.")
+        Optional[float],
+        _option("--repeat-penalty", panel=SAMPLING, metavar="X", help="Penalize repeats; 1 is off."),
     ] = None
     frequency_penalty: Annotated[
-        Optional[float], _option("--frequency-penalty", panel=_SAMPLING, help="Penalize by count; 0 is off.")
+        Optional[float],
+        _option("--frequency-penalty", panel=SAMPLING, metavar="X", help="Penalize by count; 0 is off."),
     ] = None
     presence_penalty: Annotated[
-        Optional[float], _option("--presence-penalty", panel=_SAMPLING, help="Penalize presence; 0 is off.")
+        Optional[float],
+        _option("--presence-penalty", panel=SAMPLING, metavar="X", help="Penalize presence; 0 is off."),
     ] = None
     set_: Annotated[
         Optional[list[str]],
         _option(
             "--set",
             env=False,
-            panel=_SAMPLING,
+            panel=SAMPLING,
             metavar="NAME=VALUE",
             help="Any other sampling parameter, e.g. xtc_probability=0.3. May be repeated.",
         ),
@@ -254,8 +292,8 @@ class SamplingFlags(FlagGroup):
 
 # --- what is shown and recorded -------------------------------------------------------------------
 
-Json = Annotated[bool, _option("--json", env=False, panel=_OUTPUT, help="One JSON object a reply.")]
-Stats = Annotated[Optional[bool], _option("--stats", panel=_OUTPUT, help="Statistics on stderr.")]
+Json = Annotated[bool, _option("--json", env=False, panel=OUTPUT, help="One JSON object a reply.")]
+Stats = Annotated[Optional[bool], _option("--stats", panel=OUTPUT, help="Statistics on stderr.")]
 
 
 class DisplayFlags(FlagGroup):
@@ -263,34 +301,34 @@ class DisplayFlags(FlagGroup):
         Optional[str],
         _option(
             "--reasoning",
-            panel=_OUTPUT,
+            panel=OUTPUT,
             metavar="show|hide|only",
             help="What to do with a thinking model's reasoning (show on a terminal, hide in a pipe).",
         ),
     ] = None
-    plain: Annotated[bool, _option("--plain", panel=_OUTPUT, help="Plain text on a terminal too.")] = False
-    markdown: Annotated[bool, _option("--markdown", panel=_OUTPUT, help="Render Markdown in a pipe too.")] = (
+    plain: Annotated[bool, _option("--plain", panel=OUTPUT, help="Plain text on a terminal too.")] = False
+    markdown: Annotated[bool, _option("--markdown", panel=OUTPUT, help="Render Markdown in a pipe too.")] = (
         False
     )
     stats: Stats = None
 
 
-Quiet = Annotated[bool, _option("--quiet", panel=_OUTPUT, help="No warnings, no progress.")]
-Verbose = Annotated[bool, _option("--verbose", panel=_OUTPUT, help="llama.cpp's log on stderr.")]
+Quiet = Annotated[bool, _option("--quiet", panel=OUTPUT, help="No warnings, no progress.")]
+Verbose = Annotated[bool, _option("--verbose", panel=OUTPUT, help="llama.cpp's log on stderr.")]
 Private = Annotated[
     bool,
-    _option("--private", panel=_OUTPUT, help="Record hashes only, not what was written: no replay then."),
+    _option("--private", panel=OUTPUT, help="Record hashes only, not what was written: no replay then."),
 ]
-NoRecord = Annotated[bool, _option("--no-record", panel=_OUTPUT, help="Record nothing.")]
+NoRecord = Annotated[bool, _option("--no-record", panel=OUTPUT, help="Record nothing.")]
 
 # --- the engine -----------------------------------------------------------------------------------
 
-Fast = Annotated[bool, _option("--fast", panel=_ENGINE, help="Quickest settings; only the seed is kept.")]
+Fast = Annotated[bool, _option("--fast", panel=ENGINE, help="Quickest settings; only the seed is kept.")]
 Canonical = Annotated[
     bool,
     _option(
         "--canonical",
-        panel=_ENGINE,
+        panel=ENGINE,
         help="The same bytes for as many replies side by side (run, chat: the default).",
     ),
 ]
@@ -298,7 +336,7 @@ Invariant = Annotated[
     bool,
     _option(
         "--invariant",
-        panel=_ENGINE,
+        panel=ENGINE,
         help="The same bytes whatever the batch, the chunking or the threads (batch: the default).",
     ),
 ]
@@ -312,7 +350,7 @@ class ModeFlags(FlagGroup):
         bool,
         _option(
             "--no-speculation",
-            panel=_ENGINE,
+            panel=ENGINE,
             help="Guess no tokens ahead (--fast, --invariant): the reply is the same.",
         ),
     ] = False
@@ -322,7 +360,7 @@ CacheSize = Annotated[
     Optional[str],
     _option(
         "--cache-size",
-        panel=_ENGINE,
+        panel=ENGINE,
         metavar="SIZE",
         help="Most that `infer cache` holds, e.g. 500MB (2 GB, at most a tenth of the free disk).",
     ),
@@ -332,7 +370,7 @@ CacheSize = Annotated[
 class CacheFlags(FlagGroup):
     no_cache: Annotated[
         bool,
-        _option("--no-cache", panel=_ENGINE, help="Neither use nor keep what was evaluated before."),
+        _option("--no-cache", panel=ENGINE, help="Neither use nor keep what was evaluated before."),
     ] = False
     cache_size: CacheSize = None
 
@@ -341,7 +379,7 @@ Deadline = Annotated[
     Optional[str],
     _option(
         "--deadline",
-        panel=_ENGINE,
+        panel=ENGINE,
         metavar="TIME",
         help="Stop the reply after e.g. 3s or 500ms; what is there is printed, exit code 7.",
     ),
@@ -350,33 +388,46 @@ Ctx = Annotated[
     Optional[str],
     _option(
         "--ctx",
-        panel=_ENGINE,
+        panel=WINDOW,
         metavar="TOKENS|auto",
         help="Window (run: what is needed, chat: at most 8192, perplexity: 512).",
     ),
 ]
-Threads = Annotated[Optional[int], _option("--threads", panel=_ENGINE, help="CPU threads (physical cores).")]
+Threads = Annotated[
+    Optional[int], _option("--threads", panel=ENGINE, metavar="N", help="CPU threads (physical cores).")
+]
 GpuLayers = Annotated[
     Optional[str],
     _option(
         "--gpu-layers",
-        panel=_ENGINE,
+        panel=ENGINE,
         metavar="auto|all|N",
         help="Layers on the GPU (auto: all that its free memory holds).",
     ),
 ]
 DeviceNames = Annotated[
     Optional[list[str]],
-    _option("--device", panel=_ENGINE, help="GPU to use, as `infer devices` names it. May be repeated."),
+    _option(
+        "--device",
+        panel=ENGINE,
+        metavar="NAME",
+        help="GPU to use, as `infer devices` names it. May be repeated.",
+    ),
 ]
 CacheTypeK = Annotated[
-    Optional[str], _option("--cache-type-k", panel=_ENGINE, help="Type of the K cache (f16).")
+    Optional[str],
+    _option(
+        "--cache-type-k",
+        panel=ENGINE,
+        metavar="TYPE",
+        help="Type of the K cache: f32, bf16, q8_0, q4_0 … (f16).",
+    ),
 ]
 CacheTypeV = Annotated[
-    Optional[str], _option("--cache-type-v", panel=_ENGINE, help="Type of the V cache (f16).")
+    Optional[str], _option("--cache-type-v", panel=ENGINE, metavar="TYPE", help="Type of the V cache (f16).")
 ]
 FlashAttn = Annotated[
-    Optional[str], _option("--flash-attn", panel=_ENGINE, metavar="auto|on|off", help="Flash attention.")
+    Optional[str], _option("--flash-attn", panel=ENGINE, metavar="auto|on|off", help="Flash attention.")
 ]
 
 
@@ -389,9 +440,9 @@ class EngineFlags(FlagGroup):
     cache_type_v: CacheTypeV = None
     flash_attn: FlashAttn = None
     no_mmap: Annotated[
-        bool, _option("--no-mmap", panel=_ENGINE, help="Read the model instead of mapping it.")
+        bool, _option("--no-mmap", panel=ENGINE, help="Read the model instead of mapping it.")
     ] = False
-    mlock: Annotated[bool, _option("--mlock", panel=_ENGINE, help="Keep the model in memory.")] = False
+    mlock: Annotated[bool, _option("--mlock", panel=ENGINE, help="Keep the model in memory.")] = False
     lora: Lora = None
     offline: Offline = False
 

@@ -17,6 +17,7 @@ from infer_cli.settings.origins import Given, RunSeed, Setting
 from infer_cli.settings.sampling import SAMPLING_NAMES, parse_set
 from infer_cli.settings.seeds import check_seed
 from infer_cli.settings.sizes import parse_size
+from infer_cli.types import TEMPLATE_DECIDES, ThinkingParams
 
 if TYPE_CHECKING:
     from infer_cli.conversation.shortening import OverflowPolicy
@@ -41,6 +42,7 @@ class AskingOptions:
     sampling: Mapping[str, Given]
     seed: RunSeed | None
     max_tokens: int
+    thinking: ThinkingParams
     stop: tuple[str, ...]
     deadline_s: float | None  # of each reply
     quiet: bool
@@ -81,6 +83,7 @@ def read_asking(
         raise UsageError("--stop: a stop string is empty")
     engine, engine_settings = engine_options(values, mode)
     max_tokens = _max_tokens(values)
+    thinking = _thinking(values)
     return AskingOptions(
         model=values.text("model"),
         offline=values.is_set("offline"),
@@ -91,6 +94,7 @@ def read_asking(
         sampling=sampling_of(values),
         seed=_seed(values),
         max_tokens=max_tokens,
+        thinking=thinking,
         stop=stop,
         deadline_s=values.seconds("deadline"),
         quiet=values.is_set("quiet"),
@@ -99,6 +103,8 @@ def read_asking(
         settings=(
             *engine_settings,
             values.setting("max_tokens", max_tokens),
+            values.setting("think", thinking.think),
+            values.setting("reasoning_budget", thinking.budget),
             *([] if n_samples is None else [values.setting("samples", n_samples)]),
             values.setting("stop", list(stop)),
             values.setting("deadline", values.text("deadline")),
@@ -166,7 +172,8 @@ def choices_of(values: Values) -> tuple[str, ...]:
     given = values.texts("choices")
     if not given:
         return ()
-    others = [values.given(name) for name in ("seed", "samples", "max_tokens", "stop", "logprobs")]
+    unused = ("seed", "samples", "max_tokens", "stop", "logprobs", "reasoning_budget")
+    others = [values.given(name) for name in unused]
     for other in (*sampling_of(values).values(), *others):
         if other is not None and other.by_flag:
             raise UsageError(
@@ -198,6 +205,17 @@ def _max_tokens(values: Values) -> int:
     if values.whole("max_tokens") == -1:
         return MOST_TOKENS
     return values.number("max_tokens", 1, MOST_TOKENS) or MAX_TOKENS
+
+
+def _thinking(values: Values) -> ThinkingParams:
+    """A text that is completed has no template that could be told. Raises UsageError."""
+    if values.is_set("raw"):
+        for given in (values.given("think"), values.given("reasoning_budget")):
+            if given is not None and given.by_flag:
+                flag = "--no-think" if given.value is False else given.origin
+                raise UsageError(f"{values.origin('raw')} and {flag} exclude each other")
+        return TEMPLATE_DECIDES
+    return ThinkingParams(values.truth("think"), values.number("reasoning_budget", 0, MOST_TOKENS))
 
 
 def _seed(values: Values) -> RunSeed | None:

@@ -76,6 +76,9 @@ class Values:
         n = self.whole(name)
         return None if n is None else check_between(n, least, most, self.origin(name))
 
+    def truth(self, name: str) -> bool | None:
+        return self._typed(name, bool)
+
     def real(self, name: str) -> float | None:
         return self._typed(name, float)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.panels import MODEL, OUTPUT
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -25,7 +26,7 @@ def perplexity(
             "--against",
             metavar="MODEL",
             help="Compare with this model, the original of a quantization: divergence, agreement, ratio.",
-            rich_help_panel="Model",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     stride: Annotated[
@@ -56,7 +57,7 @@ def perplexity(
         ),
     ] = None,
     model: o.Model = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.", rich_help_panel=OUTPUT)] = False,
     stats: o.Stats = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,

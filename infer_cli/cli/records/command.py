@@ -37,19 +37,22 @@ LIST_LIMIT = 20
 
 app = typer.Typer(help="Records: what was answered, with all that it came from.")
 
-_Thread = Annotated[Optional[str], typer.Option("--thread", help="Only this conversation.")]
+_Thread = Annotated[Optional[str], typer.Option("--thread", metavar="ID", help="Only this conversation.")]
 
 
 @app.command("list")
 def list_records(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Most records shown.")] = LIST_LIMIT,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="Most records shown.")
+    ] = LIST_LIMIT,
     search: Annotated[
         Optional[str],
         typer.Option("--search", metavar="WORDS", help="Only records with these words in prompt or reply."),
     ] = None,
     # Not `model`: a model set for all commands in config.toml is no wish to see only its records.
     of_model: Annotated[
-        Optional[str], typer.Option("-m", "--model", help="Only this model's, by name or alias.")
+        Optional[str],
+        typer.Option("-m", "--model", metavar="MODEL", help="Only this model's, by name or alias."),
     ] = None,
     thread: _Thread = None,
     since: Annotated[

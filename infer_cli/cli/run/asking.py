@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from infer_cli.cli.run.options import RunOptions, check
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices, settings_table
-from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
+from infer_cli.cli.screen.waiting import begin_reading, loading, switched, wait_for, warn_of_unused
 from infer_cli.errors import UsageError
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from infer_cli.answering.job import Job
+    from infer_cli.backend.base import Vocab
     from infer_cli.prefix_cache.cache import PrefixCache
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.input import PromptInput
     from infer_cli.prompt.plan import PromptPlan
+    from infer_cli.runtime.long_prompt import ChosenWeights
     from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.settings.origins import Setting
     from infer_cli.text.reasoning import ReasoningTags
@@ -79,8 +81,9 @@ def read_prompt(options: RunOptions, notices: Notices, *, awaits_question: bool 
         prompt_template=options.prompt_template,
         variables=options.variables,
         awaits_question=awaits_question,
+        offline=options.offline,
     )
-    return read_input(sources, lambda: _piped_stdin(notices))
+    return read_input(sources, lambda: _piped_stdin(notices), notices)
 
 
 def _piped_stdin(notices: Notices) -> bytes | None:
@@ -137,10 +140,12 @@ def plan_of(options: RunOptions, session: Session, given: PromptInput, notices: 
     """The prompt as ids that fit, and what had to go told. Raises InferError."""
     from infer_cli.prompt.plan import PromptEncoder, plan_prompt
 
+    begin_reading(notices)
     template = None if options.raw else session.chat_template(options.chat_template)
     variables = variables_of_template(options)
     if template is not None:
         warn_of_unused(template, variables, notices)
+        variables |= switched(template, options.thinking.think, variables, notices)
     encoder = PromptEncoder(
         session.loaded.vocab,
         template,
@@ -181,12 +186,19 @@ def job_of(
     sampling: SamplingChoice,
     prompt_ids: tuple[int, ...],
     reasoning: ReasoningTags,
+    vocab: Vocab,
     truncation: dict[str, object] | None,
+    notices: Notices,
     history: tuple[Segment, ...] = (),
 ) -> Job:
     """What the command line asks of the engine."""
     from infer_cli.answering.job import make_job
+    from infer_cli.prompt.thinking import NO_BUDGET, budget_of
 
+    thinking = options.thinking
+    budget = budget_of(thinking.budget, reasoning.pairs, reasoning.opened, vocab)
+    if budget is None and thinking.budget is not None:
+        notices.warn(f"--reasoning-budget: {NO_BUDGET}")
     return make_job(
         prompt_ids,
         sampling,
@@ -198,6 +210,8 @@ def job_of(
         deadline_s=options.deadline_s,
         history=history,
         truncation=truncation,
+        think=thinking.think,
+        budget=budget,
     )
 
 
@@ -208,3 +222,29 @@ def open_prefixes(
     from infer_cli.prefix_cache.warming import open_cache
 
     return open_cache(session, running, session.model.sha256, options.cache_bytes, notices.detail)
+
+
+def read_quickly(
+    session: Session,
+    running: RunningEngine,
+    prefixes: PrefixCache | None,
+    ids: tuple[int, ...],
+    n_window: int,
+    n_reply: int,
+    notices: Notices,
+) -> ChosenWeights:
+    """The engine with the weights that the prompt is read quickest with, and told which; in `fast` alone."""
+    from infer_cli.runtime.long_prompt import weights_for
+
+    def wait(session: Session) -> None:
+        notices.status("making F16 weights, which read long prompts faster")
+        session.wait()
+
+    n_known = 0 if prefixes is None else prefixes.n_known(ids)
+    chosen = weights_for(session, running, n_window, n_read=len(ids) - n_known, n_reply=n_reply, wait=wait)
+    notices.clear()
+    if chosen.failed:
+        notices.warn(chosen.why)
+    elif chosen.why:
+        notices.note(chosen.why)
+    return chosen

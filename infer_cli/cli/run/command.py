@@ -7,11 +7,10 @@ from typing import Annotated, Optional
 import typer
 
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.panels import OUTPUT
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
-
-_OUTPUT = "Output"
 
 
 @o.takes_groups
@@ -33,16 +32,17 @@ def run(
     temperature: o.TemperatureFlags,
     samples: o.Samples = None,
     sampling: o.SamplingFlags,
+    thinking: o.ThinkingFlags,
     json: o.Json = False,
     jsonl: Annotated[
-        bool, typer.Option("--jsonl", rich_help_panel=_OUTPUT, help="Events as JSON lines.")
+        bool, typer.Option("--jsonl", rich_help_panel=OUTPUT, help="Events as JSON lines.")
     ] = False,
     logprobs: Annotated[
         Optional[int],
         typer.Option(
             "--logprobs",
             metavar="N",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT,
             help="With --json or --jsonl: log-probabilities of each token and the N likeliest.",
         ),
     ] = None,
@@ -50,13 +50,13 @@ def run(
     show_params: Annotated[
         bool,
         typer.Option(
-            "--show-params", rich_help_panel=_OUTPUT, help="Each effective value and where it came from."
+            "--show-params", rich_help_panel=OUTPUT, help="Each effective value and where it came from."
         ),
     ] = False,
     show_context: Annotated[
         bool,
         typer.Option(
-            "--show-context", rich_help_panel=_OUTPUT, help="What fills the window, before anything runs."
+            "--show-context", rich_help_panel=OUTPUT, help="What fills the window, before anything runs."
         ),
     ] = False,
     quiet: o.Quiet = False,

@@ -21,7 +21,7 @@ from infer_cli.cli.flags.values import Values
 from infer_cli.errors import UsageError
 from infer_cli.settings.defaults import MAX_LOGPROBS
 from infer_cli.settings.origins import Given
-from infer_cli.system.files import not_a_file
+from infer_cli.system.files import is_url, not_a_file
 
 if TYPE_CHECKING:
     from infer_cli.conversation.shortening import OverflowPolicy
@@ -106,7 +106,8 @@ def _check_continuing(values: Values) -> None:
 def _check_sources(values: Values) -> None:
     """Before a model is loaded, perhaps downloaded."""
     others = (values.text("messages"), values.text("tools"), values.text("chat_template"))
-    for path in (*values.texts("file"), *(other for other in others if other is not None)):
+    files = [name for name in values.texts("file") if not is_url(name)]
+    for path in (*files, *(other for other in others if other is not None)):
         if path != "-" and not os.path.exists(path):
             raise UsageError(not_a_file(path))
     if not any(map(values.is_set, ("prompt", "file", "messages"))) and _nothing_piped():

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from infer_cli.answering.reply import failure_of
+from infer_cli.answering.reply import failure_of, reasoning_cut_in_words
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.screen.keyboard import unechoed
 from infer_cli.cli.screen.terminal import Notices, stats_line
@@ -110,8 +110,11 @@ def status_of(replies: Sequence[Reply], model: str, notices: Notices) -> ExitSta
         if reply.error is not None:
             raise failure_of(reply, model)
         if reply.finish_reason == "deadline":
-            notices.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens")
             status = ExitStatus.DEADLINE
+        if reply.reasoning_cut:
+            notices.warn(reasoning_cut_in_words(reply))
+        elif reply.finish_reason == "deadline":
+            notices.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens")
         elif reply.finish_reason == "context":
             notices.warn("the window is full: the reply ends here")
     return status

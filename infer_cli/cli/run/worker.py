@@ -14,11 +14,13 @@ from infer_cli.cli.run.asking import (
     perform,
     plan_of,
     read_prompt,
+    read_quickly,
     sampling_of,
     settings_of,
 )
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.run.showing import status_of, stream_replies
+from infer_cli.cli.screen.suggesting import suggest_once
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus
 
@@ -45,12 +47,19 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     prompt = plan_of(options, session, given, notices)
     n_window = prompt.needed_window(options.max_tokens, session.loaded.n_ctx_train)
     settings = settings_of(options, sampling, notices)
-    job = job_of(options, sampling, prompt.ids, prompt.reasoning, prompt.fitted.report())
+    vocab = session.loaded.vocab
+    job = job_of(options, sampling, prompt.ids, prompt.reasoning, vocab, prompt.fitted.report(), notices)
     running = session.start(n_window)
     prefixes = open_prefixes(options, session, running, notices) if caches else None
+    if options.engine.mode == "fast":
+        n_reply = options.n_samples * options.max_tokens
+        chosen = read_quickly(session, running, prefixes, job.prompt_ids, n_window, n_reply, notices)
+        session, running = chosen.session, chosen.running
+        if chosen.is_new and caches:
+            prefixes = open_prefixes(options, session, running, notices)
     if prefixes is not None:
         prefixes.restore(job.prompt_ids)
-    replies, is_interrupted = stream_replies(job, running, session.loaded.vocab, options, notices)
+    replies, is_interrupted = stream_replies(job, running, vocab, options, notices)
     if not options.no_record:
         from infer_cli.records.answers import keep_answers
 
@@ -70,6 +79,8 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     if is_interrupted:
         return ExitStatus.INTERRUPTED
     status = status_of(replies, session.model.name, notices)
+    if options.format == "text" and status == ExitStatus.OK:
+        suggest_once(session.model.name, notices, quiet=options.quiet)
     if prefixes is not None and status == ExitStatus.OK:
         from infer_cli.prefix_cache.warming import keep_files
 

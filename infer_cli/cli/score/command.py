@@ -8,6 +8,7 @@ import typer
 
 from infer_cli.cli.batch import flags as f
 from infer_cli.cli.flags import options as o
+from infer_cli.cli.panels import OUTPUT, WINDOW
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -39,12 +40,12 @@ def score(
             show_envvar=False,
             metavar="error|truncate-left",
             help="What to do with a context that does not fit the window (error).",
-            rich_help_panel=f.ROWS,
+            rich_help_panel=WINDOW,
         ),
     ] = None,
     going_on: f.GoingOnFlags,
     json: Annotated[
-        bool, typer.Option("--json", help="Of two texts: one JSON object.", rich_help_panel="Output")
+        bool, typer.Option("--json", help="Of two texts: one JSON object.", rich_help_panel=OUTPUT)
     ] = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import Notices
@@ -43,6 +43,28 @@ def warn_of_unused(template: ChatTemplate, variables: Iterable[str], notices: No
             notices.warn(f"--var {name}: the chat template does not use it")
 
 
+def begin_reading(notices: Notices) -> None:
+    """Say on the status line that the prompt is being read: made into tokens first."""
+    notices.status("reading the prompt 0 %")
+
+
+def switched(
+    template: ChatTemplate, think: bool | None, given: Mapping[str, object], notices: Notices
+) -> Mapping[str, object]:
+    """The variables that have a model think or not, beside those that were given; told where there are none.
+
+    Raises UsageError where its reasoning can't be turned off.
+    """
+    if think is None:
+        return {}
+    from infer_cli.prompt.thinking import thinking_variables
+
+    found = thinking_variables(template, think, given)
+    if found.unused:
+        notices.warn(f"--{'think' if think else 'no-think'}: {found.unused}")
+    return found.variables
+
+
 class StatusSink:
     """Shows on the status line how much of the prompt is read, and wipes it before the first text."""
 
@@ -54,7 +76,7 @@ class StatusSink:
 
     def start(self, info: dict[str, object]) -> None:
         self._sink.start(info)
-        self._notices.status("reading the prompt 0 %")
+        begin_reading(self._notices)
 
     def prefill(self, sample: int, done: int, total: int) -> None:
         self._sink.prefill(sample, done, total)

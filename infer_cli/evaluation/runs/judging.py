@@ -63,35 +63,39 @@ def write_judge_requests(
     """
     n_questions = 0
 
-    def lines() -> Iterator[bytes]:
+    def counted() -> Iterator[bytes]:
         nonlocal n_questions
-        asked: set[bytes] = set()
-        items = read_written_items(folder.items, folder.requests)
-        for item, samples in zip(items, graded, strict=True):
-            for sample in samples:
-                if sample.answer is None or sample.extracted is None or sample.outcome in ("error", "cut"):
-                    continue
-                answer = Answer(sample.answer, sample.extracted, item.references, item.doc)
-                for judge in judges:
-                    try:
-                        question = judge.question(answer)
-                    except ScorerFailed:  # it fails again where it is graded, and is shown there
-                        continue
-                    key = _key(question, judge.max_tokens)
-                    if key in asked:
-                        continue
-                    asked.add(key)
-                    n_questions += 1
-                    yield json_line(
-                        {
-                            "custom_id": _id_of(sample, judge),
-                            "prompt": question,
-                            "max_tokens": judge.max_tokens,
-                        }
-                    )
+        for line in judge_rows(folder, graded, judges):
+            n_questions += 1
+            yield line
 
-    write_atomic(folder.judge_requests, lines(), durable=True)
+    write_atomic(folder.judge_requests, counted(), durable=True)
     return n_questions
+
+
+def judge_rows(
+    folder: RunFolder, graded: Iterable[Sequence[Sample]], judges: Sequence[Judge]
+) -> Iterator[bytes]:
+    """The lines of `write_judge_requests`."""
+    asked: set[bytes] = set()
+    items = read_written_items(folder.items, folder.requests)
+    for item, samples in zip(items, graded, strict=True):
+        for sample in samples:
+            if sample.answer is None or sample.extracted is None or sample.outcome in ("error", "cut"):
+                continue
+            answer = Answer(sample.answer, sample.extracted, item.references, item.doc)
+            for judge in judges:
+                try:
+                    question = judge.question(answer)
+                except ScorerFailed:  # it fails again where it is graded, and is shown there
+                    continue
+                key = _key(question, judge.max_tokens)
+                if key in asked:
+                    continue
+                asked.add(key)
+                yield json_line(
+                    {"custom_id": _id_of(sample, judge), "prompt": question, "max_tokens": judge.max_tokens}
+                )
 
 
 def judge_request(

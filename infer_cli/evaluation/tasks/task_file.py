@@ -90,10 +90,11 @@ def task_of(tables: object, source: TaskSource) -> Task:
         fewshot=_fewshot(top, kind),
         generation=_generation(top, kind),
         extractions=_extractions(top, kind, functions),
-        scorers=_scorers(top, kind, functions),
-        functions=functions,
         licence=top.text("licence") or "",
         citation=top.text("citation") or "",
+        functions=functions,
+        # Last: without any, a key that is left is the likelier mistake.
+        scorers=_scorers(top, kind, functions),
     )
     top.end()
     return task
@@ -288,5 +289,6 @@ def _scorers(top: Table, kind: TaskKind, functions: TaskFunctions) -> tuple[Scor
             raise top.wrong("[[scorer]]", f"has the name {_OF_FUNCTION}, which is that of score()", _OWN_NAME)
         specs.append(ScorerSpec(_FUNCTION, _OF_FUNCTION))
     if not specs:
+        top.end()
         raise top.missing("[[scorer]]", "say how answers are scored")
     return tuple(specs)

@@ -39,13 +39,21 @@ ERROR = {"code": 5, "message": "it does not fit"}
 
 
 def running(
-    folder: Path, n: int, *, n_rows: int = 1, n_samples: int = 1, kind: TaskKind = "generate", **scoring: bool
+    folder: Path,
+    n: int,
+    *,
+    n_rows: int = 1,
+    n_samples: int = 1,
+    kind: TaskKind = "generate",
+    exclude_errors: bool = False,
 ) -> RunningScore:
     run = RunFolder(folder)
     write_items([item(i, rows=n_rows, references=("4",)) for i in range(n)], run.items, run.requests)
     task = Task("t", "1", kind, "t", "", "", scorers=(ScorerSpec("exact", "exact"),))
     scorers = make_scorers(task, allow_code=False) if kind == "generate" else []
-    return RunningScore(opened(run), TaskGrader(task, scorers, n_samples), Scoring(**scoring), n_samples)
+    return RunningScore(
+        opened(run), TaskGrader(task, scorers, n_samples), Scoring(exclude_errors=exclude_errors), n_samples
+    )
 
 
 def told(score: RunningScore, answers: Sequence[tuple[int, dict[str, object]]]) -> str:
