@@ -1,4 +1,4 @@
-"""`infer eval lm:TASK`: each score of each item, each sum and each group's is what the harness has with a bare
+"""`infer eval lm:TASK`: each score of an item, each sum and each group's is what the harness has with a bare
 loop over llama.cpp; and the run is one of ours: it goes on, is scored again, and is checked."""
 
 from __future__ import annotations
@@ -117,8 +117,15 @@ def test_a_run_goes_on_and_is_scored_again_without_its_tasks(tmp_path: Path) -> 
     rescored = infer("rescore", out, timeout=120)
     assert rescored.code == 0 and rescored.err.count(": unchanged") == 3, rescored.err
     assert (out / "groups.json").read_bytes() == groups
-    verified = infer("verify", RunFolder(out / "lm_g_answer").replies, "-m", "fake", "--fraction", "1")
+    verified = infer("verify", out / "lm_g_answer", "-m", "fake", "--fraction", "1", timeout=120)
     assert verified.code == 0, verified.err
+    assert "holds: the score of g_answer" in verified.text and "not made again here" in verified.text
+    samples = out / "lm_g_answer" / "samples.jsonl"
+    samples.write_bytes(
+        samples.read_bytes().replace(b'"exact_match,whole": 0.0', b'"exact_match,whole": 1.0')
+    )
+    forged = infer("verify", out / "lm_g_answer", "-m", "fake", timeout=120)
+    assert forged.code == ExitStatus.CHECK_FAILED and "samples.jsonl: line 1" in forged.text
 
 
 def test_what_decides_the_prompts_must_be_as_it_was(tmp_path: Path) -> None:
@@ -271,9 +278,11 @@ def test_flags_that_are_the_tasks(arguments: list[str], said: str, tmp_path: Pat
 
 def test_a_name_that_the_harness_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its own tasks, which take long to read."""
+    from lm_eval.tasks import TaskManager
+
     from infer_cli.integrations.lm_eval import harness
 
-    few = partial(harness.TaskManager, include_defaults=False)
+    few = partial(TaskManager, include_defaults=False)
     monkeypatch.setattr(harness, "TaskManager", few)
     folder = task_file(tmp_path / "tasks", _REPLIES)
     with pytest.raises(UsageError, match="no task 'nothere'"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import getsourcefile
 from pathlib import Path
@@ -119,7 +119,7 @@ def task_of(copy: TaskCopy) -> tuple[Any, bool]:
     return task, _hashes(functions) == dict(copy.modules)
 
 
-def _hashes(functions: list[Callable[..., object]]) -> dict[str, str]:
+def _hashes(functions: Sequence[Callable[..., object]]) -> dict[str, str]:
     """Of the files that functions come from."""
     found = {path for function in functions if (path := getsourcefile(function)) is not None}
     return {path: sha256_hex(Path(path).read_bytes()) for path in sorted(found)}
