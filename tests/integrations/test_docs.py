@@ -29,7 +29,7 @@ def test_sessions(page: str, tmp_path: Path) -> None:
         pytest.skip(f"{_PACKAGES[page]} is not installed")
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, arguments in (("python3", ""), ("inspect", "-m inspect_ai ")):
+    for name, arguments in (("python3", ""), ("inspect", "-m inspect_ai "), ("infer", "-m infer_cli ")):
         command = commands / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
         command.chmod(0o755)

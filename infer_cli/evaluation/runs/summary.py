@@ -348,8 +348,8 @@ class _CorpusColumn:
     def _estimated(self, value: float) -> Estimated:
         n = len(self._values)
         if n > _MOST_IN_CORPUS:
-            note = f"{n} items are too many for the interval of such a metric"
-            return Estimated(value, None, None, None, n, None, note)
+            why = f"{n} items are too many for the interval of such a metric"
+            return Estimated(value, None, None, None, n, None, why)
         from infer_cli.evaluation.statistics.resampling import bootstrap_interval
 
         seed = self._scoring.bootstrap_seed
