@@ -2,8 +2,8 @@
 
     python -m benchmarks.harness [--data DIR] [--threads N] [--model MODEL] [--items 100] [--pairs 1000]
 
-Each is a task of lm-evaluation-harness over the files in --data or INFER_TEST_DATA, with the YAML of the harness's
-own task: blimp/*.jsonl, gsm8k/train_200.jsonl (its other 100 rows are the examples, 5 before each question).
+Each is a task of lm-evaluation-harness over the files in --data or INFER_TEST_DATA, with the values of the
+harness's own task: blimp/*.jsonl, gsm8k/train_200.jsonl (its other 100 rows are the examples, 5 before each question).
 The other side is the harness itself with a model of few lines over llama-cpp-python's low-level functions
 (tests/integrations/reference_lm.py). Checked: how many values of an item and a filter are not the same, and
 how far the sums are apart. It needs the extra `lm-eval`. Nothing is timed.
@@ -91,7 +91,8 @@ def benchmark() -> str:
         common.run(
             [
                 *common.INFER, "eval", "lm:local_blimp", "lm:local_gsm8k", "--lm-include", str(tasks),
-                "-m", model, "-o", str(folder / "run"), "--offline", "--threads", str(threads), "--no-record", "--quiet",
+                "-m", model, "-o", str(folder / "run"), "--offline", "--threads", str(threads),
+                "--no-record", "--quiet",
             ],
             env,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from infer_cli.evaluation.runs.layout import PlannedRun, folder_name, plan_runs
 from infer_cli.evaluation.runs.requests import DEFAULT_SEED, Asking
 from infer_cli.evaluation.runs.task_groups import TaskGroups
 from infer_cli.evaluation.tasks.selection import Selection
-from infer_cli.integrations.lm_eval.evaluation import PREFIX, is_harness_task
+from infer_cli.integrations.lm_eval.names import PREFIX, is_harness_task
 from infer_cli.settings.defaults import MAX_SAMPLES, MOST_TOKENS
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.system.files import MOST_INPUT, read_regular

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infer_cli.evaluation.runs.graders import Openers
-from infer_cli.integrations.lm_eval.evaluation import SOURCE, open_grader
+from infer_cli.integrations.lm_eval.evaluation import open_grader
+from infer_cli.integrations.lm_eval.names import SOURCE
 
 OPENERS: Openers = {SOURCE: open_grader}

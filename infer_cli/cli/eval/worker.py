@@ -34,7 +34,8 @@ from infer_cli.evaluation.runs.running_score import RunningScore
 from infer_cli.evaluation.runs.task_groups import GROUPS_FILE
 from infer_cli.evaluation.runs.task_source import open_task
 from infer_cli.evaluation.runs.watched_target import WatchedTarget
-from infer_cli.integrations.lm_eval.evaluation import PREFIX, is_harness_task, open_harness
+from infer_cli.integrations.lm_eval.evaluation import open_harness
+from infer_cli.integrations.lm_eval.names import PREFIX, is_harness_task
 from infer_cli.process.explain import explained
 from infer_cli.process.worker import on_interrupt
 from infer_cli.prompt.renderer import closed_at_end

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from infer_cli.evaluation.runs.graders import FolderGrader
     from infer_cli.integrations.lm_eval.harness import Harness
 
-PREFIX = "lm:"
-SOURCE = "lm_eval"  # `TaskFacts.source`
-
-
-def is_harness_task(name: str) -> bool:
-    return name.startswith(PREFIX)
-
 
 def open_harness(names: Sequence[str], include: Sequence[str], *, allow_code: bool, offline: bool) -> Harness:
     """Its tasks of these names, groups among them. Raises UsageError for one that can't be used, and where

@@ -18,8 +18,8 @@ from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.task_groups import GroupMetric, TaskGroup, TaskGroups
 from infer_cli.evaluation.tasks.selection import Selection
 from infer_cli.integrations.lm_eval.code_in_tasks import code_of_config, code_of_file
-from infer_cli.integrations.lm_eval.evaluation import PREFIX
 from infer_cli.integrations.lm_eval.harness_task import HarnessTask
+from infer_cli.integrations.lm_eval.names import PREFIX
 from infer_cli.integrations.lm_eval.sandboxed_templates import use_sandbox
 
 _ALLOW = "read it; --allow-code runs it"

@@ -16,8 +16,8 @@ from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, Selectio
 from infer_cli.evaluation.tasks.item import Item
 from infer_cli.evaluation.tasks.selection import Selection
 from infer_cli.evaluation.tasks.task import TaskKind
-from infer_cli.integrations.lm_eval.evaluation import SOURCE
 from infer_cli.integrations.lm_eval.generation import Generation, read_generation
+from infer_cli.integrations.lm_eval.names import SOURCE
 from infer_cli.integrations.lm_eval.task_copy import TaskCopy, copy_of
 from infer_cli.system.hashing import sha256_hex
 
