@@ -32,6 +32,7 @@ ONLY_IN = {
         "prompt.template_charges",
         "prompt.template_work",
         "prompt.renderer_process",
+        "integrations.lm_eval.sandboxed_templates",
     },
     "tiktoken": {"vocab"},
     "tomlkit": {"models.catalogue_edit", "settings.config_edit"},

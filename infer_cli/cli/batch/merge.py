@@ -47,6 +47,7 @@ def _merge_runs(folders: list[Path], target: Path | None, notices: Notices) -> i
     """Runs of `infer eval`, which are scored then."""
     if target is None:
         raise UsageError("a run is a folder, which standard output is none", "name one with -o DIR")
+    from infer_cli.cli.eval.other_programs import OPENERS
     from infer_cli.cli.eval.report import report_run
     from infer_cli.cli.eval.view import print_results
     from infer_cli.evaluation.runs.merging import merge_runs
@@ -55,7 +56,7 @@ def _merge_runs(folders: list[Path], target: Path | None, notices: Notices) -> i
     merged = merge_runs(folders, target)
     status = _tell(merged.merge, notices)
     try:
-        results = score_run(merged.folder, allow_code=False).results
+        results = score_run(merged.folder, allow_code=False, openers=OPENERS).results
         report_run(merged.folder, notices)
         print_results([results], notices)
     except UsageError as e:  # the task is code, or runs some

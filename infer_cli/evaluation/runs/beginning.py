@@ -10,7 +10,7 @@ from typing import NamedTuple
 from infer_cli.answering.reply import json_line
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import RunFacts, Scoring, read_facts
-from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.folder import COPIES, RunFolder
 from infer_cli.evaluation.runs.provenance import hardware, libraries, now
 from infer_cli.evaluation.runs.source import ItemSource
 from infer_cli.evaluation.tasks.item_file import write_items
@@ -62,9 +62,9 @@ def begin_run(
 
 
 def _write(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: Invocation) -> RunFacts:
-    for name in ("task.py", "task.toml"):
+    for name in COPIES:
         (folder.path / name).unlink(missing_ok=True)
-    copy = folder.path / ("task.py" if source.task.is_code else "task.toml")
+    copy = folder.path / source.copy_name
     write_atomic(copy, [source.copy.encode()], durable=True)
     write_atomic(folder.examples, map(json_line, source.examples), durable=True)
     written = write_items(source.items(), folder.items, folder.requests)
