@@ -28,6 +28,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 _GGML_TYPE_F16, _GGML_TYPE_BF16 = 1, 30
 _MAX_GEN_TOKS = 256
+_MOST_ROWS = 512  # that are evaluated together
 
 
 class ReferenceLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
@@ -42,12 +43,13 @@ class ReferenceLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
         self._n_vocab = L.llama_vocab_n_tokens(self._vocab)
         self._window = window
         of_context = L.llama_context_default_params()
-        of_context.n_ctx, of_context.n_batch, of_context.n_ubatch, of_context.n_seq_max = 2048, 512, 512, 1
+        of_context.n_ctx, of_context.n_batch = 2048, _MOST_ROWS
+        of_context.n_ubatch, of_context.n_seq_max = _MOST_ROWS, 1
         of_context.n_threads = of_context.n_threads_batch = 2
         of_context.flash_attn_type = 1
         of_context.type_k, of_context.type_v = _GGML_TYPE_F16, _GGML_TYPE_BF16
         self._context = L.llama_init_from_model(self._model, of_context)
-        self._batch = L.llama_batch_init(512, 0, 1)
+        self._batch = L.llama_batch_init(_MOST_ROWS, 0, 1)
 
     # --- text and ids ---
 
@@ -97,6 +99,13 @@ class ReferenceLM(TemplateLM):  # type: ignore[misc]  # the harness has no types
 
     def _rows(self, ids: Sequence[int], at: int) -> Any:
         """Logits after each of the ids, evaluated behind `at` others."""
+        parts = [
+            self._part(ids[start : start + _MOST_ROWS], at + start)
+            for start in range(0, len(ids), _MOST_ROWS)
+        ]
+        return np.concatenate(parts)
+
+    def _part(self, ids: Sequence[int], at: int) -> Any:
         batch = self._batch
         batch.n_tokens = len(ids)
         for k, token in enumerate(ids):
@@ -176,10 +185,16 @@ def main() -> None:
     )
     assert found is not None
     samples = {
-        task: [[sample["doc"], sample["resps"]] for sample in found["samples"][task]] for task in tasks
+        task: [[sample["doc"], sample["resps"]] for sample in items]
+        for task, items in found["samples"].items()
+    }
+    scores = {
+        task: [[sample["filter"], {name: sample[name] for name in sample["metrics"]}] for sample in items]
+        for task, items in found["samples"].items()
     }
     with open(out, "w") as file:
-        json.dump({"samples": samples, "results": found["results"]}, file)
+        value = {"samples": samples, "results": found["results"], "scores": scores}
+        json.dump(value, file, default=lambda value: value.tolist())
 
 
 if __name__ == "__main__":

@@ -68,6 +68,87 @@ metric_list:
 }
 
 
+# Tasks with few-shot examples, filters and a group. Each has the questions as data.
+GROUP_TASKS = ("g_choice", "g_few", "g_answer")
+_GROUP_YAML = {
+    "g_choice": _YAML["t_choice"].replace("num_fewshot: 0\n", ""),
+    "g_few": """
+output_type: multiple_choice
+fewshot_split: test
+num_fewshot: 2
+doc_to_text: "{{question}}"
+doc_to_target: "{{right}}"
+doc_to_choice: "{{choices}}"
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+  - metric: acc_norm
+    aggregation: mean
+    higher_is_better: true
+  - metric: mcc
+    higher_is_better: true
+""",
+    "g_answer": """
+output_type: generate_until
+fewshot_split: test
+num_fewshot: 1
+doc_to_text: "Question: {{question}}\\nAnswer:"
+doc_to_target: "{{question.split()[-1].strip('?')}}"
+generation_kwargs:
+  until: ["\\n"]
+  max_gen_toks: 16
+  do_sample: false
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
+    ignore_case: true
+    ignore_punctuation: true
+filter_list:
+  - name: whole
+    filter:
+      - function: take_first
+  - name: last-word
+    filter:
+      - function: regex
+        regex_pattern: "(\\\\w+)\\\\W*$"
+      - function: take_first
+""",
+}
+_GROUP = """group: g_all
+task:
+  - g_choice
+  - g_few
+aggregate_metric_list:
+  - metric: acc
+    weight_by_size: true
+  - metric: acc_norm
+    weight_by_size: false
+"""
+
+
+def write_group(folder: Path) -> Path:
+    """Files of `GROUP_TASKS` and of the group `g_all`, in a new folder."""
+    folder.mkdir(parents=True)
+    docs = [
+        {"question": question, "choices": choices, "right": right} for question, choices, right in _QUESTIONS
+    ]
+    for n, (task, yaml) in enumerate(_GROUP_YAML.items()):
+        data = folder / f"{task}.jsonl"
+        data.write_text("".join(json.dumps(doc) + "\n" for doc in docs[n:]))
+        (folder / f"{task}.yaml").write_text(head_of(task, data) + yaml)
+    (folder / "g_all.yaml").write_text(_GROUP)
+    return folder
+
+
+def head_of(task: str, data: Path) -> str:
+    return (
+        f"task: {task}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
+        "test_split: test\n"
+    )
+
+
 def write_tasks(folder: Path, *, times: int = 1, backwards: bool = False) -> Path:
     """YAML and JSON lines of all tasks, in a new folder. `times`: how often the questions come, each with a
     number of its own. `backwards`: the last items come first."""
@@ -89,9 +170,5 @@ def write_tasks(folder: Path, *, times: int = 1, backwards: bool = False) -> Pat
         data = folder / f"{task}.jsonl"
         items = reversed(docs[task]) if backwards else docs[task]
         data.write_text("".join(json.dumps(doc) + "\n" for doc in items))
-        head = (
-            f"task: {task}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {data}\n"
-            "test_split: test\n"
-        )
-        (folder / f"{task}.yaml").write_text(head + _YAML[task])
+        (folder / f"{task}.yaml").write_text(head_of(task, data) + _YAML[task])
     return folder

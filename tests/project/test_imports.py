@@ -32,6 +32,7 @@ ONLY_IN = {
         "prompt.template_charges",
         "prompt.template_work",
         "prompt.renderer_process",
+        "integrations.lm_eval.sandboxed_templates",
     },
     "tiktoken": {"vocab"},
     "tomlkit": {"models.catalogue_edit", "settings.config_edit"},
@@ -47,7 +48,8 @@ ONLY_IN = {
     "jsonschema_rs": {"evaluation.scorers.json_schema"},
     "lm_eval": {"integrations.lm_eval"},
     "inspect_ai": {"integrations.inspect"},
-    "matplotlib": {"evaluation.comparing.picture"},
+    "zstandard": {"evaluation.comparing.log_archive"},
+    "matplotlib": {"evaluation.comparing.picture", "evaluation.report.plots"},
     # Only tests compare with them.
     "scipy": set(),
     "statsmodels": set(),

@@ -19,6 +19,7 @@ from infer_cli.cli.checks.verify_worker import (
     told_differences,
     verified,
 )
+from infer_cli.cli.eval.other_programs import OPENERS
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, ModelNotFound
 from infer_cli.evaluation.verification.run_files import RunFiles, check_files
@@ -43,7 +44,7 @@ def verify_run(options: VerifyOptions, run: RunOptions, worker: Worker) -> int:
     try:
         with explained(worker), closed_at_end():
             notices.status("reading the run")
-            files = check_files(run.folder, allow_code=run.allow_code, data=run.data)
+            files = check_files(run.folder, allow_code=run.allow_code, data=run.data, openers=OPENERS)
             results = opened(options.request, notices)
             name = options.model or results.engine.model
             model = model_of(name, is_named=options.model is not None, options=options, flag="-m")
@@ -150,6 +151,10 @@ def _told_task(files: RunFiles) -> str:
 def _told_items(files: RunFiles) -> str:
     if files.made_of == "data":
         return f"made again of the data, {files.facts.data.path}"
+    if files.made_of == "nothing":
+        return (
+            "those that the run was begun with; another program makes them, and they are not made again here"
+        )
     return (
         "made again of the rows in the folder; whether these are the data's is not known here:"
         " --data PATH compares them"

@@ -22,7 +22,10 @@ def evaluate(
     *,
     tasks: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="TASK...", help="A shipped task's name, or a task's file (.toml, .py)."),
+        typer.Argument(
+            metavar="TASK...",
+            help="A shipped task's name, a task's file (.toml, .py), or lm:NAME of lm-evaluation-harness.",
+        ),
     ] = None,
     output: Annotated[
         Optional[str],
@@ -49,6 +52,15 @@ def evaluate(
             "--data",
             metavar="[TASK=]PATH",
             help="The data, a file or a folder. May be repeated: each task's.",
+            rich_help_panel=_ITEMS,
+        ),
+    ] = None,
+    lm_include: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--lm-include",
+            metavar="DIR",
+            help="Tasks of your own for lm:NAME. May be repeated.",
             rich_help_panel=_ITEMS,
         ),
     ] = None,

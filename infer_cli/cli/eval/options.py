@@ -20,7 +20,9 @@ from infer_cli.evaluation.runs.beginning import Invocation
 from infer_cli.evaluation.runs.facts import INTERVALS, Scoring
 from infer_cli.evaluation.runs.layout import PlannedRun, folder_name, plan_runs
 from infer_cli.evaluation.runs.requests import DEFAULT_SEED, Asking
+from infer_cli.evaluation.runs.task_groups import TaskGroups
 from infer_cli.evaluation.tasks.selection import Selection
+from infer_cli.integrations.lm_eval.names import PREFIX, is_harness_task
 from infer_cli.settings.defaults import MAX_SAMPLES, MOST_TOKENS
 from infer_cli.settings.origins import Given, Setting
 from infer_cli.system.files import MOST_INPUT, read_regular
@@ -40,9 +42,12 @@ class Bound(NamedTuple):
 @dataclass(eq=False, repr=False)
 class EvalCommand:
     """What is asked for. `data` is each task's, where it was given. `settings` need no model to be known.
-    `given` are parameters that were given by flag."""
+    `given` are parameters that were given by flag. `lm_include` are folders of the harness's tasks."""
 
-    runs: Sequence[PlannedRun]
+    tasks: Sequence[str]
+    models: Sequence[str | None]
+    output: Path
+    lm_include: Sequence[str]
     data: Mapping[str, str]
     selection: Selection
     asking: Asking
@@ -58,6 +63,21 @@ class EvalCommand:
     quiet: bool
     json: bool
     no_record: bool
+
+    @property
+    def harness_tasks(self) -> list[str]:
+        """Those that are lm-evaluation-harness's, as they were given."""
+        return list(filter(is_harness_task, self.tasks))
+
+    def runs(self, groups: TaskGroups | None) -> list[PlannedRun]:
+        """`groups` say which tasks a name stands for, where it is not a task's."""
+        members = {} if groups is None else groups.members
+        tasks = [
+            task if name == task else PREFIX + task
+            for name in self.tasks
+            for task in members.get(name, (name,))
+        ]
+        return plan_runs(tasks, self.models, self.output)
 
 
 def check(given: Mapping[str, Given]) -> EvalCommand:
@@ -76,9 +96,14 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
     if seed + (n_seeds or 1) - 1 > MAX_SEED:
         raise UsageError(f"--seed {seed} leaves no room for {n_seeds} seeds", "give a smaller one")
     shard = values.text("shard")
+    data = data_of(values.texts("data"), tasks)
+    _check_harness(tasks, values, data)
     return EvalCommand(
-        runs=plan_runs(tasks, models_of(values), Path(output)),
-        data=data_of(values.texts("data"), tasks),
+        tasks=tasks,
+        models=models_of(values),
+        output=Path(output),
+        lm_include=values.texts("lm_include"),
+        data=data,
         selection=Selection(
             limit=values.number("limit", 1, MOST_TOKENS),
             ids=ids_of(values.text("ids")),
@@ -119,6 +144,27 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
         json=values.is_set("json"),
         no_record=values.is_set("no_record"),
     )
+
+
+def _check_harness(tasks: Sequence[str], values: Values, data: Mapping[str, str]) -> None:
+    """Raises UsageError for what a task of the harness says itself, or has no place for."""
+    theirs = next(filter(is_harness_task, tasks), None)
+    if theirs is None:
+        if values.texts("lm_include"):
+            raise UsageError("--lm-include is for tasks lm:NAME", "name one, or leave it out")
+        return
+    for name, hint in (
+        ("samples", "its own way is `repeats` in the task's file"),
+        ("seeds", "its own way is `repeats` in the task's file"),
+        ("system", "python -m infer_cli.integrations.lm_eval has --system_instruction"),
+    ):
+        if values.given(name) is not None:
+            raise UsageError(f"--{name} has no meaning for {theirs}, a task of lm-evaluation-harness", hint)
+    if theirs in data:
+        raise UsageError(
+            f"--data has no meaning for {theirs}: its file names its data",
+            "write --data TASK=PATH for another",
+        )
 
 
 def models_of(values: Values) -> Sequence[str | None]:

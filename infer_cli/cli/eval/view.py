@@ -11,11 +11,13 @@ from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import CheckFailed
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.results import RATES, Estimated, MetricResult, Results, read_results
+from infer_cli.evaluation.runs.task_groups import GroupScore, score_groups
 from infer_cli.text.graphemes import shortened
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
     from infer_cli.cli.eval.options import Bound, EvalCommand
+    from infer_cli.evaluation.runs.layout import PlannedRun
 
 _MOST_GROUPS = 12  # that are shown one by one
 _RATE_NAMES = {"error": "errors", "cut": "cut", "not_extracted": "none found", "scorer_failed": "unscored"}
@@ -28,22 +30,23 @@ _COLUMNS = (
 )
 
 
-def show_runs(command: EvalCommand) -> None:
+def show_runs(command: EvalCommand, runs: Sequence[PlannedRun]) -> None:
     """Print what all runs came to. Raises CheckFailed for a score that is worse than it may be."""
     notices = Notices(quiet=command.quiet, stats=not command.quiet)
     shard = command.asking.shard
     if shard.of > 1:
         notices.note(f"part {shard} is answered: `infer merge` puts the parts together, and scores")
         return
-    found = [read_results(RunFolder(run.folder).results) for run in command.runs]
+    found = [read_results(RunFolder(run.folder).results) for run in runs]
+    groups = score_groups(command.output, found) if command.harness_tasks else []
     if command.json:
         print_objects((results.as_json() for results in found), lines=False)
     else:
-        print_results(found, notices)
+        print_results(found, notices, groups)
     check_bounds(found, command.bounds)
 
 
-def print_results(found: Sequence[Results], notices: Notices) -> None:
+def print_results(found: Sequence[Results], notices: Notices, groups: Sequence[GroupScore] = ()) -> None:
     """To stdout; warnings go to stderr."""
     for line in first_lines(found):
         print(single_line(line))
@@ -51,8 +54,15 @@ def print_results(found: Sequence[Results], notices: Notices) -> None:
     several = len({results.model for results in found}) > 1
     names = (Column("task"), Column("model", rank=0 if several else 2))
     columns = [*names, *_COLUMNS, *(Column(_RATE_NAMES[name], rank=1, right=True) for name in rates)]
-    print_table(columns, [row for results in found for row in _rows(results, rates)])
-    for note in dict.fromkeys(note for results in found for note in _notes(results)):
+    rows = [row for results in found for row in _rows(results, rates)]
+    rows += [
+        [each.group, shortened(each.model, _MOST_NAME), each.metric, *_cells(each.score), *[""] * len(rates)]
+        for each in groups
+    ]
+    print_table(columns, rows)
+    notes = [note for results in found for note in _notes(results)]
+    notes += [f"{each.group}: {each.metric}: {each.score.note}" for each in groups if each.score.note]
+    for note in dict.fromkeys(notes):
         print(single_line(f"note: {note}"))
     for results in found:
         for warning in results.warnings:

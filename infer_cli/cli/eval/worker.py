@@ -13,6 +13,8 @@ from infer_cli.cli.batch import messages
 from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.job_command import JobCommand, JobFlags
 from infer_cli.cli.batch.worker import keep_record, loader
+from infer_cli.cli.eval.other_programs import OPENERS
+from infer_cli.cli.eval.report import report_run
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
@@ -27,11 +29,15 @@ from infer_cli.evaluation.runs.judging import (
     write_judge_requests,
 )
 from infer_cli.evaluation.runs.requests import job_request
-from infer_cli.evaluation.runs.rescoring import graded, rescore
+from infer_cli.evaluation.runs.rescoring import graded
 from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
+from infer_cli.evaluation.runs.task_groups import GROUPS_FILE
 from infer_cli.evaluation.runs.task_source import open_task
 from infer_cli.evaluation.runs.watched_target import WatchedTarget
+from infer_cli.evaluation.scoring import score_run
+from infer_cli.integrations.lm_eval.evaluation import open_harness
+from infer_cli.integrations.lm_eval.names import PREFIX, is_harness_task
 from infer_cli.process.explain import explained
 from infer_cli.process.worker import on_interrupt
 from infer_cli.prompt.renderer import closed_at_end
@@ -43,6 +49,8 @@ if TYPE_CHECKING:
     from infer_cli.batch.target import FileTarget
     from infer_cli.cli.eval.options import Bound, EvalCommand
     from infer_cli.evaluation.runs.layout import PlannedRun
+    from infer_cli.evaluation.runs.source import ItemSource
+    from infer_cli.integrations.lm_eval.harness import Harness
     from infer_cli.process.worker import Worker
 
 # What has no meaning where nothing is generated.
@@ -59,9 +67,11 @@ def prepare(command: EvalCommand, worker: Worker) -> int:
     """Find all models, begin all runs: whatever is wrong is told before the first answer."""
     notices = Notices(quiet=command.quiet, stats=not command.quiet)
     with explained(worker), closed_at_end():
-        for model in dict.fromkeys(run.model for run in command.runs):
+        for model in dict.fromkeys(command.models):
             find_model(model, offline=command.offline, quiet=command.quiet)
-        begun = [_begin(command, run, notices) for run in command.runs]
+        harness = _open_harness(command, notices)
+        runs = command.runs(None if harness is None else harness.groups)
+        begun = [_begin(command, run, harness, notices) for run in runs]
         facts = [each.facts for each in begun]
         _check_bounds(command.bounds, begun)
     if all(each.task.kind != "generate" for each in facts):
@@ -107,17 +117,41 @@ def _check_bounds(bounds: Sequence[Bound], begun: Sequence[_Begun]) -> None:
             )
 
 
-def _begin(command: EvalCommand, run: PlannedRun, notices: Notices) -> _Begun:
+def _open_harness(command: EvalCommand, notices: Notices) -> Harness | None:
+    """With what names of groups stand for written down, as the next steps have processes of their own."""
+    names = command.harness_tasks
+    if not names:
+        return None
+    notices.status("reading the tasks of lm-evaluation-harness")
+    try:
+        harness = open_harness(
+            names, command.lm_include, allow_code=command.allow_code, offline=command.offline
+        )
+    finally:
+        notices.clear()
+    groups = harness.groups
+    if any(members != (name.removeprefix(PREFIX),) for name, members in groups.members.items()):
+        groups.write(command.output)
+    else:
+        (command.output / GROUPS_FILE).unlink(missing_ok=True)
+    return harness
+
+
+def _begin(command: EvalCommand, run: PlannedRun, harness: Harness | None, notices: Notices) -> _Begun:
     notices.status(f"reading {run.task}")
     try:
         selection = replace(command.selection, data=command.data.get(run.task))
-        source = open_task(run.task, selection, allow_code=command.allow_code)
+        source: ItemSource
+        if harness is not None and is_harness_task(run.task):
+            source = harness.task(run.task.removeprefix(PREFIX), run.task, selection)
+        else:
+            source = open_task(run.task, selection, allow_code=command.allow_code)
         folder, redo = RunFolder(run.folder), command.asking.redo
         facts = begin_run(folder, source, command.scoring, command.invocation, redo=redo)
     finally:
         notices.clear()
     request = job_request(folder, facts, command.asking)
-    found = grader_of(folder, facts, request.n_samples, allow_code=command.allow_code)
+    found = grader_of(folder, facts, request.n_samples, allow_code=command.allow_code, openers=OPENERS)
     if found.judges:
         judge = judge_model(found.judges, command.judge)
         find_model(judge, offline=command.offline, quiet=command.quiet)
@@ -139,7 +173,8 @@ def do_run(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
                 return status
             if not _ask_judges(command, folder, facts):
                 notices.status("scoring")
-                rescore(folder, allow_code=command.allow_code)
+                score_run(folder, allow_code=command.allow_code, openers=OPENERS)
+                report_run(folder, notices)
             return status
     finally:
         notices.clear()
@@ -151,7 +186,9 @@ def have_judged(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
     folder = RunFolder(run.folder)
     try:
         with explained(worker), closed_at_end():
-            judges = grader_of(folder, read_facts(folder.facts), 1, allow_code=command.allow_code).judges
+            judges = grader_of(
+                folder, read_facts(folder.facts), 1, allow_code=command.allow_code, openers=OPENERS
+            ).judges
             asking = command.asking
             request = judge_request(folder, asking.engine, parallel=asking.parallel, redo=asking.redo)
             flags = _job_flags(command, judge_model(judges, command.judge), folder.judge_replies, request)
@@ -160,7 +197,8 @@ def have_judged(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
             if status in (ExitStatus.OK, ExitStatus.SOME_ROWS_FAILED):
                 on_interrupt()
                 notices.status("scoring")
-                rescore(folder, allow_code=command.allow_code)
+                score_run(folder, allow_code=command.allow_code, openers=OPENERS)
+                report_run(folder, notices)
             return status
     finally:
         notices.clear()
@@ -169,7 +207,7 @@ def have_judged(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
 def _ask_judges(command: EvalCommand, folder: RunFolder, facts: RunFacts) -> bool:
     """Write down what is to be asked of a model that judges; whether there is anything."""
     folder.judge_requests.unlink(missing_ok=True)
-    found = grader_of(folder, facts, 1, allow_code=command.allow_code, by_rule_alone=True)
+    found = grader_of(folder, facts, 1, allow_code=command.allow_code, openers=OPENERS, by_rule_alone=True)
     if not found.judges:
         return False
     if write_judge_requests(folder, graded(folder, found.grader), found.judges):
@@ -189,7 +227,7 @@ def _answer(
     request = job_request(folder, facts, command.asking)
     job = JobCommand(request, _job_flags(command, run.model, folder.replies, request), command.settings)
     grader = grader_of(
-        folder, facts, request.n_samples, allow_code=command.allow_code, by_rule_alone=True
+        folder, facts, request.n_samples, allow_code=command.allow_code, openers=OPENERS, by_rule_alone=True
     ).grader
     with RunItems(folder) as items:
         score = RunningScore(items, grader, facts.scoring, request.n_samples)

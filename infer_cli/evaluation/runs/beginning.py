@@ -11,7 +11,7 @@ from infer_cli.answering.reply import json_line
 from infer_cli.batch.job import lock_path
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import RunFacts, Scoring, read_facts
-from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.folder import COPIES, RunFolder
 from infer_cli.evaluation.runs.provenance import hardware, libraries, now
 from infer_cli.evaluation.runs.source import ItemSource
 from infer_cli.evaluation.tasks.item_file import write_items
@@ -77,9 +77,9 @@ def _begin_again(folder: RunFolder, source: ItemSource, scoring: Scoring, invoca
 
 
 def _write(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: Invocation) -> RunFacts:
-    for name in ("task.py", "task.toml"):
+    for name in COPIES:
         (folder.path / name).unlink(missing_ok=True)
-    copy = folder.path / ("task.py" if source.task.is_code else "task.toml")
+    copy = folder.path / source.copy_name
     write_atomic(copy, [source.copy.encode()], durable=True)
     write_atomic(folder.examples, map(json_line, source.examples), durable=True)
     written = write_items(source.items(), folder.items, folder.requests)

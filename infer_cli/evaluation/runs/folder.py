@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from infer_cli.errors import UsageError
 
+# A task's copy: a file of ours, one that is code, another program's.
+COPIES = ("task.toml", "task.py", "task.json")
+
 
 class RunFolder(NamedTuple):
     """One run of one task with one model. All but the last five are what the rest is made of."""
@@ -20,9 +23,9 @@ class RunFolder(NamedTuple):
 
     @property
     def task(self) -> Path:
-        """The task's file, byte for byte; `task.py` for one that is code."""
-        code = self.path / "task.py"
-        return code if code.exists() else self.path / "task.toml"
+        """The task's copy: its file byte for byte, or what another program calls a task."""
+        paths = [self.path / name for name in COPIES]
+        return next((path for path in paths if path.exists()), paths[0])
 
     @property
     def items(self) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import RunFacts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.grader import TaskGrader
-from infer_cli.evaluation.runs.grading import Grader
+from infer_cli.evaluation.runs.grading import Corpus, Grader
 from infer_cli.evaluation.runs.judging import judges_of, with_judges
 from infer_cli.evaluation.scorers.judge import Judge
 from infer_cli.evaluation.scorers.registry import make_scorers
@@ -17,18 +19,40 @@ from infer_cli.evaluation.tasks.loading import load_task
 
 class FolderGrader(NamedTuple):
     """`task_sha256` is that of the copy, which may have been edited since the run began. `judges` are the
-    scorers that need a model."""
+    scorers that need a model. `corpus` are the functions of the metrics whose aggregation is `corpus`."""
 
     grader: Grader
     task_sha256: str
     judges: tuple[Judge, ...] = ()
+    corpus: Mapping[str, Corpus] = MappingProxyType({})
+
+
+class GraderOpener(Protocol):
+    """Makes the grader of a run of another program's task."""
+
+    def __call__(
+        self, folder: RunFolder, *, allow_code: bool, by_rule_alone: bool = False
+    ) -> FolderGrader: ...
+
+
+# By `TaskFacts.source`. What reads another program's tasks is above this package, and passed in.
+Openers = Mapping[str, GraderOpener]
+OURS_ONLY: Openers = MappingProxyType({})
 
 
 def grader_of(
-    folder: RunFolder, facts: RunFacts, n_samples: int, *, allow_code: bool, by_rule_alone: bool = False
+    folder: RunFolder,
+    facts: RunFacts,
+    n_samples: int,
+    *,
+    allow_code: bool,
+    openers: Openers = OURS_ONLY,
+    by_rule_alone: bool = False,
 ) -> FolderGrader:
     """`by_rule_alone`: without the scorers that run code or need a judge. Raises UsageError for a copy that
     can't be used, and for code that is not allowed."""
+    if (opener := openers.get(facts.task.source)) is not None:
+        return opener(folder, allow_code=allow_code, by_rule_alone=by_rule_alone)
     if facts.task.source != "task":
         raise UsageError(
             f"{folder.facts}: task.source {facts.task.source!r} is unknown", "use the version that wrote it"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.evaluation.tasks.item import Item, Metric
+
+# Of the values that all items have of a metric (JSON), what they come to. Raises ScorerFailed.
+Corpus = Callable[[Sequence[object]], float]
 
 
 class Grader(Protocol):

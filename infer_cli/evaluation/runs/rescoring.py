@@ -16,7 +16,7 @@ from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.beginning import file_sha256
 from infer_cli.evaluation.runs.facts import RunFacts, read_facts
 from infer_cli.evaluation.runs.folder import RunFolder
-from infer_cli.evaluation.runs.graders import grader_of
+from infer_cli.evaluation.runs.graders import OURS_ONLY, Openers, grader_of
 from infer_cli.evaluation.runs.grading import Grader
 from infer_cli.evaluation.runs.judging import judge_identity
 from infer_cli.evaluation.runs.reply_lines import ReplyLines
@@ -42,14 +42,16 @@ class Rescored(NamedTuple):
     code_scorers: tuple[str, ...]
 
 
-def rescore(folder: RunFolder, *, allow_code: bool, write: bool = True) -> Rescored:
+def rescore(
+    folder: RunFolder, *, allow_code: bool, openers: Openers = OURS_ONLY, write: bool = True
+) -> Rescored:
     """Grade all replies of a run. With `write` the files are written again, where they differ.
 
     Raises UsageError for a folder that is no run, one of a shard, and for code that is not allowed; OSError.
     """
     facts, job = read_facts(folder.facts), _job(folder)
-    found = grader_of(folder, facts, n_samples(job), allow_code=allow_code)
-    totals = Totals(found.grader.metrics, facts.scoring)
+    found = grader_of(folder, facts, n_samples(job), allow_code=allow_code, openers=openers)
+    totals = Totals(found.grader.metrics, facts.scoring, found.corpus)
     digest = hashlib.sha256()
     before = {path: _sha256_if_there(path) for path in (folder.samples, folder.results)}
 

@@ -17,14 +17,16 @@ Line = Mapping[str, object]
 
 
 class RunningScore:
-    """Of the first metric of a grader that runs no code. Only items of which a part is answered are held.
+    """Of the first metric that is made item by item, of a grader that runs no code. Only items of which a
+    part is answered are held.
 
     `n_samples` answers are made to each row.
     """
 
     def __init__(self, items: RunItems, grader: Grader, scoring: Scoring, n_samples: int) -> None:
         self._items, self._grader, self._scoring, self._n_samples = items, grader, scoring, n_samples
-        self._metric: Metric | None = next(iter(grader.metrics), None)
+        shown = (metric for metric in grader.metrics if metric.aggregation != "corpus")
+        self._metric: Metric | None = next(shown, None)
         self._open: dict[int, dict[int, list[Line]]] = {}
         self._n, self._mean, self._squares, self._size = 0, 0.0, 0.0, 0.0
 

@@ -19,6 +19,10 @@ class ItemSource(Protocol):
     def copy(self) -> str: ...
 
     @property
+    def copy_name(self) -> str:
+        """One of `folder.COPIES`."""
+
+    @property
     def data(self) -> DataFacts: ...
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from array import array
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from infer_cli.evaluation.runs.results import RATES, Estimated, MetricResult
 from infer_cli.evaluation.runs.sample import Sample
+from infer_cli.evaluation.scorers.scorer import ScorerFailed
 from infer_cli.evaluation.statistics.aggregate import (
     GroupedSummary,
     MetricSummary,
@@ -25,11 +27,13 @@ from infer_cli.evaluation.tasks.item import Metric
 
 if TYPE_CHECKING:
     from infer_cli.evaluation.runs.facts import Scoring
+    from infer_cli.evaluation.runs.grading import Corpus
 
 _NEVER = 0.95  # from this share of answers in which nothing was found, the extraction is to be doubted
 _MOST_REASON = 300  # characters
 _FAILED = {"error": "are errors", "scorer_failed": "could not be scored"}
 NO_GROUP = "(none)"
+_MOST_IN_CORPUS = 1000  # items whose resamples take seconds, where a function reads them all
 
 
 class SamplesSummary(NamedTuple):
@@ -54,11 +58,13 @@ def summarize_samples(
 
 
 class Totals:
-    """Takes the samples of one item after the other."""
+    """Takes the samples of one item after the other. `corpus` has the functions of metrics of that kind."""
 
-    def __init__(self, metrics: Sequence[Metric], scoring: Scoring) -> None:
+    def __init__(
+        self, metrics: Sequence[Metric], scoring: Scoring, corpus: Mapping[str, Corpus] | None = None
+    ) -> None:
         self._scoring = scoring
-        self._columns = [_column(metric, scoring) for metric in metrics]
+        self._columns = [_column(metric, scoring, corpus) for metric in metrics]
         self._outcomes: dict[str, int] = {}
         self._n_items = self._n_samples = self._n_prompt = self._n_completion = 0
         self._failed: dict[str, str] = {}  # by outcome, which answer was the first, and why
@@ -323,7 +329,61 @@ def _why_failed(sample: Sample) -> str:
     return "; ".join(sample.explanations.values())
 
 
-def _column(metric: Metric, scoring: Scoring) -> _MeanColumn | _RatioColumn:
+class _CorpusColumn:
+    """A metric that a function makes of all items at once."""
+
+    def __init__(self, metric: Metric, scoring: Scoring, function: Corpus) -> None:
+        self._metric, self._scoring, self._function = metric, scoring, function
+        self._values: list[object] = []
+        self._n_unknown = 0
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        name = self._metric.score
+        for sample in samples:
+            if sample.outcome != "ok":
+                self._n_unknown += not self._scoring.exclude_errors
+            elif name in sample.explanations:
+                self._values.append(json.loads(sample.explanations[name]))
+            else:
+                self._values.append(sample.scores[name])
+
+    def result(self) -> MetricResult:
+        metric, n = self._metric, len(self._values)
+        if self._n_unknown:
+            lost = _lost(self._n_unknown, self._n_unknown + n)
+            return MetricResult(metric.name, lost, metric.higher_is_better)
+        if not n:
+            return MetricResult(metric.name, _nothing(), metric.higher_is_better)
+        try:
+            found = self._estimated(self._function(self._values))
+        except ScorerFailed as e:
+            found = Estimated(None, None, None, None, n, None, str(e))
+        return MetricResult(metric.name, found, metric.higher_is_better)
+
+    def _estimated(self, value: float) -> Estimated:
+        n = len(self._values)
+        if n > _MOST_IN_CORPUS:
+            why = f"{n} items are too many for the interval of such a metric"
+            return Estimated(value, None, None, None, n, None, why)
+        from infer_cli.evaluation.statistics.resampling import bootstrap_interval
+
+        seed = self._scoring.bootstrap_seed
+        try:
+            interval, note = bootstrap_interval(
+                lambda drawn: self._function([self._values[i] for i in drawn]), n, None, seed
+            )
+        except ScorerFailed as e:
+            return Estimated(value, None, None, None, n, None, f"without an interval: of a resample, {e}")
+        ci, method = (None, None) if interval is None else ((interval.lo, interval.hi), interval.method)
+        return Estimated(value, None, ci, method, n, None, note)
+
+
+_Column = _MeanColumn | _RatioColumn | _CorpusColumn
+
+
+def _column(metric: Metric, scoring: Scoring, corpus: Mapping[str, Corpus] | None) -> _Column:
+    if metric.aggregation == "corpus":
+        return _CorpusColumn(metric, scoring, (corpus or {})[metric.name])
     return (_RatioColumn if metric.aggregation == "ratio" else _MeanColumn)(metric, scoring)
 
 

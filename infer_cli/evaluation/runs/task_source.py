@@ -45,6 +45,10 @@ class TaskSource:
         return self._given_task.text
 
     @property
+    def copy_name(self) -> str:
+        return "task.py" if self._given_task.is_code else "task.toml"
+
+    @property
     def data(self) -> DataFacts:
         return DataFacts(self._items.data_path, self._items.data_sha256, self._items.n_all)
 

@@ -33,7 +33,7 @@ class Item:
     fewshot: tuple[str, ...] = ()
 
 
-Aggregation = Literal["mean", "ratio", "pass@k", "majority"]
+Aggregation = Literal["mean", "ratio", "pass@k", "majority", "corpus"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Metric:
       it for bits, which `perplexity` is (`score` is in bits).
     - `pass@k`: of `k` samples of an item, at least one has a score of 1.
     - `majority`: the score of the answer that most samples of an item gave.
+    - `corpus`: what a function makes of all items' values, which a sample has as JSON among its
+      explanations, or as its score.
 
     `is_proportion`: each score is 0 or 1. `worst` is what an item without an answer counts as; None: it
     can't be counted, so the metric has no value where one failed.

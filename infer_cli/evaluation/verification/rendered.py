@@ -24,8 +24,9 @@ from infer_cli.evaluation.tasks.task import Task
 from infer_cli.evaluation.verification.finding import Finding, first_of
 from infer_cli.system.files import open_regular
 
-# What items were made again of: the data themselves, or the rows that the folder says were its.
-MadeOf = Literal["data", "folder"]
+# What items were made again of: the data themselves, or the rows that the folder says were its. Another
+# program's are not made again.
+MadeOf = Literal["data", "folder", "nothing"]
 
 
 class Rendered(NamedTuple):

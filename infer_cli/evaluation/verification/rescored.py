@@ -14,7 +14,7 @@ from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.beginning import file_sha256
 from infer_cli.evaluation.runs.facts import RunFacts
 from infer_cli.evaluation.runs.folder import RunFolder
-from infer_cli.evaluation.runs.graders import grader_of
+from infer_cli.evaluation.runs.graders import Openers, grader_of
 from infer_cli.evaluation.runs.rescoring import graded, n_samples, rescore
 from infer_cli.evaluation.verification.finding import Finding, first_of
 from infer_cli.system.files import MOST_INPUT, open_regular, read_regular
@@ -28,14 +28,16 @@ class Scored(NamedTuple):
     code_scorers: Sequence[str]
 
 
-def check_scores(folder: RunFolder, facts: RunFacts, job: JobFile, *, allow_code: bool) -> Scored:
+def check_scores(
+    folder: RunFolder, facts: RunFacts, job: JobFile, *, allow_code: bool, openers: Openers
+) -> Scored:
     """Raises UsageError for a folder that can't be scored, and for code that is not allowed."""
-    again = rescore(folder, allow_code=allow_code, write=False)
+    again = rescore(folder, allow_code=allow_code, openers=openers, write=False)
     findings: list[Finding] = []
     if not folder.samples.is_file():
         findings.append(Finding(folder.samples.name, "it is missing"))
     elif file_sha256(folder.samples) != again.samples_bytes_sha256:
-        found = _samples(folder, facts, job, allow_code=allow_code)
+        found = _samples(folder, facts, job, allow_code=allow_code, openers=openers)
         findings += first_of(folder.samples.name, found, lambda n: f"{n} more lines differ")
     findings += _results(folder, again.results.as_json(), again.results.as_bytes())
     scores = again.results.as_json()["scores"]
@@ -43,9 +45,11 @@ def check_scores(folder: RunFolder, facts: RunFacts, job: JobFile, *, allow_code
     return Scored(findings, scores, again.code_scorers)
 
 
-def _samples(folder: RunFolder, facts: RunFacts, job: JobFile, *, allow_code: bool) -> Iterator[str]:
+def _samples(
+    folder: RunFolder, facts: RunFacts, job: JobFile, *, allow_code: bool, openers: Openers
+) -> Iterator[str]:
     """Lines that are not what the replies give."""
-    grader = grader_of(folder, facts, n_samples(job), allow_code=allow_code).grader
+    grader = grader_of(folder, facts, n_samples(job), allow_code=allow_code, openers=openers).grader
     wanted = (json_line(sample.as_json()) for samples in graded(folder, grader) for sample in samples)
     with open_regular(folder.samples) as file:
         for number, (was, now) in enumerate(zip_longest(file, wanted), 1):

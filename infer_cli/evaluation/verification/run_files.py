@@ -12,7 +12,7 @@ from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.beginning import file_sha256
 from infer_cli.evaluation.runs.facts import GenerationFacts, RunFacts, TaskFacts, read_facts
 from infer_cli.evaluation.runs.folder import RunFolder
-from infer_cli.evaluation.runs.graders import grader_of
+from infer_cli.evaluation.runs.graders import FolderGrader, Openers, grader_of
 from infer_cli.evaluation.runs.judging import judge_rows
 from infer_cli.evaluation.runs.rescoring import graded
 from infer_cli.evaluation.runs.task_source import template_sha256
@@ -40,7 +40,7 @@ class RunFiles:
     code_scorers: Sequence[str]
 
 
-def check_files(folder: RunFolder, *, allow_code: bool, data: str | None) -> RunFiles:
+def check_files(folder: RunFolder, *, allow_code: bool, data: str | None, openers: Openers) -> RunFiles:
     """`data`: where the task's data are here. Raises UsageError for a folder that is no run, data that can't
     be read, and code that is not allowed."""
     facts, job = read_facts(folder.facts), read_job(folder.replies)
@@ -51,16 +51,19 @@ def check_files(folder: RunFolder, *, allow_code: bool, data: str | None) -> Run
             f"{folder.path} is part {job.shard} of a run, and has no score",
             f"`infer merge` puts the parts together; `infer verify {folder.replies}` checks its replies",
         )
-    found = grader_of(folder, facts, 1, allow_code=allow_code, by_rule_alone=True)
-    task = load_task(str(folder.task), allow_code=allow_code)
-    findings = [*_hashes(folder, facts), *_task(folder, facts, task), *_asked(folder, facts, job)]
-    made_of: MadeOf = "folder"
+    found = grader_of(folder, facts, 1, allow_code=allow_code, openers=openers, by_rule_alone=True)
+    is_ours = facts.task.source not in openers
+    task = load_task(str(folder.task), allow_code=allow_code) if is_ours else None
+    findings = [*_hashes(folder, facts), *_asked(folder, facts, job)]
+    findings += _copy(folder, facts, found) if task is None else _task(folder, facts, task)
+    made_of: MadeOf = "nothing" if task is None else "folder"
     scored = Scored([], [], ())
     try:
-        rendered = check_items(folder, facts, task, data)
-        made_of = rendered.made_of
-        findings += rendered.findings
-        scored = check_scores(folder, facts, job, allow_code=allow_code)
+        if task is not None:
+            rendered = check_items(folder, facts, task, data)
+            made_of = rendered.made_of
+            findings += rendered.findings
+        scored = check_scores(folder, facts, job, allow_code=allow_code, openers=openers)
         findings += scored.findings
         if found.judges:
             rows = judge_rows(folder, graded(folder, found.grader), found.judges)
@@ -77,7 +80,7 @@ def check_files(folder: RunFolder, *, allow_code: bool, data: str | None) -> Run
         judge_job=read_job(folder.judge_replies) if found.judges else None,
         findings=findings,
         made_of=made_of,
-        is_shipped=_is_shipped(task),
+        is_shipped=task is not None and _is_shipped(task),
         scores=scored.scores,
         code_scorers=scored.code_scorers,
     )
@@ -90,6 +93,15 @@ def _hashes(folder: RunFolder, facts: RunFacts) -> Iterator[Finding]:
             yield Finding(path.name, "it is missing")
         elif (sha256 := file_sha256(path)) != facts.files.get(path.name):
             yield Finding(path.name, f"its hash is {sha256}, {folder.facts.name} has another")
+
+
+def _copy(folder: RunFolder, facts: RunFacts, found: FolderGrader) -> Iterator[Finding]:
+    """Another program's task that is not what the run was begun with."""
+    if found.task_sha256 != facts.task.sha256:
+        yield Finding(
+            folder.task.name,
+            f"it, or code of its, has the hash {found.task_sha256}, {folder.facts.name} another",
+        )
 
 
 def _task(folder: RunFolder, facts: RunFacts, task: Task) -> Iterator[Finding]:
