@@ -4,7 +4,8 @@
 
 Each is a task of lm-evaluation-harness over the files in --data or INFER_TEST_DATA, with the values of the
 harness's own task: blimp/*.jsonl, gsm8k/train_200.jsonl (its other 100 rows are the examples, 5 before each
-question). The other side is the harness itself with a model of few lines over llama-cpp-python's low-level functions
+question).
+The other side is the harness itself with a model of few lines over llama-cpp-python's low-level functions
 (tests/integrations/reference_lm.py). Checked: how many values of an item and a filter are not the same, and
 how far the sums are apart. It needs the extra `lm-eval`. Nothing is timed.
 """

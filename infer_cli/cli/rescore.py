@@ -32,13 +32,14 @@ def rescore(
 
 def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) -> int:
     from infer_cli.cli.eval.other_programs import OPENERS
+    from infer_cli.cli.eval.report import report_run
     from infer_cli.cli.eval.view import print_results
     from infer_cli.cli.flags.lists import print_objects
     from infer_cli.cli.screen.terminal import Notices
     from infer_cli.evaluation.runs.folder import RunFolder
     from infer_cli.evaluation.runs.reading import run_folders
-    from infer_cli.evaluation.runs.rescoring import rescore
     from infer_cli.evaluation.runs.task_groups import score_groups
+    from infer_cli.evaluation.scoring import score_run
     from infer_cli.prompt.renderer import closed_at_end
 
     notices = Notices(quiet=quiet, stats=not quiet)
@@ -51,7 +52,10 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
             for run in runs:
                 notices.status(f"scoring {run}")
                 try:
-                    rescored = rescore(RunFolder(run), allow_code=allow_code, openers=OPENERS)
+                    folder = RunFolder(run)
+                    rescored = score_run(folder, allow_code=allow_code, openers=OPENERS)
+                    if folder.report.exists():
+                        report_run(folder, notices)
                 finally:
                     notices.clear()
                 if rescored.code_scorers:

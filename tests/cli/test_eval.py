@@ -54,12 +54,20 @@ def test_the_table_is_the_answer_and_its_first_line_says_what_it_is_worth(
     assert "6 of 6 replies" in done.err
 
 
+def written_formats(run: Path) -> list[str]:
+    """Names of the files of other programs."""
+    found = [
+        sorted(run.glob(pattern)) for pattern in ("results_*.json", "samples_sums_*.jsonl", "*_sums_*.eval")
+    ]
+    return [path.name for (path,) in found]
+
+
 def test_the_folder_has_all_that_the_score_came_of(sums: list[object], run: Path) -> None:
     evaluate(*sums, "-o", run)
-    names = {path.name for path in run.iterdir()}
+    names = {path.name for path in run.iterdir()} - {"report.html"}  # which needs an extra
     assert names == {
         "run.json", "task.toml", "items.jsonl", "fewshot.jsonl", "requests.jsonl", "replies.jsonl",
-        "replies.jsonl.job", "samples.jsonl", "results.json",
+        "replies.jsonl.job", "samples.jsonl", "results.json", *written_formats(run),
     }  # fmt: skip
     assert (run / "task.toml").read_bytes() == Path(str(sums[0])).read_bytes()
     samples = samples_of(run)

@@ -13,7 +13,12 @@ from tests.project.test_docs import FILE, blocks, default_model, run_session, se
 
 __all__ = ["default_model"]  # a fixture
 
-_PACKAGES = {"docs/lm-evaluation-harness.md": "lm_eval", "docs/inspect.md": "inspect_ai"}
+_PACKAGES = {
+    "docs/lm-evaluation-harness.md": ("lm_eval",),
+    "docs/inspect.md": ("inspect_ai",),
+    "docs/other-evaluations.md": ("lm_eval", "inspect_ai"),
+    "docs/report.md": ("matplotlib",),
+}
 
 
 def test_each_page_needs_an_extra() -> None:
@@ -25,8 +30,8 @@ def test_each_page_needs_an_extra() -> None:
 @pytest.mark.usefixtures("default_model")
 @pytest.mark.parametrize("page", _PACKAGES)
 def test_sessions(page: str, tmp_path: Path) -> None:
-    if is_missing(_PACKAGES[page]):
-        pytest.skip(f"{_PACKAGES[page]} is not installed")
+    if missing := [package for package in _PACKAGES[page] if is_missing(package)]:
+        pytest.skip(f"{missing[0]} is not installed")
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, arguments in (("python3", ""), ("inspect", "-m inspect_ai "), ("infer", "-m infer_cli ")):

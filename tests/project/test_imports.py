@@ -48,7 +48,8 @@ ONLY_IN = {
     "jsonschema_rs": {"evaluation.scorers.json_schema"},
     "lm_eval": {"integrations.lm_eval"},
     "inspect_ai": {"integrations.inspect"},
-    "matplotlib": {"evaluation.comparing.picture"},
+    "zstandard": {"evaluation.comparing.log_archive"},
+    "matplotlib": {"evaluation.comparing.picture", "evaluation.report.plots"},
     # Only tests compare with them.
     "scipy": set(),
     "statsmodels": set(),

@@ -24,7 +24,8 @@ _FLIPS = 5  # items that are shown of one comparison; of several none, unless th
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="A B...", help="Folders of runs, or folders that hold some.")
+        list[Path],
+        typer.Argument(metavar="A B...", help="Folders of runs, or files of lm_eval or inspect."),
     ],
     metric: Annotated[
         Optional[list[str]],
@@ -84,6 +85,7 @@ def compare(
     format_ = None if plot is None else _format_of(plot)
 
     from infer_cli.cli.compare.view import show
+    from infer_cli.evaluation.comparing.any_runs import read_runs
     from infer_cli.evaluation.comparing.comparisons import (
         Question,
         compare_entries,
@@ -91,12 +93,9 @@ def compare(
         unlike_conditions,
     )
     from infer_cli.evaluation.comparing.matching import make_entries
-    from infer_cli.evaluation.comparing.run_folder import find_runs, read_comparable_run
 
     notices = Notices(quiet=quiet, stats=False)
-    entries = make_entries(
-        (str(path), [read_comparable_run(folder) for folder in find_runs(path)]) for path in runs
-    )
+    entries = make_entries((str(path), read_runs(path)) for path in runs)
     question = Question(tuple(metric or ()), all_metrics, all_pairs, allow_different)
     found = compare_entries(entries, question)
     if unlike := unlike_conditions(entries):

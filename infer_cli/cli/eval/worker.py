@@ -14,6 +14,7 @@ from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.job_command import JobCommand, JobFlags
 from infer_cli.cli.batch.worker import keep_record, loader
 from infer_cli.cli.eval.other_programs import OPENERS
+from infer_cli.cli.eval.report import report_run
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
@@ -28,12 +29,13 @@ from infer_cli.evaluation.runs.judging import (
     write_judge_requests,
 )
 from infer_cli.evaluation.runs.requests import job_request
-from infer_cli.evaluation.runs.rescoring import graded, rescore
+from infer_cli.evaluation.runs.rescoring import graded
 from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
 from infer_cli.evaluation.runs.task_groups import GROUPS_FILE
 from infer_cli.evaluation.runs.task_source import open_task
 from infer_cli.evaluation.runs.watched_target import WatchedTarget
+from infer_cli.evaluation.scoring import score_run
 from infer_cli.integrations.lm_eval.evaluation import open_harness
 from infer_cli.integrations.lm_eval.names import PREFIX, is_harness_task
 from infer_cli.process.explain import explained
@@ -142,7 +144,8 @@ def do_run(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
                 return status
             if not _ask_judges(command, folder, facts):
                 notices.status("scoring")
-                rescore(folder, allow_code=command.allow_code, openers=OPENERS)
+                score_run(folder, allow_code=command.allow_code, openers=OPENERS)
+                report_run(folder, notices)
             return status
     finally:
         notices.clear()
@@ -165,7 +168,8 @@ def have_judged(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
             if status in (ExitStatus.OK, ExitStatus.SOME_ROWS_FAILED):
                 on_interrupt()
                 notices.status("scoring")
-                rescore(folder, allow_code=command.allow_code, openers=OPENERS)
+                score_run(folder, allow_code=command.allow_code, openers=OPENERS)
+                report_run(folder, notices)
             return status
     finally:
         notices.clear()

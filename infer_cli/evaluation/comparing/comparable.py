@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from infer_cli.evaluation.comparing.likeness import Likeness
 from infer_cli.system.hashing import sha256
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class ComparableRun:
 
     `clusters`: a name for each item; None where the task names none. `metrics`: the main one first.
     `made_by`: what should be alike in runs that are compared (promise, mode, versions), by name.
-    `asked` reads the texts of the item at a place.
+    `asked` reads the texts of the item at a place. `is_foreign`: another program made it. `likenesses`: of
+    each item, what tells it where one of two runs is foreign; read only then.
     """
 
     name: str
@@ -72,6 +74,8 @@ class ComparableRun:
     metrics: tuple[MetricScores, ...]
     made_by: Mapping[str, str]
     asked: Callable[[int], Asked]
+    likenesses: Callable[[], Sequence[Likeness]]
+    is_foreign: bool = False
 
     def metric(self, name: str) -> MetricScores | None:
         """None: the run has it not."""

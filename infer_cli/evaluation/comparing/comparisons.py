@@ -200,13 +200,16 @@ def incomparable(entries: Sequence[Entry]) -> list[str]:
 
 
 def unlike_conditions(entries: Sequence[Entry]) -> list[str]:
-    """What is not alike in runs of one task: `mode invariant (A, C), fast (B)`."""
+    """What is not alike in runs of one task: `mode invariant (A, C), fast (B)`. Other programs do not say all
+    that ours does."""
     told: dict[str, None] = {}
     for task in dict.fromkeys(task for entry in entries for task in entry.runs):
         having = [(entry.label, entry.runs[task]) for entry in entries if task in entry.runs]
         for name in dict.fromkeys(name for _, run in having for name in run.made_by):
             values: dict[str, list[str]] = {}
             for label, run in having:
+                if run.is_foreign and name not in run.made_by:
+                    continue
                 values.setdefault(run.made_by.get(name, "unknown"), []).append(label)
             if len(values) > 1:
                 listed = ", ".join(f"{value} ({', '.join(labels)})" for value, labels in values.items())

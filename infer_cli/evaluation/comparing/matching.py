@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.comparing.comparable import ComparableRun
+from infer_cli.evaluation.comparing.likeness import Likeness
 
 _ALLOW_HINT = "--allow-different compares what they have in common"
 
@@ -80,11 +81,14 @@ def common_tasks(a: Entry, b: Entry, *, allow_different: bool) -> list[str]:
 
 
 def pair_items(a: ComparableRun, b: ComparableRun, *, allow_different: bool) -> Pairing:
-    """Items of one id are the same where row of data and prompt are.
+    """Items of one id are the same where row of data and prompt are; where another program made one of the
+    runs, those are that are alike (`likeness.py`), whatever their ids.
 
     Raises UsageError that names the first item that is not; with `allow_different` only where no item has
     the same id and row.
     """
+    if a.is_foreign or b.is_foreign:
+        return _pair_alike(a, b, allow_different=allow_different)
     places = {item: place for place, item in enumerate(b.ids)}
     in_a, in_b = [], []
     n_other_prompts = 0
@@ -106,6 +110,44 @@ def pair_items(a: ComparableRun, b: ComparableRun, *, allow_different: bool) -> 
         extra = next(item for item in b.ids if item not in known)
         raise UsageError(f"item {extra} of {b.name} is not in {a.name}", _ALLOW_HINT)
     return Pairing(in_a, in_b, len(a.ids) - len(in_a), len(b.ids) - len(in_b), n_other_prompts)
+
+
+def _pair_alike(a: ComparableRun, b: ComparableRun, *, allow_different: bool) -> Pairing:
+    """By row of data and prompt; by the prompt alone where one of the programs does not tell the row."""
+    in_a, in_b = a.likenesses(), b.likenesses()
+    if any(each.document is None for each in (*in_a, *in_b)):
+        in_a, in_b = ([each._replace(document=None) for each in side] for side in (in_a, in_b))
+    places_a, places_b = _places(a, in_a), _places(b, in_b)
+    for one, places, other, there in ((a, places_a, b, places_b), (b, places_b, a, places_a)):
+        lacking = next((place for alike, place in places.items() if alike not in there), None)
+        if lacking is not None and not allow_different:
+            raise UsageError(
+                f"{other.name} has no item with the data and prompt of item {one.ids[lacking]} of {one.name}",
+                _ALLOW_HINT,
+            )
+    both = [alike for alike in places_a if alike in places_b]
+    if not both:
+        raise UsageError(f"{a.name} and {b.name} have no item in common", "name runs over the same data")
+    return Pairing(
+        [places_a[alike] for alike in both],
+        [places_b[alike] for alike in both],
+        len(a.ids) - len(both),
+        len(b.ids) - len(both),
+    )
+
+
+def _places(run: ComparableRun, likenesses: Sequence[Likeness]) -> dict[Likeness, int]:
+    """Raises UsageError for items that nothing tells apart."""
+    places: dict[Likeness, int] = {}
+    for place, alike in enumerate(likenesses):
+        other = places.setdefault(alike, place)
+        if other != place:
+            raise UsageError(
+                f"items {run.ids[other]} and {run.ids[place]} of {run.name} have the same prompt and data:"
+                " nothing tells which is which",
+                "compare runs without the one or the other",
+            )
+    return places
 
 
 def _difference(a: ComparableRun, b: ComparableRun, place: int, other: int | None) -> str | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,29 +19,15 @@ from infer_cli.evaluation.comparing.comparable import (
     MetricScores,
     content_of,
 )
+from infer_cli.evaluation.comparing.likeness import likeness_of
+from infer_cli.evaluation.formats.scored_items import scored_items
+from infer_cli.evaluation.runs.item_amounts import RATIOS, measure_of
 from infer_cli.evaluation.runs.reading import Run, read_run, run_folders, sample_of
 from infer_cli.evaluation.runs.results import MetricResult
 from infer_cli.evaluation.runs.sample import Sample
-from infer_cli.evaluation.statistics.aggregate import majority_vote, pass_at_k
 from infer_cli.system.files import open_regular
 
-# A sum over a sum, by its metric: the names of the score and of the size.
-_RATIOS = {"bits_per_byte": ("bits", "bytes")}
-_PERPLEXITIES = ("byte_perplexity", "word_perplexity", "token_perplexity")
-_PASS_AT = re.compile(r"(.+) pass@(\d+)")
-_MAJORITY = re.compile(r"(.+) majority")
 _SHOWN = 8  # digits of a hash
-
-
-class _Amount(NamedTuple):
-    """What the samples of an item and seed come to; `size` is what a ratio is taken over."""
-
-    score: float
-    size: float = 1.0
-
-
-# From the samples of an item and seed, at least one; None: it can't be said.
-_Measure = Callable[[Sequence[Sample]], "_Amount | None"]
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -72,12 +56,14 @@ def read_comparable_run(path: Path) -> ComparableRun:
         metrics=samples.metrics(),
         made_by=_made_by(run),
         asked=samples.asked,
+        likenesses=lambda: [likeness_of(each.item.doc, each.prompt) for each in scored_items(run)],
     )
 
 
 def _made_by(run: Run) -> dict[str, str]:
     results, engine = run.results, run.results.engine
     return {
+        "program": "infer",
         "promise": results.promise,
         "mode": results.mode,
         "task version": run.facts.task.version,
@@ -158,8 +144,8 @@ class _Column:
 
     def __init__(self, metric: MetricResult) -> None:
         self._metric = metric
-        self._is_ratio = metric.metric in _RATIOS
-        self._measure = _measure(metric.metric)
+        self._is_ratio = metric.metric in RATIOS
+        self._measure = measure_of(metric.metric)
         self._scores, self._sizes = array("d"), array("d")
         self._n_unknown = 0
 
@@ -191,52 +177,6 @@ class _Column:
         if self._measure is None:
             return "it is not a mean over items; bits_per_byte tells the same"
         return f"{self._n_unknown} of its items have no value" if self._n_unknown else None
-
-
-def _measure(metric: str) -> _Measure | None:
-    """How `runs/grader.py` means a metric of this name. None: it is none that is taken item by item."""
-    if metric in _PERPLEXITIES:
-        return None
-    if metric in _RATIOS:
-        return lambda samples: _ratio(samples, *_RATIOS[metric])
-    if match := _PASS_AT.fullmatch(metric):
-        name, k = match[1], int(match[2])
-        return lambda samples: _pass_at(samples, name, k)
-    if match := _MAJORITY.fullmatch(metric):
-        name = match[1]
-        return lambda samples: _majority(samples, name)
-    return lambda samples: _mean(samples, metric)
-
-
-def _mean(samples: Sequence[Sample], name: str) -> _Amount | None:
-    values = _values(samples, name)
-    return None if values is None else _Amount(statistics.fmean(values) if len(values) > 1 else values[0])
-
-
-def _ratio(samples: Sequence[Sample], score: str, size: str) -> _Amount | None:
-    values = _values(samples, score)
-    sizes = [sample.sizes.get(size, 0.0) for sample in samples]
-    return _Amount(math.fsum(values), math.fsum(sizes)) if values is not None and all(sizes) else None
-
-
-def _pass_at(samples: Sequence[Sample], name: str, k: int) -> _Amount | None:
-    values = _values(samples, name)
-    if values is None:
-        return None
-    return _Amount(pass_at_k(len(values), sum(value == 1 for value in values), min(k, len(values))))
-
-
-def _majority(samples: Sequence[Sample], name: str) -> _Amount | None:
-    values = _values(samples, name)
-    answers = [sample.extracted if sample.outcome == "ok" else None for sample in samples]
-    # Where there is no answer, all samples have the worst score.
-    return None if values is None else _Amount(values[answers.index(majority_vote(answers))])
-
-
-def _values(samples: Sequence[Sample], name: str) -> list[float] | None:
-    """A score of each sample; None where one has none."""
-    values = [sample.scores.get(name, math.nan) for sample in samples]
-    return values if all(map(math.isfinite, values)) else None
 
 
 def _checked(sample: Sample) -> Sample:

@@ -45,13 +45,14 @@ def run(
     return ComparableRun(
         "run", task, "small", [str(i) for i in range(n)], [Content(b"row", b"asked")] * n, clusters,
         (metric, *others), made_by or {},
-        lambda place: Asked(f"What is {place}?", f"It is {scores[place]:g}"),
+        lambda place: Asked(f"What is {place}?", f"It is {scores[place]:g}"), list,
     )  # fmt: skip
 
 
 def compared(*runs: ComparableRun, question: Question | None = None) -> list[RunComparison]:
     return compare_entries(
-        make_entries((f"run{i}", [run]) for i, run in enumerate(runs)), question or Question()
+        make_entries((f"run{i}", [run]) for i, run in enumerate(runs)),
+        question or Question(),
     )
 
 

@@ -33,7 +33,7 @@ def run(
     ]
     scores = MetricScores("exact", True, np.zeros(len(ids)))
     return ComparableRun(
-        name, task, "small", list(ids), contents, clusters, (scores,), {}, lambda _: Asked("", None)
+        name, task, "small", list(ids), contents, clusters, (scores,), {}, lambda _: Asked("", None), list
     )
 
 
