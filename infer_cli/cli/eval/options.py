@@ -182,7 +182,7 @@ def data_of(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, path = text.partition("=")
         of = [task for task in tasks if equals and name in (task, folder_name(task))]
-        for task in of or tasks:
+        for task in dict.fromkeys(of or tasks):
             if task in found:
                 raise UsageError(f"--data {text}: {task} has {found[task]} already", "write TASK=PATH")
             found[task] = path if of else text
