@@ -132,7 +132,7 @@ PAIRS = HEAD.format(kind="minimal_pairs") + '[answer]\ngood = "{{ g }}"\nbad = "
             "[prompt] text must be a string",
         ),
         (HEAD.format(kind="generate") + PROMPT, "[[scorer]] is missing"),
-        (HEAD.format(kind="generate") + PROMPT + '[[scorers]]\n', "scorers is no key that there is"),
+        (HEAD.format(kind="generate") + PROMPT + "[[scorers]]\n", "scorers is no key that there is"),
         (GENERATE.replace("[prompt]", "color = 1\n[prompt]"), "color is no key that there is"),
         (GENERATE.replace("[answer]", "txt = 1\n[answer]"), "[prompt] txt is no key that there is"),
         (GENERATE + "[data]\nid = 3\n", "[data] id must be a string, not 3"),
