@@ -1,11 +1,14 @@
 """Rows a second of `infer batch` against llama-server and a loop over llama-cpp-python's `Llama`.
 
     python -m benchmarks.batch --peers DIR [--data DIR] [--rounds 7] [--threads N] [--smollm2 MODEL]
-        [--gemma MODEL] [--only questions|questions-gemma|prefix|copy|steps]
+        [--gemma MODEL] [--only questions|questions-gemma|long-replies|prefix|copy|steps]
 
 questions: 64 MT-Bench first turns, 64 tokens each, 16 at a time, greedy: fast, canonical and invariant,
-against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load.
+against `llama-server -np 16` under 16 clients and the loop. Reply times only, on all sides: no load. All have
+the weights as they are stored.
 questions-gemma: the same with Gemma, a base model, which goes on with them as plain text.
+long-replies: the same questions, 256 tokens each: fast, which may take F16 weights, against fast with those
+of the file. Tokens a second of the replies alone, and of the whole process with all that the choice takes.
 prefix: 48 GSM8K questions behind one 6-shot prefix, 32 tokens each, fast and canonical, against `llama-server
 -np 16` and `-np 1`; and prompt tokens evaluated over those that are distinct. Fast takes F16 weights here:
 its whole process, with the load and the making of these, stands beside its reply times.
@@ -32,11 +35,11 @@ from typing import Any
 from benchmarks import common, llama_server
 
 WIDTH = 16
-N_QUESTIONS, QUESTION_TOKENS = 64, 64
+N_QUESTIONS, QUESTION_TOKENS, LONG_TOKENS = 64, 64, 256
 N_SHOTS, N_PROBLEMS, PROBLEM_TOKENS = 6, 48, 32
 STEP_PROMPT, STEPS_BEFORE, STEPS = 64, 32, 128
 COPY_TOKENS = 192
-PARTS = ("questions", "questions-gemma", "prefix", "copy", "steps")
+PARTS = ("questions", "questions-gemma", "long-replies", "prefix", "copy", "steps")
 
 _LOOP = """
 import json, sys, time
@@ -78,8 +81,10 @@ class _Bench:
     # --- the parts -----------------------------------------------------------------------------
 
     def questions(self) -> None:
-        rows = [{"messages": [{"role": "user", "content": text}]} for text in self._first_turns()]
-        self._answer_all("questions", self._model, rows)
+        self._answer_all("questions", self._model, self._asked())
+
+    def _asked(self) -> list[dict[str, Any]]:
+        return [{"messages": [{"role": "user", "content": text}]} for text in self._first_turns()]
 
     def questions_gemma(self) -> None:
         rows = [{"prompt": text} for text in self._first_turns()]
@@ -90,7 +95,8 @@ class _Bench:
 
     def _answer_all(self, part: str, model: str, rows: Sequence[dict[str, Any]], *flags: str) -> None:
         def batch(*mode: str) -> float:
-            return float(self._batch(rows, QUESTION_TOKENS, "-m", model, *flags, *mode)["seconds"])
+            more = ("-m", model, *flags, *mode, *common.AS_STORED)
+            return float(self._batch(rows, QUESTION_TOKENS, *more)["seconds"])
 
         results = common.interleave(
             {
@@ -108,6 +114,34 @@ class _Bench:
         self._check(f"{part}: fast / Llama loop rows/s", loop, fast, 1.6)
         self._check(f"{part}: canonical / fast rows/s", fast, canonical, 0.85)
         self._check(f"{part}: invariant / fast rows/s", fast, invariant, 0.7)
+
+    def long_replies(self) -> None:
+        """The replies differ, and so do their lengths: tokens are counted, not rows."""
+        rows, whole = self._asked(), dict[str, list[float]]()
+        expanded: list[int] = []
+
+        def batch(name: str, *flags: str) -> float:
+            found = self._batch(rows, LONG_TOKENS, "--fast", *flags)
+            n_tokens = sum(reply["usage"]["completion_tokens"] for reply in found["replies"])
+            whole.setdefault(name, []).append(n_tokens / found["whole"])
+            if not flags:
+                expanded.append(found["replies"][0]["engine"]["facts"].get("weights") == "f16")
+            return float(n_tokens / found["seconds"])
+
+        results = common.interleave(
+            {
+                "fast": lambda: batch("fast"),
+                "as stored": lambda: batch("as stored", *common.AS_STORED),
+            },
+            self._rounds,
+        )
+        self._report.series("long-replies: rounds with F16 weights", [sum(expanded)])
+        for what, found in (("replies", results), ("whole process", whole)):
+            for name, values in found.items():
+                self._report.series(f"long-replies {name} {what} tokens/s", values)
+            title = f"long-replies: fast / as stored, {what}, tokens/s"
+            ratio = self._report.ratio(title, found["fast"], found["as stored"])
+            self._report.check(title, ratio, ">=", 1.0)
 
     def prefix(self) -> None:
         problems = self._lines("gsm8k/train_200.jsonl")
@@ -165,7 +199,8 @@ class _Bench:
         text = " ".join(problem["question"] for problem in self._lines("gsm8k/train_200.jsonl"))
         tried = [{"prompt": text[i * 300 : i * 300 + 260]} for i in range(4 * WIDTH)]
         most = STEPS_BEFORE + STEPS
-        replies = self._batch(tried, most, "--raw", "--fast", "--no-speculation")["replies"]
+        flags = ("--raw", "--fast", "--no-speculation", *common.AS_STORED)
+        replies = self._batch(tried, most, *flags)["replies"]
         endless = {
             int(reply["custom_id"]) for reply in replies if reply["usage"]["completion_tokens"] == most
         }
@@ -183,7 +218,7 @@ class _Bench:
             return float(json.loads(next(line for line in lines if line.startswith("{")))["speed_tg"])
 
         def seconds(n_tokens: int) -> float:
-            return float(self._batch(rows, n_tokens, "--raw", "--fast", "--no-speculation")["seconds"])
+            return float(self._batch(rows, n_tokens, *flags)["seconds"])
 
         def ours() -> float:
             return WIDTH * STEPS / (seconds(most) - seconds(STEPS_BEFORE))
@@ -201,7 +236,8 @@ class _Bench:
         evaluated; the replies."""
         out, summary = self._folder / "out.jsonl", self._folder / "summary.json"
         source = self._folder / "in.jsonl"
-        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        input_lines = [json.dumps(row) + "\n" for row in rows]
+        source.write_text("".join(common.as_stored(input_lines) if "--shard" in flags else input_lines))
         for stale in (out, *self._folder.glob("out.jsonl.job/*")):
             stale.unlink(missing_ok=True)
         width = [] if "--parallel" in flags else ["--parallel", str(WIDTH)]

@@ -37,6 +37,15 @@ class BenchmarkError(Exception):
     """The measurement cannot be made: a program failed, a peer is missing, the work was not the same."""
 
 
+# A job whose weights are those of its file, in every mode: shards don't look whether others are quicker.
+AS_STORED = ("--shard", "1/2")
+
+
+def as_stored(lines: Sequence[str]) -> list[str]:
+    """The input of a job with `AS_STORED` that answers these lines: each is followed by the other shard's."""
+    return [line for line in lines for _shard in range(2)]
+
+
 # --- child processes ------------------------------------------------------------------------------
 
 

@@ -33,14 +33,17 @@ class Scored(NamedTuple):
 def score(
     rows: Sequence[Row], model: str, threads: int, mode: Mode, env: Mapping[str, str], folder: Path
 ) -> Scored:
-    """Have `infer score` score the rows, with files in `folder`.
+    """Have `infer score` score the rows, with files in `folder`, and the weights as they are stored.
 
     Raises BenchmarkError where it fails, or a row does.
     """
     source, out = folder / "rows.jsonl", folder / "scored.jsonl"
-    source.write_text("".join(row_line(n, row) for n, row in enumerate(rows)), "utf-8")
+    lines, flags = [row_line(n, row) for n, row in enumerate(rows)], tuple[str, ...]()
+    if mode == "fast":  # the others have no choice
+        lines, flags = common.as_stored(lines), common.AS_STORED
+    source.write_text("".join(lines), "utf-8")
     remove_output(out)
-    done = common.run(score_command(source, out, model, threads, mode), env)
+    done = common.run([*score_command(source, out, model, threads, mode), *flags], env)
     return scored_of(done.seconds, out.read_text("utf-8").splitlines(), len(rows))
 
 

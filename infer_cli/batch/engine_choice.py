@@ -71,10 +71,11 @@ def plan_load(request: EngineWishes, begun: JobFile | None) -> LoadPlan:
 
 
 def may_try_f16(request: EngineWishes, begun: JobFile | None, scanned: Scan, loaded: LoadedModel) -> bool:
-    """Whether the weights may be quicker as F16: the job is mostly reading, and the mode and model let it."""
-    if begun is not None or request.shard.of > 1 or not scanned.mostly_read:
+    """Whether the weights may be quicker as F16: the job is large enough, and the mode and model let it."""
+    if begun is not None or request.shard.of > 1:
         return False  # all shards have the same engine
-    return loaded.may_expand(slot_window(scanned))
+    n_beside = min(request.parallel or DEFAULT_WIDTH, scanned.n_to_answer)
+    return scanned.is_worth_trying_f16(n_beside) and loaded.may_expand(slot_window(scanned))
 
 
 def choose_engine(

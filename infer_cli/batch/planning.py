@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from infer_cli.batch.engine_choice import EngineChoice, LoadPlan, may_try_f16, plan_load
 from infer_cli.batch.job import JobEngine, JobFile
 from infer_cli.batch.kind import RowPreparer
-from infer_cli.batch.measuring import try_f16
+from infer_cli.batch.measuring import Candidate, try_f16
 from infer_cli.batch.request import JobRequest
 from infer_cli.batch.scan import scan
 from infer_cli.batch.scanned import Scan
@@ -69,10 +69,16 @@ def plan_batch(
     if target is not None:
         check_seed(request, begun, scanned)
         target.check_rows(scanned.changed, redo=request.redo)
+
+    def choose(session: Session) -> EngineChoice:
+        return _choose_engine(request, begun, scanned, session, listener)
+
+    chosen = Candidate(session, choose(session))
     if may_try_f16(request, begun, scanned, session.loaded):
-        session = _with_quicker_weights(session, load_plan, load, listener)
-    choice = _choose_engine(request, begun, scanned, session, listener)
-    return BatchPlan(begun, session, preparer, scanned, choice)
+        chosen = _with_quicker_weights(chosen, scanned, load_plan, load, choose, listener)
+    for note in chosen.choice.notes:
+        listener.note(note)
+    return BatchPlan(begun, chosen.session, preparer, scanned, chosen.choice)
 
 
 def _scan(
@@ -98,12 +104,20 @@ def _scan(
         listener.clear()
 
 
-def _with_quicker_weights(session: Session, load_plan: LoadPlan, load: Load, listener: Listener) -> Session:
+def _with_quicker_weights(
+    stored: Candidate,
+    scanned: Scan,
+    load_plan: LoadPlan,
+    load: Load,
+    choose: Callable[[Session], EngineChoice],
+    listener: Listener,
+) -> Candidate:
     listener.status("looking whether F16 weights are quicker")
     expanded = load_plan._replace(engine=replace(load_plan.engine, expand=True))
-    trial = try_f16(session, lambda: load(expanded))
+    trial = try_f16(stored, scanned, lambda: load(expanded), choose)
+    listener.clear()
     (listener.warn if trial.failed else listener.note)(trial.why)
-    return trial.session
+    return trial.chosen
 
 
 def _choose_engine(
@@ -115,8 +129,6 @@ def _choose_engine(
 
     choice = request.choose_engine(begun, scanned, session.loaded, measure)
     listener.clear()
-    for note in choice.notes:
-        listener.note(note)
     return choice
 
 

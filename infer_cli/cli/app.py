@@ -27,6 +27,7 @@ _COMMANDS = {
     "merge": ("batch.merge", "merge", "Put the outputs of shards together, in input order."),
     "verify": ("checks.verify", "verify", "Answer a sample of the rows again and compare."),
     "compare": ("compare.command", "compare", "Compare runs of evaluations item by item."),
+    "report": ("report", "report", "Write a page about runs of evaluations."),
     "replay": (
         "checks.replay",
         "replay",

@@ -50,6 +50,11 @@ _EXAMPLES = {
         "infer compare before after --fail-if-worse --margin 2",
         "infer compare a b c --all-metrics --plot compare.svg",
     ),
+    "report": (
+        "infer report runs/gsm8k",
+        "infer report runs",
+        "infer report before after -o changes.html",
+    ),
     "replay": (
         "infer replay last",
         "infer replay 5c0ffee0 --quiet && echo the same",

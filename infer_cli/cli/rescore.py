@@ -31,6 +31,7 @@ def rescore(
 
 
 def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) -> int:
+    from infer_cli.cli.eval.report import report_run
     from infer_cli.cli.eval.view import print_results
     from infer_cli.cli.flags.lists import print_objects
     from infer_cli.cli.screen.terminal import Notices
@@ -49,7 +50,10 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
             for run in runs:
                 notices.status(f"scoring {run}")
                 try:
-                    rescored = rescore(RunFolder(run), allow_code=allow_code)
+                    folder = RunFolder(run)
+                    rescored = rescore(folder, allow_code=allow_code)
+                    if folder.report.exists():
+                        report_run(folder, notices)
                 finally:
                     notices.clear()
                 if rescored.code_scorers:

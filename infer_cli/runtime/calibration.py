@@ -28,7 +28,6 @@ _EACH_WIDTH_S, _ALL_WIDTHS_S = 0.25, 10.0
 _LEAST_STEPS, _MOST_STEPS = 1, 16
 _LEAST_CHUNK = 64  # tokens
 _READ, _READ_TRIES = 128, 3
-EXPANSION_PAYS = 1.25  # times as fast: else it costs more than it saves, in time and memory
 
 _TEXT = b"In the beginning there was a word. " * 100
 
@@ -68,8 +67,23 @@ def pace(
         n_rows = min(policy.width, n_replies)
         ids = loaded.vocab.tokenize(_TEXT)[: min(n_prompt, policy.chunk, backend.n_ctx_seq)]
         prefill_tps = _prefill_tps(backend, ids, clock)
-        n_computed = policy.width if policy.fixed_width else max(n_rows, policy.min_rows)
-        return Pace(prefill_tps, n_rows, median(_steps(backend, n_computed, _STEPS_S, clock)))
+        steps = _steps(backend, _n_computed(policy, n_rows), _STEPS_S, clock)
+        return Pace(prefill_tps, n_rows, median(steps))
+    finally:
+        backend.close()
+
+
+def quickest_pace(
+    loaded: LoadedModel, policy: ModePolicy, n_replies: int, clock: Clock = time.perf_counter
+) -> Pace:
+    """As `pace`, of what is to be compared: the quickest of a few tries, since what else the machine does
+    must not decide, with the same short prompt for all. Raises OutOfMemory."""
+    backend = loaded.open(loaded.context(policy, WINDOW))
+    try:
+        n_rows = min(policy.width, n_replies)
+        prefill_tps = _reading_tps(backend, loaded, clock)
+        steps = _steps(backend, _n_computed(policy, n_rows), _EACH_WIDTH_S, clock)
+        return Pace(prefill_tps, n_rows, min(steps))
     finally:
         backend.close()
 
@@ -102,17 +116,10 @@ def rates_by_width(
 
 
 def reading_tps(loaded: LoadedModel, clock: Clock = time.perf_counter) -> float:
-    """Tokens a second of a short prompt, the same one for all that are to be compared. Raises OutOfMemory."""
+    """Tokens a second of a short prompt. Raises OutOfMemory."""
     backend = loaded.open(loaded.context(loaded.policy, WINDOW))
     try:
-        ids = loaded.vocab.tokenize(_TEXT)[:_READ]
-        began, taken = clock(), list[float]()
-        while not taken or (len(taken) < _READ_TRIES and clock() - began < _PREFILL_S):
-            start = clock()
-            _evaluate(backend, ids, list(range(len(ids))), [0] * len(ids))
-            taken.append(clock() - start)
-            backend.seq_rm(0, 0)
-        return len(ids) / min(taken)  # the quickest: what else the machine does must not decide
+        return _reading_tps(backend, loaded, clock)
     finally:
         backend.close()
 
@@ -120,6 +127,23 @@ def reading_tps(loaded: LoadedModel, clock: Clock = time.perf_counter) -> float:
 def best_width(rates: Mapping[int, float]) -> int:
     """The smallest that is about as quick as the quickest."""
     return min(width for width, rate in rates.items() if rate >= CLOSE * max(rates.values()))
+
+
+def _n_computed(policy: ModePolicy, n_rows: int) -> int:
+    """Rows of a decode step for so many replies."""
+    return policy.width if policy.fixed_width else max(n_rows, policy.min_rows)
+
+
+def _reading_tps(backend: Backend, loaded: LoadedModel, clock: Clock) -> float:
+    """Of a short prompt, the quickest of a few calls."""
+    ids = loaded.vocab.tokenize(_TEXT)[:_READ]
+    began, taken = clock(), list[float]()
+    while not taken or (len(taken) < _READ_TRIES and clock() - began < _PREFILL_S):
+        start = clock()
+        _evaluate(backend, ids, list(range(len(ids))), [0] * len(ids))
+        taken.append(clock() - start)
+        backend.seq_rm(0, 0)
+    return len(ids) / min(taken)
 
 
 def _prefill_tps(backend: Backend, ids: list[int], clock: Clock) -> float:

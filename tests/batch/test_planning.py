@@ -144,6 +144,26 @@ def test_where_f16_weights_are_tried(shard: Shard, job: JobFile | None, n_reply:
     assert not may_try_f16(asked, job, scanned, FakeLoaded("fake", in_mode("fast"), 16))
 
 
+@pytest.mark.parametrize(
+    ("parallel", "n_replies", "shard", "job", "may"),
+    [
+        (None, 100, Shard(), None, True),
+        (16, 100, Shard(), None, True),
+        (15, 100, Shard(), None, False),
+        (None, 15, Shard(), None, False),  # none is beside more than 14 others
+        (None, 100, TWO, None, False),
+        (None, 100, Shard(), begun(), False),
+    ],
+)
+def test_where_f16_weights_are_tried_for_long_replies(
+    parallel: int | None, n_replies: int, shard: Shard, job: JobFile | None, may: bool
+) -> None:
+    scanned = Scan(n_window=300, n_distinct_tokens=900, n_reply_tokens=99_999, n_to_answer=n_replies)
+    asked = request(in_mode("fast"), parallel=parallel, shard=shard)
+    assert may_try_f16(asked, job, scanned, Expandable("fake", in_mode("fast"), 16)) == may
+    assert not may_try_f16(asked, job, scanned, FakeLoaded("fake", in_mode("fast"), 16))
+
+
 # --- the width ------------------------------------------------------------------------------------
 
 

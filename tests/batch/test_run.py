@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from infer_cli.batch import measuring
 from infer_cli.batch.engine_choice import LoadPlan
 from infer_cli.batch.in_flight import note_crash
 from infer_cli.batch.job import flight_path
-from infer_cli.batch.measuring import estimate, try_f16
+from infer_cli.batch.measuring import estimate
 from infer_cli.batch.planning import BatchPlan, plan_batch
 from infer_cli.batch.request import BatchRequest
 from infer_cli.batch.rows import Input
@@ -22,7 +21,7 @@ from infer_cli.batch.run import BatchRun, Outcome
 from infer_cli.batch.scanned import Scan
 from infer_cli.batch.summary import Tally
 from infer_cli.batch.target import FileTarget, JobSoFar
-from infer_cli.errors import OutOfMemory, UsageError
+from infer_cli.errors import UsageError
 from infer_cli.models.installed import fake_model
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.runtime.session import Session
@@ -212,27 +211,3 @@ def test_an_estimate(rows: Path) -> None:
     found = estimate(scanned, session.loaded, choice.policy)
     assert (found.pace.n_rows, scanned.n_reply_tokens, scanned.n_longest_reply) == (6, 300, 50)
     assert found.seconds == found.pace.seconds(scanned.n_distinct_tokens, 300, 50) > 0
-
-
-@pytest.mark.parametrize(("ratio", "taken"), [(1.3, True), (1.2, False)])
-def test_f16_weights_are_taken_where_they_pay(
-    monkeypatch: pytest.MonkeyPatch, ratio: float, taken: bool
-) -> None:
-    stored, expanded = (Session(fake_model("fake"), ENGINE, 1, 2) for _ in range(2))
-    speeds = {stored.loaded: 10.0, expanded.loaded: 10.0 * ratio}
-    monkeypatch.setattr(measuring, "reading_tps", speeds.__getitem__)
-    trial = try_f16(stored, lambda: expanded)
-    assert (trial.session is expanded, trial.failed) == (taken, False)
-    begin = "weights are F16 in memory" if taken else "weights are as they are stored"
-    assert trial.why == f"{begin}: as F16 prompts are read {ratio:.1f} times as fast"
-
-
-def test_f16_weights_that_cannot_be_had_are_done_without() -> None:
-    stored = Session(fake_model("fake"), ENGINE, 1, 2)
-
-    def fail() -> Session:
-        raise OutOfMemory("too large")
-
-    trial = try_f16(stored, fail)
-    assert (trial.session is stored, trial.failed) == (True, True)
-    assert trial.why == "weights are as they are stored: too large"

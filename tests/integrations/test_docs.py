@@ -13,7 +13,11 @@ from tests.project.test_docs import FILE, blocks, default_model, run_session, se
 
 __all__ = ["default_model"]  # a fixture
 
-_PACKAGES = {"docs/lm-evaluation-harness.md": "lm_eval", "docs/inspect.md": "inspect_ai"}
+_PACKAGES = {
+    "docs/lm-evaluation-harness.md": "lm_eval",
+    "docs/inspect.md": "inspect_ai",
+    "docs/report.md": "matplotlib",
+}
 
 
 def test_each_page_needs_an_extra() -> None:
@@ -29,7 +33,7 @@ def test_sessions(page: str, tmp_path: Path) -> None:
         pytest.skip(f"{_PACKAGES[page]} is not installed")
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, arguments in (("python3", ""), ("inspect", "-m inspect_ai ")):
+    for name, arguments in (("python3", ""), ("inspect", "-m inspect_ai "), ("infer", "-m infer_cli ")):
         command = commands / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
         command.chmod(0o755)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import common
+from infer_cli.batch.job import Shard
 
 PARTS_OF_SCRIPTS = {"__init__", "common", "blimp_loop", "llama_server", "score_command"}
 SCRIPTS = sorted(
@@ -60,6 +61,14 @@ def test_a_described_series_lies_around_its_median(values: list[float]) -> None:
     described = common.describe(values)
     assert described["min"] <= described["median"] <= described["max"]
     assert described["min"] == pytest.approx(min(values), rel=1e-4)
+
+
+def test_a_job_with_the_stored_weights_has_all_lines_and_is_a_shard() -> None:
+    """A shard has them: tests/batch/test_planning.py."""
+    flag, shard = common.AS_STORED[0], Shard.parse(common.AS_STORED[1])
+    assert flag == "--shard" and shard.of > 1
+    lines = ["a\n", "b\n", "b\n", "c\n"]
+    assert [line for n, line in enumerate(common.as_stored(lines)) if shard.has(n)] == lines
 
 
 def test_interleave_takes_turns() -> None:

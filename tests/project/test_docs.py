@@ -44,7 +44,7 @@ PROGRAMS = ("python", "python weights", "python continued")
 # Variables that set no flag; the last is a misspelt one, which is warned of.
 OTHER_VARIABLES = {
     "INFER_HOME", "INFER_MODEL", "INFER_TEST_DATA", "INFER_TEST_MODEL", "INFER_TEST_EXTRAS",
-    "INFER_TEST_SDIST", "INFER_MODLE",
+    "INFER_TEST_BROWSER", "INFER_TEST_SDIST", "INFER_MODLE",
 }  # fmt: skip
 
 # A file's name, in the info of the block that is its text.

@@ -47,7 +47,7 @@ ONLY_IN = {
     "jsonschema_rs": {"evaluation.scorers.json_schema"},
     "lm_eval": {"integrations.lm_eval"},
     "inspect_ai": {"integrations.inspect"},
-    "matplotlib": {"evaluation.comparing.picture"},
+    "matplotlib": {"evaluation.comparing.picture", "evaluation.report.plots"},
     # Only tests compare with them.
     "scipy": set(),
     "statsmodels": set(),

@@ -11,7 +11,14 @@ from infer_cli.backend.fake import FakeBackend
 from infer_cli.backend.spec import ContextSpec
 from infer_cli.engine.mode_policy import ModePolicy
 from infer_cli.errors import UnexpectedFailure
-from infer_cli.runtime.calibration import WIDTHS, best_width, pace, rates_by_width, reading_tps
+from infer_cli.runtime.calibration import (
+    WIDTHS,
+    best_width,
+    pace,
+    quickest_pace,
+    rates_by_width,
+    reading_tps,
+)
 from infer_cli.runtime.fake_loading import FakeLoaded
 from infer_cli.runtime.options import EngineOptions
 from infer_cli.types import Mode
@@ -47,6 +54,14 @@ class _Timed(FakeLoaded):
                 return DecodeStatus.FAILED if loading.fails else status
 
         return Backend(self._script, context)
+
+
+class _Tiring(_Timed):
+    """Each call takes a millisecond more than the one before it."""
+
+    def clock(self) -> float:
+        n_calls = len(self.row_counts)
+        return self.now + 0.001 * n_calls * (n_calls - 1) / 2
 
 
 @pytest.mark.parametrize(
@@ -122,6 +137,21 @@ def test_reading_is_measured_a_few_times_at_most(row_s: float, n_calls: int) -> 
     loading = _Timed("fast", 0.01, row_s)
     assert reading_tps(loading, loading.clock) == pytest.approx(128 / (0.01 + 128 * row_s))
     assert loading.row_counts == [128] * n_calls
+
+
+@pytest.mark.parametrize(("n_replies", "n_rows"), [(100, 16), (3, 3)])
+def test_the_quickest_pace(n_replies: int, n_rows: int) -> None:
+    """Each call takes longer than the one before it: the first of a kind counts."""
+    loading = _Timed("fast", call_s=0.01, row_s=0.001)
+    slow = quickest_pace(loading, loading.policy, n_replies, loading.clock)
+    assert slow.prefill_tps == pytest.approx(128 / (0.01 + 128 * 0.001))
+    assert slow.n_rows == n_rows
+    assert slow.step_s == pytest.approx(0.01 + n_rows * 0.001)
+    assert loading.now < 1
+    tired = _Tiring("fast", call_s=0.01, row_s=0.001)
+    found = quickest_pace(tired, tired.policy, n_replies, tired.clock)
+    assert found.prefill_tps == pytest.approx(slow.prefill_tps)
+    assert found.step_s == pytest.approx(slow.step_s + 0.004)  # after three of reading and one of warming up
 
 
 @pytest.mark.parametrize("mode", ["canonical", "fast", "invariant"])

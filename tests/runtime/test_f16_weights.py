@@ -153,12 +153,33 @@ def test_no_temporary_folder_at_all(load: Load, tiny: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("n_prompt", "n_reply", "read"),
-    [(4096, 0, True), (4095, 0, False), (10_000, 5000, True), (10_000, 5001, False)],
+    ("n_beside", "n_prompt", "n_reply", "worth"),
+    [
+        (15, 4096, 0, True),
+        (15, 4095, 0, False),
+        (15, 10_000, 5000, True),
+        (15, 10_000, 5001, False),
+        (15, 100, 99_999, False),
+        (16, 4096, 0, True),
+        (16, 4095, 0, False),
+        (16, 10_000, 50_000, True),
+        (16, 0, 16_384, True),
+        (16, 0, 16_383, False),
+        (16, 1024, 12_288, True),  # a quarter, and three quarters
+        (16, 1023, 12_288, False),
+    ],
 )
-def test_jobs_that_are_mostly_reading(n_prompt: int, n_reply: int, read: bool) -> None:
-    scanned = Scan(n_prompt_tokens=3 * n_prompt, n_distinct_tokens=n_prompt, n_reply_tokens=n_reply)
-    assert scanned.mostly_read == read
+def test_jobs_that_are_worth_a_trial(n_beside: int, n_prompt: int, n_reply: int, worth: bool) -> None:
+    scanned = Scan(
+        n_prompt_tokens=3 * n_prompt, n_distinct_tokens=n_prompt, n_reply_tokens=n_reply, n_to_answer=1000
+    )
+    assert scanned.is_worth_trying_f16(n_beside) == worth
+
+
+@pytest.mark.parametrize(("n_replies", "worth"), [(63, False), (64, True)])
+def test_replies_may_end_long_before_they_must(n_replies: int, worth: bool) -> None:
+    scanned = Scan(n_reply_tokens=1024 * n_replies, n_to_answer=n_replies)
+    assert scanned.is_worth_trying_f16(16) == worth
 
 
 @pytest.mark.parametrize(

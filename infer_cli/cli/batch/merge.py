@@ -47,6 +47,7 @@ def _merge_runs(folders: list[Path], target: Path | None, notices: Notices) -> i
     """Runs of `infer eval`, which are scored then."""
     if target is None:
         raise UsageError("a run is a folder, which standard output is none", "name one with -o DIR")
+    from infer_cli.cli.eval.report import report_run
     from infer_cli.cli.eval.view import print_results
     from infer_cli.evaluation.runs.merging import merge_runs
     from infer_cli.evaluation.runs.rescoring import rescore
@@ -54,7 +55,9 @@ def _merge_runs(folders: list[Path], target: Path | None, notices: Notices) -> i
     merged = merge_runs(folders, target)
     status = _tell(merged.merge, notices)
     try:
-        print_results([rescore(merged.folder, allow_code=False).results], notices)
+        results = rescore(merged.folder, allow_code=False).results
+        report_run(merged.folder, notices)
+        print_results([results], notices)
     except UsageError as e:  # the task is code, or runs some
         notices.warn(f"{target} is not scored yet: {e.message}; `infer rescore --allow-code` does it")
     return status

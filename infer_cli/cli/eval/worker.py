@@ -13,6 +13,7 @@ from infer_cli.cli.batch import messages
 from infer_cli.cli.batch.display import Display
 from infer_cli.cli.batch.job_command import JobCommand, JobFlags
 from infer_cli.cli.batch.worker import keep_record, loader
+from infer_cli.cli.eval.report import report_run
 from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
@@ -111,6 +112,7 @@ def do_run(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
             if not _ask_judges(command, folder, facts):
                 notices.status("scoring")
                 rescore(folder, allow_code=command.allow_code)
+                report_run(folder, notices)
             return status
     finally:
         notices.clear()
@@ -132,6 +134,7 @@ def have_judged(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:
                 on_interrupt()
                 notices.status("scoring")
                 rescore(folder, allow_code=command.allow_code)
+                report_run(folder, notices)
             return status
     finally:
         notices.clear()
