@@ -47,6 +47,6 @@ def test_another_environment_is_another_start(name: str) -> None:
 
 
 def test_one_that_hangs_is_killed(tmp_path: Path) -> None:
-    slow = script(tmp_path, step_delay_s=30)
+    slow = script(tmp_path, load_s=60.0)
     with pytest.raises(subprocess.TimeoutExpired):
         infer("run", "-m", slow, "hi", timeout=1)
