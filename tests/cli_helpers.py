@@ -13,8 +13,11 @@ from typing import Any
 
 import typer
 
+from tests.warm_start import WarmStarts
+
 REPO = Path(__file__).parents[1]
 INFER = [sys.executable, "-m", "infer_cli"]
+warm_starts = WarmStarts()
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ def infer(
     *arguments: object, stdin: bytes | None = None, env: dict[str, str] | None = None, timeout: float = 60
 ) -> Outcome:
     """`infer ARGUMENTS` with stdin piped in, or at /dev/null."""
-    done = subprocess.run(
-        [*INFER, *map(str, arguments)],
+    words = [str(argument) for argument in arguments]
+    environment = {**os.environ, **(env or {})}
+    done = warm_starts.run(words, stdin, environment, timeout) or subprocess.run(
+        [*INFER, *words],
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
-        env={**os.environ, **(env or {})},
+        env=environment,
         cwd=REPO,
         timeout=timeout,
     )

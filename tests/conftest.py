@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cli_helpers import warm_starts
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 # Compiled once, as an installed program is, and not beside the sources: tests start thousands of processes.
@@ -46,6 +49,13 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "80")
     return home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def end_warm_starts() -> Iterator[None]:
+    """What forks for these tests ends with them."""
+    yield
+    warm_starts.close()
 
 
 @pytest.fixture(scope="session")
