@@ -103,7 +103,7 @@ class _WarmStart:
         told_end, told = os.pipe()
         reading, stdin_end = (os.open(os.devnull, os.O_RDONLY), None) if stdin is None else os.pipe()
         (stdout_end, stdout), (stderr_end, stderr) = os.pipe(), os.pipe()
-        order = pickle.dumps((list(arguments), dict(environment)))
+        order = pickle.dumps((list(arguments), dict(environment), _umask()))
         with self._asking:
             theirs = [reading, stdout, stderr, told]
             socket.send_fds(self._socket, [_LENGTH.pack(len(order))], theirs)
@@ -155,6 +155,12 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _umask() -> int:
+    """This process's own, which a test may have changed; without a moment in which it is another."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("Umask:")), 8)
+
+
 # --- the process that forks -----------------------------------------------------------------------
 
 
@@ -184,10 +190,11 @@ def _serve(fd: int) -> None:
             if not head:
                 return
             *streams, told = fds
-            arguments, environment = pickle.loads(_read(asked, *_LENGTH.unpack(head)))
+            arguments, environment, umask = pickle.loads(_read(asked, *_LENGTH.unpack(head)))
             pid = os.fork()
             if pid == 0:
                 asked.detach()
+                os.umask(umask)
                 _become_infer(arguments, environment, streams)
             for stream in streams:
                 os.close(stream)
