@@ -175,7 +175,8 @@ def test_nothing_is_written_of_a_file_that_cannot_be_read(tiny: Path, tmp_path: 
 def test_usage_errors(tiny: Path, tmp_path: Path) -> None:
     one_error_line(infer("tokens", "-m", tiny, "--ids", "--json", "x"), 2, "--json", "exclude")
     one_error_line(infer("tokens", "-m", tiny, "-f", tmp_path / "none"), 2, "none", "No such file")
-    one_error_line(infer("tokens", "-m", tiny, "-f", tmp_path), 2, "directory")
+    (tmp_path / "empty").mkdir()
+    one_error_line(infer("tokens", "-m", tiny, "-f", tmp_path / "empty"), 2, "directory")
     one_error_line(infer("tokens", "-m", tiny, "-f", "-", "-f", "-", stdin=b"x"), 2, "-f -", "twice")
     one_error_line(infer("tokens", "-m", tmp_path / "no.gguf", "x"), 3, "no.gguf")
 
