@@ -417,7 +417,7 @@ def test_flags_have_their_place(run: Path, tmp_path: Path) -> None:
     one_error_line(
         verify(run / "replies.jsonl", "--data", "x"), 2, "--data has no meaning for a results file"
     )
-    one_error_line(verify(tmp_path), 2, "is no run of `infer eval`: it has no run.json")
+    one_error_line(verify(tmp_path), 2, "no directory of a run of `infer eval`: it has no run.json")
     (run / "replies.jsonl").unlink()
     one_error_line(verify(run), 2, "replies.jsonl")
 

@@ -99,7 +99,7 @@ def _run_options(results: Path, given: Values) -> RunOptions | None:
     folder = RunFolder(results)
     if not folder.facts.is_file():
         raise UsageError(
-            f"{results} is a directory, and no run of `infer eval`: it has no {folder.facts.name}",
+            f"{results} is no directory of a run of `infer eval`: it has no {folder.facts.name}",
             "name a run's folder, or a file that `batch -o` or `score -o` wrote",
         )
     if not folder.replies.exists():

@@ -120,7 +120,8 @@ def read_facts(path: Path) -> RunFacts:
         value = json.loads(read_regular(path, MOST_INPUT))
     except FileNotFoundError:
         raise UsageError(
-            f"{path.parent} is no run of `infer eval`: it has no {path.name}", "name the folder after -o"
+            f"{path.parent} is no directory of a run of `infer eval`: it has no {path.name}",
+            "name the directory that was given with -o",
         ) from None
     except OSError as e:
         raise UsageError(f"{path} can't be read: {e.strerror}") from None
