@@ -212,5 +212,6 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        e.filename = e.filename or str(path)
+        if e.errno is not None:  # without a number the name would take the message's place
+            e.filename = e.filename or str(path)
         raise

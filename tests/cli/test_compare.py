@@ -193,8 +193,8 @@ def test_other_modes_engines_and_versions_are_warned_of_in_one_line(tmp_path: Pa
     ("arguments", "words"),
     [
         (["{a}"], ["two runs are needed"]),
-        (["{a}", "{none}"], ["no folder", "infer eval -o"]),
-        (["{a}", "{empty}"], ["has no run of `infer eval`"]),
+        (["{a}", "{none}"], ["no file or folder", "name a folder of `infer eval`"]),
+        (["{a}", "{empty}"], ["has no run", "name a folder of `infer eval`"]),
         (["{a}", "{words}"], ["no task in common: sums, and words"]),
         (["{a}", "{both}", "--allow-different"], ["both has several runs of sums"]),
         (["{a}", "{b}", "--metric", "f1", "--all-metrics"], ["exclude each other"]),

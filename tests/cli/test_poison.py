@@ -229,7 +229,7 @@ def test_no_command_lets_anything_through(
                 assert_clean(terminal.raw)
             except AssertionError as e:
                 raise AssertionError(f"{name} {given!r}: {e}") from None
-    assert codes.count(0) > len(codes) * 2 / 3, "most of them did what they do"
+    assert codes.count(0) > len(codes) / 2, "most of them did what they do"
     with Terminal("chat", *model, "-t", "0", env=environment) as terminal:
         terminal.wait_for(">")
         terminal.line("hi")

@@ -77,7 +77,7 @@ def test_several_runs_and_folders_of_runs(run: Path, tmp_path: Path) -> None:
 def test_what_is_no_run_is_named(run: Path, tmp_path: Path) -> None:
     one_error_line(infer("rescore", tmp_path / "nowhere"), 2, "has no run")
     (run / "replies.jsonl.job" / "job.json").unlink()
-    one_error_line(infer("rescore", run), 2, "has no reply yet")
+    one_error_line(infer("rescore", run), 2, "replies.jsonl.job is missing")
     (run / "run.json").write_text("{}")
     one_error_line(infer("rescore", run), 2, "run.json")
 

@@ -351,6 +351,7 @@ def test_files_that_are_gone_are_findings(run: Path) -> None:
 
 
 def test_a_python_task_runs_only_where_that_is_allowed(run: Path) -> None:
+    (run / "task.toml").unlink()
     (run / "task.py").write_text("raise SystemExit('it ran')")
     one_error_line(verify(run), 2, "is a Python task", "--allow-code")
 
@@ -419,7 +420,7 @@ def test_flags_have_their_place(run: Path, tmp_path: Path) -> None:
     )
     one_error_line(verify(tmp_path), 2, "no directory of a run of `infer eval`: it has no run.json")
     (run / "replies.jsonl").unlink()
-    one_error_line(verify(run), 2, "replies.jsonl")
+    one_error_line(verify(run), 2, "has no reply yet")
 
 
 def test_a_model_that_is_another(tmp_path: Path) -> None:

@@ -16,10 +16,14 @@ from infer_cli.evaluation.runs.folder import RunFolder
 from tests.evaluation.comparing.run_folders import Answered, right, write_run
 from tests.evaluation.report.browser import Browser
 from tests.evaluation.report.hostile import ATTACKS, write_hostile_run
-from tests.integrations.extras import needs
+from tests.integrations.extras import is_missing
 
 PROGRAM = os.environ.get("INFER_TEST_BROWSER", "")
-pytestmark = [*needs("matplotlib"), pytest.mark.skipif(not PROGRAM, reason="INFER_TEST_BROWSER names none")]
+# By hand, so not one of the tests of extras.
+pytestmark = [
+    pytest.mark.skipif(not PROGRAM, reason="INFER_TEST_BROWSER names none"),
+    pytest.mark.skipif(is_missing("matplotlib"), reason="matplotlib is not installed"),
+]
 
 _OPENS_S = 2.0
 _ENTER, _TAB, _SPACE = ("Enter", 13, "\r"), ("Tab", 9), (" ", 32, " ")
