@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from infer_cli.evaluation.scorers.scorer import Answer, Score, ScorerFailed
 
 _SHOWN = 40  # characters of a text in an explanation
@@ -9,7 +11,7 @@ _SHOWN = 40  # characters of a text in an explanation
 RIGHT = Score(1.0)
 
 
-class Rule:
+class Rule(ABC):
     """A scorer that computes from the answer alone: the same answer has the same score, always."""
 
     is_code = False
@@ -20,8 +22,9 @@ class Rule:
         self.name = name
         self.is_proportion = is_proportion
 
+    @abstractmethod
     def score(self, answer: Answer) -> Score:
-        raise NotImplementedError
+        """Raises ScorerFailed."""
 
 
 def wrong(explanation: str) -> Score:
