@@ -317,7 +317,7 @@ def test_ctrl_c_at_the_prompt_clears_the_line() -> None:
     with Terminal("chat", "-m", "fake", "-t", "0.1") as t:
         t.wait_for("0/4096")
         t.send("\x03")
-        t.wait_for("Ctrl-D or /exit leaves the chat")
+        t.wait_for(lambda text: "> " in text.partition("Ctrl-D or /exit leaves the chat")[2])
         t.send("nonsense")
         t.wait_for("nonsense")
         t.send("\x03")

@@ -244,7 +244,7 @@ def edited_reply_seed(run: Path) -> None:
 
 
 def swapped_replies(run: Path) -> None:
-    lines = lines_of(run / "replies.jsonl")
+    lines = sorted(lines_of(run / "replies.jsonl"), key=lambda line: line["row"])  # of two seeds
     for name in ("text", "tokens", "finish_reason", "usage", "seed", "run_seed", "digest"):
         lines[0][name], lines[-1][name] = lines[-1][name], lines[0][name]
     write(run / "replies.jsonl", lines)

@@ -314,6 +314,8 @@ def _watch(process: subprocess.Popen[bytes], seconds: float) -> _Report:
 def _judged(report: _Report, token: str, limits: CodeLimits) -> Ran:
     """Raises SandboxFailed where the program was not begun."""
     text = report.text
+    # Of wall clock or of processor time: which of them is over first is chance.
+    late = f"it was not done in {limits.seconds:.3g} s"
     if not text.startswith(b"R"):
         raise SandboxFailed(_why_not_begun(report))
     if text == b"RD" + token.encode():
@@ -321,14 +323,14 @@ def _judged(report: _Report, token: str, limits: CodeLimits) -> Ran:
     if text.startswith(b"RE"):
         return Ran(False, _shown(text[2:]) or "an error")
     if report.was_slow:
-        return Ran(False, f"it was not done in {limits.seconds:.3g} s")
+        return Ran(False, late)
     if report.code is None or len(text) > 1:
         return Ran(False, "it wrote where only the sandbox writes")
     if report.code == 0:
         return Ran(False, "it ended before the program's end")
     number = report.code - 128 if report.code > 128 else -report.code
     if number == signal.SIGXCPU:
-        return Ran(False, f"it took more than {limits.seconds:.3g} s of processor time")
+        return Ran(False, late)
     name = next((s.name for s in signal.Signals if s == number), f"exit code {report.code}")
     return Ran(False, f"it ended before the program's end ({name})")
 

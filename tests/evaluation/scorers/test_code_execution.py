@@ -187,10 +187,7 @@ def test_a_run_is_scored_and_rescored_to_the_same_bytes(task: Path, tmp_path: Pa
     assert (result["metric"], result["value"], result["n"]) == ("passes", 4 / 6, 6)
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     assert [sample["scores"]["passes"] for sample in samples] == [1, 1, 1, 1, 0, 0]
-    # Whichever clock runs out first.
-    assert samples[4]["explanations"]["passes"] in (
-        "it was not done in 2 s", "it took more than 2 s of processor time",
-    )  # fmt: skip
+    assert samples[4]["explanations"] == {"passes": "it was not done in 2 s"}
     assert samples[5]["outcome"] == "not_extracted"
     before = [(run / name).read_bytes() for name in ("samples.jsonl", "results.json")]
     refused = infer("rescore", run)

@@ -297,7 +297,7 @@ def test_a_program_without_end_is_killed(sandbox: CodeSandbox, program: str) -> 
     began = time.monotonic()
     ran = run(sandbox, program, marked)
     assert not ran.passed
-    assert ran.why in ("it was not done in 1 s", "it took more than 1 s of processor time")
+    assert ran.why == "it was not done in 1 s"
     assert time.monotonic() - began < 10
     assert not _left(marked)
 
