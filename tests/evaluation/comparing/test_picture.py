@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from infer_cli.evaluation.comparing.dots import Dot, DotGroup
 from infer_cli.evaluation.comparing.picture import picture
+from tests.cli_helpers import REPO
 from tests.integrations.extras import needs
 
 pytestmark = needs("matplotlib")
@@ -46,8 +48,11 @@ def test_the_same_comparisons_give_the_same_bytes(tmp_path: Path, format_: str) 
         "lines.linewidth: 9\nfont.size: 30\nsvg.fonttype: path\nbackend: module://evil\n"
     )
     (tmp_path / "evil.py").write_text("raise SystemExit('it was run')\n")
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
     pictures = {
-        subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, check=True
+        ).stdout
         for folder in (tmp_path, Path.cwd())
     }
     assert len(pictures) == 1
