@@ -29,7 +29,7 @@ class ChatView:
         self._on_terminal = sys.stdout.isatty()
         self._is_smart = is_smart_terminal()
         self.reasoning: Reasoning = options.reasoning or ("show" if self._on_terminal else "hide")
-        self.warn, self.detail = notices.warn, notices.detail
+        self.warn, self.note, self.detail = notices.warn, notices.note, notices.detail
         self.status, self.clear_status = notices.status, notices.clear
 
     def say(self, text: str) -> None:
