@@ -1,4 +1,4 @@
-"""Scoring 100,000 answers again: seconds until `infer rescore` shows the scores, and whether its memory grows.
+"""Scoring 100,000 answers again: seconds until `infer rescore` has the scores, and whether its memory grows.
 
     python -m benchmarks.rescoring [--rounds 3] [--samples 100000]
 
