@@ -105,10 +105,7 @@ def _many(few: Path, run: Path, n: int) -> Path:
     (run / "replies.jsonl.job").mkdir(parents=True)
     for name in ("run.json", "task.toml", "fewshot.jsonl", "replies.jsonl.job/job.json"):
         (run / name).write_bytes((few / name).read_bytes())
-    lines = {
-        name: [json.loads(line) for line in (few / name).read_text().splitlines()]
-        for name in _LINES
-    }
+    lines = {name: [json.loads(line) for line in (few / name).read_text().splitlines()] for name in _LINES}
     lines["replies.jsonl"].sort(key=lambda line: line["row"])
 
     def numbered(name: str) -> Iterator[str]:
