@@ -306,13 +306,9 @@ class _RatioColumn:
         error = standard_error(units)
         value = units.mean
         ci = None if interval is None else (interval.lo, interval.hi)
-        if self._metric.is_exponential:
-            value = 2**value
-            ci = None if ci is None else (2 ** ci[0], 2 ** ci[1])
-            error = None if error is None else error * value * math.log(2)  # the delta method
         if note is not None and clusters is None:
             note = note.replace("cluster", "item")
-        return Estimated(
+        found = Estimated(
             value,
             error,
             ci,
@@ -321,6 +317,21 @@ class _RatioColumn:
             None if clusters is None else units.n,
             note,
         )
+        return _power_of_two(found) if self._metric.is_exponential else found
+
+
+def _power_of_two(bits: Estimated) -> Estimated:
+    """The perplexity for bits. It has no value where that, or its spread, is too large for a number."""
+    assert bits.value is not None
+    try:
+        value, *ends = (2.0**each for each in (bits.value, *(bits.ci or ())))
+    except OverflowError:
+        value, ends = math.inf, []
+    error = None if bits.stderr is None else bits.stderr * value * math.log(2)  # the delta method
+    if not all(map(math.isfinite, (value, error or 0.0))):
+        note = f"2 to the power of its {bits.value:,.0f} bits, or its interval, is too large for a number"
+        return bits._replace(value=None, stderr=None, ci=None, method=None, note=note)
+    return bits._replace(value=value, stderr=error, ci=(ends[0], ends[1]) if ends else None)
 
 
 def _why_failed(sample: Sample) -> str:

@@ -193,6 +193,20 @@ def test_a_ratio_has_no_value_where_an_item_failed() -> None:
     assert only(summary(items, BITS, scoring=LEFT_OUT)).score.value == 2.0
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(2000.0, 1.0)],  # the value
+        [(1000.0, 1.0), (800.0, 1.0), (1010.0, 1.0)],  # the upper end
+    ],
+)
+def test_a_perplexity_beyond_all_numbers_has_no_value(sizes: Sequence[tuple[float, float]]) -> None:
+    bits, found = summary([text(i, *each) for i, each in enumerate(sizes)], BITS, PERPLEXITY).scores
+    assert bits.score.value is not None
+    assert (found.score.value, found.score.stderr, found.score.ci) == (None, None, None)
+    assert "too large for a number" in (found.score.note or "") and found.score.n == len(sizes)
+
+
 def test_an_extraction_that_never_matches_is_doubted() -> None:
     items = [[sample(i, 0.0, outcome="not_extracted")] for i in range(20)]
     assert any("found nothing in 100%" in each for each in summary(items).warnings)
