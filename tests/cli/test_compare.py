@@ -16,6 +16,7 @@ import pytest
 from infer_cli.evaluation.runs.results import Identity
 from infer_cli.text.graphemes import cells
 from tests.cli_helpers import infer, one_error_line
+from tests.evaluation.comparing.foreign_files import harness_sample, write_harness
 from tests.evaluation.comparing.run_folders import RESULTS, Answered, right, write_run
 from tests.integrations.extras import is_missing
 
@@ -219,6 +220,13 @@ def test_bad_input_is_one_line(
     done = infer("compare", *(argument.format(**places) for argument in arguments))
     one_error_line(done, 2, *words)
     assert done.out == b""
+
+
+def test_samples_without_a_metric_do_not_pass_as_not_worse(tmp_path: Path) -> None:
+    for name in "ab":
+        write_harness(tmp_path / name, [harness_sample(i, 1, metrics=[]) for i in range(3)])
+    done = infer("compare", tmp_path / "a", tmp_path / "b", "--fail-if-worse")
+    one_error_line(done, 2, "has no metric")
 
 
 # --- three and more -------------------------------------------------------------------------------

@@ -166,8 +166,8 @@ class RunComparison:
 def compare_entries(entries: Sequence[Entry], question: Question) -> list[RunComparison]:
     """All comparisons, told apart as one family (Holm), task by task.
 
-    Raises UsageError for runs of other items or tasks, for a metric that no run or only one of two has, and
-    for one that has no value.
+    Raises UsageError for runs of other items or tasks, for a metric that no run or only one of two has, for
+    one that has no value, and where there is nothing to compare.
     """
     pairs = list(itertools.combinations(entries, 2))
     if not question.all_pairs:
@@ -182,6 +182,8 @@ def compare_entries(entries: Sequence[Entry], question: Question) -> list[RunCom
         raise UsageError(
             f"no task has a metric {lacking[0]!r}", f"there are: {', '.join(_metric_names(entries))}"
         )
+    if not made:
+        raise UsageError("nothing was compared", "name two runs or more, of the same task")
     tasks = list(dict.fromkeys(each.task for each in made))
     made.sort(key=lambda each: tasks.index(each.task))
     adjusted = paired.adjust([each.found for each in made])
@@ -237,7 +239,10 @@ def _metrics(
     }
     if question.all_metrics and both:
         return list(both.values())
-    names = question.metrics or tuple(metric.name for metric in a.metrics[:1])
+    for run in (a, b):
+        if not run.metrics:
+            raise UsageError(f"{run.name} has no metric", "compare runs whose items have scores")
+    names = question.metrics or (a.metrics[0].name,)
     instead = f"--metric can be {' or '.join(both)}" if both else "they have no other metric in common"
     for name in names:
         for run, other_run in ((a, b), (b, a)):

@@ -170,6 +170,16 @@ def test_metrics_that_cannot_be_compared() -> None:
         compared(replace(both, metrics=(LOST,)), both)
 
 
+@pytest.mark.parametrize("question", [Question(), Question(all_metrics=True)])
+def test_runs_without_a_metric_are_not_found_alike(question: Question) -> None:
+    both, none = run([1.0, 0, 1]), replace(run([1.0, 0, 1]), metrics=(), name="bare")
+    for pair in ((none, none), (none, both), (both, none)):
+        with pytest.raises(UsageError, match="bare has no metric"):
+            compared(*pair, question=question)
+    with pytest.raises(UsageError, match="nothing was compared"):
+        compare_entries(make_entries([("a", [both])]), question)
+
+
 def test_a_metric_that_some_tasks_have() -> None:
     entries = make_entries(
         (name, [run([1.0, 0, 1]), run([1.0, 0, 1], task="words", others=[F1])]) for name in "ab"
