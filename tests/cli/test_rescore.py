@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 
 from infer_cli.system.hashing import sha256_hex
 from tests.cli_helpers import infer, one_error_line
-from tests.evaluation.runs.run_helpers import evaluate, results_of, samples_of, write_sums
+from tests.evaluation.runs.run_helpers import (
+    evaluate,
+    results_of,
+    samples_of,
+    write_lines,
+    write_pairs,
+    write_sums,
+)
 
 
 @pytest.fixture
@@ -94,6 +102,59 @@ def test_what_is_no_run_is_named(run: Path, tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_line(run: Path, name: str, text: str, words: tuple[str, ...]) -> None:
     (run / name).write_text(text)
     one_error_line(infer("rescore", run), 2, *words)
+
+
+HUGE = b"1" + b"0" * 400
+
+
+def test_results_with_numbers_beyond_bounds_are_written_again(run: Path) -> None:
+    path = run / "results.json"
+    wanted = path.read_bytes()
+    for number in (HUGE, b"1e999", b"NaN", b"1e200"):
+        path.write_bytes(wanted.replace(b'"value": 0.5', b'"value": ' + number))
+        one_error_line(infer("eval", "--cite", run), 2, "results.json")
+        one_error_line(infer("compare", run, run), 2, "results.json")
+        assert infer("verify", run, "-m", "fake").code == 9
+        done = infer("rescore", run)
+        assert done.code == 0 and "have changed" in done.err, done.err
+        assert path.read_bytes() == wanted
+
+
+def test_a_sample_with_a_number_beyond_bounds_is_one_line(run: Path) -> None:
+    path = run / "samples.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"has": 1.0', b'"has": ' + HUGE, 1))
+    one_error_line(infer("compare", run, run), 2, "samples.jsonl, line 2: it is no sample: its scores")
+    assert infer("verify", run, "-m", "fake").code == 9
+    assert infer("rescore", run).code == 0
+    assert infer("compare", run, run).code == 0
+
+
+@pytest.mark.parametrize("number", [HUGE, b"NaN", b"-1e999", b"-1e308", b"0.25", b'"-1.0"'])
+@pytest.mark.parametrize("kind", ["minimal_pairs", "perplexity"])
+def test_a_logprob_that_is_none_is_an_error_row(tmp_path: Path, kind: str, number: bytes) -> None:
+    made = write_pairs(tmp_path) if kind == "minimal_pairs" else write_texts(tmp_path)
+    run = tmp_path / "run"
+    assert evaluate(made[0], "--data", made[1], "-o", run).code == 0
+    replies = run / "replies.jsonl"
+    replies.write_bytes(re.sub(rb'"logprob": [^,]+', b'"logprob": ' + number, replies.read_bytes(), count=1))
+    done = infer("verify", run, "-m", "fake")
+    if number in (b"-1e308", b"0.25"):
+        assert done.code == 9 and "scored again" in done.text, (done.text, done.err)
+    else:  # no line of a batch has it
+        one_error_line(done, 2, "logprob is not as it should be")
+    done = infer("rescore", run)
+    assert done.code == 0 and "have changed" in done.err, done.err
+    first, *others = samples_of(run)
+    assert (first["outcome"], {each["outcome"] for each in others}) == ("error", {"ok"})
+    assert "is no logarithm of a probability" in first["error"]["message"]
+    assert first["choices"][0]["logprob"] is None
+
+
+def write_texts(folder: Path) -> tuple[Path, Path]:
+    task, data = folder / "texts.toml", folder / "texts.jsonl"
+    task.write_text('name = "texts"\nversion = "1"\nkind = "perplexity"\n[answer]\ntext = "{{ text }}"\n')
+    write_lines(data, [{"text": f"a text of {i} words"} for i in range(3)])
+    return task, data
 
 
 def test_a_reply_that_is_there_twice_is_refused(run: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 from infer_cli.errors import UsageError
+from infer_cli.evaluation.strict_numbers import number_of
 
 MOST_BYTES = 64 * 10**6  # of one value
 MOST_ITEMS = 2 * 10**6  # of one run
@@ -34,15 +34,9 @@ def object_of(data: bytes, path: Path, where: str) -> dict[str, object]:
     return value
 
 
-def number_of(value: object) -> float | None:
-    """A finite number, or true and false as 1 and 0; None for all else."""
-    if not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+def score_of(value: object) -> float | None:
+    """A number, or true and false as 1 and 0; None for all else."""
+    return float(value) if isinstance(value, bool) else number_of(value)
 
 
 def _whole(digits: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.comparing.comparable import Asked, ComparableRun, Content, MetricScores
-from infer_cli.evaluation.comparing.foreign_json import MOST_BYTES, MOST_ITEMS, number_of, object_of, refused
+from infer_cli.evaluation.comparing.foreign_json import MOST_BYTES, MOST_ITEMS, object_of, refused, score_of
 from infer_cli.evaluation.comparing.foreign_scores import ForeignColumn
 from infer_cli.evaluation.comparing.likeness import Likeness, likeness_of, said
 from infer_cli.system.files import open_regular, read_regular
@@ -96,10 +96,10 @@ class _Samples:
             better = self._higher_is_better.get(name, name not in _LOWER_IS_BETTER)
             column = self._columns[name, filter_] = ForeignColumn(name, higher_is_better=better)
         if name == _BITS and isinstance(value, list) and len(value) == 2:
-            logprob, size = (number_of(each) for each in value)
+            logprob, size = (score_of(each) for each in value)
             column.add(place, None if logprob is None or size is None else -logprob / math.log(2), size)
         else:
-            column.add(place, number_of(value))
+            column.add(place, score_of(value))
 
     def metrics(self) -> tuple[MetricScores, ...]:
         """Called by name, and by filter too where there are several."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.comparing.comparable import Asked, ComparableRun, Content, MetricScores
-from infer_cli.evaluation.comparing.foreign_json import MOST_BYTES, number_of, object_of, refused
+from infer_cli.evaluation.comparing.foreign_json import MOST_BYTES, object_of, refused, score_of
 from infer_cli.evaluation.comparing.foreign_scores import ForeignColumn, scored
 from infer_cli.evaluation.comparing.likeness import Likeness, likeness_of, said, text_of
 from infer_cli.evaluation.comparing.log_archive import LogArchive
@@ -118,7 +118,7 @@ class _Samples:
             for key, each in value.items():
                 self._add(place, f"{name}/{key}", each)
             return
-        score = _GRADES.get(value) if isinstance(value, str) else number_of(value)
+        score = _GRADES.get(value) if isinstance(value, str) else score_of(value)
         self._columns.setdefault(name, ForeignColumn(name)).add(place, score)
 
     def metrics(self, higher_is_better: Mapping[str, bool]) -> tuple[MetricScores, ...]:

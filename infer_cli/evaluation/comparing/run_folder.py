@@ -99,9 +99,9 @@ class _Samples:
         found: list[Sample] = []
         for number, (offset, value) in enumerate(_objects(path), 1):
             try:
-                sample = _checked(sample_of(value))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise _damaged(path, number, "it is no sample") from None
+                sample = sample_of(value)
+            except ValueError as e:
+                raise _damaged(path, number, f"it is no sample: {e}") from None
             if found and found[0].item != sample.item:
                 self._add(found)
                 found = []
@@ -177,20 +177,6 @@ class _Column:
         if self._measure is None:
             return "it is not a mean over items; bits_per_byte tells the same"
         return f"{self._n_unknown} of its items have no value" if self._n_unknown else None
-
-
-def _checked(sample: Sample) -> Sample:
-    """Raises TypeError where a value is used here that is not what it should be."""
-    sizes = sample.sizes.values()  # an AttributeError says as much
-    if not all(isinstance(size, (int, float)) for size in sizes) or not isinstance(
-        sample.seed, (int, type(None))
-    ):
-        raise TypeError("sizes or seed")
-    if not all(
-        text is None or isinstance(text, str) for text in (sample.cluster, sample.answer, sample.extracted)
-    ):
-        raise TypeError("cluster, answer or extracted")
-    return sample
 
 
 def _documents(path: Path) -> Iterator[tuple[str, str]]:

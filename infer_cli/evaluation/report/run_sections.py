@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from infer_cli.evaluation.report.blocks import Block, Facts, Figure, Paragraph, Section, Table, number
 from infer_cli.evaluation.report.calibration import CALIBRATED_KINDS, calibration
-from infer_cli.evaluation.report.checked_samples import checked_samples
 from infer_cli.evaluation.report.plots import Dot, DotRow, Plots
 from infer_cli.evaluation.report.spreads import QUANTILES, Spread, latencies, lengths
 from infer_cli.evaluation.runs.reading import Run
@@ -35,7 +34,7 @@ def run_sections(run: Run, label: str, plots: Plots) -> Iterator[Section]:
         yield Section(f"By group{of}", list(_groups(results, plots)), 3 if label else 2)
     yield Section(f"Failures{of}", [_rates(results)], 3 if label else 2)
     is_generated = results.task.get("kind") == "generate"
-    spreads = [*lengths(checked_samples(run), is_generated=is_generated), *latencies(run.folder.replies)]
+    spreads = [*lengths(run.samples(), is_generated=is_generated), *latencies(run.folder.replies)]
     yield Section(f"Lengths and times{of}", list(_spreads(spreads, plots)), 3 if label else 2)
     if results.task.get("kind") in CALIBRATED_KINDS:
         yield Section(f"Calibration{of}", list(_calibration(run, plots)), 3 if label else 2)
@@ -172,7 +171,7 @@ def _quantiles(spread: Spread) -> list[str]:
 
 
 def _calibration(run: Run, plots: Plots) -> Iterator[Block]:
-    found = calibration(checked_samples(run))
+    found = calibration(run.samples())
     if found is None:
         yield Paragraph("No item has the likelihoods of all its choices.")
         return

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from infer_cli.evaluation.report.blocks import number
 from infer_cli.evaluation.report.calibration import probabilities
-from infer_cli.evaluation.report.checked_samples import checked_samples
 from infer_cli.evaluation.runs.reading import Run
 from infer_cli.evaluation.runs.sample import Sample
 
@@ -65,17 +64,17 @@ class ShownSamples(NamedTuple):
 
 def shown_samples(runs: Sequence[Run]) -> ShownSamples:
     """Those that failed come first where there are too many. Raises UsageError for samples that are none."""
-    statuses = [[status_of(run, sample) for sample in checked_samples(run)] for run in runs]
+    statuses = [[status_of(run, sample) for sample in run.samples()] for run in runs]
     kept = _kept(statuses)
     lengths = array("q")
     for run, numbers in zip(runs, kept, strict=True):
-        for number_, sample in enumerate(checked_samples(run)):
+        for number_, sample in enumerate(run.samples()):
             if number_ in numbers:
                 lengths.extend(_texts(sample).lengths())
     most = most_chars(lengths)
     rows: list[Mapping[str, object]] = []
     for place, run in enumerate(runs):
-        for number_, sample in enumerate(checked_samples(run)):
+        for number_, sample in enumerate(run.samples()):
             if number_ in kept[place]:
                 rows.append(_row(place, number_, sample, statuses[place][number_], most))
     return ShownSamples(rows, sum(map(len, statuses)) - len(rows), most)

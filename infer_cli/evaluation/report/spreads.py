@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.sample import Sample
+from infer_cli.evaluation.strict_numbers import number_of
 from infer_cli.system.files import open_regular
 
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
@@ -49,8 +50,8 @@ def latencies(replies: Path) -> list[Spread]:
             for n, line in enumerate(file, 1):
                 timings = _timings(replies, n, line)
                 for name, values in (("ttft_s", firsts), ("total_s", totals)):
-                    seconds = timings.get(name)
-                    if isinstance(seconds, (int, float)) and math.isfinite(seconds):
+                    seconds = number_of(timings.get(name))
+                    if seconds is not None:
                         values.append(seconds)
     except OSError as e:
         raise UsageError(f"{replies} can't be read: {e.strerror}", "a report needs all of a run") from None

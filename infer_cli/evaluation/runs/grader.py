@@ -7,16 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from infer_cli.errors import ExitStatus
+from infer_cli.evaluation.runs.reply_values import (
+    NOT_ANSWERED,
+    Line,
+    count_in,
+    likelihood_error,
+    logprob_of,
+    usage_of,
+)
 from infer_cli.evaluation.runs.sample import Outcome, Sample, ScoredChoice
 from infer_cli.evaluation.scorers.extraction import Extractor
 from infer_cli.evaluation.scorers.scorer import Answer, Score, Scorer, ScorerFailed
+from infer_cli.evaluation.strict_numbers import number_of
 from infer_cli.evaluation.tasks.item import Item, Metric
 from infer_cli.evaluation.tasks.task import Task, TaskCodeFailed
 
-Line = Mapping[str, object]
 _CUT = ("length", "context")  # by the limit of tokens, and by the window
-_NOT_ANSWERED = {"code": int(ExitStatus.UNEXPECTED), "message": "it is not answered"}
 _CHOICE_METRICS = tuple(Metric(name, name, is_proportion=True) for name in ("acc", "acc_norm", "acc_token"))
 _LIKELIHOOD_METRICS = (
     Metric("logprob", "logprob", worst=None),
@@ -87,7 +93,7 @@ class TaskGrader:
         return Sample(
             item=item.id,
             index=item.index,
-            sample=_whole(line.get("sample")),
+            sample=count_in(line, "sample"),
             seed=seed if isinstance(seed, int) else None,
             group=item.group,
             cluster=item.cluster,
@@ -99,9 +105,9 @@ class TaskGrader:
             scores=found.scores,
             explanations=found.explanations,
             finish_reason=reason if isinstance(reason, str) else None,
-            error=None if answer is not None else error if isinstance(error, dict) else _NOT_ANSWERED,
-            n_prompt_tokens=_usage(line, "prompt_tokens"),
-            n_tokens=_usage(line, "completion_tokens"),
+            error=None if answer is not None else error if isinstance(error, dict) else NOT_ANSWERED,
+            n_prompt_tokens=usage_of(line, "prompt_tokens"),
+            n_tokens=usage_of(line, "completion_tokens"),
             digests=(str(line["digest"]),) if "digest" in line else (),
         )
 
@@ -148,7 +154,7 @@ class _Graded(NamedTuple):
 
 def _checked(scorer: Scorer, score: Score) -> Score:
     """Raises ScorerFailed for a score that no mean can be taken with."""
-    if not math.isfinite(score.value):
+    if number_of(float(score.value)) is None:
         raise ScorerFailed(f"its score is {score.value}")
     if scorer.is_proportion and score.value not in (0, 1):
         raise ScorerFailed(f"its score is {score.value}, neither 0 nor 1")
@@ -196,7 +202,7 @@ def _likelihood_sample(
     measured: _Measured,
 ) -> Sample:
     answers = [row[0] if row else None for row in lines]
-    error = next((_error(line) for line in answers if _error(line) is not None), None)
+    error = next((wrong for line in answers if (wrong := likelihood_error(line)) is not None), None)
     scored = [_choice(item, i, line) for i, line in enumerate(answers)]
     found = None if error is not None else measured.measure(item, scored)
     worst = {metric.score: metric.worst for metric in measured.metrics if metric.worst is not None}
@@ -218,7 +224,7 @@ def _likelihood_sample(
         choices=tuple(scored),
         gold=item.gold,
         error=error,
-        n_prompt_tokens=sum(_usage(line, "prompt_tokens") for line in there),
+        n_prompt_tokens=sum(usage_of(line, "prompt_tokens") for line in there),
         n_tokens=sum(choice.n_tokens for choice in scored),
         digests=tuple(str(line.get("digest")) for line in there),
     )
@@ -279,21 +285,14 @@ def _choice(item: Item, i: int, line: Line | None) -> ScoredChoice:
     text = item.choices[i] if item.choices else str(item.rows[i].get("continuation"))
     if line is None:
         return ScoredChoice(text, None, 0, len(text.encode()), None)
-    logprob, greedy = line.get("logprob"), line.get("greedy")
+    greedy = line.get("greedy")
     return ScoredChoice(
         text,
-        float(logprob) if isinstance(logprob, (int, float)) else None,
-        _whole(line.get("n_tokens")),
-        _whole(line.get("n_bytes")),
+        logprob_of(line),
+        count_in(line, "n_tokens"),
+        count_in(line, "n_bytes"),
         greedy if isinstance(greedy, bool) else None,
     )
-
-
-def _error(line: Line | None) -> Mapping[str, object] | None:
-    if line is None:
-        return _NOT_ANSWERED
-    error = line.get("error")
-    return error if isinstance(error, dict) else None
 
 
 def _prompt(row: Line) -> object:
@@ -301,12 +300,3 @@ def _prompt(row: Line) -> object:
         if row.get(name) is not None:
             return row[name]
     return ""
-
-
-def _usage(line: Line, name: str) -> int:
-    usage = line.get("usage")
-    return _whole(usage.get(name)) if isinstance(usage, dict) else 0
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infer_cli.errors import UsageError
+from infer_cli.evaluation.strict_numbers import (
+    MOST_OF_RESULTS,
+    count_of,
+    finite_float,
+    number_of,
+    refuse_constant,
+)
 from infer_cli.system.files import MOST_INPUT, read_regular
 
 RESULTS_VERSION = 1
@@ -118,7 +125,8 @@ class Results:
 def read_results(path: Path) -> Results:
     """Raises UsageError for a file that is none of ours."""
     try:
-        value = json.loads(read_regular(path, MOST_INPUT))
+        data = read_regular(path, MOST_INPUT)
+        value = json.loads(data, parse_float=finite_float, parse_constant=refuse_constant)
     except FileNotFoundError:
         raise UsageError(
             f"{path.parent} has no {path.name}", "let `infer eval` end, or `infer rescore` write it"
@@ -187,6 +195,8 @@ def _metric(score: object) -> MetricResult:
 def _estimated(found: object) -> Estimated:
     value = _object(found)
     ci = None if value["ci"] is None else [_number(end) for end in _list(value["ci"])]
+    if ci is not None and len(ci) != 2:
+        raise ValueError(f"an interval has {len(ci)} ends")
     return Estimated(
         _number_or_none(value["value"]),
         _number_or_none(value["stderr"]),
@@ -234,15 +244,17 @@ def _bool(value: object) -> bool:
 
 
 def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    count = count_of(value)
+    if count is None:
         raise ValueError(f"{str(value)[:40]!r} is no count")
-    return value
+    return count
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ValueError(f"{str(value)[:40]!r} is no number")
-    return float(value)
+    number = number_of(value, MOST_OF_RESULTS)
+    if number is None:
+        raise ValueError(f"{str(value)[:40]!r} is no number of a size that scores have")
+    return number
 
 
 def _number_or_none(value: object) -> float | None:

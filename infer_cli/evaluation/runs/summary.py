@@ -23,6 +23,7 @@ from infer_cli.evaluation.statistics.aggregate import (
     pass_at_k,
     summarize,
 )
+from infer_cli.evaluation.strict_numbers import MOST_OF_RESULTS, number_of
 from infer_cli.evaluation.tasks.item import Metric
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ def _power_of_two(bits: Estimated) -> Estimated:
     except OverflowError:
         value, ends = math.inf, []
     error = None if bits.stderr is None else bits.stderr * value * math.log(2)  # the delta method
-    if not all(map(math.isfinite, (value, error or 0.0))):
+    if any(number_of(each, MOST_OF_RESULTS) is None for each in (value, *ends, error or 0.0)):
         note = f"2 to the power of its {bits.value:,.0f} bits, or its interval, is too large for a number"
         return bits._replace(value=None, stderr=None, ci=None, method=None, note=note)
     return bits._replace(value=value, stderr=error, ci=(ends[0], ends[1]) if ends else None)

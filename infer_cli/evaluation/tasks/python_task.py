@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import linecache
-import math
 import sys
 import traceback
 import types
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 from infer_cli.errors import UsageError
+from infer_cli.evaluation.strict_numbers import number_of
 from infer_cli.evaluation.tasks.task import Task, TaskCodeFailed, TaskFunctions
 from infer_cli.evaluation.tasks.task_file import TaskSource, task_of
 from infer_cli.prompt.messages import ROLES
@@ -103,8 +103,9 @@ def _wrapped(path: str, functions: Mapping[str, Callable[..., Any]]) -> TaskFunc
 
     def score(text: str, doc: Mapping[str, object]) -> float:
         value = called("score", text, doc)
-        if isinstance(value, (bool, int, float)) and math.isfinite(value):
-            return float(value)
+        number = float(value) if isinstance(value, bool) else number_of(value)
+        if number is not None:
+            return number
         raise wrong("score", value, "a finite number")
 
     wrappers = (items, prompt, references, extract, score)

@@ -15,21 +15,21 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 from lm_eval.api.registry import metric_registry
 
-from infer_cli.errors import ExitStatus, UsageError
+from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.graders import FolderGrader
 from infer_cli.evaluation.runs.grading import Corpus
+from infer_cli.evaluation.runs.reply_values import Line, count_in, likelihood_error, logprob_of, usage_of
 from infer_cli.evaluation.runs.sample import Outcome, Sample, ScoredChoice
 from infer_cli.evaluation.scorers.scorer import ScorerFailed
+from infer_cli.evaluation.strict_numbers import MOST_OF_RESULTS, number_of
 from infer_cli.evaluation.tasks.item import Item, Metric
 from infer_cli.integrations.lm_eval.code_in_tasks import code_of_config
 from infer_cli.integrations.lm_eval.sandboxed_templates import use_sandbox
 from infer_cli.integrations.lm_eval.task_copy import TaskCopy, read_copy, task_of
 from infer_cli.system.hashing import sha256_hex
 
-Line = Mapping[str, object]
 # The harness gives them 0 or 1 for an item.
 _PROPORTIONS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
-_NOT_ANSWERED = {"code": int(ExitStatus.UNEXPECTED), "message": "it is not answered"}
 
 
 def grader_of_copy(path: Path, *, allow_code: bool, by_rule_alone: bool) -> FolderGrader:
@@ -102,7 +102,7 @@ class HarnessGrader:
 
     def grade(self, item: Item, lines: Sequence[Sequence[Line]]) -> list[Sample]:
         answers = [row[0] if row else None for row in lines]
-        error = next((found for line in answers if (found := _error(line)) is not None), None)
+        error = next((found for line in answers if (found := likelihood_error(line)) is not None), None)
         worst = {metric.score: metric.worst for metric in self._metrics if metric.worst is not None}
         scored = (
             _Scored("error", None, worst, {}) if error is not None else self._scored(item, answers, worst)
@@ -134,9 +134,9 @@ class HarnessGrader:
                 gold=item.gold,
                 finish_reason=reason if isinstance(reason, str) else None,
                 error=error,
-                n_prompt_tokens=sum(_usage(line, "prompt_tokens") for line in there),
+                n_prompt_tokens=sum(usage_of(line, "prompt_tokens") for line in there),
                 n_tokens=sum(
-                    _usage(line, "completion_tokens") if is_text else _whole(line.get("n_tokens"))
+                    usage_of(line, "completion_tokens") if is_text else count_in(line, "n_tokens")
                     for line in there
                 ),
                 digests=tuple(str(line.get("digest")) for line in there),
@@ -177,8 +177,8 @@ class HarnessGrader:
             return [one]
         found = []
         for k, (row, line) in enumerate(zip(item.rows, lines, strict=True)):
-            logprob = line.get("logprob")
-            likelihood = float(logprob) if isinstance(logprob, (int, float)) else -math.inf
+            logprob = logprob_of(line)
+            likelihood = -math.inf if logprob is None else logprob
             is_rolling = self._output_type == "loglikelihood_rolling"
             answer = likelihood if is_rolling else (likelihood, bool(line.get("greedy")))
             one = Instance(
@@ -202,7 +202,7 @@ def _checked(name: str, function: Callable[..., Any]) -> Corpus:
         except Exception as e:  # whatever a task's function raises
             text = " ".join(str(e).split())
             raise ScorerFailed(f"{name} can't be computed: {type(e).__name__}: {text[:200]}") from None
-        if not math.isfinite(found):
+        if number_of(found, MOST_OF_RESULTS) is None:
             raise ScorerFailed(f"{name} is {found}")
         return found
 
@@ -221,9 +221,10 @@ def _values(
     for name, value in values.items():
         plain = _plain(value)
         if isinstance(plain, (int, float)):
-            if not math.isfinite(plain):
-                return f"{name} is {plain}"
-            scores[name] = float(plain)
+            number = number_of(plain)
+            if number is None:
+                return f"{name} is {plain!r:.40}"
+            scores[name] = number
         else:
             try:
                 explanations[name] = json.dumps(plain, allow_nan=False)
@@ -255,11 +256,11 @@ def _plain(value: object) -> object:
 def _choice(item: Item, i: int, line: Line | None) -> ScoredChoice:
     text = str(item.rows[i].get("continuation"))
     line = {} if line is None else line
-    logprob, greedy = line.get("logprob"), line.get("greedy")
+    greedy = line.get("greedy")
     return ScoredChoice(
         text,
-        float(logprob) if isinstance(logprob, (int, float)) else None,
-        _whole(line.get("n_tokens")),
+        logprob_of(line),
+        count_in(line, "n_tokens"),
         len(text.encode()),
         greedy if isinstance(greedy, bool) else None,
     )
@@ -271,19 +272,3 @@ def _likeliest(choices: Sequence[ScoredChoice]) -> str | None:
     if len(choices) < 2 or len(known) < len(choices):
         return None
     return max(known, key=lambda pair: pair[0])[1]
-
-
-def _error(line: Line | None) -> Line | None:
-    if line is None:
-        return _NOT_ANSWERED
-    error = line.get("error")
-    return error if isinstance(error, dict) else None
-
-
-def _usage(line: Line, name: str) -> int:
-    usage = line.get("usage")
-    return _whole(usage.get(name)) if isinstance(usage, dict) else 0
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -96,5 +96,5 @@ def test_a_value_that_is_none_of_a_sample_is_named(tmp_path: Path, name: str, va
     folder = RunFolder(write_run(tmp_path / "run", right(1.0, 0.0)))
     first, second = folder.samples.read_text().splitlines()
     folder.samples.write_text(f"{first}\n{json.dumps({**json.loads(second), name: value})}\n")
-    with pytest.raises(UsageError, match=f"line 2: {name} is no such value"):
+    with pytest.raises(UsageError, match=f"line 2 is no sample: its {name}"):
         shown_samples([read_run(folder.path)])

@@ -158,6 +158,21 @@ def test_a_choice_that_cannot_come_is_no_failure() -> None:
     assert (found.outcome, found.scores) == ("ok", {"acc": 1.0})
 
 
+@pytest.mark.parametrize("logprob", [math.nan, math.inf, -math.inf, -1e308, 10**400, 0.5, True, "-1"])
+def test_what_is_no_logarithm_of_a_probability_is_an_error(logprob: Any) -> None:
+    (found,) = of_kind("likelihood").grade(item(rows=1), [[likelihood(logprob)]])
+    assert (found.outcome, found.scores) == ("error", {"greedy": 0.0})
+    assert found.error is not None and "no logarithm of a probability" in str(found.error["message"])
+
+
+def test_counts_that_are_none_are_not_added_up() -> None:
+    usage = {"prompt_tokens": 10**400, "completion_tokens": -3}
+    (found,) = of_kind("perplexity").grade(
+        item(rows=1), [[likelihood(-1.0, 10**400, n_bytes=True, usage=usage)]]
+    )
+    assert (found.n_prompt_tokens, found.n_tokens, found.sizes["tokens"]) == (0, 0, 0.0)
+
+
 def test_a_likelihood_has_its_logarithm_and_whether_it_is_greedy() -> None:
     asked = item(rows=1)
     (found,) = of_kind("likelihood").grade(asked, [[likelihood(-1.5, greedy=True)]])

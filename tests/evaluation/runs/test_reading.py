@@ -123,6 +123,27 @@ def test_a_wrong_value_of_the_results_is_one_line(tmp_path: Path, name: str) -> 
         read_results(path)
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e101", "-1e999", "NaN", '"1"', "true"])
+def test_a_number_that_nothing_can_be_computed_with_is_refused(tmp_path: Path, number: str) -> None:
+    results, samples = tmp_path / "results.json", tmp_path / "samples.jsonl"
+    text = RESULTS.as_bytes().decode()
+    for was, now in (("0.25", number.replace("e101", "e151")), ('"holds": true', '"holds": NaN')):
+        results.write_text(text.replace(was, now, 1))
+        with pytest.raises(UsageError, match=r"results\.json"):
+            read_results(results)
+    for name in ("scores", "sizes"):
+        line = json_line({**sample().as_json(), name: {"exact": 0.125}})
+        samples.write_bytes(line.replace(b"0.125", number.encode()))
+        with pytest.raises(UsageError, match=f"line 1 is no sample: its {name}"):
+            list(read_samples(samples))
+
+
+def test_an_interval_has_two_ends(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(RESULTS.as_bytes().decode().replace("0.3,", ""))
+    with pytest.raises(UsageError, match="1 ends"):
+        read_results(tmp_path / "results.json")
+
+
 @pytest.mark.parametrize(
     "line", ["", "{}", "[]", "x", json.dumps({**sample().as_json(), "scores": {"a": "b"}}, default=list)]
 )
