@@ -152,6 +152,9 @@ def test_ids_choose_items(sums: list[object], run: Path, tmp_path: Path) -> None
     again = evaluate(*sums, "-o", tmp_path / "again", "--ids", f"@{tmp_path / 'ids'}")
     assert again.code == 0
     assert scores_of(run) == scores_of(tmp_path / "again")
+    twice = tmp_path / "twice"
+    assert evaluate(*sums, "-o", twice, "--ids", "q1,q1,q3").text == done.text
+    assert infer("verify", twice, "-m", "fake", "--fraction", 1).code == 0
     one_error_line(evaluate(*sums, "-o", tmp_path / "r", "--ids", "q1,zz"), 2, "zz")
     one_error_line(evaluate(*sums, "-o", tmp_path / "r", "--ids", "@nowhere"), 2, "nowhere")
 

@@ -190,7 +190,7 @@ def data_of(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
 
 
 def ids_of(text: str | None) -> tuple[str, ...]:
-    """`a,b`, or `@FILE` with one a line."""
+    """`a,b`, or `@FILE` with one a line; what is there twice counts once."""
     if text is None:
         return ()
     if not text.startswith("@"):
@@ -201,7 +201,7 @@ def ids_of(text: str | None) -> tuple[str, ...]:
         except OSError as e:
             raise UsageError(f"--ids {text}: {e.strerror}", "name a file with an id a line") from None
         found = [line.strip() for line in data.decode(errors="replace").splitlines()]
-    ids = tuple(each for each in found if each)
+    ids = tuple(dict.fromkeys(each for each in found if each))
     if not ids:
         raise UsageError(f"--ids {text}: there is no id", "write --ids a,b or --ids @FILE")
     return ids
