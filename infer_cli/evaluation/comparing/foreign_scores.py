@@ -39,8 +39,8 @@ class ForeignColumn:
         sizes = np.frombuffer(self._sizes, np.float64) if self._n_sized else None
         if missing is None and self._n_wrong:
             missing = f"{self._n_wrong} of its values are no numbers"
-        if missing is None and sizes is not None and not (sizes[counts > 0] > 0).all():
-            missing = "some of its sizes are not above 0"
+        if missing is None and sizes is not None and not (sizes[counts > 0] >= 1).all():
+            missing = "some of its sizes are below 1"
         return MetricScores(self.name, self.higher_is_better, scores, sizes, missing)
 
     def _grow(self, n: int) -> None:

@@ -102,12 +102,15 @@ class LogArchive:
             raise refused(self._path, f"it has {n} members: more than {MOST_ITEMS}, or too large a directory")
         file.seek(offset)
         data = file.read(size)
+        length = file.seek(0, 2)
         members: dict[str, _Member] = {}
         place = 0
         for _ in range(n):
             name, member, place = self._entry(data, place)
             if name in members:
                 raise refused(self._path, f"it has {name:.80} twice")
+            if member.offset + member.packed > length:
+                raise refused(self._path, f"{name:.80} would end behind the end of the file")
             members[name] = member
         if sum(member.size for member in members.values()) > _MOST_ALL:
             raise refused(self._path, f"its members would have more than {_MOST_ALL // 10**9} GB")

@@ -180,6 +180,20 @@ def test_huge_numbers_are_no_scores(tmp_path: Path) -> None:
     assert one(path).metrics[0].missing == "2 of its values are no numbers"
 
 
+def test_scores_of_which_no_square_is_a_number(tmp_path: Path) -> None:
+    path = write_harness(tmp_path / "out", [harness_sample(i, (-1) ** i * 1.7e308) for i in range(8)])
+    assert one(path).metrics[0].missing == "8 of its values are no numbers"
+    a = write_harness(tmp_path / "a", [harness_sample(i, (-1) ** i * 1e100) for i in range(60)])
+    b = write_harness(tmp_path / "b", [harness_sample(i, -((-1) ** i) * 1e100) for i in range(60)])
+    done = infer("compare", a, b, "--json")
+    assert (done.code, done.err.count("\n")) == (0, 0), done.err
+
+
+def test_texts_of_less_than_a_byte(tmp_path: Path) -> None:
+    lines = [harness_sample(i, 1, metrics=["bits_per_byte"], bits_per_byte=[-5.0, 1e-300]) for i in range(3)]
+    assert one(write_harness(tmp_path / "out", lines)).metrics[0].missing == "some of its sizes are below 1"
+
+
 @pytest.mark.parametrize(
     ("samples", "header", "wrong"),
     [

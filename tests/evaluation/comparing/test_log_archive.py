@@ -89,6 +89,21 @@ def test_each_way_to_cut_a_log_is_one_line(tmp_path: Path) -> None:
             continue
 
 
+@pytest.mark.parametrize("offset", [2**64 - 1, 2**63, 10**6])
+def test_a_member_that_lies_behind_the_end(offset: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.eval"
+    info = zipfile.ZipInfo("header.json")
+    info.extra = struct.pack("<HHQ", 1, 8, offset)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(info, b"{}")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\1\2") + 42
+    data[at : at + 4] = b"\xff" * 4  # the offset is in the extra field
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"header\.json would end behind the end of the file"):
+        read_runs(path)
+
+
 def test_ways_to_pack_that_are_not_known(tmp_path: Path) -> None:
     path = write(tmp_path / "a.eval", {"header.json": b"1" * 100}, zipfile.ZIP_BZIP2)
     with pytest.raises(UsageError, match="packed in a way that is not known"):
