@@ -77,7 +77,7 @@ def first_lines(found: Sequence[Results]) -> list[str]:
         if results.n < results.n_asked:
             ways = ["--ids"] if results.config.get("ids") else []
             ways += [] if results.limit is None else [f"--limit {results.limit}"]
-            parts.append(f"{results.n} of {results.n_asked} items ({', '.join(ways)})")
+            parts.append(f"{results.n} of {results.n_asked} items ({', '.join(ways) or 'part of the items'})")
         parts.append(
             "what failed is left out (--exclude-errors)"
             if results.exclude_errors
