@@ -48,16 +48,6 @@ class SamplesSummary(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def summarize_samples(
-    items: Iterable[Sequence[Sample]], metrics: Sequence[Metric], scoring: Scoring
-) -> SamplesSummary:
-    """`items`: the samples of each item, of all its seeds."""
-    totals = Totals(metrics, scoring)
-    for samples in items:
-        totals.add(samples)
-    return totals.summary()
-
-
 class Totals:
     """Takes the samples of one item after the other. `corpus` has the functions of metrics of that kind."""
 
@@ -101,7 +91,8 @@ class Totals:
                 " fit what this model writes?"
             )
         elif rates["cut"] >= 0.5:
-            yield f"{rates['cut']:.0%} of the answers were cut by the limit of tokens, and count as wrong"
+            counted = "are left out" if self._scoring.exclude_errors else "count as wrong"
+            yield f"{rates['cut']:.0%} of the answers were cut by the limit of tokens, and {counted}"
         for outcome, said in _FAILED.items():
             if outcome in self._failed:
                 first = f"{self._failed[outcome]:.{_MOST_REASON}}"
@@ -275,7 +266,7 @@ class _RatioColumn:
         if self._n_unknown:
             lost = _lost(self._n_unknown, self._n_unknown + n)
             return MetricResult(metric.name, lost, metric.higher_is_better)
-        if not math.fsum(self._sizes):
+        if not n:
             return MetricResult(metric.name, _nothing(), metric.higher_is_better)
         clusters, groups = self._clusters.clusters(), self._groups.groups()
         return MetricResult(
@@ -291,32 +282,33 @@ class _RatioColumn:
         )
 
     def _estimated(self, items: Sequence[int], clusters: Sequence[str] | None) -> Estimated:
-        """The ratio's interval is that of a mean of units of many parts: `Units` with the sizes as counts."""
-        import numpy as np
-
+        """The ratio's interval is that of a mean of units of many parts: `Units` with the sizes as counts. A
+        text of none (white space has no words) is left out."""
         from infer_cli.evaluation.statistics.intervals import standard_error
         from infer_cli.evaluation.statistics.resampling import mean_interval
-        from infer_cli.evaluation.statistics.units import Units, cluster_index
+        from infer_cli.evaluation.statistics.units import units_of
 
-        names = None if clusters is None else [clusters[i] for i in items]
-        index = np.arange(len(items)) if names is None else cluster_index(names, len(items))
-        sums = np.bincount(index, weights=[self._sums[i] for i in items])
-        sizes = np.bincount(index, weights=[self._sizes[i] for i in items])
-        units = Units(sums.astype(np.float64), sizes.astype(np.float64))
+        sized = [i for i in items if self._sizes[i]]
+        without = _without_size(len(items) - len(sized), len(items), self._metric.size)
+        if not sized:
+            return Estimated(None, None, None, None, 0, None, without)
+        units = units_of(
+            [self._sums[i] for i in sized],
+            None if clusters is None else [clusters[i] for i in sized],
+            [self._sizes[i] for i in sized],
+        )
         interval, note = mean_interval(units, self._scoring.bootstrap_seed)
         error = standard_error(units)
         value = units.mean
         ci = None if interval is None else (interval.lo, interval.hi)
-        if note is not None and clusters is None:
-            note = note.replace("cluster", "item")
         found = Estimated(
             value,
             error,
             ci,
             None if interval is None else interval.method,
-            len(items),
+            len(sized),
             None if clusters is None else units.n,
-            note,
+            "; ".join(filter(None, (without, note))) or None,
         )
         return _power_of_two(found) if self._metric.is_exponential else found
 
@@ -413,6 +405,14 @@ def _lost(n_unknown: int, n: int) -> Estimated:
     what = "item has" if n_unknown == 1 else "items have"
     note = f"{n_unknown} of {n} {what} no value; --exclude-errors leaves out what failed"
     return Estimated(None, None, None, None, n, None, note)
+
+
+def _without_size(n: int, n_all: int, size: str) -> str | None:
+    """That so many texts are left out; None: none is."""
+    if not n:
+        return None
+    has, are = ("has", "is") if n == 1 else ("have", "are")
+    return f"{n} of {n_all} texts {has} no {size} and {are} left out"
 
 
 def _nothing() -> Estimated:

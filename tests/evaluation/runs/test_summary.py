@@ -12,7 +12,7 @@ import pytest
 from infer_cli.evaluation.runs.facts import Scoring
 from infer_cli.evaluation.runs.results import MetricResult
 from infer_cli.evaluation.runs.sample import Outcome, Sample
-from infer_cli.evaluation.runs.summary import NO_GROUP, SamplesSummary, summarize_samples
+from infer_cli.evaluation.runs.summary import NO_GROUP, SamplesSummary, Totals
 from infer_cli.evaluation.statistics.aggregate import summarize
 from infer_cli.evaluation.statistics.intervals import clopper_pearson
 from infer_cli.evaluation.tasks.item import Metric
@@ -26,7 +26,10 @@ LEFT_OUT = Scoring(exclude_errors=True)
 def summary(
     items: Sequence[Sequence[Sample]], *metrics: Metric, scoring: Scoring | None = None
 ) -> SamplesSummary:
-    return summarize_samples(items, metrics or (EXACT,), scoring or Scoring())
+    totals = Totals(metrics or (EXACT,), scoring or Scoring())
+    for samples in items:
+        totals.add(samples)
+    return totals.summary()
 
 
 def only(found: SamplesSummary) -> MetricResult:
@@ -205,6 +208,40 @@ def test_a_perplexity_beyond_all_numbers_has_no_value(sizes: Sequence[tuple[floa
     assert bits.score.value is not None
     assert (found.score.value, found.score.stderr, found.score.ci) == (None, None, None)
     assert "too large for a number" in (found.score.note or "") and found.score.n == len(sizes)
+
+
+@pytest.mark.parametrize(("n", "method"), [(30, "t"), (49, "t"), (50, "bca")])
+def test_a_ratio_has_a_bootstrap_from_50_texts(n: int, method: str) -> None:
+    items = [text(i, 8.0 + i % 7, 4.0 + i % 3) for i in range(n)]
+    found = only(summary(items, BITS)).score
+    assert found.method == method
+    assert found.note == (f"{n} items are few: fewer than 50 say little of their spread" if n < 50 else None)
+    clustered = [[replace(one, cluster=f"c{one.index}") for one in each] for each in items]
+    assert only(summary(clustered, BITS)).score.method == "bca"
+
+
+@pytest.mark.filterwarnings("error")
+def test_texts_of_no_size_are_left_out() -> None:
+    items = [text(0, 8.0, 4.0), text(1, 9.0, 0.0), text(2, 20.0, 12.0)]
+    items = [[replace(one, group="blank" if one.index == 1 else "words") for one in each] for each in items]
+    for metric in (BITS, PERPLEXITY):
+        found = only(summary(items, metric))
+        assert (found.score.n, found.score.value) == (2, 28 / 16 if metric is BITS else 2 ** (28 / 16))
+        assert (found.score.note or "").startswith(
+            "1 of 3 texts has no bytes and is left out; 2 items are few"
+        )
+        assert found.score.ci is not None and found.groups is not None
+        assert found.groups["blank"].value is None
+        assert found.groups["blank"].note == "1 of 1 texts has no bytes and is left out"
+        nothing = only(summary([text(0, 8.0, 0.0), text(1, 8.0, 0.0)], metric)).score
+        assert (nothing.value, nothing.note) == (None, "2 of 2 texts have no bytes and are left out")
+
+
+def test_cut_answers_are_said_to_be_what_they_count_as() -> None:
+    items = [[sample(i, 0.0, outcome="cut")] for i in range(2)]
+    (wrong,) = summary(items).warnings
+    (left_out,) = summary(items, scoring=LEFT_OUT).warnings
+    assert wrong.endswith("and count as wrong") and left_out.endswith("and are left out")
 
 
 def test_an_extraction_that_never_matches_is_doubted() -> None:
