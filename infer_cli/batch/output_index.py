@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 from infer_cli.errors import UsageError
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import bounded_lines, open_regular
 
 MAX_ROW = 10**18
 
@@ -116,7 +116,7 @@ def lines_of(path: Path) -> Iterator[Line]:
     broken: int | None = None
     with open_regular(path) as file:
         end = 0
-        for n, data in enumerate(file, 1):
+        for n, data in enumerate(bounded_lines(file, path), 1):
             start, end = end, end + len(data)
             line = parse_line(data, start, end)
             if line is None:

@@ -80,6 +80,19 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_SETTINGS) 
     return data
 
 
+def bounded_lines(file: BinaryIO, path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The lines of an open file. Raises UsageError naming the line of more than `MOST_INPUT` bytes."""
+    n = 0
+    while line := file.readline(MOST_INPUT + 1):
+        n += 1
+        if len(line) > MOST_INPUT:
+            raise UsageError(
+                f"{os.fspath(path)}: line {n} has more than {MOST_INPUT // 10**6} MB",
+                "put back the file that infer wrote",
+            )
+        yield line
+
+
 def is_url(name: str) -> bool:
     """Whether what should name a file is a web address."""
     return name.lower().startswith(("http://", "https://"))

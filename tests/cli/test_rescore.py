@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,20 @@ def write_texts(folder: Path) -> tuple[Path, Path]:
     task.write_text('name = "texts"\nversion = "1"\nkind = "perplexity"\n[answer]\ntext = "{{ text }}"\n')
     write_lines(data, [{"text": f"a text of {i} words"} for i in range(3)])
     return task, data
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file there is not sparse by itself")
+@pytest.mark.parametrize("name", ["samples.jsonl", "replies.jsonl", "items.jsonl", "requests.jsonl"])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_a_line_of_gigabytes_is_not_read(run: Path, name: str, at_end: bool) -> None:
+    path = run / name
+    n = len(path.read_bytes().splitlines()) if at_end else 0
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size if at_end else 0)
+        file.truncate(3 * 10**9)
+    said = f"{path}: line {n + 1} has more than 64 MB"
+    command = ("compare", run, run) if name == "samples.jsonl" else ("rescore", run)
+    one_error_line(infer(*command), 2, said)
 
 
 def test_a_reply_that_is_there_twice_is_refused(run: Path) -> None:

@@ -25,7 +25,7 @@ from infer_cli.evaluation.runs.item_amounts import RATIOS, measure_of
 from infer_cli.evaluation.runs.reading import Run, read_run, run_folders, sample_of
 from infer_cli.evaluation.runs.results import MetricResult
 from infer_cli.evaluation.runs.sample import Sample
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import MOST_INPUT, bounded_lines, open_regular
 
 _SHOWN = 8  # digits of a hash
 
@@ -135,7 +135,7 @@ class _Samples:
     def asked(self, place: int) -> Asked:
         with open_regular(self._folder.samples) as file:
             file.seek(self._offsets[place])
-            sample = sample_of(json.loads(file.readline()))
+            sample = sample_of(json.loads(file.readline(MOST_INPUT)))
         return Asked(_as_text(sample.prompt), sample.answer)
 
 
@@ -193,7 +193,7 @@ def _objects(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     try:
         with open_regular(path) as file:
             offset = 0
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(bounded_lines(file, path), 1):
                 try:
                     value = json.loads(line)
                 except (ValueError, RecursionError):

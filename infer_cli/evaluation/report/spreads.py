@@ -12,7 +12,7 @@ from typing import NamedTuple
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.sample import Sample
 from infer_cli.evaluation.strict_numbers import number_of
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import bounded_lines, open_regular
 
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
 
@@ -47,7 +47,7 @@ def latencies(replies: Path) -> list[Spread]:
     firsts, totals = array("d"), array("d")
     try:
         with open_regular(replies) as file:
-            for n, line in enumerate(file, 1):
+            for n, line in enumerate(bounded_lines(file, replies), 1):
                 timings = _timings(replies, n, line)
                 for name, values in (("ttft_s", firsts), ("total_s", totals)):
                     seconds = number_of(timings.get(name))

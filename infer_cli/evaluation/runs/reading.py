@@ -15,7 +15,7 @@ from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.results import Results, read_results
 from infer_cli.evaluation.runs.sample import Outcome, Sample, ScoredChoice
 from infer_cli.evaluation.strict_numbers import count_of, number_of
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import bounded_lines, open_regular
 
 _SAMPLE_KEYS = frozenset(of.name for of in fields(Sample))
 _CHOICE_KEYS = frozenset(ScoredChoice._fields)
@@ -70,7 +70,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
     except FileNotFoundError:
         raise UsageError(f"{path.parent} has no {path.name}", "`infer rescore` writes it") from None
     with file:
-        for n, line in enumerate(file, 1):
+        for n, line in enumerate(bounded_lines(file, path), 1):
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from infer_cli.batch.output_index import lines_of
 from infer_cli.errors import UsageError
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import MOST_INPUT, bounded_lines, open_regular
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,7 +65,7 @@ class ReplyLines:
             assert self._file is not None
             self._file.seek(self._starts[self._next])
             try:
-                value = json.loads(self._file.readline())
+                value = json.loads(self._file.readline(MOST_INPUT))
             except (ValueError, RecursionError):
                 raise UsageError(f"{self._path}: a line of row {row} is not JSON") from None
             yield value
@@ -76,7 +76,7 @@ def _places(path: Path) -> Iterator[tuple[int, int, int]]:
     """Row, sample and start of each line. Raises UsageError as `lines_of`."""
     start = 0
     with open_regular(path) as file:
-        for data in file:
+        for data in bounded_lines(file, path):
             head, tail = _HEAD.match(data), _TAIL.search(data, max(0, len(data) - _MOST_TAIL))
             if head is None or tail is None:
                 break  # the last line may be torn

@@ -26,7 +26,7 @@ from infer_cli.evaluation.runs.side_by_side import in_order
 from infer_cli.evaluation.runs.summary import SamplesSummary, Totals
 from infer_cli.evaluation.tasks.item import Item
 from infer_cli.evaluation.tasks.item_file import read_written_items
-from infer_cli.system.files import open_regular, write_atomic
+from infer_cli.system.files import MOST_INPUT, open_regular, write_atomic
 from infer_cli.system.processors import default_threads
 
 # What of a job's file is no choice of the user's.
@@ -194,7 +194,7 @@ def _still_verified(folder: RunFolder, results: Results) -> Results:
 
 def _first_line(path: Path) -> Mapping[str, object]:
     with open_regular(path) as file:
-        data = file.readline()
+        data = file.readline(MOST_INPUT)
     try:
         value = json.loads(data)
     except ValueError:

@@ -16,7 +16,7 @@ from infer_cli.batch.records import json_value
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.tasks.doc import Doc, doc_sha256
 from infer_cli.evaluation.tasks.item import Item
-from infer_cli.system.files import naming, open_regular
+from infer_cli.system.files import bounded_lines, naming, open_regular
 
 _KEYS = frozenset(
     {"index", "id", "sha256", "group", "cluster", "doc", "references", "choices", "gold", "fewshot", "n_rows"}
@@ -131,7 +131,7 @@ def read_written_items(items_path: Path, requests_path: Path) -> Iterator[Item]:
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with open_regular(path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(bounded_lines(file, path), 1):
                 try:
                     value = json_value(line.rstrip(b"\n"))
                 except UsageError as e:

@@ -22,7 +22,7 @@ from infer_cli.evaluation.tasks.rendering import ItemRenderer
 from infer_cli.evaluation.tasks.selection import Selection, examples_asked
 from infer_cli.evaluation.tasks.task import Task
 from infer_cli.evaluation.verification.finding import Finding, first_of
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import bounded_lines, open_regular
 
 # What items were made again of: the data themselves, or the rows that the folder says were its. Another
 # program's are not made again.
@@ -108,7 +108,7 @@ class _FromFolder:
 
 def _examples(folder: RunFolder) -> Iterator[tuple[str, Doc]]:
     with open_regular(folder.examples) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(bounded_lines(file, folder.examples), 1):
             try:
                 value = json.loads(line)
                 yield str(value["id"]), dict(value["doc"])

@@ -17,7 +17,7 @@ from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.graders import Openers, grader_of
 from infer_cli.evaluation.runs.rescoring import graded, n_samples, rescore
 from infer_cli.evaluation.verification.finding import Finding, first_of
-from infer_cli.system.files import MOST_INPUT, open_regular, read_regular
+from infer_cli.system.files import MOST_INPUT, bounded_lines, open_regular, read_regular
 
 
 class Scored(NamedTuple):
@@ -52,7 +52,7 @@ def _samples(
     grader = grader_of(folder, facts, n_samples(job), allow_code=allow_code, openers=openers).grader
     wanted = (json_line(sample.as_json()) for samples in graded(folder, grader) for sample in samples)
     with open_regular(folder.samples) as file:
-        for number, (was, now) in enumerate(zip_longest(file, wanted), 1):
+        for number, (was, now) in enumerate(zip_longest(bounded_lines(file, folder.samples), wanted), 1):
             if was == now:
                 continue
             if was is None:

@@ -22,7 +22,7 @@ from infer_cli.evaluation.tasks.task import Task
 from infer_cli.evaluation.verification.finding import Finding, first_of
 from infer_cli.evaluation.verification.rendered import MadeOf, check_items
 from infer_cli.evaluation.verification.rescored import Scored, check_scores
-from infer_cli.system.files import open_regular
+from infer_cli.system.files import bounded_lines, open_regular
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _asked(folder: RunFolder, facts: RunFacts, job: JobFile) -> Iterator[Finding
 def _n_lines(folder: RunFolder) -> int:
     try:
         with open_regular(folder.requests) as file:
-            return sum(1 for _ in file)
+            return sum(1 for _ in bounded_lines(file, folder.requests))
     except OSError:
         return 0
 
@@ -160,7 +160,7 @@ def _unlike(folder: RunFolder, rows: Iterator[bytes]) -> Iterator[str]:
             yield "it is missing"
         return
     with open_regular(folder.judge_requests) as file:
-        for number, (was, now) in enumerate(zip_longest(file, rows), 1):
+        for number, (was, now) in enumerate(zip_longest(bounded_lines(file, folder.judge_requests), rows), 1):
             if was != now:
                 yield f"line {number} is not what is asked of the answers"
 
