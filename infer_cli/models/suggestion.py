@@ -26,7 +26,7 @@ def suggested_for(catalogue: Catalogue, free_bytes: int | None, rate: float) -> 
     """The largest of the suggested models that fits well and writes fast enough to be read as it comes; None
     where none does, or nobody knows. The default model has just written `rate` tokens a second.
 
-    Each token reads all weights once, so that the rates of two models are as their sizes, the other way round.
+    Each token reads all weights once, so a model of twice the size writes half as fast.
     """
     small = catalogue.entries[catalogue.default].size
     if free_bytes is None or small is None:

@@ -31,7 +31,7 @@ def suggest_once(model: str, rate: float | None, notices: Notices, *, quiet: boo
     if found is None or not suggestion.mark_as_told():
         return
     notices.note(
-        f"{model} is small and quick. This machine can run {found.name} ({size_text(found.size)}) too, at about"
-        f" {found.rate:.0f} tokens a second: `infer models default {found.name}` makes it the default",
+        f"{model} is small and quick. This machine can run {found.name} ({size_text(found.size)}) too,"
+        f" at about {found.rate:.0f} tokens a second: `infer models default {found.name}` makes it the default",
         dim=True,
     )
