@@ -17,9 +17,8 @@ from tests.cli.test_verify_run import (
     edited_score,
     edited_value,
     removed_sample,
-    verify,
 )
-from tests.cli_helpers import infer, script
+from tests.cli_helpers import infer, script, verify
 from tests.evaluation.runs.run_helpers import evaluate, results_of, write_sums
 from tests.integrations.extras import is_missing
 

@@ -15,15 +15,11 @@ from infer_cli.answering.reply import digest
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.system.hashing import sha256_hex
 from tests.cli.test_verify import redigested
-from tests.cli_helpers import Outcome, infer, one_error_line, script
+from tests.cli_helpers import infer, one_error_line, script, verify
 from tests.evaluation.runs.run_helpers import SUMS, evaluate, write_pairs, write_sums
 from tests.tiny_gguf import write_tiny_gguf
 
 Json = dict[str, Any]
-
-
-def verify(run: Path, *arguments: object) -> Outcome:
-    return infer("verify", run, "--fraction", 1, *arguments)
 
 
 def lines_of(path: Path) -> list[Json]:
