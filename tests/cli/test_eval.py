@@ -593,3 +593,9 @@ def test_a_pattern_that_is_none_begins_no_run(sums: list[object], run: Path) -> 
 
 def test_cite_runs_no_task(sums: list[object], run: Path) -> None:
     one_error_line(infer("eval", sums[0], "--cite", run), 2, "--cite", "runs no task")
+
+
+def test_a_model_that_is_named_twice_is_told(sums: list[object], run: Path) -> None:
+    done = evaluate(*sums, "-o", run, "-m", "fake")
+    one_error_line(done, 2, "the model fake is named twice", "name each model once")
+    assert not run.exists()
