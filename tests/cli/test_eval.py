@@ -599,3 +599,11 @@ def test_a_model_that_is_named_twice_is_told(sums: list[object], run: Path) -> N
     done = evaluate(*sums, "-o", run, "-m", "fake")
     one_error_line(done, 2, "the model fake is named twice", "name each model once")
     assert not run.exists()
+
+
+def test_texts_without_words_are_said_to_have_none(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "blank.jsonl").write_text('{"text": "   "}\n')
+    done = evaluate("perplexity", "--data", tmp_path / "blank.jsonl", "-o", run)
+    assert done.code == 0, done
+    assert "note: word_perplexity: the items have no words" in done.text
+    assert {score["metric"]: score["n"] for score in results_of(run)["scores"]}["word_perplexity"] == 1
