@@ -607,3 +607,15 @@ def test_texts_without_words_are_said_to_have_none(tmp_path: Path, run: Path) ->
     assert done.code == 0, done
     assert "note: word_perplexity: the items have no words" in done.text
     assert {score["metric"]: score["n"] for score in results_of(run)["scores"]}["word_perplexity"] == 1
+
+
+def test_an_interval_stays_longer_than_a_rate(sums: list[object], run: Path) -> None:
+    from tests.terminal import Terminal
+
+    assert evaluate(*sums, "-o", run, "-n", 29).code == 0
+    for width, heading in ((80, "n"), (44, "95 % interval")):
+        with Terminal("rescore", str(run), columns=width) as terminal:
+            assert terminal.end() == 0
+            head = next(line for line in terminal.text.split("\n") if line.startswith("task "))
+        assert heading in head
+        assert ("cut" in head) == (width == 80)
