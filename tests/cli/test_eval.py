@@ -619,3 +619,8 @@ def test_an_interval_stays_longer_than_a_rate(sums: list[object], run: Path) -> 
             head = next(line for line in terminal.text.split("\n") if line.startswith("task "))
         assert heading in head
         assert ("cut" in head) == (width == 80)
+
+
+def test_a_flag_without_its_value_is_shown_with_one() -> None:
+    one_error_line(infer("eval", "--cite"), 2, "'--cite' requires an argument", "`infer eval --cite DIR`")
+    one_error_line(infer("models", "add", "--sha256"), 2, "infer models add --help")
