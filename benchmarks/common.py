@@ -51,13 +51,14 @@ def as_stored(lines: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished child process.
+    """One finished child process. `first_byte_s`: seconds until it wrote to stdout, or ended.
 
     `peak_rss` is that of its largest process, in bytes, as GNU time has it. It is never less than this
     process's own size: Linux counts what a child held between fork and exec.
     """
 
     seconds: float
+    first_byte_s: float
     cpu_s: float
     peak_rss: int
     stdout: str
@@ -85,7 +86,9 @@ def run(command: Sequence[str], env: Mapping[str, str], watch: Callable[[int], N
             watch(process.pid)
         assert process.stdout is not None
         with process.stdout as pipe:
-            out = pipe.read()
+            out = pipe.read(1)
+            first_byte_s = time.perf_counter() - began
+            out += pipe.read()
         _pid, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -94,7 +97,11 @@ def run(command: Sequence[str], env: Mapping[str, str], watch: Callable[[int], N
             tail = errors.read().decode(errors="replace")[-600:].strip()
             raise BenchmarkError(f"exit code {process.returncode} of {' '.join(command)}\n{tail}")
     return Run(
-        seconds, usage.ru_utime + usage.ru_stime, rss_bytes(usage.ru_maxrss), out.decode(errors="replace")
+        seconds,
+        first_byte_s,
+        usage.ru_utime + usage.ru_stime,
+        rss_bytes(usage.ru_maxrss),
+        out.decode(errors="replace"),
     )
 
 

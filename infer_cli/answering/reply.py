@@ -28,6 +28,7 @@ TokenText = Callable[[int], bytes]  # what a token stands for
 # Inside JSON strings, beyond what JSON itself forbids: lone surrogates have no UTF-8, DEL and C1 are
 # obeyed by terminals, U+2028, U+2029 (and U+0085) end a line for some readers, U+202D and U+202E reorder it.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 # The end of a request that failed before it came to the engine.
 NOTHING_COMPUTED = Finished(
@@ -222,7 +223,7 @@ def choice_json(choice: ChoiceScore) -> dict[str, object]:
 
 def json_line(value: Mapping[str, object]) -> bytes:
     """One line of JSON in UTF-8 with its newline: valid whatever the strings hold, and safe on a terminal."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = _ENCODER.encode(value)
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8") + b"\n"
 
 

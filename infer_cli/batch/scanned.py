@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from infer_cli.errors import ExitStatus
-from infer_cli.runtime.f16_weights import reading_pays
 
 _SHARE = 4
 # Tokens. To expand and to measure takes as long as to read some 2,000 (500 for the copy, 550 for two
 # readings, 900 for decode steps), or as 16 replies side by side take for 1,400.
 _LEAST_READ, _LEAST_WRITTEN = 4096, 16_384
 _MANY = 16  # replies side by side
+_READ_SHARE = 2  # a token of a lone reply then costs what reading about one more would
 _LIKELY_REPLY = 256  # tokens; most replies end long before they must
 
 
@@ -63,6 +63,6 @@ class Scan:
         have to be by far most of the work.
         """
         if n_beside < _MANY:
-            return reading_pays(self.n_distinct_tokens, self.n_reply_tokens, _LEAST_READ)
+            return self.n_distinct_tokens >= max(_LEAST_READ, _READ_SHARE * self.n_reply_tokens)
         n_written = min(self.n_reply_tokens, _LIKELY_REPLY * self.n_to_answer)
         return self.n_distinct_tokens / _LEAST_READ + n_written / _LEAST_WRITTEN >= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,14 +37,15 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
     from infer_cli.cli.eval.view import print_results
     from infer_cli.cli.flags.lists import print_objects
     from infer_cli.cli.screen.terminal import Notices
+    from infer_cli.evaluation.formats.writing import write_formats
     from infer_cli.evaluation.runs.folder import RunFolder
     from infer_cli.evaluation.runs.reading import run_folders
+    from infer_cli.evaluation.runs.rescoring import rescore as rescore_run
     from infer_cli.evaluation.runs.task_groups import score_groups
-    from infer_cli.evaluation.scoring import score_run
     from infer_cli.prompt.renderer import closed_at_end
 
     notices = Notices(quiet=quiet, stats=not quiet)
-    found, groups = [], []
+    folders_of_runs, found, groups = [], [], []
     with closed_at_end():
         for given in folders:
             runs = run_folders(given)
@@ -53,9 +55,7 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
                 notices.status(f"scoring {run}")
                 try:
                     folder = RunFolder(run)
-                    rescored = score_run(folder, allow_code=allow_code, openers=OPENERS)
-                    if folder.report.exists():
-                        report_run(folder, notices)
+                    rescored = rescore_run(folder, allow_code=allow_code, openers=OPENERS)
                 finally:
                     notices.clear()
                 if rescored.code_scorers:
@@ -63,10 +63,20 @@ def _rescore(folders: list[Path], *, allow_code: bool, json: bool, quiet: bool) 
                 notices.note(
                     f"{run}: {'scores or samples have changed' if rescored.changed else 'unchanged'}"
                 )
+                folders_of_runs.append(folder)
                 found.append(rescored.results)
             groups += score_groups(given, found[-len(runs) :])
     if json:
         print_objects((results.as_json() for results in found), lines=False)
     else:
         print_results(found, notices, groups)
+        sys.stdout.flush()  # what follows takes longer than the scores
+    for folder in folders_of_runs:
+        notices.status(f"writing the files of other programs into {folder.path}")
+        try:
+            write_formats(folder)
+            if folder.report.exists():
+                report_run(folder, notices)
+        finally:
+            notices.clear()
     return ExitStatus.OK

@@ -21,6 +21,7 @@ from infer_cli.conversation.reply_settings import ReplySettings
 from infer_cli.errors import InferError, UsageError
 from infer_cli.prompt.thinking import NO_BUDGET, budget_of, thinking_variables
 from infer_cli.records.thread import Told
+from infer_cli.runtime.long_prompt import PromptReader
 from infer_cli.settings.origins import Given, RunSeed, Setting
 from infer_cli.settings.sampling import SamplingChoice
 from infer_cli.settings.seeds import draw_seed
@@ -55,6 +56,9 @@ class DialogueView(Protocol):
     """What shows a dialogue, and is told of it as it happens."""
 
     def warn(self, message: str) -> None: ...
+
+    def note(self, message: str) -> None:
+        """What is good to know."""
 
     def detail(self, message: str) -> None:
         """What is of interest to statistics alone."""
@@ -375,7 +379,9 @@ class Dialogue:
     @contextlib.contextmanager
     def _replied(self, job: Job, sink: Sink) -> Iterator[Reply]:
         """The reply to a job, counted. `stop` does nothing more until it is dealt with."""
-        shot = OneShot(job, self._model.running, self.conversation.codec.vocab, sink)
+        model = self._model
+        reader = PromptReader(model.session, model.running, self._view)
+        shot = OneShot(job, model.running, self.conversation.codec.vocab, sink, reader)
         self._is_stopped = False
         self._shot = shot
         try:

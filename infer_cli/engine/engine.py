@@ -146,6 +146,10 @@ class Engine:
         if request_id in self._sequences:
             self._cancelled.add(request_id)
 
+    def n_held(self, ids: tuple[int, ...]) -> int:
+        """See `Slots.n_held`."""
+        return self._slots.n_held(ids)
+
     def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
         """See `Slots.adopt`."""
         return self._slots.adopt(segments, data)

@@ -173,6 +173,11 @@ class Service:
         self._post(cancel)
         self._abort()
 
+    def n_held(self, ids: tuple[int, ...]) -> int:
+        """`Engine.n_held`. Waits for it."""
+        engine = self._of_replies
+        return self._call(lambda: engine.n_held(ids))
+
     def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
         """`Engine.adopt`, before the requests that are submitted next. Waits for it."""
         engine = self._of_replies

@@ -138,18 +138,25 @@ class Slots:
         self._backend.seq_rm(seq.slot, 0)
         return 0
 
-    # --- states that outlive the process -------------------------------------------------------------
+    # --- states that go to other engines -------------------------------------------------------------
+
+    def n_held(self, ids: tuple[int, ...]) -> int:
+        """Tokens that begin a prompt and are in memory, in an idle slot; less than all of it."""
+        wanted = (Segment("prompt", ids),)
+        return max(
+            (history.reusable(held, wanted, self._chunk) for held in self._residents.values()), default=0
+        )
 
     def adopt(self, segments: tuple[Segment, ...], data: Buffer) -> bool:
         """Let an idle slot hold a saved evaluation, for the next prompts that begin with it.
 
         False where no slot is idle, or `data` is no state of such a context.
         """
-        kept = self._scheduler.kept.values()
-        idle = [i for i, seq in enumerate(self._scheduler.slots) if seq is None and i not in kept]
+        idle = [slot for slot, seq in enumerate(self._scheduler.slots) if seq is None]
         if not idle or not self._policy.fill_holes:
             return False
-        slot = min(idle, key=self.length)
+        kept = self._scheduler.kept.values()  # for sessions: where nothing else is free
+        slot = min(idle, key=lambda slot: (slot in kept, self.length(slot)))
         self._residents.pop(slot, None)
         if not self._backend.state_load(slot, data, history.length(segments)):
             return False

@@ -58,10 +58,8 @@ class PrefixCache:
         self._restored_conversation: tuple[Segment, ...] = ()
         self._service, self._store, self._model, self._note = running.service, store, model, note
         # A state is laid out for the number of sequences, which `invariant` leaves out of its fingerprint.
-        # What F16 weights have read may go on with the stored ones: `fast`, which alone has them, promises
-        # the seed only, and who comes later need not make them again.
-        facts = running.facts()._replace(has_f16_weights=False)
-        self._engine = f"{facts.fingerprint}/{running.policy.n_seq_max}"
+        # Of what F16 weights have read for it, too: `fast`, which alone has them, promises the seed only.
+        self._engine = f"{running.facts().fingerprint}/{running.policy.n_seq_max}"
         self._cuts = running.policy.fill_holes  # else no other prompt could use a state
 
     def restore(self, ids: tuple[int, ...]) -> None:
@@ -82,12 +80,6 @@ class PrefixCache:
                 return
             self._note(f"prefix cache: {n} tokens could not be used")
             at_most = n - 1
-
-    def n_known(self, ids: tuple[int, ...]) -> int:
-        """Tokens of a prompt's beginning that the store has."""
-        if not self._cuts or self.model_sha256 is None:
-            return 0
-        return self._store.longest(self._owner(), ids, at_least=MIN_PREFIX, at_most=_most(len(ids)))
 
     def _use(self, owner: Owner, what: What, segments: tuple[Segment, ...]) -> bool:
         """Raises MemoryError."""

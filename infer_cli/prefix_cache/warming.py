@@ -17,6 +17,7 @@ from infer_cli.types import EngineRequest, Finished, Prefilled, SamplingParams
 
 if TYPE_CHECKING:
     from infer_cli.prompt.plan import PromptPlan
+    from infer_cli.runtime.long_prompt import PromptReader
     from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.runtime.session import Session
 
@@ -70,6 +71,7 @@ def check_worth_warming(n_tokens: int) -> None:
 def warm(
     prefixes: PrefixCache,
     running: RunningEngine,
+    reader: PromptReader,
     ids: tuple[int, ...],
     n_tokens: int,
     model: str,
@@ -77,8 +79,8 @@ def warm(
 ) -> Kept:
     """Evaluate a prompt and keep its first `n_tokens`, as far as the store has not got them already.
 
-    `on_progress` takes what share of the prompt is read, 0 to 1; `model` is what the user calls it. Raises
-    UnexpectedFailure where nothing is kept, ModelInvalid.
+    `reader` may read the prompt in place of the engine; `on_progress` takes what share of it is read, 0 to 1;
+    `model` is what the user calls it. Raises UnexpectedFailure where nothing is kept, ModelInvalid.
     """
     prefixes.restore(ids)
     try:
@@ -87,6 +89,7 @@ def warm(
         raise _nothing_kept(e) from None
     if found is not None:
         return found
+    reader.read(ids, None, lambda n_read: on_progress(n_read / len(ids)))
     _evaluate(running, ids, model, on_progress)
     try:
         kept = prefixes.keep(ids, n_tokens)

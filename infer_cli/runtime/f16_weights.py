@@ -22,10 +22,9 @@ from infer_cli.settings.sizes import size_text
 # K-quants 910, IQ4_NL and Q4_0 1,500.
 _ROW_BY_ROW = frozenset({"Q4_1", "Q5_1"})
 _LARGER_PART = 0.5
-# Tokens. A prompt is read 2.3 times as fast, and the copy takes as long as to read some 500 (as stored). A
-# lone reply goes on 0.8 times as fast: one of its tokens costs what reading about one more would.
-_LEAST_READ = 1536
-_READ_SHARE = 2
+# Tokens of a prompt that are worth the copy: it is read 2.3 times as fast, and the copy takes as long as to
+# read some 500 (as stored).
+LEAST_READ = 1536
 _BYTES = 2  # of an F16
 _DESCRIPTORS = Path("/proc/self/fd")  # Linux: names for open files
 
@@ -34,12 +33,6 @@ def may_gain(header: Header) -> bool:
     """Whether most weights are of a type that llama.cpp's CPU backend has no matrix kernels for."""
     slow = sum(tensor.n_elements for tensor in header.tensors if tensor.type in _ROW_BY_ROW)
     return header.split is None and slow > _LARGER_PART * header.n_params
-
-
-def reading_pays(n_read: int, n_reply: int, least: int = _LEAST_READ) -> bool:
-    """Whether so many tokens to read are worth the copy: by far more than the reply may have. `least`: where
-    more than the copy has to be paid for."""
-    return n_read >= max(least, _READ_SHARE * n_reply)
 
 
 def expanded_bytes(header: Header) -> int:

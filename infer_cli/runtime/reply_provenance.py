@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from infer_cli.runtime.engine_facts import fingerprint
 from infer_cli.types import EngineIdentity, ModelIdentity, Provenance
 
 if TYPE_CHECKING:
     from infer_cli.models.installed import InstalledModel
     from infer_cli.runtime.engine_facts import EngineFacts
+
+
+_F16_PROMPT = {"prompt_weights": "f16"}
 
 
 class ModelHash:
@@ -55,3 +59,14 @@ class EngineProvenance:
             model = ModelIdentity(self._name, self._sha256.get())
             self._found = Provenance(model, engine, was_probed(model.sha256, facts))
         return self._found
+
+
+def after_f16_prompt(came_from: Provenance) -> Provenance:
+    """Of a reply whose prompt F16 weights have read, and then this engine has gone on."""
+    facts = {**came_from.engine.facts, **_F16_PROMPT}
+    return came_from._replace(engine=came_from.engine._replace(fingerprint=fingerprint(facts), facts=facts))
+
+
+def has_f16_prompt(facts: Mapping[str, object]) -> bool:
+    """Whether F16 weights have read the prompt of a reply with these facts of its engine."""
+    return facts.items() >= _F16_PROMPT.items()

@@ -30,19 +30,28 @@ class Session:
     """One model, from the moment that its load begins. The load runs beside the caller, who waits with
     `wait`, or simply asks for `loaded`.
 
-    `width` is the number of slots that memory and promise are planned for; `native_fd` takes llama.cpp's log.
+    `width` is the number of slots that memory and promise are planned for; `native_fd` takes llama.cpp's log;
+    `sha256` is that of the model, where it is being found out already.
     Raises InferError where the header says already that the model can't be used.
     """
 
-    def __init__(self, model: InstalledModel, options: EngineOptions, width: int, native_fd: int) -> None:
+    def __init__(
+        self,
+        model: InstalledModel,
+        options: EngineOptions,
+        width: int,
+        native_fd: int,
+        sha256: ModelHash | None = None,
+    ) -> None:
         self.model, self.options = model, options
         self._width, self._native_fd = width, native_fd
         self._loader: Loader = _loader(model, options, width, native_fd)
-        self._sha256 = ModelHash(model)
+        self._sha256 = sha256 or ModelHash(model)
 
     def with_f16_weights(self) -> Session:
         """The same model with other weights in memory, in `fast`: see `f16_weights`. Its load begins."""
-        return Session(self.model, replace(self.options, expand=True), self._width, self._native_fd)
+        options = replace(self.options, expand=True)
+        return Session(self.model, options, self._width, self._native_fd, self._sha256)
 
     @property
     def progress(self) -> float:

@@ -124,3 +124,12 @@ def test_a_run_of_a_python_task_may_lie_elsewhere(tmp_path: Path) -> None:
     done = infer("rescore", elsewhere, "--allow-code")
     assert f"{elsewhere}: unchanged" in done.err, done.err
     assert infer("verify", elsewhere, "--allow-code", "--fraction", "1", "-m", "fake").code == 0
+
+
+def test_the_scores_come_before_the_files_of_other_programs(run: Path) -> None:
+    (harness,) = run.glob("results_*.json")
+    harness.unlink()
+    harness.mkdir()
+    done = infer("rescore", run)
+    assert "promise invariant" in done.text
+    assert done.code == 1 and harness.name in done.err

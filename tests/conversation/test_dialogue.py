@@ -32,13 +32,14 @@ class View:
     def __init__(self) -> None:
         self.text = ""
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.details: list[str] = []
         self.taken: list[TakenReply] = []
         self.not_taken: list[NotTaken] = []
         self.at_text: Callable[[], object] = lambda: None
         self.at_prefill: Callable[[], object] = lambda: None
         self.at_status: Callable[[str], object] = lambda text: None
-        self.warn, self.detail = self.warnings.append, self.details.append
+        self.warn, self.note, self.detail = self.warnings.append, self.notes.append, self.details.append
         self.reply_taken, self.message_not_taken = self.taken.append, self.not_taken.append
 
     def status(self, text: str) -> None:

@@ -93,14 +93,17 @@ def test_a_state_of_another_length_or_shape_is_refused_and_leaves_the_slot_empty
         assert ends["b"].text == b"You said: hello"
 
 
-def test_a_state_takes_an_idle_slot_that_no_session_keeps() -> None:
+def test_a_state_takes_a_slot_that_a_session_keeps_only_where_there_is_no_other() -> None:
     engine, backend, _, _ = fake_engine(2, n_ctx_seq=512)
     run_all(engine, [request("a", "hello", session="talk")])
     state = bytearray(b"".join(token.to_bytes(4, "little") for token in BOOK[:GRID]))
     kept = backend.held(0)
     assert engine.adopt(prompt(BOOK[:GRID]), state)
     assert (backend.held(0), backend.held(1)) == (kept, BOOK[:GRID])
-    engine, _, _, _ = fake_engine(1, n_ctx_seq=512)
+    engine, backend, _, _ = fake_engine(1, n_ctx_seq=512)
+    run_all(engine, [request("a", "hello", session="talk")])
+    assert engine.adopt(prompt(BOOK[:GRID]), state)
+    assert (backend.held(0), engine.n_held(BOOK[: 2 * GRID])) == (BOOK[:GRID], GRID)
     engine.submit(request("b", "hello"), 0.0)
     engine.step()
     assert not engine.adopt(prompt(BOOK[:GRID]), state)  # no slot is idle

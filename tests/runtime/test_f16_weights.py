@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,15 +20,12 @@ from infer_cli.batch.job import job_path
 from infer_cli.batch.scanned import Scan
 from infer_cli.errors import ExitStatus, OutOfMemory, UnexpectedFailure
 from infer_cli.models.gguf.reading import read_model_header
-from infer_cli.models.installed import InstalledModel
 from infer_cli.runtime import f16_weights as expansion
 from infer_cli.runtime import llama_loading
 from infer_cli.runtime.llama_environment import ProcessSwitches
 from infer_cli.runtime.llama_loaded import LlamaLoaded
 from infer_cli.runtime.llama_loading import LlamaLoader
-from infer_cli.runtime.long_prompt import weights_for
 from infer_cli.runtime.options import EngineOptions
-from infer_cli.runtime.session import Session
 from infer_cli.system import memory
 from infer_cli.types import Mode
 from tests.batch_helpers import batch, lines, write_rows
@@ -180,83 +176,6 @@ def test_jobs_that_are_worth_a_trial(n_beside: int, n_prompt: int, n_reply: int,
 def test_replies_may_end_long_before_they_must(n_replies: int, worth: bool) -> None:
     scanned = Scan(n_reply_tokens=1024 * n_replies, n_to_answer=n_replies)
     assert scanned.is_worth_trying_f16(16) == worth
-
-
-@pytest.mark.parametrize(
-    ("n_read", "n_reply", "pays"),
-    [(1536, 1, True), (1535, 1, False), (2048, 1024, True), (2047, 1024, False), (8000, 4001, False)],
-)
-def test_prompts_that_are_worth_the_copy(n_read: int, n_reply: int, pays: bool) -> None:
-    assert expansion.reading_pays(n_read, n_reply) == pays
-
-
-# --- one prompt -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def wide(tmp_path: Path) -> Path:
-    return write_tiny_gguf(tmp_path / "wide.gguf", weight_type="Q4_1", n_ctx_train=4096)
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Path:
-    path = tmp_path / "book.txt"
-    path.write_text("the word and the world " * 400)  # 2,400 tokens of the tiny model's
-    return path
-
-
-def asked(model: Path, *arguments: object, **more: Any) -> dict[str, Any]:
-    done = infer("run", "-m", model, "-n", 3, "--json", *arguments, **more)
-    assert done.code == 0, done.err
-    return done.json
-
-
-def weights_of(reply: dict[str, Any]) -> object:
-    return reply["engine"]["facts"].get("weights")
-
-
-def test_a_long_prompt_is_read_with_f16_weights_in_fast_alone(wide: Path, book: Path) -> None:
-    done = infer("run", "-m", wide, "--fast", "-f", book, "q", "-n", 3, "--json", "--stats", "--no-cache")
-    assert weights_of(done.json) == "f16"
-    assert "weights are F16 in memory: the prompt is long" in done.err
-    assert infer("replay", "last").text == "identical\n"
-    for mode in ("--canonical", "--invariant"):
-        assert weights_of(asked(wide, mode, "-f", book, "q")) is None
-    assert weights_of(asked(wide, "--fast", "a short one")) is None
-    assert weights_of(asked(wide, "--fast", "-f", book, "q", "--no-cache", "-n", "1600")) is None
-
-
-def test_what_they_have_read_is_used_without_them(wide: Path, book: Path) -> None:
-    first = asked(wide, "--fast", "-f", book, "q")
-    assert weights_of(first) == "f16" and first["usage"]["cached_tokens"] == 0
-    second = asked(wide, "--fast", "-f", book, "other")
-    assert second["usage"]["cached_tokens"] > 2000 and weights_of(second) is None
-    assert infer("replay", "last").code == 0
-
-
-def test_a_file_is_warmed_with_them(wide: Path, book: Path) -> None:
-    warmed = infer("cache", "warm", "-m", wide, "--fast", "-f", book)
-    assert warmed.code == 0, warmed.err
-    reply = asked(wide, "--fast", "-f", book, "q")
-    assert reply["usage"]["cached_tokens"] > 2000 and weights_of(reply) is None
-
-
-def test_one_prompt_does_without_them_where_they_can_not_be_had(wide: Path) -> None:
-    null = os.open(os.devnull, os.O_WRONLY)
-    session = Session(
-        InstalledModel("wide", wide, None, None), EngineOptions(threads=1, mode="fast"), 1, null
-    )
-    running = session.start(4096)
-
-    def fail(_session: Session) -> None:
-        raise UnexpectedFailure("no room for the copy")
-
-    chosen = weights_for(session, running, 4096, n_read=3000, n_reply=3, wait=fail)
-    assert chosen.failed and not chosen.is_new
-    assert (chosen.session, chosen.running) == (session, running)
-    assert chosen.why == "weights are as they are stored: no room for the copy"
-    running.close()
-    session.close()
 
 
 # --- a batch ---------------------------------------------------------------------------------------

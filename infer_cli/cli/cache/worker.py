@@ -14,12 +14,12 @@ from infer_cli.cli.run.asking import (
     perform,
     plan_of,
     read_prompt,
-    read_quickly,
 )
 from infer_cli.cli.run.options import RunOptions
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus
 from infer_cli.prefix_cache import warming
+from infer_cli.runtime.long_prompt import PromptReader
 
 if TYPE_CHECKING:
     from infer_cli.prefix_cache.cache import Kept
@@ -46,14 +46,10 @@ def _warm(options: RunOptions, worker: Worker, notices: Notices) -> int:
     notices.status("hashing the model, once")
     sha256 = session.sha256()
     prefixes = warming.open_cache(session, running, sha256, options.cache_bytes, notices.detail)
-    if options.engine.mode == "fast":
-        chosen = read_quickly(session, running, prefixes, prompt.ids, n_window, options.max_tokens, notices)
-        session, running = chosen.session, chosen.running
-        if chosen.is_new:
-            prefixes = warming.open_cache(session, running, sha256, options.cache_bytes, notices.detail)
     kept = warming.warm(
         prefixes,
         running,
+        PromptReader(session, running, notices),
         prompt.ids,
         n_shared,
         session.model.name,

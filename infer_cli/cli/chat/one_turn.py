@@ -71,7 +71,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     prefixes = open_prefixes(options, session, running, notices) if caches else None
     if prefixes is not None:
         prefixes.restore_conversation(conversation.evaluated)
-    replies, is_interrupted = stream_replies(job, running, vocab, options, notices)
+    replies, is_interrupted = stream_replies(job, session, running, options, notices)
     (reply,) = replies
     if not options.no_record and reply.error is None and reply.tokens:
         turn.keep(reply, session, running, stop=options.stop, settings=settings, warn=notices.warn)

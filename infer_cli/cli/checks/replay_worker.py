@@ -20,7 +20,9 @@ from infer_cli.records.record import Record, record_of, was_choice
 from infer_cli.records.recorded_job import engine_options, job_of, question_of
 from infer_cli.records.store import Store, store_path
 from infer_cli.records.thread import Thread
+from infer_cli.runtime.long_prompt import PromptReader
 from infer_cli.runtime.options import EngineOptions
+from infer_cli.runtime.reply_provenance import has_f16_prompt
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
 from infer_cli.text.sanitize import single_line
@@ -49,7 +51,7 @@ def answer_again(name: str, worker: Worker, *, quiet: bool, in_json: bool, as_li
     with Store.open(store_path(), notices.warn) as store:
         found = store.find(name)
         records = list(store.export(thread=found.id)) if isinstance(found, Thread) else [found]
-    replay = _Replay(worker)
+    replay = _Replay(worker, notices)
     differing: list[str] = []
 
     def verdicts() -> Iterator[_Verdict]:
@@ -108,8 +110,8 @@ class _Model:
 class _Replay:
     """Answers records again, one after the other; on one engine as long as it is the recorded one."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker, notices: Notices) -> None:
+        self._worker, self._notices = worker, notices
         self._model: _Model | None = None
 
     def verdict(self, record: Record) -> _Verdict:
@@ -120,7 +122,7 @@ class _Replay:
             why = f"not compared: the mode was {options.mode} here: replay it by its own id"
             return _Verdict(record, False, [why])
         model = self._model_for(record, options)
-        (reply,) = _shot(record, model).run()
+        (reply,) = self._shot(record, model).run()
         if is_same(record, reply):
             return _Verdict(record, True, ["identical"])
         return _Verdict(record, False, _difference(record, reply, model))
@@ -137,14 +139,15 @@ class _Replay:
         self._model = _Model(wanted, options.mode, session, record.n_ctx)
         return self._model
 
-
-def _shot(record: Record, model: _Model) -> OneShot | OneQuestion:
-    """What asks again. Raises UsageError."""
-    if was_choice(record):
-        return OneQuestion(question_of(record), model.scoring, SilentSink())
-    vocab = model.session.loaded.vocab
-    job = job_of(record, vocab, SESSION)
-    return OneShot(job, model.running, vocab, SilentSink())
+    def _shot(self, record: Record, model: _Model) -> OneShot | OneQuestion:
+        """What asks again. Raises UsageError."""
+        if was_choice(record):
+            return OneQuestion(question_of(record), model.scoring, SilentSink())
+        session, running, reader = model.session, model.running, None
+        if has_f16_prompt(record.engine):
+            reader = PromptReader(session, running, self._notices)
+        job = job_of(record, session.loaded.vocab, SESSION)
+        return OneShot(job, running, session.loaded.vocab, SilentSink(), reader)
 
 
 def _difference(record: Record, reply: Reply, model: _Model) -> list[str]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from infer_cli.process.worker import Worker
     from infer_cli.prompt.input import PromptInput
     from infer_cli.prompt.plan import PromptPlan
-    from infer_cli.runtime.long_prompt import ChosenWeights
     from infer_cli.runtime.running_engine import RunningEngine
     from infer_cli.settings.origins import Setting
     from infer_cli.text.reasoning import ReasoningTags
@@ -222,29 +221,3 @@ def open_prefixes(
     from infer_cli.prefix_cache.warming import open_cache
 
     return open_cache(session, running, session.model.sha256, options.cache_bytes, notices.detail)
-
-
-def read_quickly(
-    session: Session,
-    running: RunningEngine,
-    prefixes: PrefixCache | None,
-    ids: tuple[int, ...],
-    n_window: int,
-    n_reply: int,
-    notices: Notices,
-) -> ChosenWeights:
-    """The engine with the weights that the prompt is read quickest with, and told which; in `fast` alone."""
-    from infer_cli.runtime.long_prompt import weights_for
-
-    def wait(session: Session) -> None:
-        notices.status("making F16 weights, which read long prompts faster")
-        session.wait()
-
-    n_known = 0 if prefixes is None else prefixes.n_known(ids)
-    chosen = weights_for(session, running, n_window, n_read=len(ids) - n_known, n_reply=n_reply, wait=wait)
-    notices.clear()
-    if chosen.failed:
-        notices.warn(chosen.why)
-    elif chosen.why:
-        notices.note(chosen.why)
-    return chosen

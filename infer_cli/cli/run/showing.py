@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from infer_cli.answering.sink import Sink
     from infer_cli.backend.base import Vocab
     from infer_cli.runtime.running_engine import RunningEngine
+    from infer_cli.runtime.session import Session
 
 INTERRUPT_GRACE_S = 0.12  # for a cancelled reply to end by itself; then the process is left
 
@@ -38,12 +39,14 @@ class _Shot(Protocol):
 
 
 def stream_replies(
-    job: Job, running: RunningEngine, vocab: Vocab, options: RunOptions, notices: Notices
+    job: Job, session: Session, running: RunningEngine, options: RunOptions, notices: Notices
 ) -> tuple[list[Reply], bool]:
     """The replies, when all have ended and were shown; and whether they were interrupted."""
     from infer_cli.answering.oneshot import OneShot
+    from infer_cli.runtime.long_prompt import PromptReader
 
-    return _stream(lambda sink: OneShot(job, running, vocab, sink), vocab, options, notices)
+    vocab, reader = session.loaded.vocab, PromptReader(session, running, notices)
+    return _stream(lambda sink: OneShot(job, running, vocab, sink, reader), vocab, options, notices)
 
 
 def show_choice(

@@ -14,7 +14,6 @@ from infer_cli.cli.run.asking import (
     perform,
     plan_of,
     read_prompt,
-    read_quickly,
     sampling_of,
     settings_of,
 )
@@ -51,15 +50,9 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
     job = job_of(options, sampling, prompt.ids, prompt.reasoning, vocab, prompt.fitted.report(), notices)
     running = session.start(n_window)
     prefixes = open_prefixes(options, session, running, notices) if caches else None
-    if options.engine.mode == "fast":
-        n_reply = options.n_samples * options.max_tokens
-        chosen = read_quickly(session, running, prefixes, job.prompt_ids, n_window, n_reply, notices)
-        session, running = chosen.session, chosen.running
-        if chosen.is_new and caches:
-            prefixes = open_prefixes(options, session, running, notices)
     if prefixes is not None:
         prefixes.restore(job.prompt_ids)
-    replies, is_interrupted = stream_replies(job, running, vocab, options, notices)
+    replies, is_interrupted = stream_replies(job, session, running, options, notices)
     if not options.no_record:
         from infer_cli.records.answers import keep_answers
 
@@ -80,7 +73,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
         return ExitStatus.INTERRUPTED
     status = status_of(replies, session.model.name, notices)
     if options.format == "text" and status == ExitStatus.OK:
-        suggest_once(session.model.name, notices, quiet=options.quiet)
+        suggest_once(session.model.name, replies[0].timings.decode_tps, notices, quiet=options.quiet)
     if prefixes is not None and status == ExitStatus.OK:
         from infer_cli.prefix_cache.warming import keep_files
 

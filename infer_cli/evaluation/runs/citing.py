@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from infer_cli.evaluation.runs.results import RATES, Estimated, Results
-from infer_cli.evaluation.statistics.resampling import N_RESAMPLES
+from infer_cli.evaluation.statistics.resampling import n_resamples_of
 
 _METHODS = {
     "wilson": "Wilson's score interval",
@@ -125,7 +125,8 @@ def _score(metric: str, found: Estimated, results: Results) -> str:
         return f"{metric} = {found.value:.4g} (n = {found.n}; no interval: {found.note})."
     method = _METHODS.get(found.method or "")
     if found.method == "bca":
-        method = f"BCa bootstrap, {N_RESAMPLES} resamples, seed {results.config.get('bootstrap_seed')}"
+        n_resamples = n_resamples_of(found.n if found.clusters is None else found.clusters)
+        method = f"BCa bootstrap, {n_resamples} resamples, seed {results.config.get('bootstrap_seed')}"
     clusters = f" in {found.clusters} clusters" if found.clusters is not None else ""
     return (
         f"{metric} = {found.value:.4g} (95 % interval {found.ci[0]:.4g} to {found.ci[1]:.4g}, {method};"

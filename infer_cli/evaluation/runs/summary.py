@@ -148,7 +148,7 @@ class _MeanColumn:
         self._n_unknown = 0
 
     def add(self, samples: Sequence[Sample]) -> None:
-        values = []
+        values: list[float] = []
         for run in _by_seed(samples):
             counted = [s for s in run if s.outcome == "ok"] if self._scoring.exclude_errors else run
             if not counted or len(counted) < self._metric.k <= len(run):  # too few are left for pass@k

@@ -30,7 +30,8 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-_DIGITS = "0123456789"
+_TO_LAST_DIGIT = re.compile(r".*[0-9]", re.DOTALL)
+_TO_LAST_SPACE = re.compile(r".*[ \n\t]", re.DOTALL)
 
 
 def first_number(text: str) -> str | None:
@@ -41,11 +42,12 @@ def first_number(text: str) -> str | None:
 
 def last_number(text: str) -> str | None:
     """The last one, as `first_number` gives it."""
-    last_digit = max(text.rfind(digit) for digit in _DIGITS)
-    if last_digit < 0:
+    to_digit = _TO_LAST_DIGIT.match(text)
+    if to_digit is None:
         return None
     # A number has no white space before its last digit, so most texts need to be read from there only.
-    start = max(text.rfind(space, 0, last_digit) for space in " \n\t") + 1
+    to_space = _TO_LAST_SPACE.match(text, 0, to_digit.end())
+    start = 0 if to_space is None else to_space.end()
     found = last_of(_NUMBER.finditer(text, start)) or last_of(_NUMBER.finditer(text))
     return _plain(found) if found else None
 

@@ -24,12 +24,21 @@ if TYPE_CHECKING:
     from infer_cli.evaluation.statistics.units import Doubles, Integers
 
 N_RESAMPLES = 9_999
+# Of more units: their interval is narrow, so that the ends need no more draws, which would take minutes.
+N_RESAMPLES_OF_MANY = 1_999
+_MANY = 20_000
 FEWEST_ITEMS = 50
 FEWEST_CLUSTERS = 30
 
 
-def mean_interval(units: Units, seed: int, n_resamples: int = N_RESAMPLES) -> Estimate:
-    """Of the mean of all items. `seed`, 0 or more, is that of the resamples."""
+def n_resamples_of(n_units: int) -> int:
+    """How many resamples an interval of so many items or clusters is made of."""
+    return N_RESAMPLES if n_units <= _MANY else N_RESAMPLES_OF_MANY
+
+
+def mean_interval(units: Units, seed: int, n_resamples: int | None = None) -> Estimate:
+    """Of the mean of all items. `seed`, 0 or more, is that of the resamples; `n_resamples_of` if their number
+    is not given."""
     if unknown_spread(units):
         return t_interval(units)
     if note := _too_few(units.n, units.are_items or units.are_texts):
@@ -37,7 +46,7 @@ def mean_interval(units: Units, seed: int, n_resamples: int = N_RESAMPLES) -> Es
     means = [
         units.sums.take(drawn).sum(axis=1)
         / (units.n if units.are_items else units.sizes.take(drawn).sum(axis=1))
-        for drawn in Draws(seed).resamples(units.n, n_resamples)
+        for drawn in Draws(seed).resamples(units.n, n_resamples or n_resamples_of(units.n))
     ]
     without = (units.sums.sum() - units.sums) / (units.n_items - units.sizes)
     return Estimate(_bca(np.concatenate(means), units.mean, without), None)
@@ -70,7 +79,7 @@ def bootstrap_interval(
         error = math.sqrt((n - 1) / n * math.fsum(np.square(without - without.mean())))
         half = t_quantile(UPPER, n - 1) * error
         return Estimate(Interval(value - half, value + half, "jackknife"), note)
-    values = [of(row) for drawn in Draws(seed).resamples(n, N_RESAMPLES) for row in drawn]
+    values = [of(row) for drawn in Draws(seed).resamples(n, n_resamples_of(n)) for row in drawn]
     return Estimate(_bca(np.array(values), value, without), None)
 
 

@@ -13,12 +13,12 @@ from infer_cli.system.hashing import sha256_hex
 Doc = Mapping[str, object]
 
 _N_NAMED = 20  # fields in a message
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_json(value: object) -> bytes:
     """The one form of a JSON value that digests are made of."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+    return _ENCODER.encode(value).encode()
 
 
 def doc_sha256(doc: Doc) -> str:

@@ -50,6 +50,15 @@ def test_the_seed_is_all_that_counts() -> None:
     assert mean_interval(units, 5) == mean_interval(units, 5) != mean_interval(units, 6)
 
 
+def test_many_units_have_fewer_resamples() -> None:
+    scores = RNG.random(20_001)
+    few, many = units_of(scores[1:].tolist()), units_of(scores.tolist())
+    assert mean_interval(few, 1) == mean_interval(few, 1, 9_999)
+    assert mean_interval(many, 1) == mean_interval(many, 1, 1_999) != mean_interval(many, 1, 9_999)
+    interval, error = mean_interval(many, 1).interval, scores.std(ddof=1) / len(scores) ** 0.5
+    assert interval is not None and interval.half_width == pytest.approx(1.96 * error, rel=0.05)
+
+
 @pytest.mark.parametrize("clusters", [None, TEXTS])
 def test_a_mean_is_as_any_statistic(clusters: list[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "N_RESAMPLES", 499)
