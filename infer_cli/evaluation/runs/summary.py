@@ -289,9 +289,9 @@ class _RatioColumn:
         from infer_cli.evaluation.statistics.units import units_of
 
         sized = [i for i in items if self._sizes[i]]
-        without = _without_size(len(items) - len(sized), len(items), self._metric.size)
         if not sized:
-            return Estimated(None, None, None, None, 0, None, without)
+            return _nothing(len(items), f"the items have no {self._metric.size}")
+        without = _without_size(len(items) - len(sized), len(items), self._metric.size)
         units = units_of(
             [self._sums[i] for i in sized],
             None if clusters is None else [clusters[i] for i in sized],
@@ -415,5 +415,5 @@ def _without_size(n: int, n_all: int, size: str) -> str | None:
     return f"{n} of {n_all} texts {has} no {size} and {are} left out"
 
 
-def _nothing() -> Estimated:
-    return Estimated(None, None, None, None, 0, None, "no item is left to be scored")
+def _nothing(n: int = 0, note: str = "no item is left to be scored") -> Estimated:
+    return Estimated(None, None, None, None, n, None, note)

@@ -232,9 +232,9 @@ def test_texts_of_no_size_are_left_out() -> None:
         )
         assert found.score.ci is not None and found.groups is not None
         assert found.groups["blank"].value is None
-        assert found.groups["blank"].note == "1 of 1 texts has no bytes and is left out"
+        assert found.groups["blank"].note == "the items have no bytes"
         nothing = only(summary([text(0, 8.0, 0.0), text(1, 8.0, 0.0)], metric)).score
-        assert (nothing.value, nothing.note) == (None, "2 of 2 texts have no bytes and are left out")
+        assert (nothing.value, nothing.note) == (None, "the items have no bytes")
 
 
 def test_cut_answers_are_said_to_be_what_they_count_as() -> None:
