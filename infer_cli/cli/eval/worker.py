@@ -32,7 +32,7 @@ from infer_cli.evaluation.runs.requests import job_request
 from infer_cli.evaluation.runs.rescoring import graded
 from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
-from infer_cli.evaluation.runs.task_groups import GROUPS_FILE
+from infer_cli.evaluation.runs.task_groups import forget_groups
 from infer_cli.evaluation.runs.task_source import open_task
 from infer_cli.evaluation.runs.watched_target import WatchedTarget
 from infer_cli.evaluation.scoring import score_run
@@ -133,7 +133,7 @@ def _open_harness(command: EvalCommand, notices: Notices) -> Harness | None:
     if any(members != (name.removeprefix(PREFIX),) for name, members in groups.members.items()):
         groups.write(command.output)
     else:
-        (command.output / GROUPS_FILE).unlink(missing_ok=True)
+        forget_groups(command.output)
     return harness
 
 

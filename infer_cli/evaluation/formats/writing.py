@@ -24,7 +24,7 @@ from infer_cli.evaluation.formats.inspect_header import Counts, header_json, ide
 from infer_cli.evaluation.formats.inspect_samples import InspectSamples, reduction
 from infer_cli.evaluation.formats.scored_items import ScoredItem, scored_items
 from infer_cli.evaluation.runs.beginning import file_sha256
-from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.folder import RunFolder, check_inside
 from infer_cli.evaluation.runs.item_amounts import score_of
 from infer_cli.evaluation.runs.reading import Run, read_run
 from infer_cli.system.files import write_atomic
@@ -58,6 +58,7 @@ def write_formats(folder: RunFolder) -> WrittenFormats:
         folder.path / f"samples_{task}_{date}.jsonl",
         folder.path / identity.file_name(task),
     )
+    check_inside(folder.path, *paths)
     sources = _sources_sha256(run)
     if all(path.is_file() for path in paths) and written_from(paths.harness_results) == sources:
         return paths

@@ -11,6 +11,16 @@ from infer_cli.errors import UsageError
 COPIES = ("task.toml", "task.py", "task.json")
 
 
+def check_inside(folder: Path, *paths: Path) -> None:
+    """Raises UsageError for a path that leads out of a folder, which may be anyone's: through a link too."""
+    inside = folder.resolve()
+    for path in paths:
+        if path.parent != folder or path.resolve().parent != inside:
+            raise UsageError(
+                f"{path} leads out of {folder}, and nothing is written there", "put a file in its place"
+            )
+
+
 class RunFolder(NamedTuple):
     """One run of one task with one model. All but the last five are what the rest is made of."""
 

@@ -15,7 +15,7 @@ from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, SelectionFacts, TaskFacts
 from infer_cli.evaluation.tasks.item import Item
 from infer_cli.evaluation.tasks.selection import Selection
-from infer_cli.evaluation.tasks.task import TaskKind
+from infer_cli.evaluation.tasks.task import TaskKind, is_part_of_file_names
 from infer_cli.integrations.lm_eval.generation import Generation, read_generation
 from infer_cli.integrations.lm_eval.names import SOURCE
 from infer_cli.integrations.lm_eval.task_copy import TaskCopy, copy_of
@@ -52,6 +52,8 @@ class HarnessTask:
     ) -> None:
         self._task, self._given, self._selection = loaded, given, selection
         self._name: str = loaded.task_name
+        if not is_part_of_file_names(self._name):
+            raise UsageError(f"the task {self._name!r:.100} has a name that no file can have", _OWN_COMMAND)
         self._output_type: str = loaded.OUTPUT_TYPE
         if getattr(loaded, "MULTIMODAL", False):
             raise UsageError(f"the task {self._name} has pictures or sound, which infer does not read")
