@@ -54,8 +54,8 @@ class TaskGroups:
 
     def write(self, folder: Path, scores: Sequence[GroupScore] = ()) -> None:
         """Into a folder of runs. Raises UsageError where a file of that name is none of ours, OSError."""
-        read_groups(folder)
         check_inside(folder, folder / GROUPS_FILE)
+        read_groups(folder)
         folder.mkdir(parents=True, exist_ok=True)
         value = {
             "version": GROUPS_VERSION,

@@ -22,9 +22,9 @@ from infer_cli.evaluation.tasks.task import (
     PromptTemplates,
     ScorerSpec,
     Task,
-    is_task_name,
     TaskFunctions,
     TaskKind,
+    is_task_name,
 )
 from infer_cli.prompt.messages import ROLES
 from infer_cli.settings.defaults import MOST_TOKENS

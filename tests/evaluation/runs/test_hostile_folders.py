@@ -110,5 +110,17 @@ def test_groups_that_are_not_of_an_evaluation_stay(tmp_path: Path) -> None:
     forget_groups(tmp_path)
     assert not path.exists()
     path.symlink_to(tmp_path / "elsewhere" / "x")
-    with pytest.raises(UsageError, match="leads out|can't be read"):
+    with pytest.raises(UsageError, match="leads out"):
         TaskGroups({}, ()).write(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["task.toml", "run.json", "replies.jsonl"])
+def test_no_run_goes_on_in_a_link(run: Path, name: str) -> None:
+    mine, link = outside(run), run / name
+    link.rename(run / "moved")
+    mine.write_bytes((run / "moved").read_bytes())
+    link.symlink_to(mine)
+    before = mine.read_bytes()
+    arguments = (run.parent / "sums.toml", "--data", run.parent / "sums.jsonl", "-o", run)
+    one_error_line(evaluate(*arguments, "--limit", 2, "--redo"), 2, f"{link} leads out of {run}")
+    assert mine.read_bytes() == before
