@@ -361,6 +361,35 @@ def test_only_parts_of_one_run_are_merged(sums: list[object], tmp_path: Path) ->
     one_error_line(infer("merge", tmp_path / "a", tmp_path / "a", "-o", tmp_path / "all"), 2, "twice")
 
 
+def test_parts_that_are_scored_in_two_ways_are_not_merged(sums: list[object], tmp_path: Path) -> None:
+    a, b, both = tmp_path / "a", tmp_path / "b", tmp_path / "both"
+    evaluate(*sums, "-o", a, "--shard", "1/2")
+    evaluate(*sums, "-o", b, "--shard", "2/2", "--exclude-errors")
+    done = infer("merge", a, b, "-o", both)
+    one_error_line(done, 2, f"{b} was not asked for as {a}: exclude_errors was false, is true", "infer eval")
+    assert not both.exists()
+    evaluate(*sums, "-o", a, "--shard", "1/2", "--exclude-errors")
+    assert infer("merge", a, b, "-o", both).code == 0
+    assert results_of(both)["config"]["exclude_errors"] is True
+    assert "--exclude-errors" in results_of(both)["command"]
+
+
+@pytest.mark.parametrize("flags", [["--fail-under", "has=0.9"], ["--json"]])
+def test_a_part_has_no_score_to_look_at(sums: list[object], run: Path, flags: list[str]) -> None:
+    done = evaluate(*sums, "-o", run, "--shard", "1/2", *flags)
+    one_error_line(done, 2, f"{flags[0]} has no meaning with --shard", "infer merge")
+    assert not run.exists()
+
+
+def test_the_command_is_the_one_that_made_the_scores(sums: list[object], run: Path) -> None:
+    evaluate(*sums, "-o", run, "--interval", "clopper-pearson")
+    evaluate(*sums, "-o", run, "--exclude-errors")
+    command = results_of(run)["command"]
+    assert "--exclude-errors" in command and "--interval" not in command
+    evaluate(*sums, "-o", run, "--exclude-errors", "--quiet")  # the same scores
+    assert results_of(run)["command"] == command
+
+
 def test_the_order_of_the_data_does_not_decide_a_score(sums: list[object], run: Path, tmp_path: Path) -> None:
     data = Path(str(sums[2]))
     evaluate(*sums, "-o", run, "-t", "0.7")

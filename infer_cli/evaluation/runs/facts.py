@@ -106,13 +106,14 @@ class RunFacts:
             found.append(f"the file of task {now.task.name} has changed")
         if self.data.sha256 != now.data.sha256:
             found.append(f"the data in {now.data.path} have changed")
-        before, after = asdict(self.selection), asdict(now.selection)
-        found += [
-            f"{name} was {_shown(value)}, is {_shown(after[name])}"
-            for name, value in before.items()
-            if value != after[name]
+        return found + _unlike(asdict(self.selection), asdict(now.selection))
+
+    def differences_of_asking(self, now: RunFacts) -> list[str]:
+        """What else was asked for of answers and scores, in the same words."""
+        return [
+            *_unlike(asdict(self.generation), asdict(now.generation)),
+            *_unlike(asdict(self.scoring), asdict(now.scoring)),
         ]
-        return found
 
 
 def read_facts(path: Path) -> RunFacts:
@@ -237,6 +238,14 @@ class _Reader:
         if not all(isinstance(text, str) for text in found):
             raise self._wrong(name)
         return tuple(cast("Sequence[str]", found))
+
+
+def _unlike(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    return [
+        f"{name} was {_shown(value)}, is {_shown(after[name])}"
+        for name, value in before.items()
+        if value != after[name]
+    ]
 
 
 def _shown(value: object) -> str:
