@@ -70,7 +70,7 @@ def test_the_folder_has_all_that_the_score_came_of(sums: list[object], run: Path
     names = {path.name for path in run.iterdir()} - {"report.html"}  # which needs an extra
     assert names == {
         "run.json", "task.toml", "items.jsonl", "fewshot.jsonl", "requests.jsonl", "replies.jsonl",
-        "replies.jsonl.job", "samples.jsonl", "results.json", *written_formats(run),
+        "replies.jsonl.job", "samples.jsonl", "results.json", ".infer-formats", *written_formats(run),
     }  # fmt: skip
     assert (run / "task.toml").read_bytes() == Path(str(sums[0])).read_bytes()
     samples = samples_of(run)
