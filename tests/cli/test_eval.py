@@ -616,5 +616,14 @@ def test_a_pattern_that_is_none_begins_no_run(sums: list[object], run: Path) -> 
     assert not run.exists()
 
 
+def test_data_of_another_task_are_named_before_the_task(tmp_path: Path, run: Path) -> None:
+    _, data = write_pairs(tmp_path)
+    done = evaluate("gsm8k", "--data", data, "-o", run)
+    one_error_line(done, 2, "has no field 'answer', which is needed by", "gsm8k.toml: [answer]", "good, bad")
+    assert done.err.startswith(f"error: {data}: row 0 has no field"), done.err
+    done = evaluate("mt_bench", "--data", data, "-o", run)
+    assert done.err.startswith(f"error: {data}: row 0 has no field 'question_id'"), done.err
+
+
 def test_cite_runs_no_task(sums: list[object], run: Path) -> None:
     one_error_line(infer("eval", sums[0], "--cite", run), 2, "--cite", "runs no task")
