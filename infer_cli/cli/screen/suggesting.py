@@ -32,6 +32,7 @@ def suggest_once(model: str, rate: float | None, notices: Notices, *, quiet: boo
         return
     notices.note(
         f"{model} is small and quick. This machine can run {found.name} ({size_text(found.size)}) too,"
-        f" at about {found.rate:.0f} tokens a second: `infer models default {found.name}` makes it the default",
+        f" at about {found.rate:.0f} tokens a second:"
+        f" `infer models default {found.name}` makes it the default",
         dim=True,
     )

@@ -86,15 +86,14 @@ def _begin_again(
     if strangers := [path for path in _copies(folder) if path.name != own and os.path.lexists(path)]:
         raise _not_ours(strangers[0])
     lock_file = lock_path(folder.replies)
-    # Without it no answer was ever begun.
-    held = lock(lock_file, folder.path) if lock_file.parent.is_dir() else None
+    lock_file.parent.mkdir(exist_ok=True)  # also where no answer was ever begun: another may begin now
+    held = lock(lock_file, folder.path)
     try:
         folder.beginning.touch()
         folder.facts.unlink()
         return _write(folder, source, scoring, invocation)
     finally:
-        if held is not None:
-            held.release()
+        held.release()
 
 
 def _not_ours(path: Path) -> UsageError:
