@@ -177,8 +177,10 @@ def write_atomic(path: Path, pieces: Iterable[bytes | bytearray], *, durable: bo
     # Not tempfile: all its files are private to the user, and a shelf may be shared.
     temporary = path.with_name(f".{path.name}.new" if durable else f"{path.name}.{os.urandom(4).hex()}.tmp")
     try:
-        mode, opener = "wb" if durable else "xb", open_private if private else None
-        with naming(path), open(temporary, mode, opener=opener) as file:
+        if durable:  # what a process left that was killed, or a link that anyone put there
+            temporary.unlink(missing_ok=True)
+        opener = open_private if private else None
+        with naming(path), open(temporary, "xb", opener=opener) as file:
             for piece in pieces:
                 file.write(piece)
             if durable:

@@ -70,7 +70,7 @@ def test_the_folder_has_all_that_the_score_came_of(sums: list[object], run: Path
     names = {path.name for path in run.iterdir()} - {"report.html"}  # which needs an extra
     assert names == {
         "run.json", "task.toml", "items.jsonl", "fewshot.jsonl", "requests.jsonl", "replies.jsonl",
-        "replies.jsonl.job", "samples.jsonl", "results.json", *written_formats(run),
+        "replies.jsonl.job", "samples.jsonl", "results.json", ".infer-formats", *written_formats(run),
     }  # fmt: skip
     assert (run / "task.toml").read_bytes() == Path(str(sums[0])).read_bytes()
     samples = samples_of(run)
@@ -366,6 +366,35 @@ def test_only_parts_of_one_run_are_merged(sums: list[object], tmp_path: Path) ->
     one_error_line(infer("merge", tmp_path / "a", tmp_path / "a", "-o", tmp_path / "all"), 2, "twice")
 
 
+def test_parts_that_are_scored_in_two_ways_are_not_merged(sums: list[object], tmp_path: Path) -> None:
+    a, b, both = tmp_path / "a", tmp_path / "b", tmp_path / "both"
+    evaluate(*sums, "-o", a, "--shard", "1/2")
+    evaluate(*sums, "-o", b, "--shard", "2/2", "--exclude-errors")
+    done = infer("merge", a, b, "-o", both)
+    one_error_line(done, 2, f"{b} was not asked for as {a}: exclude_errors was false, is true", "infer eval")
+    assert not both.exists()
+    evaluate(*sums, "-o", a, "--shard", "1/2", "--exclude-errors")
+    assert infer("merge", a, b, "-o", both).code == 0
+    assert results_of(both)["config"]["exclude_errors"] is True
+    assert "--exclude-errors" in results_of(both)["command"]
+
+
+@pytest.mark.parametrize("flags", [["--fail-under", "has=0.9"], ["--json"]])
+def test_a_part_has_no_score_to_look_at(sums: list[object], run: Path, flags: list[str]) -> None:
+    done = evaluate(*sums, "-o", run, "--shard", "1/2", *flags)
+    one_error_line(done, 2, f"{flags[0]} has no meaning with --shard", "infer merge")
+    assert not run.exists()
+
+
+def test_the_command_is_the_one_that_made_the_scores(sums: list[object], run: Path) -> None:
+    evaluate(*sums, "-o", run, "--interval", "clopper-pearson")
+    evaluate(*sums, "-o", run, "--exclude-errors")
+    command = results_of(run)["command"]
+    assert "--exclude-errors" in command and "--interval" not in command
+    evaluate(*sums, "-o", run, "--exclude-errors", "--quiet")  # the same scores
+    assert results_of(run)["command"] == command
+
+
 def test_the_order_of_the_data_does_not_decide_a_score(sums: list[object], run: Path, tmp_path: Path) -> None:
     data = Path(str(sums[2]))
     evaluate(*sums, "-o", run, "-t", "0.7")
@@ -592,6 +621,15 @@ def test_a_pattern_that_is_none_begins_no_run(sums: list[object], run: Path) -> 
     task.write_text(SUMS + '[[extraction]]\nkind = "regex"\npattern = "(?=x)"\n')
     one_error_line(evaluate(*sums, "-o", run), 2, f"{task}: [[extraction]] 1 pattern has look-ahead")
     assert not run.exists()
+
+
+def test_data_of_another_task_are_named_before_the_task(tmp_path: Path, run: Path) -> None:
+    _, data = write_pairs(tmp_path)
+    done = evaluate("gsm8k", "--data", data, "-o", run)
+    one_error_line(done, 2, "has no field 'answer', which is needed by", "gsm8k.toml: [answer]", "good, bad")
+    assert done.err.startswith(f"error: {data}: row 0 has no field"), done.err
+    done = evaluate("mt_bench", "--data", data, "-o", run)
+    assert done.err.startswith(f"error: {data}: row 0 has no field 'question_id'"), done.err
 
 
 def test_cite_runs_no_task(sums: list[object], run: Path) -> None:

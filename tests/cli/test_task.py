@@ -183,7 +183,7 @@ def test_a_python_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ((), ["capitals.toml: [prompt] text: row 0 ('France'): the row has no field 'town'"]),
+        ((), ["row 0 ('France') has no field 'town', which is needed by", "capitals.toml: [prompt] text"]),
         (("--data", "none.jsonl"), ["no file none.jsonl"]),
         (("--fewshot", "9"), ["[fewshot] n: 9 examples are asked for"]),
         (("--fewshot-seed", "1"), ["--fewshot-seed has no meaning for capitals"]),

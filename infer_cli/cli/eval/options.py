@@ -96,6 +96,12 @@ def check(given: Mapping[str, Given]) -> EvalCommand:
     if seed + (n_seeds or 1) - 1 > MAX_SEED:
         raise UsageError(f"--seed {seed} leaves no room for {n_seeds} seeds", "give a smaller one")
     shard = values.text("shard")
+    for flag, is_given in (("--fail-under", values.texts("fail_under")), ("--json", values.is_set("json"))):
+        if shard is not None and is_given:
+            raise UsageError(
+                f"{flag} has no meaning with --shard: a part has no score",
+                "`infer merge` puts the parts together, and scores",
+            )
     data = data_of(values.texts("data"), tasks)
     _check_harness(tasks, values, data)
     return EvalCommand(

@@ -32,7 +32,7 @@ from infer_cli.evaluation.runs.requests import check_asking, job_request
 from infer_cli.evaluation.runs.rescoring import graded
 from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
-from infer_cli.evaluation.runs.task_groups import GROUPS_FILE
+from infer_cli.evaluation.runs.task_groups import forget_groups
 from infer_cli.evaluation.runs.task_source import open_task
 from infer_cli.evaluation.runs.watched_target import WatchedTarget
 from infer_cli.evaluation.scoring import score_run
@@ -153,7 +153,7 @@ def _write_groups(command: EvalCommand, groups: TaskGroups) -> None:
     if any(members != (name.removeprefix(PREFIX),) for name, members in groups.members.items()):
         groups.write(command.output)
     else:
-        (command.output / GROUPS_FILE).unlink(missing_ok=True)
+        forget_groups(command.output)
 
 
 def _open(command: EvalCommand, task: str, harness: Harness | None, notices: Notices) -> ItemSource:

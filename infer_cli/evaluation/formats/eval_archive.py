@@ -44,7 +44,8 @@ class EvalArchive:
 
     def __init__(self, path: Path) -> None:
         self._path, self._new = path, path.with_name(f".{path.name}.new")
-        self._file = self._new.open("w+b")
+        self._new.unlink(missing_ok=True)  # a link, where the folder is anyone's
+        self._file = self._new.open("x+b")
         self._directory = tempfile.TemporaryFile()  # noqa: SIM115  # `__exit__` closes it
         self._n_members = 0
 

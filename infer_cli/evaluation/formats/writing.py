@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -24,13 +24,14 @@ from infer_cli.evaluation.formats.inspect_header import Counts, header_json, ide
 from infer_cli.evaluation.formats.inspect_samples import InspectSamples, reduction
 from infer_cli.evaluation.formats.scored_items import ScoredItem, scored_items
 from infer_cli.evaluation.runs.beginning import file_sha256
-from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.folder import RunFolder, check_inside
 from infer_cli.evaluation.runs.item_amounts import score_of
 from infer_cli.evaluation.runs.reading import Run, read_run
-from infer_cli.system.files import write_atomic
+from infer_cli.system.files import read_regular, write_atomic
 from infer_cli.system.hashing import sha256_hex
 
 _JOURNALED = 1000  # summaries in a file of the journal
+_NOTED = ".infer-formats"  # the names of what was written, one a line
 _OURS = re.compile(
     r"results_\d{4}-\d\d-\d\dT[\d.-]+\.json|samples_.+_\d{4}-\d\d-\d\dT[\d.-]+\.jsonl"
     r"|\d{4}-\d\d-\d\dT[\d.-]+_.+_[0-9a-f]{22}\.eval"
@@ -46,8 +47,8 @@ class WrittenFormats(NamedTuple):
 
 
 def write_formats(folder: RunFolder) -> WrittenFormats:
-    """Of a run that has been scored. Files of these scores stay as they are; those of an earlier beginning of
-    the run are removed. One item at a time is in memory.
+    """Of a run that has been scored. Files of these scores stay as they are; those that were written before
+    under other names are removed, and no others. One item at a time is in memory.
 
     Raises UsageError for files that are none of a run's, OSError.
     """
@@ -58,9 +59,18 @@ def write_formats(folder: RunFolder) -> WrittenFormats:
         folder.path / f"samples_{task}_{date}.jsonl",
         folder.path / identity.file_name(task),
     )
+    noted = folder.path / _NOTED
+    check_inside(folder.path, *paths, noted)
     sources = _sources_sha256(run)
-    if all(path.is_file() for path in paths) and written_from(paths.harness_results) == sources:
+    names = {path.name for path in paths}
+    before = _noted_names(noted) - names
+    if (
+        all(path.is_file() for path in paths)
+        and written_from(paths.harness_results) == sources
+        and not before
+    ):
         return paths
+    _note_names(noted, before | names)
     harness = HarnessSamples([each.metric for each in run.results.scores], generation_of(run))
     with _InspectLog(run, paths.inspect_log) as log:
 
@@ -72,10 +82,24 @@ def write_formats(folder: RunFolder) -> WrittenFormats:
 
         write_atomic(paths.harness_samples, lines(), durable=True)
     write_atomic(paths.harness_results, [harness_results(run, harness.task_hash, sources)], durable=True)
-    for path in folder.path.iterdir():
-        if _OURS.fullmatch(path.name) and path not in paths:
+    for path in list(folder.path.iterdir()):
+        if path.name in before:
             path.unlink()
+    _note_names(noted, names)
     return paths
+
+
+def _noted_names(path: Path) -> set[str]:
+    """Of what was written into the folder. It may be anyone's: other names are left out."""
+    try:
+        lines = read_regular(path).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return set()
+    return set(filter(_OURS.fullmatch, lines))
+
+
+def _note_names(path: Path, names: Collection[str]) -> None:
+    write_atomic(path, ["".join(f"{name}\n" for name in sorted(names)).encode()], durable=True)
 
 
 def _sources_sha256(run: Run) -> str:

@@ -14,13 +14,14 @@ from infer_cli.evaluation.report.page import html_page
 from infer_cli.evaluation.report.plots import Plots
 from infer_cli.evaluation.report.run_sections import run_sections
 from infer_cli.evaluation.report.shown_samples import shown_samples
-from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.folder import RunFolder, check_inside
 from infer_cli.evaluation.runs.reading import Run, read_run
 from infer_cli.system.files import write_atomic
 
 
 def write_report(folder: RunFolder) -> None:
     """`report.html` of a run, in its folder. Raises as `make_report`, OSError."""
+    check_inside(folder.path, folder.report)
     write_atomic(folder.report, [make_report(folder.path)])
 
 

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from infer_cli.errors import UsageError
-from infer_cli.evaluation.tasks.task import TASK_KINDS, TaskKind
+from infer_cli.evaluation.tasks.task import TASK_KINDS, TaskKind, is_part_of_file_names, is_task_name
 from infer_cli.system.files import MOST_INPUT, read_regular, write_atomic
 
 RUN_VERSION = 1
 Interval = Literal["wilson", "clopper-pearson"]
 INTERVALS: tuple[Interval, ...] = get_args(Interval)
+OWN_SOURCE = "task"
 
 
 @dataclass(frozen=True)
 class TaskFacts:
     """`given` is what the command line called it, `sha256` of its file, `template_sha256` of all its
-    templates. `source` says what reads the copy in the folder: `task` is a task file of ours."""
+    templates. `source` says what reads the copy in the folder: `OWN_SOURCE` is a task file of ours."""
 
     name: str
     version: str
@@ -32,7 +33,7 @@ class TaskFacts:
     is_code: bool = False
     licence: str = ""
     citation: str = ""
-    source: str = "task"
+    source: str = OWN_SOURCE
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,14 @@ class RunFacts:
             found.append(f"the file of task {now.task.name} has changed")
         if self.data.sha256 != now.data.sha256:
             found.append(f"the data in {now.data.path} have changed")
-        before, after = asdict(self.selection), asdict(now.selection)
-        found += [
-            f"{name} was {_shown(value)}, is {_shown(after[name])}"
-            for name, value in before.items()
-            if value != after[name]
+        return found + _unlike(asdict(self.selection), asdict(now.selection))
+
+    def differences_of_asking(self, now: RunFacts) -> list[str]:
+        """What else was asked for of answers and scores, in the same words."""
+        return [
+            *_unlike(asdict(self.generation), asdict(now.generation)),
+            *_unlike(asdict(self.scoring), asdict(now.scoring)),
         ]
-        return found
 
 
 def read_facts(path: Path) -> RunFacts:
@@ -142,6 +144,9 @@ class _Reader:
         task, data = self._object(value, "task"), self._object(value, "data")
         selection, scoring = self._object(value, "selection"), self._object(value, "scoring")
         kind, interval = self._text(task, "kind"), self._text(scoring, "interval")
+        name, is_ours = self._text(task, "name"), self._text(task, "source") == OWN_SOURCE
+        if not (is_task_name(name) if is_ours else is_part_of_file_names(name)):
+            raise self._wrong("task.name")
         if kind not in TASK_KINDS:
             raise self._wrong("task.kind")
         if interval not in INTERVALS:
@@ -233,6 +238,14 @@ class _Reader:
         if not all(isinstance(text, str) for text in found):
             raise self._wrong(name)
         return tuple(cast("Sequence[str]", found))
+
+
+def _unlike(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    return [
+        f"{name} was {_shown(value)}, is {_shown(after[name])}"
+        for name, value in before.items()
+        if value != after[name]
+    ]
 
 
 def _shown(value: object) -> str:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from infer_cli.errors import UsageError
-from infer_cli.evaluation.runs.facts import RunFacts
+from infer_cli.evaluation.runs.facts import OWN_SOURCE, RunFacts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.grader import TaskGrader
 from infer_cli.evaluation.runs.grading import Corpus, Grader
@@ -53,7 +53,7 @@ def grader_of(
     can't be used, and for code that is not allowed."""
     if (opener := openers.get(facts.task.source)) is not None:
         return opener(folder, allow_code=allow_code, by_rule_alone=by_rule_alone)
-    if facts.task.source != "task":
+    if facts.task.source != OWN_SOURCE:
         raise UsageError(
             f"{folder.facts}: task.source {facts.task.source!r} is unknown", "use the version that wrote it"
         )

@@ -38,6 +38,11 @@ def merge_runs(parts: Sequence[Path], output: Path) -> MergedRun:
         ]
         if different:
             raise UsageError(f"{part} is not of one run with {parts[0]}: {'; '.join(different[:4])}")
+        if different := facts[0].differences_of_asking(each):
+            raise UsageError(
+                f"{part} was not asked for as {parts[0]}: {'; '.join(different[:4])}",
+                "run `infer eval` for a part again, with the other's flags: it keeps its answers",
+            )
     merged = merging.merge([folder.replies for folder in folders])
     into, first = RunFolder(output), folders[0]
     output.mkdir()

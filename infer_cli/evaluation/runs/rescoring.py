@@ -15,7 +15,7 @@ from infer_cli.batch.job_reading import read_job
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.beginning import file_sha256
 from infer_cli.evaluation.runs.facts import RunFacts, read_facts
-from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.folder import RunFolder, check_inside
 from infer_cli.evaluation.runs.graders import OURS_ONLY, Openers, grader_of
 from infer_cli.evaluation.runs.grading import Grader
 from infer_cli.evaluation.runs.judging import judge_identity
@@ -64,6 +64,7 @@ def rescore(
                 yield line
 
     if write:
+        check_inside(folder.path, folder.samples, folder.results)
         write_atomic(folder.samples, lines(), durable=True)
     else:
         for _ in lines():

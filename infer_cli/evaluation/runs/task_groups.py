@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infer_cli.errors import UsageError
+from infer_cli.evaluation.runs.folder import check_inside
 from infer_cli.evaluation.runs.results import Estimated, Results
 from infer_cli.evaluation.statistics.intervals import Z
 from infer_cli.system.files import MOST_INPUT, read_regular, write_atomic
@@ -52,7 +53,9 @@ class TaskGroups:
     groups: tuple[TaskGroup, ...]
 
     def write(self, folder: Path, scores: Sequence[GroupScore] = ()) -> None:
-        """Into a folder of runs."""
+        """Into a folder of runs. Raises UsageError where a file of that name is none of ours, OSError."""
+        check_inside(folder, folder / GROUPS_FILE)
+        read_groups(folder)
         folder.mkdir(parents=True, exist_ok=True)
         value = {
             "version": GROUPS_VERSION,
@@ -93,7 +96,13 @@ def read_groups(folder: Path) -> TaskGroups | None:
     except OSError as e:
         raise UsageError(f"{path} can't be read: {e.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UsageError(f"{path} is not what `infer eval` wrote", "remove it, and begin again") from None
+        raise UsageError(f"{path} is not what `infer eval` wrote", "name another folder with -o") from None
+
+
+def forget_groups(folder: Path) -> None:
+    """Of a folder that has runs of single tasks now. Raises UsageError as `read_groups`, OSError."""
+    if read_groups(folder) is not None:
+        (folder / GROUPS_FILE).unlink()
 
 
 def score_groups(folder: Path, found: Sequence[Results]) -> list[GroupScore]:

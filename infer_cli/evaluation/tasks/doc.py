@@ -16,6 +16,10 @@ _N_NAMED = 20  # fields in a message
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+class MissingField(UsageError):
+    """A row is none of the task's: its error begins with the row."""
+
+
 def canonical_json(value: object) -> bytes:
     """The one form of a JSON value that digests are made of."""
     return _ENCODER.encode(value).encode()
@@ -58,15 +62,18 @@ def _check_unicode(text: str, where: str) -> None:
         raise UsageError(f"{where} holds half a surrogate pair, which is no text") from None
 
 
-def field_text(doc: Doc, name: str, where: str) -> str:
+def field_text(doc: Doc, name: str, where: str, needed_by: str) -> str:
     """A field that names something. Raises UsageError that begins with `where` for one that is not there, or
     is no text or number."""
     if name not in doc:
-        raise UsageError(f"{where} has no field {name!r:.60}", f"it has {named_fields(list(doc))}")
+        raise MissingField(
+            f"{where} has no field {name!r:.60}, which is needed by {needed_by}",
+            f"it has {named_fields(list(doc))}",
+        )
     value = doc[name]
     if not isinstance(value, (str, int, float)) or value == "":
         what = "is empty" if value == "" else "is null" if value is None else "is not a text or a number"
-        raise UsageError(f"{where}: its field {name!r:.60} {what}")
+        raise UsageError(f"{where}: its field {name!r:.60}, which is needed by {needed_by}, {what}")
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -68,7 +68,9 @@ def write_items(items: Iterable[Item], items_path: Path, requests_path: Path) ->
     digest, n_items, n_rows = sha256(), 0, 0
     new = [path.with_name(f".{path.name}.new") for path in (items_path, requests_path)]
     try:
-        with naming(items_path), new[0].open("wb") as item_file, new[1].open("wb") as request_file:
+        for path in new:
+            path.unlink(missing_ok=True)  # a link, where the folder is anyone's
+        with naming(items_path), new[0].open("xb") as item_file, new[1].open("xb") as request_file:
             for item in items:
                 line = _line(item_json(item))
                 digest.update(line)

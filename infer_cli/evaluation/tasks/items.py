@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.tasks.data import DataRow, data_of, find_data
-from infer_cli.evaluation.tasks.doc import field_text
+from infer_cli.evaluation.tasks.doc import Doc, MissingField, field_text
 from infer_cli.evaluation.tasks.fewshot import Example, ExamplePool, question_key
 from infer_cli.evaluation.tasks.item import Item
 from infer_cli.evaluation.tasks.rendering import ItemRenderer
@@ -58,12 +58,20 @@ class ItemSet:
             if self._wanted and id_ not in self._wanted:
                 continue
             where = self._where(row, id_)
-            examples: list[Mapping[str, object]] = []
-            if self._pool is not None:
-                key = question_key(self._renderer.question(row.doc, where))
-                examples = [example.as_json() for example in self._pool.of(id_, key)]
-            yield self._renderer.item(index, id_, row.doc, examples, where)
+            try:
+                item = self._item(index, id_, row.doc, where)
+            except MissingField as e:
+                is_named = where.startswith(self._data.name)
+                raise e if is_named else MissingField(f"{self._data.name}: {e.message}", e.hint) from None
+            yield item
             index += 1
+
+    def _item(self, index: int, id_: str, doc: Doc, where: str) -> Item:
+        examples: list[Mapping[str, object]] = []
+        if self._pool is not None:
+            key = question_key(self._renderer.question(doc, where))
+            examples = [example.as_json() for example in self._pool.of(id_, key)]
+        return self._renderer.item(index, id_, doc, examples, where)
 
     def _scan(self) -> tuple[int, int]:
         """How many rows there are, and how many are selected."""
@@ -120,8 +128,8 @@ class ItemSet:
 
     def _id(self, row: DataRow) -> str:
         names = self._task.data.id
-        where = f"{self._task.path}: [data] id: {row.where}"
-        return "-".join(field_text(row.doc, name, where) for name in names) or str(row.number)
+        key = f"{self._task.path}: [data] id"
+        return "-".join(field_text(row.doc, name, row.where, key) for name in names) or str(row.number)
 
     def _where(self, row: DataRow, id_: str) -> str:
         in_folder = not row.where.startswith(f"{self._data.name}: ")

@@ -63,12 +63,10 @@ class ItemRenderer:
             references=right.references,
             choices=right.choices,
             gold=right.gold,
-            group=None
-            if data.group is None
-            else field_text(doc, data.group, f"{file}: [data] group: {where}"),
+            group=None if data.group is None else field_text(doc, data.group, where, f"{file}: [data] group"),
             cluster=None
             if data.cluster is None
-            else field_text(doc, data.cluster, f"{file}: [data] cluster: {where}"),
+            else field_text(doc, data.cluster, where, f"{file}: [data] cluster"),
             fewshot=tuple(str(example["id"]) for example in examples),
         )
 

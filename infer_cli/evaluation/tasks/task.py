@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,6 +14,17 @@ TaskKind = Literal["generate", "choice", "likelihood", "minimal_pairs", "perplex
 TASK_KINDS: tuple[TaskKind, ...] = ("generate", "choice", "likelihood", "minimal_pairs", "perplexity")
 ExtractionKind = Literal["whole", "regex", "last_number", "json_path", "code_block", "letter"]
 Draw = Literal["fixed", "seeded"]
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def is_task_name(name: str) -> bool:
+    """Whether a task of ours may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_part_of_file_names(name: str) -> bool:
+    """Whether a task of another program, which has its own rule for names, can be in the name of a file."""
+    return name.isprintable() and name != "" and not set(name) & set("/\\")
 
 
 @dataclass(frozen=True)

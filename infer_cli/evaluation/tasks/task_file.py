@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
@@ -25,6 +24,7 @@ from infer_cli.evaluation.tasks.task import (
     Task,
     TaskFunctions,
     TaskKind,
+    is_task_name,
 )
 from infer_cli.prompt.messages import ROLES
 from infer_cli.settings.defaults import MOST_TOKENS
@@ -45,7 +45,6 @@ _WITH_PROMPT: tuple[TaskKind, ...] = ("generate", "choice", "likelihood")
 # The scorer that is a Python task's `score`, and what its score is called where no table says.
 _FUNCTION, _OF_FUNCTION = "function", "score"
 _OWN_NAME = "give each score a name of its own"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def task_of(tables: object, source: TaskSource) -> Task:
     if functions.prompt is not None and kind not in _WITH_PROMPT:
         raise UsageError(f"{source.shown}: prompt() has no place in a task of the kind {kind}")
     name = top.needed_text("name")
-    if not _NAME.fullmatch(name):
+    if not is_task_name(name):
         raise top.wrong(
             "name", f"can't be {name!r:.60}", "it is of letters, digits and _ . - and names a folder"
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from infer_cli.batch.records import json_value
 from infer_cli.errors import UsageError
-from infer_cli.evaluation.tasks.doc import Doc, named_fields
+from infer_cli.evaluation.tasks.doc import Doc, MissingField, named_fields
 from infer_cli.evaluation.tasks.task import Task
 from infer_cli.prompt.renderer import TemplateSource, shared
 from infer_cli.prompt.template_errors import TemplateFailed, TemplateRaised
@@ -83,8 +83,11 @@ class Templates:
         self, template: TaskTemplate, where: str, error: TemplateFailed, doc: Doc | None = None
     ) -> UsageError:
         if doc is not None and (found := _UNDEFINED.fullmatch(error.reason)) and found["name"] not in doc:
-            said = f"the row has no field {found['name']!r}"
-            return self._wrong(template, where, said, f"it has {named_fields(list(doc))}")
+            # The row comes first: with a task that others use too, it is the data that are not its own.
+            return MissingField(
+                f"{where} has no field {found['name']!r}, which is needed by {self._path}: {template.key}",
+                f"it has {named_fields(list(doc))}",
+            )
         line = "" if error.line is None else f" in line {error.line}"
         return self._wrong(template, where, f"the template fails{line}: {_one_line(error.reason)}")
 

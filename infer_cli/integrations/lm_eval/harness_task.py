@@ -16,7 +16,7 @@ from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, Selectio
 from infer_cli.evaluation.scorers.judge import Judge
 from infer_cli.evaluation.tasks.item import Item, Metric
 from infer_cli.evaluation.tasks.selection import Selection
-from infer_cli.evaluation.tasks.task import TaskKind
+from infer_cli.evaluation.tasks.task import TaskKind, is_part_of_file_names
 from infer_cli.integrations.lm_eval.generation import Generation, read_generation
 from infer_cli.integrations.lm_eval.harness_grader import HarnessGrader
 from infer_cli.integrations.lm_eval.names import SOURCE
@@ -54,6 +54,8 @@ class HarnessTask:
     ) -> None:
         self._task, self._given, self._selection = loaded, given, selection
         self._name: str = loaded.task_name
+        if not is_part_of_file_names(self._name):
+            raise UsageError(f"the task {self._name!r:.100} has a name that no file can have", _OWN_COMMAND)
         self._output_type: str = loaded.OUTPUT_TYPE
         if getattr(loaded, "MULTIMODAL", False):
             raise UsageError(f"the task {self._name} has pictures or sound, which infer does not read")

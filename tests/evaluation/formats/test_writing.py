@@ -181,6 +181,32 @@ def test_a_run_that_begins_again_leaves_no_old_files(tmp_path: Path, monkeypatch
     )
 
 
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    """Those of the harness and of inspect, of another run of infer, and what a note of anyone's names."""
+    run = make_run(tmp_path, "generate")
+    (tmp_path / "elsewhere").mkdir()
+    other = make_run(tmp_path / "elsewhere", "generate")
+    theirs = {
+        "results_2024-01-02T03-04-05.678901.json": b"{}",
+        "samples_gsm8k_2024-01-02T03-04-05.678901.jsonl": b"{}",
+        "2024-01-02T03-04-05-00-00_gsm8k_abcdef0123456789abcdef.eval": b"PK",
+        "results_2001-01-01T00-00-00.json": next(other.glob("results_*.json")).read_bytes(),
+        "notes.json": b"{}",
+    }
+    for name, data in theirs.items():
+        (run / name).write_bytes(data)
+    with (run / ".infer-formats").open("a") as noted:
+        noted.write("notes.json\n../sums.toml\nrun.json\n")
+    facts: dict[str, Any] = json.loads((run / "run.json").read_bytes())
+    facts["began_at"] = "2003-02-03T04:05:06+00:00"
+    (run / "run.json").write_text(json.dumps(facts))
+    before = set(files(run))
+    assert infer("rescore", run).code == 0
+    now = files(run)
+    assert theirs.items() <= now.items() and (tmp_path / "sums.toml").exists()
+    assert len(now) == len(before) and len(before - set(now)) == 3
+
+
 def test_a_shard_has_none_of_them(tmp_path: Path) -> None:
     make_run(tmp_path, "generate")
     part = tmp_path / "part"

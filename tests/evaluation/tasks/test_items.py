@@ -56,21 +56,21 @@ def test_ids_that_are_there_twice(tmp_path: Path) -> None:
     ("row", "said"),
     [
         ({"a": "x"}, "row 5 has no field 'q'"),
-        ({"q": None, "a": "x"}, "row 5: its field 'q' is null"),
-        ({"q": "", "a": "x"}, "row 5: its field 'q' is empty"),
-        ({"q": ["x"], "a": "x"}, "row 5: its field 'q' is not a text or a number"),
+        ({"q": None, "a": "x"}, "row 5: its field 'q', which is needed by"),
+        ({"q": "", "a": "x"}, ", is empty"),
+        ({"q": ["x"], "a": "x"}, ", is not a text or a number"),
     ],
 )
 def test_an_id_that_is_none(row: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as raised:
         items_of(BY_Q, tmp_path, [*ROWS, row])
     assert said in raised.value.message
-    assert "t.toml: [data] id: " in raised.value.message
+    assert "t.toml: [data] id" in raised.value.message
 
 
 def test_a_group_that_a_row_has_not(tmp_path: Path) -> None:
     for key in ("group", "cluster"):
-        said = rf"t.toml: \[data\] {key}: row 0 has no field 'topic'"
+        said = rf"row 0 has no field 'topic', which is needed by .*t.toml: \[data\] {key}"
         with pytest.raises(UsageError, match=said):
             items_of(GENERATE + f'[data]\n{key} = "topic"\n', tmp_path)
 

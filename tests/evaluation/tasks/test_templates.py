@@ -28,7 +28,10 @@ def asking(template: str) -> str:
 
 def test_a_missing_field_names_file_table_key_and_row(tmp_path: Path) -> None:
     error = wrong(GENERATE, tmp_path)
-    assert error.message == f"{tmp_path}/t.toml: [answer] references: row 2: the row has no field 'a'"
+    assert error.message == (
+        f"{tmp_path}/data.jsonl: row 2 has no field 'a',"
+        f" which is needed by {tmp_path}/t.toml: [answer] references"
+    )
     assert error.hint == "it has q"
     error = wrong(GENERATE + '[data]\nid = "q"\n', tmp_path)
     assert "row 2 ('three')" in error.message
