@@ -154,17 +154,24 @@ class _Line:
         self._flags += [f"{ours}={text}" for text in value]
 
     def check_first_word(self) -> None:
-        """Raises UsageError where the first word names a model, and no flag does."""
+        """Raises UsageError where the first word names a model, or is like such a name and more words follow,
+        and no flag names one."""
         if self._first is None or self._names_model:
             return
         word, place = self._first
-        from infer_cli.models.known import model_named
+        from infer_cli.models.known import model_meant, model_named
 
-        if (model := model_named(word)) is not None:
+        model = model_named(word)
+        is_known = model is not None
+        if not is_known and len(self._words) > 1:
+            model = model_meant(word)
+        if model is not None:
             rest = [*self._arguments[:place], *self._arguments[place + 1 :]]
             talks = not rest and sys.stdin is not None and sys.stdin.isatty()
             raise UsageError(
-                f"{word!r} names a model, and here stands the prompt",
+                f"{word!r} names a model, and here stands the prompt"
+                if is_known
+                else f"{word!r} looks like the name of a model, and here stands the prompt",
                 f"type `{_typed(['infer', 'chat' if talks else 'run', '-m', model, *rest])}`;"
                 f" after -- it is prompt text",
             )

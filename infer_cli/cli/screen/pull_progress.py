@@ -23,7 +23,8 @@ class PullProgress:
     """Context manager whose `notice` and `event` are what `store.resolve` and `store.pull` call.
 
     Failures of a source are always shown, unless the error says them anyway, as all have failed; `quiet`
-    drops everything else. A source is named once something comes from it: if nothing does, the error names it.
+    drops everything else. A source is named once something comes from it: if nothing does, the error names
+    it.
     """
 
     def __init__(self, quiet: bool = False) -> None:
