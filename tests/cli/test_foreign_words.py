@@ -60,7 +60,7 @@ def test_first_words(typed: list[str], ours: list[str]) -> None:
         (["--stop", "-", "hi"], None),
         (["--", "--temp", "-", "smollm2"], None),
         (["hi", "-n", "-1"], None),
-        (["hi", "--nonsense", "-x"], None),  # which Typer refuses
+        (["hi", "--nonsense", "-Y"], None),  # which Typer refuses
     ],
 )
 def test_flags_of_a_command(typed: list[str], ours: list[str] | None) -> None:
@@ -313,6 +313,14 @@ def test_a_flag_that_there_is_not_here() -> None:
     for flag in ("--no-stream", "-st", "-cnv"):
         one_error_line(
             infer("run", "hi", flag), 2, f"No such option: {flag}", foreign_words.OTHER_FLAGS[flag]
+        )
+    # Of short flags written together these are none: `-t b`, `-m d`, `-d ev`.
+    for typed in (["-tb", "4"], ["-md", "x"], ["-dev", "none"]):
+        one_error_line(
+            infer("run", "-m", "fake", "hi", *typed),
+            2,
+            f"No such option: {typed[0]}",
+            foreign_words.OTHER_FLAGS[typed[0]],
         )
     one_error_line(infer("run", "hi", "--format=json"), 2, "No such option: --format")
 
