@@ -114,6 +114,8 @@ class _Line:
                 value = [glued] if equals else following
                 self._take_foreign(name, ours, value)
                 return 0 if equals else len(value)
+            if argument.startswith("-n") and "-n" not in self._takes_value and "--limit" in self._takes_value:
+                raise UsageError("No such option: -n", "--limit N takes so many")
             if name in foreign.OTHER_FLAGS:
                 raise UsageError(f"No such option: {name}", foreign.OTHER_FLAGS[name])
         self._flags.append(argument)
@@ -182,6 +184,11 @@ class _Line:
             from infer_cli.models.known import model_named
 
             word = self._first.text
+            if _is_text(word):
+                raise UsageError(
+                    f"a chat has no message on its command line: {word[:60]!r}",
+                    "start `infer chat` and type it there; `infer run` answers one prompt",
+                )
             self._words.remove(word)
             self._flags.append(f"--model={model_named(word) or word}")
             self._is_foreign = True

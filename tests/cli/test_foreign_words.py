@@ -329,3 +329,11 @@ def test_no_help_page_shows_another_spelling() -> None:
     for command in ("run", "chat", "batch"):
         page = infer(command, "--help").text.split()
         assert not {*foreign_words.FLAGS, *foreign_words.PROMPTS} & set(page)
+
+
+def test_a_message_to_a_chat_is_typed_inside() -> None:
+    one_error_line(infer("chat", "tell me a joke"), 2, "start `infer chat`", "`infer run`")
+
+
+def test_n_of_a_list() -> None:
+    one_error_line(infer("records", "list", "-n", "5"), 2, "No such option: -n", "--limit N")

@@ -153,7 +153,7 @@ def stats_line(reply: Reply, name: str) -> str:
 def settings_table(settings: Sequence[Setting]) -> str:
     """`name = value   (origin)`, a line each, aligned."""
     width = max(len(s.name) for s in settings)
-    values = [str(s.value) for s in settings]
+    values = ["not set" if s.value is None else str(s.value) for s in settings]
     value_width = max(len(v) for v in values)
     return "\n".join(
         f"{s.name:<{width}} = {single_line(v):<{value_width}}  ({s.origin})"
