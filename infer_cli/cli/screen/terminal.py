@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from infer_cli.process.stream_filter import styled
 from infer_cli.settings.origins import Setting
-from infer_cli.text.graphemes import cells
+from infer_cli.text.graphemes import cells, wrapped
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from infer_cli.types import Reply
 
 _COLUMNS = 80  # where the terminal does not say
-_LEAST_INDENT = 2
 
 
 class Notices:
@@ -115,22 +114,6 @@ def _is_pipe(stream: TextIO) -> bool:
         return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):  # closed, or none of the system's
         return False
-
-
-def wrapped(text: str, indent: int, width: int) -> list[str]:
-    """Lines that leave `indent` columns free, cut between words.
-
-    A word that finds no room begins further left, or is longer than the terminal is wide.
-    """
-    lines: list[str] = []
-    line, is_empty = " " * indent, True
-    for word in text.split():
-        if cells(line) + (not is_empty) + cells(word) > width and not (is_empty and lines):
-            lines.append(line.rstrip())
-            line, is_empty = " " * max(min(indent, width - cells(word)), _LEAST_INDENT), True
-        line += word if is_empty else " " + word
-        is_empty = False
-    return [*lines, line]
 
 
 def stats_line(reply: Reply, name: str) -> str:
