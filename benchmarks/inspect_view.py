@@ -79,7 +79,7 @@ def _look(url: str, folder: Path, log: str, browser: str, picture: Path | None) 
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = chromium.new_page(viewport=_SIZE)
         missing = _lacking(page, f"{url}/", [run.facts.task.name, run.results.model.name])
-        shown = [sample.item for sample in samples[:5]]
+        shown = _in_its_order({sample.item for sample in samples})[:5]
         missing += _lacking(page, f"{url}/#/logs/{log}", [run.facts.task.name, *shown])
         if picture is not None:
             page.screenshot(path=picture)
@@ -91,6 +91,11 @@ def _look(url: str, folder: Path, log: str, browser: str, picture: Path | None) 
             page.screenshot(path=picture.with_stem(f"{picture.stem}-sample"))
         chromium.close()
     return missing
+
+
+def _in_its_order(ids: set[str]) -> list[str]:
+    """As the view sorts them: as numbers where all are, else as texts."""
+    return sorted(ids, key=int) if all(each.isdecimal() for each in ids) else sorted(ids)
 
 
 def _lacking(page: Any, url: str, texts: list[str]) -> list[str]:

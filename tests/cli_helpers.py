@@ -55,6 +55,11 @@ def infer(
     return Outcome(done.returncode, done.stdout, done.stderr.decode())
 
 
+def verify(results: Path, *arguments: object, timeout: float = 180, **more: Any) -> Outcome:
+    """`infer verify` of all rows. It loads a model once more, and has time for that on a busy machine."""
+    return infer("verify", results, "--fraction", 1, *arguments, timeout=timeout, **more)
+
+
 def one_error_line(outcome: Outcome, code: int, *words: str) -> None:
     """The outcome is a failure in one `error:` line that holds `words`, perhaps a hint, and no traceback."""
     lines = outcome.err.splitlines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from infer_cli.batch.job import JobFile, Kind
 from infer_cli.batch.rows import Input
@@ -72,6 +72,11 @@ class VerifyReport:
     unchecked: Sequence[Unchecked]
     reasons: Sequence[str]
     nearness: Nearness | None = None
+
+    @property
+    def check(self) -> Literal["answers", "tokens"]:
+        """What was done again: answers were computed, or claimed tokens checked."""
+        return "answers" if self.nearness is None else "tokens"
 
     @property
     def holds(self) -> bool:

@@ -120,7 +120,7 @@ def call(arguments: list[str]) -> int:
     try:
         result = command.main(arguments, prog_name="infer", standalone_mode=False, default_map=defaults)
     except typer.TyperException as e:
-        raise _usage_error(e, " ".join(["infer", *_names(command, arguments)])) from None
+        raise _usage_error(e, command, arguments) from None
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     except SystemExit as leaving:  # what Typer makes of a reader that went away, with the exit code 1
@@ -193,8 +193,7 @@ def _warn_of_variables(command: object) -> None:
         notices.warn(message)
 
 
-def _usage_error(error: typer.TyperException, called: str) -> UsageError:
-    """`called`: the command, for an error that does not know its own."""
+def _usage_error(error: typer.TyperException, command: object, arguments: list[str]) -> UsageError:
     ctx = getattr(error, "ctx", None)
     message = error.format_message().rstrip(".")
     param = getattr(error, "param", None)
@@ -205,10 +204,26 @@ def _usage_error(error: typer.TyperException, called: str) -> UsageError:
         elif source is not None and source.name == "ENVIRONMENT" and param.envvar not in message:
             message += f" (from {param.envvar})"
     message = message.replace("Recognized values: , ", "Recognized values: ")  # the empty text is one
-    command = ctx.command_path if ctx is not None else called
-    if command == "infer" and message.startswith("No such option"):
+    if ctx is None and "requires an argument" in message:
+        return UsageError(message, _with_argument(getattr(error, "option_name", ""), command, arguments))
+    own = " ".join(["infer", *_names(command, arguments)])  # of an error that does not know its command
+    called = ctx.command_path if ctx is not None else own
+    if called == "infer" and message.startswith("No such option"):
         return UsageError(message, "flags stand behind the command: `infer run -m MODEL`, see `infer --help`")
-    return UsageError(message, f"see `{command} --help`")
+    return UsageError(message, f"see `{called} --help`")
+
+
+def _with_argument(option: str, command: object, arguments: list[str]) -> str:
+    """The hint of a flag without its value: what it takes, of the command that is called."""
+    called, path = command, "infer"
+    for word in arguments:
+        if word not in (below := getattr(called, "commands", {})):
+            break
+        called, path = below[word], f"{path} {word}"
+    metavars = (param.metavar for param in getattr(called, "params", []) if option in param.opts)
+    metavar = next(metavars, None)
+    example = f"write `{path} {option} {metavar}`, " if metavar else ""
+    return f"{example}see `{path} --help`"
 
 
 def _defaults(command: object, settings: dict[str, object], arguments: list[str]) -> dict[str, object]:

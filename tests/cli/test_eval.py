@@ -174,6 +174,7 @@ def test_seeds_and_samples(sums: list[object], run: Path) -> None:
 @pytest.mark.parametrize("flag", ["--seeds", "--samples"])
 def test_greedy_replies_are_not_asked_for_several_times(sums: list[object], run: Path, flag: str) -> None:
     one_error_line(evaluate(*sums, "-o", run, flag, 2), 2, flag, "greedy")
+    assert not run.exists()
 
 
 def test_a_seed_that_nobody_gave_is_the_same_each_time(sums: list[object], run: Path, tmp_path: Path) -> None:
@@ -187,6 +188,7 @@ def test_flags_of_replies_have_no_meaning_for_likelihoods(tmp_path: Path, run: P
     for flag, value in (("-t", "1"), ("-n", 5), ("--stop", "x"), ("--samples", 2), ("--system", "Hi")):
         done = evaluate(task, "--data", data, "-o", tmp_path / "x", flag, value)
         one_error_line(done, 2, "has no meaning for pairs")
+        assert not (tmp_path / "x").exists()
 
 
 def test_what_failed_counts_or_is_left_out(sums: list[object], run: Path, tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_a_score_may_not_fall_below_a_bound(sums: list[object], run: Path, bound
 
 def test_a_bound_must_name_a_metric(sums: list[object], run: Path) -> None:
     one_error_line(evaluate(*sums, "-o", run, "--fail-under", "acc=0.4"), 2, "no metric 'acc'", "has")
-    assert not (run / "replies.jsonl").exists()
+    assert not run.exists()
     one_error_line(evaluate(*sums, "-o", run, "--fail-under", "high"), 2, "METRIC=VALUE")
 
 
@@ -521,6 +523,7 @@ def test_thinking_is_refused_where_it_has_no_meaning(tmp_path: Path, run: Path, 
     Path(str(sums[0])).write_text(SUMS.replace("[answer]", "chat = false\n\n[answer]"))
     done = evaluate(*sums, "-o", tmp_path / "texts", "--reasoning-budget", 5)
     one_error_line(done, 2, "--reasoning-budget has no meaning for sums", "--chat")
+    assert not (tmp_path / "texts").exists()
 
 
 # --- what is said ---------------------------------------------------------------------------------
@@ -529,8 +532,9 @@ def test_thinking_is_refused_where_it_has_no_meaning(tmp_path: Path, run: Path, 
 def test_a_bound_is_of_the_tasks_that_have_its_metric(sums: list[object], run: Path, tmp_path: Path) -> None:
     task, data = write_pairs(tmp_path)
     both = [sums[0], task, "--data", f"sums={sums[2]}", "--data", f"pairs={data}", "-o", run, "--quiet"]
-    one_error_line(evaluate(*both, "--fail-under", "acc=2"), 9, "acc of fake on pairs is 1, 1 below 2")
     one_error_line(evaluate(*both, "--fail-under", "f1=1"), 2, "sums, pairs have no metric 'f1'", "has, acc")
+    assert not run.exists()
+    one_error_line(evaluate(*both, "--fail-under", "acc=2"), 9, "acc of fake on pairs is 1, 1 below 2")
 
 
 def test_ids_and_a_limit_are_both_said(sums: list[object], run: Path) -> None:
@@ -589,3 +593,34 @@ def test_a_pattern_that_is_none_begins_no_run(sums: list[object], run: Path) -> 
 
 def test_cite_runs_no_task(sums: list[object], run: Path) -> None:
     one_error_line(infer("eval", sums[0], "--cite", run), 2, "--cite", "runs no task")
+
+
+def test_a_model_that_is_named_twice_is_told(sums: list[object], run: Path) -> None:
+    done = evaluate(*sums, "-o", run, "-m", "fake")
+    one_error_line(done, 2, "the model fake is named twice", "name each model once")
+    assert not run.exists()
+
+
+def test_texts_without_words_are_said_to_have_none(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "blank.jsonl").write_text('{"text": "   "}\n')
+    done = evaluate("perplexity", "--data", tmp_path / "blank.jsonl", "-o", run)
+    assert done.code == 0, done
+    assert "note: word_perplexity: the items have no words" in done.text
+    assert {score["metric"]: score["n"] for score in results_of(run)["scores"]}["word_perplexity"] == 1
+
+
+def test_an_interval_stays_longer_than_a_rate(sums: list[object], run: Path) -> None:
+    from tests.terminal import Terminal
+
+    assert evaluate(*sums, "-o", run, "-n", 29).code == 0
+    for width, heading in ((80, "n"), (44, "95 % interval")):
+        with Terminal("rescore", str(run), columns=width) as terminal:
+            assert terminal.end() == 0
+            head = next(line for line in terminal.text.split("\n") if line.startswith("task "))
+        assert heading in head
+        assert ("cut" in head) == (width == 80)
+
+
+def test_a_flag_without_its_value_is_shown_with_one() -> None:
+    one_error_line(infer("eval", "--cite"), 2, "'--cite' requires an argument", "`infer eval --cite DIR`")
+    one_error_line(infer("models", "add", "--sha256"), 2, "infer models add --help")

@@ -55,7 +55,7 @@ def test_values_are_read_in_the_types_that_they_have() -> None:
 
 @pytest.mark.parametrize("typed", [["--think=high"], ["--stats=false"], ["--logprobs"]])
 def test_an_error_of_the_parser_names_the_help_of_its_command(typed: list[str]) -> None:
-    one_error_line(infer("run", "hi", *typed), 2, "hint: see `infer run --help`")
+    one_error_line(infer("run", "hi", *typed), 2, "see `infer run --help`")
 
 
 @pytest.mark.parametrize("n", ["0", "-2"])

@@ -15,6 +15,7 @@ import pytest
 from infer_cli.evaluation.runs.results import Identity
 from tests.cli_helpers import INFER, REPO, command_names, infer, script
 from tests.evaluation.comparing.run_folders import RESULTS, Answered, write_run
+from tests.integrations.extras import is_missing
 from tests.model_server import ModelServer, serving
 from tests.terminal import Terminal
 from tests.tiny_gguf import DEFAULT_TEMPLATE, write_tiny_gguf
@@ -145,36 +146,26 @@ def test_no_command_lets_anything_through(
         ("run", [f"hi {POISON}", *model, "--json"]),
         ("run", [f"hi {POISON}", *model, "-f", text]),
         ("run", ["hi", "-m", tiny, "--raw", "-n", "2", "--verbose"]),
-        ("run", ["hi", "-m", tiny, "--chat-template", template]),
-        ("run", ["hi", "-m", f"{POISON}"]),
-        ("run", [f"--{POISON}"]),
         ("batch", [rows, *model, "-o", out]),
         ("batch", [rows, *model, "-o", "-"]),
         ("score", [pairs, *model, "-o", scored]),
         ("score", [pairs, *model, "-o", "-"]),
         ("score", [POISON, f"x {POISON}", *model]),
-        ("score", [POISON, *model]),
         ("perplexity", [text, *model, "--ctx", "64"]),
         ("verify", [out]),
         ("verify", [scored]),
         ("compare", [run, other_run]),
         ("compare", [run, other_run, "--json"]),
-        ("compare", [run, folder]),
         ("report", [run]),
         ("report", [run, other_run, "-o", "-"]),
-        ("report", [run, "-o", f"{folder / POISON}/x"]),
         ("merge", [out, "-o", "-"]),
         ("eval", [task, "--data", questions, *model, "-o", folder / "run"]),
-        ("eval", [task, "--data", questions, *model, "-o", folder / "run", "--limit", "1"]),
         ("eval", ["--cite", folder / "run"]),
         ("rescore", [folder / "run"]),
-        ("rescore", [POISON]),
         ("replay", [record]),
         ("task list", []),
         ("task check", [task, "--data", questions, *model]),
         ("task check", [task, "--data", questions, *model, "--json"]),
-        ("task check", [task, "--data", text, *model]),
-        ("task check", [POISON]),
         ("tokens", ["-m", tiny, "-f", text, "-f", text]),
         ("tokens", ["-m", tiny, "-f", text, "--pieces"]),
         ("tokens", ["-m", tiny, "-f", text, "-f", text, "--json"]),
@@ -183,11 +174,6 @@ def test_no_command_lets_anything_through(
         ("doctor", ["--verbose"]),
         ("template show", ["-m", tiny]),
         ("template render", ["hi", *model]),
-        ("template check", ["-m", tiny, "--chat-template", template]),
-        ("models pull", [url]),
-        ("models pull", ["hf:o/r:Q8_0"]),
-        ("models pull", ["hf:o/r:Q4_0"]),
-        ("models pull", ["hf:o/r/m.gguf"]),
         ("models path", [tiny]),
         ("models show", [tiny]),
         ("models show", [tiny, "--json"]),
@@ -195,32 +181,49 @@ def test_no_command_lets_anything_through(
         ("models verify", [tiny]),
         ("models add", ["other", tiny]),
         ("models pull", ["other"]),
-        ("models default", [POISON]),
         ("models list", []),
         ("models list", ["--json"]),
         ("models rm", ["other", "--entry"]),
         ("records list", []),
         ("records list", ["--json"]),
         ("records show", [record]),
-        ("records show", [POISON]),
         ("records export", []),
         ("records diff", [record, record]),
-        ("records rm", [POISON]),
         ("cache warm", [*model, "-f", text]),
         ("cache list", []),
         ("cache list", ["--json"]),
         ("cache prune", []),
         ("cache clear", []),
         ("config path", []),
-        ("config set", ["run.stop", POISON]),
-        ("config set", [POISON, "1"]),
         ("config edit", []),
         ("config show", []),
         ("config show", ["--json"]),
     ]
-    assert {name for name, _ in commands} | {"chat"} == command_names()
+    refused: list[tuple[str, list[object]]] = [
+        ("run", ["hi", "-m", tiny, "--chat-template", template]),
+        ("run", ["hi", "-m", f"{POISON}"]),
+        ("run", [f"--{POISON}"]),
+        ("score", [POISON, *model]),
+        ("compare", [run, folder]),
+        ("report", [run, "-o", f"{folder / POISON}/x"]),
+        ("eval", [task, "--data", questions, *model, "-o", folder / "run", "--limit", "1"]),
+        ("rescore", [POISON]),
+        ("task check", [task, "--data", text, *model]),
+        ("task check", [POISON]),
+        ("template check", ["-m", tiny, "--chat-template", template]),
+        ("models pull", [url]),
+        ("models pull", ["hf:o/r:Q8_0"]),
+        ("models pull", ["hf:o/r:Q4_0"]),
+        ("models pull", ["hf:o/r/m.gguf"]),
+        ("models default", [POISON]),
+        ("records show", [POISON]),
+        ("records rm", [POISON]),
+        ("config set", ["run.stop", POISON]),
+        ("config set", [POISON, "1"]),
+    ]
+    assert {name for name, _ in [*commands, *refused]} | {"chat"} == command_names()
     codes: list[int] = []
-    for name, arguments in commands:
+    for name, arguments in [*commands, *refused]:
         given = [str(argument() if callable(argument) else argument) for argument in arguments]
         with Terminal(*name.split(), *given, columns=200, env=environment) as terminal:
             terminal.end(60)
@@ -229,7 +232,10 @@ def test_no_command_lets_anything_through(
                 assert_clean(terminal.raw)
             except AssertionError as e:
                 raise AssertionError(f"{name} {given!r}: {e}") from None
-    assert codes.count(0) > len(codes) / 2, "most of them did what they do"
+    assert 0 not in codes[len(commands) :], "what is wrong was refused"
+    lacks = {"report"} if is_missing("matplotlib") else set()
+    done = [code for (name, _), code in zip(commands, codes, strict=False) if name not in lacks]
+    assert done.count(0) > len(done) * 2 / 3, "most of them did what they do"
     with Terminal("chat", *model, "-t", "0", env=environment) as terminal:
         terminal.wait_for(">")
         terminal.line("hi")

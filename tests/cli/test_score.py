@@ -17,7 +17,7 @@ import pytest
 from infer_cli.answering.likelihood import digest
 from infer_cli.backend.fake import FakeVocab
 from tests.batch_helpers import by_unit, digests, lines, write_rows
-from tests.cli_helpers import INFER, REPO, Outcome, infer, lines_of, one_error_line, script
+from tests.cli_helpers import INFER, REPO, Outcome, infer, lines_of, one_error_line, script, verify
 
 VOCAB = FakeVocab()
 KEYS = [
@@ -79,7 +79,7 @@ def test_messages_go_through_the_template(tmp_path: Path, out: Path) -> None:
     flags = ("--chat-template", template, "--var", "greeting=Hello ")
     assert score(rows, "-o", other, *flags).code == 0
     assert lines(other)[0]["usage"]["prompt_tokens"] == len("Hello hi" + "You said: hi") - 1
-    assert infer("verify", other, "--fraction", 1, *flags).code == 0
+    assert verify(other, *flags).code == 0
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_row_that_can_not_be_scored_is_an_error_row(
     assert bad["error"]["code"] == code and words in bad["error"]["message"]
     assert bad["logprob"] is bad["token_logprobs"] is bad["logprob_per_byte"] is bad["greedy"] is None
     assert good["error"] is None and good["logprob"] < 0
-    assert infer("verify", out, "--fraction", 1).code == 0
+    assert verify(out).code == 0
 
 
 def test_rows_without_a_template(tmp_path: Path, out: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_model_that_computes_nan(tmp_path: Path, out: Path) -> None:
     (line,) = lines(out)
     assert line["error"]["code"] == 4 and line["tokens"] == list(b" one") and line["logprob"] is None
     one_error_line(score("x", " one", model=model), 4, "NaN")
-    assert infer("verify", out, "--fraction", 1).code == 0
+    assert verify(out).code == 0
 
 
 def test_a_context_is_cut_where_that_is_wanted(tmp_path: Path, out: Path) -> None:
@@ -147,10 +147,10 @@ def test_a_context_is_cut_where_that_is_wanted(tmp_path: Path, out: Path) -> Non
         "dropped": [{"what": "the beginning of the context", "tokens": 11}],
     }
     assert line["digest"] == digest(b"a" * 39 + b"b" * 60, b"cc", line["token_logprobs"])
-    assert infer("verify", out, "--fraction", 1).code == 0
-    assert infer("verify", out, "--fraction", 1, "--input", rows).code == 0
+    assert verify(out).code == 0
+    assert verify(out, "--input", rows).code == 0
     (tmp_path / "out.jsonl.job" / "job.json").unlink()
-    assert infer("verify", out, "--fraction", 1, "--input", rows).text == "holds: 2 of 2 likelihoods\n"
+    assert verify(out, "--input", rows).text == "holds: 2 of 2 likelihoods\n"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_tables_and_templates(tmp_path: Path, out: Path, name: str, text: str, m
     assert [bytes(line["tokens"]) for line in lines(out)] == [b" one", b" two"]
     one = json.loads(score("x", " one", "--json").out)
     assert lines(out)[0]["digest"] == one["digest"]
-    assert infer("verify", out, "--fraction", 1).code == 0
+    assert verify(out).code == 0
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_order_neighbours_and_shards_change_nothing(tmp_path: Path, out: Path) -
         assert (done.code, done.err) == (0, "40 likelihoods of 40 rows\n")
         assert digests(merged) == digests(reference)
         assert [line["row"] for line in lines(merged)] == list(range(40))
-        assert infer("verify", merged, "--fraction", 1).code == 0
+        assert verify(merged).code == 0
         again = score(tmp_path / "in.jsonl", "-o", merged, *mode)
         assert again.code == 0 and "40 of 40 pairs\n" in again.err
 
@@ -443,9 +443,9 @@ def test_a_forgery_is_found(
 ) -> None:
     rows = write_rows(tmp_path / "in.jsonl", *pairs(4))
     assert score(rows, "-o", out).code == 0
-    assert infer("verify", out, "--fraction", 1).text == "holds: 4 of 4 likelihoods\n"
+    assert verify(out).text == "holds: 4 of 4 likelihoods\n"
     change(out, 2, forge)
-    done = infer("verify", out, "--fraction", 1)
+    done = verify(out)
     assert done.code == 9, done
     assert f"row 2: {words}" in done.text, done.text
     assert "does not hold: 1 of 4 likelihoods differ" in done.text
@@ -469,7 +469,7 @@ def test_a_line_that_makes_no_sense_is_refused(
     rows = write_rows(tmp_path / "in.jsonl", *pairs(2))
     assert score(rows, "-o", out).code == 0
     change(out, 1, forge)
-    one_error_line(infer("verify", out, "--fraction", 1), 2, "row 1", "is not as it should be")
+    one_error_line(verify(out), 2, "row 1", "is not as it should be")
 
 
 def test_replies_among_likelihoods_are_refused(tmp_path: Path, out: Path) -> None:
@@ -479,7 +479,7 @@ def test_replies_among_likelihoods_are_refused(tmp_path: Path, out: Path) -> Non
     assert infer("batch", "-m", "fake", prompts, "-o", replies).code == 0
     with out.open("ab") as file:
         file.writelines(line for line in replies.read_bytes().splitlines(True) if b'"row": 2,' in line)
-    one_error_line(infer("verify", out), 2, "row 2 is not one of the likelihoods")
+    one_error_line(verify(out), 2, "row 2 is not one of the likelihoods")
 
 
 def test_fast_likelihoods_hold_where_they_are_near(tmp_path: Path, out: Path) -> None:
@@ -491,7 +491,7 @@ def test_fast_likelihoods_hold_where_they_are_near(tmp_path: Path, out: Path) ->
         fitting(line, "question number 1")
 
     change(out, 1, lambda line: move(line, 0.05))
-    done = infer("verify", out, "--fraction", 1)
+    done = verify(out)
     assert done.code == 0 and "only the seed was promised" in done.err
     change(out, 1, lambda line: move(line, 0.5))
-    assert infer("verify", out, "--fraction", 1).code == 9
+    assert verify(out).code == 9

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli_helpers import REPO, infer, one_error_line, script
+from tests.evaluation.runs.run_helpers import write_sums
 from tests.terminal import Terminal
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -204,3 +205,14 @@ def test_a_task_or_a_model_that_is_none(task: Path) -> None:
 def test_a_base_model_and_a_task_that_needs_a_chat_template(task: Path, tmp_path: Path) -> None:
     base = write_tiny_gguf(tmp_path / "base.gguf", overrides={"tokenizer.chat_template": None})
     one_error_line(infer("task", "check", task, "-m", base), 2, "row 'France'", "has no chat template")
+
+
+def test_a_long_id_is_shortened(tmp_path: Path) -> None:
+    task, data = write_sums(tmp_path)
+    data.write_text(data.read_text().replace('"q0"', json.dumps("q" * 500)))
+    done = infer("task", "check", task, "--data", data, "-m", "fake")
+    assert done.code == 0, done
+    assert "q" * 39 + "…" in done.text
+    assert "q" * 40 not in done.text
+    found = infer("task", "check", task, "--data", data, "-m", "fake", "--json").json
+    assert found["items"][0]["id"] == "q" * 500  # type: ignore[index]

@@ -21,7 +21,7 @@ from infer_cli.checking.results import chance_of_finding, forged_rows_found
 from infer_cli.errors import UsageError
 from infer_cli.runtime.engine_facts import fingerprint
 from tests.batch_helpers import batch, lines, prompts, write_rows
-from tests.cli_helpers import REPO, Outcome, infer, one_error_line, script
+from tests.cli_helpers import REPO, Outcome, infer, one_error_line, script, verify
 from tests.tiny_gguf import write_tiny_gguf
 
 
@@ -33,10 +33,6 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out.jsonl"
-
-
-def verify(out: Path, *arguments: object, **more: Any) -> Outcome:
-    return infer("verify", out, "--fraction", 1, *arguments, **more)
 
 
 def row_of(line: dict[str, Any]) -> int:

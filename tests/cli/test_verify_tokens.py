@@ -16,8 +16,8 @@ from infer_cli.batch.job import job_path
 from infer_cli.checking.claimed_tokens import MARGINS
 from infer_cli.runtime.engine_facts import fingerprint
 from tests.batch_helpers import batch, lines, prompts, write_rows
-from tests.cli.test_verify import change, redigested, verify
-from tests.cli_helpers import Outcome, infer, one_error_line, script
+from tests.cli.test_verify import change, redigested
+from tests.cli_helpers import Outcome, infer, one_error_line, script, verify
 from tests.tiny_gguf import write_tiny_gguf
 
 TOKENS = "--tokens"

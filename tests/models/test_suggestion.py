@@ -17,9 +17,18 @@ DEFAULT = "smollm2-135m-instruct"
 GB = 10**9
 
 
-def name_for(free_bytes: int | None) -> str | None:
-    found = suggested_for(load_catalogue(), free_bytes)
+def name_for(free_bytes: int | None, rate: float = 500.0) -> str | None:
+    found = suggested_for(load_catalogue(), free_bytes, rate)
     return None if found is None else found.name
+
+
+def test_the_largest_that_writes_as_fast_as_people_read() -> None:
+    assert name_for(64 * GB, 70.0) == "qwen2.5-1.5b-instruct"
+    assert name_for(64 * GB, 40.0) == "smollm2-360m-instruct"
+    assert name_for(64 * GB, 5.0) is None
+    found = suggested_for(load_catalogue(), 64 * GB, 500.0)
+    small = load_catalogue().entries[DEFAULT].size
+    assert found is not None and small is not None and found.rate == 500.0 * small / found.size
 
 
 def test_the_largest_that_leaves_half_of_the_memory_to_others() -> None:
@@ -45,15 +54,21 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infer_cli.system.memory.available_memory", lambda: 16 * GB)
 
 
-def told(capsys: pytest.CaptureFixture[str], model: str = DEFAULT, *, quiet: bool = False) -> str:
-    suggest_once(model, Notices(quiet=quiet, stats=None), quiet=quiet)
+def told(
+    capsys: pytest.CaptureFixture[str],
+    model: str = DEFAULT,
+    rate: float | None = 500.0,
+    *,
+    quiet: bool = False,
+) -> str:
+    suggest_once(model, rate, Notices(quiet=quiet, stats=None), quiet=quiet)
     return " ".join(capsys.readouterr().err.split())
 
 
 def test_it_is_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     at_a_terminal(monkeypatch)
     first = told(capsys)
-    assert "qwen3-4b-instruct-2507 (2.5 GB)" in first
+    assert "qwen3-4b-instruct-2507 (2.5 GB) too, at about 20 tokens a second" in first
     assert "`infer models default qwen3-4b-instruct-2507` makes it the default" in first
     assert told(capsys) == ""
     command = infer("models", "default", "qwen3-4b-instruct-2507")
@@ -64,6 +79,7 @@ def test_who_is_not_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     at_a_terminal(monkeypatch)
     assert told(capsys, quiet=True) == ""
     assert told(capsys, "qwen3-4b") == "", "another model answered"
+    assert told(capsys, rate=None) == "", "an answer of one token"
     for stream in ("sys.stdout.isatty", "sys.stderr.isatty"):
         with monkeypatch.context() as patched:
             patched.setattr(stream, lambda: False)

@@ -10,6 +10,7 @@ from infer_cli.answering.reply import reasoning_cut_in_words
 from infer_cli.cli.chat.line import is_smart_terminal
 from infer_cli.cli.chat.options import ChatOptions
 from infer_cli.cli.flags.shared import Reasoning
+from infer_cli.cli.screen.suggesting import suggest_once
 from infer_cli.cli.screen.table import Column, table_lines
 from infer_cli.cli.screen.terminal import Notices, columns_of, fitted
 from infer_cli.cli.screen.waiting import StatusSink
@@ -78,6 +79,7 @@ class ChatView:
         elif reply.finish_reason == "deadline":
             more = ": /continue lets it go on" if self._is_typed else ""
             self.warn(f"the deadline ended the reply after {len(reply.tokens)} tokens{more}")
+        suggest_once(taken.model, timings.decode_tps, self._notices, quiet=self._options.quiet)
 
     def message_not_taken(self, why: NotTaken) -> None:
         if why == "deadline":

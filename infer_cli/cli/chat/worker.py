@@ -29,7 +29,6 @@ from infer_cli.cli.foreign_words import LEAVING
 from infer_cli.cli.screen.editor import edit_text
 from infer_cli.cli.screen.keyboard import keys_for_another, keys_wait
 from infer_cli.cli.screen.model_lookup import find_model
-from infer_cli.cli.screen.suggesting import suggest_once
 from infer_cli.cli.screen.table import SHORT_ID
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.cli.screen.waiting import loading, wait_for, warn_of_unused
@@ -205,7 +204,6 @@ class Chat:
             raise
         if is_taken:
             self.attached.clear()
-            suggest_once(self.dialogue.model_name, self._notices, quiet=self._options.quiet)
         else:
             self._give_back()
 

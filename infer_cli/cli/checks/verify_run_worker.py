@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from infer_cli.batch.rows import PROMPTS, Input
@@ -20,9 +20,13 @@ from infer_cli.cli.checks.verify_worker import (
     verified,
 )
 from infer_cli.cli.eval.other_programs import OPENERS
+from infer_cli.cli.eval.report import report_run
 from infer_cli.cli.screen.terminal import Notices
-from infer_cli.errors import ExitStatus, ModelNotFound
+from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
+from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.results import Results as RunResults
 from infer_cli.evaluation.verification.run_files import RunFiles, check_files
+from infer_cli.evaluation.verification.verdict import mark_verified, unmark_verified, verdict
 from infer_cli.process.explain import explained
 from infer_cli.prompt.renderer import closed_at_end
 from infer_cli.text.sanitize import single_line
@@ -50,12 +54,13 @@ def verify_run(options: VerifyOptions, run: RunOptions, worker: Worker) -> int:
             model = model_of(name, is_named=options.model is not None, options=options, flag="-m")
             replies = verified(options.request, results, model, options.loras, worker, notices)
             judged = _judged(options, run, files, worker, notices)
+            judge = None if judged is None or judged.verified is None else judged.verified.report
+            reports = [replies.report] if judge is None else [replies.report, judge]
+            holds = not files.findings and all(report.holds for report in reports)
+            found = verdict(files, options.request.fraction, replies.report, judge) if holds else None
+            _keep(run.folder, files.results, found, notices)
     finally:
         notices.clear()
-    reports = [replies.report]
-    if judged is not None and judged.verified is not None:
-        reports.append(judged.verified.report)
-    holds = not files.findings and all(report.holds for report in reports)
     if options.json:
         print(json.dumps(_as_json(files, replies, judged, holds=holds)))
     else:
@@ -93,6 +98,33 @@ def _judged(
             raise
         return _Judged(None, f"{e.message}: {e.hint}")
     return _Judged(verified(request, results, model, (), worker, notices))
+
+
+def _keep(
+    folder: RunFolder, checked: RunResults | None, found: Mapping[str, object] | None, notices: Notices
+) -> None:
+    """Write what was found into the results, or take back what an earlier check has found; then the report
+    says the same. The verdict does not depend on it."""
+    try:
+        if found is not None and checked is not None:
+            mark_verified(folder, checked, found)
+        elif not unmark_verified(folder):
+            return
+    except UsageError as e:
+        notices.warn(f"what was found is not in the results: {e.in_full}")
+        return
+    except OSError as e:
+        notices.warn(f"what was found is not in the results: {folder.results} can't be written: {e.strerror}")
+        return
+    if not folder.report.exists():
+        return
+    try:
+        report_run(folder, notices)
+    except UsageError as e:  # of files that do not hold
+        folder.report.unlink()
+        notices.warn(f"no {folder.report.name}: {e.in_full}")
+    except OSError as e:
+        notices.warn(f"{folder.report} can't be written: {e.strerror}")
 
 
 def _as_json(files: RunFiles, replies: Verified, judged: _Judged | None, *, holds: bool) -> dict[str, object]:

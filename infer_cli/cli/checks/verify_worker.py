@@ -99,7 +99,7 @@ def as_json(report: VerifyReport) -> dict[str, object]:
         "rows": report.n_rows_drawn,
         "rows_in_all": report.n_rows,
         "challenge": report.challenge,
-        "check": "answers" if near is None else "tokens",
+        "check": report.check,
         "margin": None if near is None else near.margin,
         "farthest": None if near is None else finite(near.farthest),
         "mean_margin": None if near is None else near.mean_margin,

@@ -168,9 +168,16 @@ def _check_harness(tasks: Sequence[str], values: Values, data: Mapping[str, str]
 
 
 def models_of(values: Values) -> Sequence[str | None]:
-    """Of the flags, the variable or the settings, the first that is there."""
+    """Of the flags, the variable or the settings, the first that is there. Raises UsageError for one that is
+    named twice."""
     if "model" in values.by_flag():
-        return values.texts("model")
+        models = values.texts("model")
+        if again := next((name for i, name in enumerate(models) if name in models[:i]), None):
+            raise UsageError(
+                f"the model {again} is named twice",
+                "name each model once; -o OTHER makes a second run, --seeds N several replies to each item",
+            )
+        return models
     if variable := os.environ.get(MODEL_VARIABLE):
         return (variable,)
     return values.texts("model") or (None,)

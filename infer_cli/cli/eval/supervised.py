@@ -8,18 +8,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from infer_cli.cli.batch.supervised import tell_suspects
+from infer_cli.cli.batch.restarting import supervise_rows
 from infer_cli.cli.eval.options import EvalCommand
 from infer_cli.errors import ExitStatus
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.task_groups import read_groups
-from infer_cli.process.supervisor import supervise
 from infer_cli.process.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from infer_cli.errors import InferError, NativeCrash, OutOfMemory
     from infer_cli.evaluation.runs.layout import PlannedRun
 
 # Which step a worker has that is this command line run again.
@@ -59,7 +57,6 @@ def _is_judged(command: EvalCommand, run: PlannedRun) -> bool:
 
 def _run_step(command: EvalCommand, step: int, runs: Sequence[PlannedRun], *, verbose: bool) -> int:
     """Step 0 prepares all runs, then come the runs, then those that are judged."""
-    crash: list[InferError] = []
     run = runs[(step - 1) % len(runs)] if runs else None
     is_judging = step > len(runs)
 
@@ -70,18 +67,8 @@ def _run_step(command: EvalCommand, step: int, runs: Sequence[PlannedRun], *, ve
             return prepare(command, worker)
         return (have_judged if is_judging else do_run)(command, run, worker)
 
-    def on_crash(error: NativeCrash | OutOfMemory) -> bool:
-        if run is None:
-            return False
+    output = None
+    if run is not None:
         folder = RunFolder(run.folder)
-        replies = folder.judge_replies if is_judging else folder.replies
-        if not tell_suspects(error, replies, quiet=command.quiet):
-            return False
-        crash.append(error)
-        return True
-
-    while True:
-        n_crashes = len(crash)
-        status = supervise(work, verbose=verbose, on_crash=on_crash)
-        if len(crash) == n_crashes:
-            return status
+        output = folder.judge_replies if is_judging else folder.replies
+    return supervise_rows(work, output, quiet=command.quiet, verbose=verbose)

@@ -53,7 +53,7 @@ def print_results(found: Sequence[Results], notices: Notices, groups: Sequence[G
     rates = [name for name in RATES if any(results.rates.get(name) for results in found)]
     several = len({results.model for results in found}) > 1
     names = (Column("task"), Column("model", rank=0 if several else 2))
-    columns = [*names, *_COLUMNS, *(Column(_RATE_NAMES[name], rank=1, right=True) for name in rates)]
+    columns = [*names, *_COLUMNS, *(Column(_RATE_NAMES[name], rank=2, right=True) for name in rates)]
     rows = [row for results in found for row in _rows(results, rates)]
     rows += [
         [each.group, shortened(each.model, _MOST_NAME), each.metric, *_cells(each.score), *[""] * len(rates)]

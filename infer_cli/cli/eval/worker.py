@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from infer_cli.batch.planning import plan_batch
 from infer_cli.batch.request import JobRequest
@@ -19,7 +19,7 @@ from infer_cli.cli.screen.model_lookup import find_model
 from infer_cli.cli.screen.terminal import Notices
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.evaluation.runs.beginning import begin_run
-from infer_cli.evaluation.runs.facts import RunFacts, read_facts
+from infer_cli.evaluation.runs.facts import read_facts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.graders import grader_of
 from infer_cli.evaluation.runs.judging import (
@@ -28,7 +28,7 @@ from infer_cli.evaluation.runs.judging import (
     judge_request,
     write_judge_requests,
 )
-from infer_cli.evaluation.runs.requests import job_request
+from infer_cli.evaluation.runs.requests import check_asking, job_request
 from infer_cli.evaluation.runs.rescoring import graded
 from infer_cli.evaluation.runs.run_items import RunItems
 from infer_cli.evaluation.runs.running_score import RunningScore
@@ -47,9 +47,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infer_cli.batch.target import FileTarget
-    from infer_cli.cli.eval.options import Bound, EvalCommand
+    from infer_cli.cli.eval.options import EvalCommand
+    from infer_cli.evaluation.runs.facts import RunFacts
     from infer_cli.evaluation.runs.layout import PlannedRun
     from infer_cli.evaluation.runs.source import ItemSource
+    from infer_cli.evaluation.runs.task_groups import TaskGroups
     from infer_cli.integrations.lm_eval.harness import Harness
     from infer_cli.process.worker import Worker
 
@@ -64,33 +66,50 @@ _OF_CHATS = ("think", "reasoning_budget")
 
 
 def prepare(command: EvalCommand, worker: Worker) -> int:
-    """Find all models, begin all runs: whatever is wrong is told before the first answer."""
+    """Find all models, begin all runs: whatever is wrong is told before the first answer, and what of the
+    command line is wrong before anything is written."""
     notices = Notices(quiet=command.quiet, stats=not command.quiet)
     with explained(worker), closed_at_end():
         for model in dict.fromkeys(command.models):
             find_model(model, offline=command.offline, quiet=command.quiet)
         harness = _open_harness(command, notices)
         runs = command.runs(None if harness is None else harness.groups)
-        begun = [_begin(command, run, harness, notices) for run in runs]
-        facts = [each.facts for each in begun]
-        _check_bounds(command.bounds, begun)
-    if all(each.task.kind != "generate" for each in facts):
-        for name in _OF_REPLIES:
-            if name in command.given:
+        sources = {
+            task: _open(command, task, harness, notices) for task in dict.fromkeys(run.task for run in runs)
+        }
+        _check(command, list(sources.values()))
+        if harness is not None:
+            _write_groups(command, harness.groups)
+        for run in runs:
+            _begin(command, run, sources[run.task], notices)
+    return ExitStatus.OK
+
+
+def _check(command: EvalCommand, sources: Sequence[ItemSource]) -> None:
+    """Raises UsageError for a flag that has no meaning for any of the tasks, or lacks one beside it."""
+    name = sources[0].task.name
+    if all(source.task.kind != "generate" for source in sources):
+        for flag in _OF_REPLIES:
+            if flag in command.given:
                 raise UsageError(
-                    f"{_flag(command, name)} has no meaning for {facts[0].task.name}:"
-                    f" a task of the kind {facts[0].task.kind} generates nothing",
+                    f"{_flag(command, flag)} has no meaning for {name}:"
+                    f" a task of the kind {sources[0].task.kind} generates nothing",
                     "leave it out",
                 )
-    elif not any(each.selection.chat for each in facts):
-        for name in _OF_CHATS:
-            if name in command.given:
+    elif not any(source.selection.chat for source in sources):
+        for flag in _OF_CHATS:
+            if flag in command.given:
                 raise UsageError(
-                    f"{_flag(command, name)} has no meaning for {facts[0].task.name}: its prompts are"
-                    " completed as they are",
+                    f"{_flag(command, flag)} has no meaning for {name}:"
+                    " its prompts are completed as they are",
                     "--chat puts them through the model's chat template",
                 )
-    return ExitStatus.OK
+    for source in sources:
+        check_asking(source, command.asking)
+    _check_bounds(command, sources)
+    judges = dict.fromkeys(judge_model(source.judges, command.judge) for source in sources if source.judges)
+    for judge in judges:
+        find_model(judge, offline=command.offline, quiet=command.quiet)
 
 
 def _flag(command: EvalCommand, name: str) -> str:
@@ -99,17 +118,15 @@ def _flag(command: EvalCommand, name: str) -> str:
     return "--" + name.rstrip("_").replace("_", "-")
 
 
-class _Begun(NamedTuple):
-    facts: RunFacts
-    metrics: tuple[str, ...]
-
-
-def _check_bounds(bounds: Sequence[Bound], begun: Sequence[_Begun]) -> None:
+def _check_bounds(command: EvalCommand, sources: Sequence[ItemSource]) -> None:
     """Raises UsageError for a metric that none of the tasks has."""
-    known = dict.fromkeys(name for each in begun for name in each.metrics)
-    for bound in bounds:
+    if not command.bounds:
+        return
+    n_samples = command.asking.n_samples
+    known = dict.fromkeys(metric.name for source in sources for metric in source.metrics(n_samples))
+    for bound in command.bounds:
         if bound.metric not in known:
-            tasks = dict.fromkeys(each.facts.task.name for each in begun)
+            tasks = dict.fromkeys(source.task.name for source in sources)
             has = "has" if len(tasks) == 1 else "have"
             raise UsageError(
                 f"--fail-under: {', '.join(tasks)} {has} no metric {bound.metric!r}",
@@ -118,7 +135,6 @@ def _check_bounds(bounds: Sequence[Bound], begun: Sequence[_Begun]) -> None:
 
 
 def _open_harness(command: EvalCommand, notices: Notices) -> Harness | None:
-    """With what names of groups stand for written down, as the next steps have processes of their own."""
     names = command.harness_tasks
     if not names:
         return None
@@ -129,33 +145,36 @@ def _open_harness(command: EvalCommand, notices: Notices) -> Harness | None:
         )
     finally:
         notices.clear()
-    groups = harness.groups
+    return harness
+
+
+def _write_groups(command: EvalCommand, groups: TaskGroups) -> None:
+    """What names of groups stand for, as the next steps have processes of their own."""
     if any(members != (name.removeprefix(PREFIX),) for name, members in groups.members.items()):
         groups.write(command.output)
     else:
         (command.output / GROUPS_FILE).unlink(missing_ok=True)
-    return harness
 
 
-def _begin(command: EvalCommand, run: PlannedRun, harness: Harness | None, notices: Notices) -> _Begun:
-    notices.status(f"reading {run.task}")
+def _open(command: EvalCommand, task: str, harness: Harness | None, notices: Notices) -> ItemSource:
+    notices.status(f"reading {task}")
     try:
-        selection = replace(command.selection, data=command.data.get(run.task))
-        source: ItemSource
-        if harness is not None and is_harness_task(run.task):
-            source = harness.task(run.task.removeprefix(PREFIX), run.task, selection)
-        else:
-            source = open_task(run.task, selection, allow_code=command.allow_code)
-        folder, redo = RunFolder(run.folder), command.asking.redo
-        facts = begin_run(folder, source, command.scoring, command.invocation, redo=redo)
+        selection = replace(command.selection, data=command.data.get(task))
+        if harness is not None and is_harness_task(task):
+            return harness.task(task.removeprefix(PREFIX), task, selection)
+        return open_task(task, selection, allow_code=command.allow_code)
     finally:
         notices.clear()
-    request = job_request(folder, facts, command.asking)
-    found = grader_of(folder, facts, request.n_samples, allow_code=command.allow_code, openers=OPENERS)
-    if found.judges:
-        judge = judge_model(found.judges, command.judge)
-        find_model(judge, offline=command.offline, quiet=command.quiet)
-    return _Begun(facts, tuple(metric.name for metric in found.grader.metrics))
+
+
+def _begin(command: EvalCommand, run: PlannedRun, source: ItemSource, notices: Notices) -> None:
+    notices.status(f"writing the items of {run.task}")
+    try:
+        begin_run(
+            RunFolder(run.folder), source, command.scoring, command.invocation, redo=command.asking.redo
+        )
+    finally:
+        notices.clear()
 
 
 def do_run(command: EvalCommand, run: PlannedRun, worker: Worker) -> int:

@@ -73,7 +73,7 @@ def _answer(options: RunOptions, worker: Worker, notices: Notices) -> int:
         return ExitStatus.INTERRUPTED
     status = status_of(replies, session.model.name, notices)
     if options.format == "text" and status == ExitStatus.OK:
-        suggest_once(session.model.name, notices, quiet=options.quiet)
+        suggest_once(session.model.name, replies[0].timings.decode_tps, notices, quiet=options.quiet)
     if prefixes is not None and status == ExitStatus.OK:
         from infer_cli.prefix_cache.warming import keep_files
 

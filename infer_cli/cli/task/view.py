@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from infer_cli.evaluation.tasks.items import ItemSet
     from infer_cli.evaluation.tasks.task import Task
 
+_MOST_NAME = 40  # columns; --json has all
 _MOST_CHARS = 4000  # of a prompt that is shown; --json has all
 
 
@@ -121,7 +122,7 @@ def _token_facts(tokens: TokenCounts, model: str) -> list[tuple[str, str]]:
     if not tokens.n_too_long:
         return [*facts, ("window", f"{tokens.window}: all items fit")]
     more = ", …" if tokens.n_too_long > len(tokens.too_long) else ""
-    named = ", ".join(tokens.too_long) + more
+    named = ", ".join(map(_name, tokens.too_long)) + more
     do = "does" if tokens.n_too_long == 1 else "do"
     return [*facts, ("window", f"{tokens.window}: {tokens.n_too_long} {do} not fit ({named})")]
 
@@ -129,11 +130,11 @@ def _token_facts(tokens: TokenCounts, model: str) -> list[tuple[str, str]]:
 def _print_item(shown: ShownItem) -> None:
     item = shown.item
     bold, off = ("\x1b[1m", "\x1b[0m") if is_coloured(sys.stdout) else ("", "")
-    told = [f"item {item.id}"]
+    told = [f"item {_name(item.id)}"]
     if item.group is not None:
-        told.append(f"group {item.group}")
+        told.append(f"group {_name(item.group)}")
     if item.cluster is not None:
-        told.append(f"cluster {item.cluster}")
+        told.append(f"cluster {_name(item.cluster)}")
     if item.fewshot:
         told.append(f"examples {', '.join(item.fewshot)}")
     heading = f"--- {single_line(' · '.join(told))} "
@@ -191,7 +192,12 @@ def _score(scores: Mapping[str, float], name: str) -> str:
     return f"{scores[name]:.4g}" if name in scores else "-"
 
 
-def _short(text: str) -> str:
+def _name(text: str) -> str:
+    """Of an item, a group or a cluster."""
+    return _short(text, _MOST_NAME)
+
+
+def _short(text: str, columns: int = 20) -> str:
     from infer_cli.text.graphemes import shortened
 
-    return shortened(single_line(text), 20)
+    return shortened(single_line(text), columns)

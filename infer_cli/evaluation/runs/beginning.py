@@ -65,9 +65,7 @@ def begin_run(
 def _begin_again(folder: RunFolder, source: ItemSource, scoring: Scoring, invocation: Invocation) -> RunFacts:
     """In a folder that has a run. Raises UsageError where another process answers it."""
     lock_file = lock_path(folder.replies)
-    if not lock_file.parent.is_dir():  # no answer was ever begun
-        folder.facts.unlink()
-        return _write(folder, source, scoring, invocation)
+    lock_file.parent.mkdir(exist_ok=True)  # also where no answer was ever begun: another may begin now
     held = lock(lock_file, folder.path)
     try:
         folder.facts.unlink()

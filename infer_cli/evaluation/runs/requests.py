@@ -11,8 +11,9 @@ from infer_cli.batch.pairs_request import PairsRequest
 from infer_cli.batch.request import BatchRequest, JobRequest
 from infer_cli.batch.rows import PAIRS, PROMPTS, Input
 from infer_cli.errors import UsageError
-from infer_cli.evaluation.runs.facts import RunFacts
+from infer_cli.evaluation.runs.facts import GenerationFacts, RunFacts
 from infer_cli.evaluation.runs.folder import RunFolder
+from infer_cli.evaluation.runs.source import ItemSource
 from infer_cli.settings.defaults import MAX_TOKENS
 from infer_cli.settings.origins import Given
 from infer_cli.types import TEMPLATE_DECIDES, ThinkingParams
@@ -44,8 +45,23 @@ class Asking:
     thinking: ThinkingParams = TEMPLATE_DECIDES
 
 
-def job_request(folder: RunFolder, facts: RunFacts, asking: Asking) -> JobRequest:
+def check_asking(source: ItemSource, asking: Asking) -> None:
     """Raises UsageError for several replies that would all be the same."""
+    if source.task.kind != "generate":
+        return
+    temperature = _sampling(source.generation, asking).get("temperature")
+    if temperature is not None and str(temperature.value) not in ("0", "0.0"):
+        return
+    for flag, is_given in (
+        ("--samples", asking.n_samples > 1),
+        ("--seeds", len(source.selection.seeds) > 1),
+    ):
+        if is_given:
+            raise UsageError(f"{flag} needs a temperature: greedy replies are all the same", "add -t")
+
+
+def job_request(folder: RunFolder, facts: RunFacts, asking: Asking) -> JobRequest:
+    """Over the requests in the folder."""
     name = str(folder.requests)
     if facts.task.kind != "generate":
         return PairsRequest(
@@ -58,11 +74,6 @@ def job_request(folder: RunFolder, facts: RunFacts, asking: Asking) -> JobReques
             deadline_s=asking.deadline_s,
         )
     made = facts.generation
-    sampling = {
-        **{key: Given(value, _OF_TASK) for key, value in made.sampling.items()},
-        **asking.sampling,
-    }
-    _check_sampled(sampling, facts, asking)
     return BatchRequest(
         input=Input(name, "jsonl", shape=PROMPTS),
         engine=asking.engine,
@@ -71,7 +82,7 @@ def job_request(folder: RunFolder, facts: RunFacts, asking: Asking) -> JobReques
         redo=asking.redo,
         variables=asking.variables,
         chat_template=asking.chat_template,
-        sampling=sampling,
+        sampling=_sampling(made, asking),
         seed=DEFAULT_SEED if asking.seed is None else asking.seed,
         n_samples=asking.n_samples,
         deadline_s=asking.deadline_s,
@@ -83,13 +94,5 @@ def job_request(folder: RunFolder, facts: RunFacts, asking: Asking) -> JobReques
     )
 
 
-def _check_sampled(sampling: Mapping[str, Given], facts: RunFacts, asking: Asking) -> None:
-    temperature = sampling.get("temperature")
-    if temperature is not None and str(temperature.value) not in ("0", "0.0"):
-        return
-    for flag, is_given in (
-        ("--samples", asking.n_samples > 1),
-        ("--seeds", len(facts.selection.seeds) > 1),
-    ):
-        if is_given:
-            raise UsageError(f"{flag} needs a temperature: greedy replies are all the same", "add -t")
+def _sampling(made: GenerationFacts, asking: Asking) -> Mapping[str, Given]:
+    return {**{key: Given(value, _OF_TASK) for key, value in made.sampling.items()}, **asking.sampling}

@@ -70,7 +70,8 @@ def rescore(
             pass
     summary = totals.summary()
     results = _results(folder, facts, job, found.task_sha256, found.grader, summary)
-    results = _still_verified(folder, results)
+    if before[folder.samples] == digest.hexdigest():
+        results = _still_verified(folder, results)
     data = results.as_bytes()
     changed = before != {
         folder.samples: digest.hexdigest(),
@@ -181,15 +182,7 @@ def _still_verified(folder: RunFolder, results: Results) -> Results:
         before = read_results(folder.results)
     except UsageError:
         return results
-    return (
-        replace(results, verified=before.verified)
-        if before.as_json()
-        == {
-            **results.as_json(),
-            "verified": before.verified,
-        }
-        else results
-    )
+    return replace(results, verified=before.verified) if before.is_same(results) else results
 
 
 def _first_line(path: Path) -> Mapping[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +102,11 @@ class Results:
     def as_bytes(self) -> bytes:
         text = json.dumps(self.as_json(), indent=1, ensure_ascii=True, allow_nan=False, default=list)
         return text.encode() + b"\n"
+
+    def is_same(self, other: Results) -> bool:
+        """Whether all that the file says is the same, but what a check has found."""
+        mine, its = (json.loads(replace(each, verified=None).as_bytes()) for each in (self, other))
+        return bool(mine == its)
 
     def score(self, metric: str) -> MetricResult | None:
         return next((score for score in self.scores if score.metric == metric), None)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, SelectionFacts, TaskFacts
-from infer_cli.evaluation.tasks.item import Item
+from infer_cli.evaluation.scorers.judge import Judge
+from infer_cli.evaluation.tasks.item import Item, Metric
 
 
 class ItemSource(Protocol):
@@ -34,6 +35,13 @@ class ItemSource(Protocol):
     @property
     def examples(self) -> Sequence[Mapping[str, object]]:
         """Rows of the data that are shown before the questions, with their ids."""
+
+    @property
+    def judges(self) -> Sequence[Judge]:
+        """Scorers that need a model."""
+
+    def metrics(self, n_samples: int) -> Sequence[Metric]:
+        """Those of a run with as many replies to each row."""
 
     def items(self) -> Iterator[Item]:
         """All that were chosen, in their order. Raises UsageError naming the row that can't be used."""

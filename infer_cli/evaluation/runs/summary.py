@@ -275,7 +275,8 @@ class _RatioColumn:
             lost = _lost(self._n_unknown, self._n_unknown + n)
             return MetricResult(metric.name, lost, metric.higher_is_better)
         if not math.fsum(self._sizes):
-            return MetricResult(metric.name, _nothing(), metric.higher_is_better)
+            nothing = _nothing(n, f"the items have no {metric.size}") if n else _nothing()
+            return MetricResult(metric.name, nothing, metric.higher_is_better)
         clusters, groups = self._clusters.clusters(), self._groups.groups()
         return MetricResult(
             metric.name,
@@ -403,5 +404,5 @@ def _lost(n_unknown: int, n: int) -> Estimated:
     return Estimated(None, None, None, None, n, None, note)
 
 
-def _nothing() -> Estimated:
-    return Estimated(None, None, None, None, 0, None, "no item is left to be scored")
+def _nothing(n: int = 0, note: str = "no item is left to be scored") -> Estimated:
+    return Estimated(None, None, None, None, n, None, note)

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, SelectionFacts, TaskFacts
+from infer_cli.evaluation.runs.grader import TaskGrader
+from infer_cli.evaluation.runs.judging import judges_of
 from infer_cli.evaluation.scorers.extraction import Extractor
+from infer_cli.evaluation.scorers.judge import Judge
 from infer_cli.evaluation.scorers.registry import make_scorers
-from infer_cli.evaluation.tasks.item import Item
+from infer_cli.evaluation.scorers.scorer import Scorer
+from infer_cli.evaluation.tasks.item import Item, Metric
 from infer_cli.evaluation.tasks.items import ItemSet, read_items
 from infer_cli.evaluation.tasks.loading import load_task
 from infer_cli.evaluation.tasks.selection import Selection, examples_asked, is_chat
@@ -20,8 +24,9 @@ from infer_cli.system.hashing import sha256_hex
 class TaskSource:
     """`given` is what the command line calls the task."""
 
-    def __init__(self, task: Task, given: str, selection: Selection) -> None:
+    def __init__(self, task: Task, given: str, selection: Selection, scorers: Sequence[Scorer]) -> None:
         self._given_task, self._given, self._selection = task, given, selection
+        self._scorers = scorers
         self._items: ItemSet = read_items(task, selection)
 
     @property
@@ -73,6 +78,13 @@ class TaskSource:
     def examples(self) -> Sequence[Mapping[str, object]]:
         return self._items.examples
 
+    @property
+    def judges(self) -> Sequence[Judge]:
+        return judges_of(self._scorers)
+
+    def metrics(self, n_samples: int) -> Sequence[Metric]:
+        return TaskGrader(self._given_task, self._scorers, n_samples).metrics
+
     def items(self) -> Iterator[Item]:
         return self._items.items()
 
@@ -83,8 +95,8 @@ def open_task(given: str, selection: Selection, *, allow_code: bool) -> TaskSour
     task = load_task(given, allow_code=allow_code)
     # What is wrong with them is told before anything is written.
     Extractor(task.extractions, task.path)
-    make_scorers(task, allow_code=allow_code)
-    return TaskSource(task, given, selection)
+    scorers = make_scorers(task, allow_code=allow_code)
+    return TaskSource(task, given, selection, scorers)
 
 
 def template_sha256(task: Task) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from infer_cli.evaluation.runs.facts import RunFacts
 from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.graders import Openers, grader_of
 from infer_cli.evaluation.runs.rescoring import graded, n_samples, rescore
+from infer_cli.evaluation.runs.results import Results
 from infer_cli.evaluation.verification.finding import Finding, first_of
 from infer_cli.system.files import MOST_INPUT, open_regular, read_regular
 
@@ -24,7 +25,7 @@ class Scored(NamedTuple):
     """`code_scorers` ran code again: their scores are what this machine gives."""
 
     findings: Sequence[Finding]
-    scores: Sequence[Mapping[str, object]]  # as results.json has them, scored here
+    results: Results | None  # scored here; None: they can't be
     code_scorers: Sequence[str]
 
 
@@ -40,9 +41,7 @@ def check_scores(
         found = _samples(folder, facts, job, allow_code=allow_code, openers=openers)
         findings += first_of(folder.samples.name, found, lambda n: f"{n} more lines differ")
     findings += _results(folder, again.results.as_json(), again.results.as_bytes())
-    scores = again.results.as_json()["scores"]
-    assert isinstance(scores, list)
-    return Scored(findings, scores, again.code_scorers)
+    return Scored(findings, again.results, again.code_scorers)
 
 
 def _samples(

@@ -15,6 +15,7 @@ from infer_cli.evaluation.runs.folder import RunFolder
 from infer_cli.evaluation.runs.graders import FolderGrader, Openers, grader_of
 from infer_cli.evaluation.runs.judging import judge_rows
 from infer_cli.evaluation.runs.rescoring import graded
+from infer_cli.evaluation.runs.results import Results
 from infer_cli.evaluation.runs.task_source import template_sha256
 from infer_cli.evaluation.tasks.loading import load_task
 from infer_cli.evaluation.tasks.shipped_tasks import shipped_path
@@ -28,7 +29,7 @@ from infer_cli.system.files import open_regular
 @dataclass(frozen=True)
 class RunFiles:
     """What was found of a run's files. `is_shipped`: the task is one that comes with this program, to the
-    byte; `scores` are as results.json has them, scored here."""
+    byte; `results` are scored here, None where a finding says why they can't be."""
 
     facts: RunFacts
     job: JobFile
@@ -36,8 +37,13 @@ class RunFiles:
     findings: Sequence[Finding]
     made_of: MadeOf
     is_shipped: bool
-    scores: Sequence[Mapping[str, object]]
+    results: Results | None
     code_scorers: Sequence[str]
+
+    @property
+    def scores(self) -> Sequence[Mapping[str, object]]:
+        """As results.json has them, scored here."""
+        return [] if self.results is None else [score.as_json() for score in self.results.scores]
 
 
 def check_files(folder: RunFolder, *, allow_code: bool, data: str | None, openers: Openers) -> RunFiles:
@@ -57,7 +63,7 @@ def check_files(folder: RunFolder, *, allow_code: bool, data: str | None, opener
     findings = [*_hashes(folder, facts), *_asked(folder, facts, job)]
     findings += _copy(folder, facts, found) if task is None else _task(folder, facts, task)
     made_of: MadeOf = "nothing" if task is None else "folder"
-    scored = Scored([], [], ())
+    scored = Scored([], None, ())
     try:
         if task is not None:
             rendered = check_items(folder, facts, task, data)
@@ -81,7 +87,7 @@ def check_files(folder: RunFolder, *, allow_code: bool, data: str | None, opener
         findings=findings,
         made_of=made_of,
         is_shipped=task is not None and _is_shipped(task),
-        scores=scored.scores,
+        results=scored.results,
         code_scorers=scored.code_scorers,
     )
 

@@ -13,10 +13,12 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 
 from infer_cli.errors import UsageError
 from infer_cli.evaluation.runs.facts import DataFacts, GenerationFacts, SelectionFacts, TaskFacts
-from infer_cli.evaluation.tasks.item import Item
+from infer_cli.evaluation.scorers.judge import Judge
+from infer_cli.evaluation.tasks.item import Item, Metric
 from infer_cli.evaluation.tasks.selection import Selection
 from infer_cli.evaluation.tasks.task import TaskKind
 from infer_cli.integrations.lm_eval.generation import Generation, read_generation
+from infer_cli.integrations.lm_eval.harness_grader import HarnessGrader
 from infer_cli.integrations.lm_eval.names import SOURCE
 from infer_cli.integrations.lm_eval.task_copy import TaskCopy, copy_of
 from infer_cli.system.hashing import sha256_hex
@@ -123,6 +125,13 @@ class HarnessTask:
     def examples(self) -> Sequence[Mapping[str, object]]:
         """All that the harness draws from; its prompts say which it took."""
         return [{"id": str(n), "doc": self._doc(n, doc)} for n, doc in enumerate(self._example_docs())]
+
+    @property
+    def judges(self) -> Sequence[Judge]:
+        return ()
+
+    def metrics(self, n_samples: int) -> Sequence[Metric]:
+        return HarnessGrader(self._task, self._copy, by_rule_alone=False).metrics
 
     def items(self) -> Iterator[Item]:
         wanted = self._wanted()

@@ -230,10 +230,10 @@ def test_an_answer_is_text_to_the_judge(tmp_path: Path) -> None:
 def test_a_judge_that_nobody_names_is_told_before_the_first_answer(task: Path, tmp_path: Path) -> None:
     done = infer("eval", task, "-o", tmp_path / "run", "-m", "fake")
     one_error_line(done, 2, "a scorer needs a model that judges", "--judge MODEL")
-    assert not (tmp_path / "run" / "replies.jsonl").exists()
+    assert not (tmp_path / "run").exists()
     missing = evaluate(task, tmp_path / "run", judge="/nowhere/judge.gguf")
     one_error_line(missing, 3, "/nowhere/judge.gguf")
-    assert not (tmp_path / "run" / "replies.jsonl").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_shard_is_not_judged_alone(task: Path, tmp_path: Path) -> None:
