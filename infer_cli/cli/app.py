@@ -123,6 +123,10 @@ def call(arguments: list[str]) -> int:
         raise _usage_error(e, command, arguments) from None
     except typer.Abort:
         return ExitStatus.INTERRUPTED
+    except SystemExit as leaving:  # what Typer makes of a reader that went away, with the exit code 1
+        if isinstance(leaving.__context__, BrokenPipeError):
+            raise leaving.__context__ from None
+        raise
     return result if isinstance(result, int) else ExitStatus.OK
 
 
@@ -148,13 +152,21 @@ def check_settings(settings: dict[str, object]) -> None:
 
 def _completed(command: object, arguments: list[str]) -> list[str]:
     """The arguments in our words, and for a group of commands alone those that show its help."""
-    n_names, called = 0, command
-    while n_names < len(arguments) and arguments[n_names] in (below := getattr(called, "commands", {})):
-        called, n_names = below[arguments[n_names]], n_names + 1
-    names, rest = arguments[:n_names], arguments[n_names:]
+    names = _names(command, arguments)
+    called, rest = command, arguments[len(names) :]
+    for name in names:
+        called = getattr(called, "commands", {})[name]
     if not names or getattr(called, "commands", {}):
         return arguments if rest else [*names, "--help"]
     return [*names, *with_our_flags(" ".join(names), rest, _spellings(called))]
+
+
+def _names(command: object, arguments: list[str]) -> list[str]:
+    """Those of the arguments that name the command: `models`, `pull`."""
+    n_names, called = 0, command
+    while n_names < len(arguments) and arguments[n_names] in (below := getattr(called, "commands", {})):
+        called, n_names = below[arguments[n_names]], n_names + 1
+    return arguments[:n_names]
 
 
 def flags_of(name: str) -> dict[str, bool]:
@@ -191,9 +203,11 @@ def _usage_error(error: typer.TyperException, command: object, arguments: list[s
             message += f" (from {config_path()})"
         elif source is not None and source.name == "ENVIRONMENT" and param.envvar not in message:
             message += f" (from {param.envvar})"
+    message = message.replace("Recognized values: , ", "Recognized values: ")  # the empty text is one
     if ctx is None and "requires an argument" in message:
         return UsageError(message, _with_argument(getattr(error, "option_name", ""), command, arguments))
-    called = ctx.command_path if ctx is not None else "infer"
+    own = " ".join(["infer", *_names(command, arguments)])  # of an error that does not know its command
+    called = ctx.command_path if ctx is not None else own
     if called == "infer" and message.startswith("No such option"):
         return UsageError(message, "flags stand behind the command: `infer run -m MODEL`, see `infer --help`")
     return UsageError(message, f"see `{called} --help`")
@@ -261,6 +275,23 @@ def _unfit(param: typer.core.TyperArgument | typer.core.TyperOption, value: obje
         return None if isinstance(value, (bool, str)) else "true or false"
     elif isinstance(value, bool) or not _is_plain(value):
         return "a string or a number"
+    elif param.name == "temperature":
+        from infer_cli.settings.sampling import is_temperature
+
+        return None if is_temperature(value) else "a number or `model`"
+    elif isinstance(value, str):
+        return _not_that_number(value, param.type.name)
+    return None
+
+
+def _not_that_number(text: str, kind: str) -> str | None:
+    """What a flag of a number takes, where `text` is none."""
+    number = {"int": int, "float": float}.get(kind)
+    try:
+        if number is not None:
+            number(text)
+    except ValueError:
+        return "a whole number" if number is int else "a number"
     return None
 
 

@@ -67,7 +67,8 @@ def doctor(
 
 def _indented(text: str) -> str:
     """Right of the outcomes; on a terminal what is too long goes on in the next line."""
-    from infer_cli.cli.screen.terminal import columns_of, wrapped
+    from infer_cli.cli.screen.terminal import columns_of
+    from infer_cli.text.graphemes import wrapped
 
     if sys.stdout.isatty():
         return "\n".join(wrapped(text, _INDENT, columns_of(sys.stdout)))

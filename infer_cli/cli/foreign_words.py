@@ -49,6 +49,9 @@ LEAVING = {"exit", "quit"}  # typed as a message
 # --- answered -------------------------------------------------------------------------------------
 
 _NO_SERVER = "there is no server: each command loads the model itself, and `infer run` is over in a moment"
+_NO_CONSTRAINT = "there is none: --choices A,B,C answers with the likeliest of these texts"
+_NO_DRAFT = "there is no draft model: tokens are guessed from the text before, unless --no-speculation"
+_NOT_KNOWN = "llama.cpp's flag, which is not known here: `infer run --help` has those of the engine"
 
 OTHER_COMMANDS = {
     "serve": _NO_SERVER,
@@ -77,6 +80,19 @@ OTHER_COMMANDS = {
     "push": "nothing is published from here",
     "login": "set HF_TOKEN for repositories that ask for access",
     "update": "pip brings a new version",
+    "upgrade": "pip brings a new version",
+    "install": "there are no plugins: models come with `infer models pull`, the program's extras with pip",
+    "uninstall": "there are no plugins: models come with `infer models pull`, the program's extras with pip",
+    "plugins": "there are no plugins: models come with `infer models pull`, the program's extras with pip",
+    "search": "there is no search here: huggingface.co lists models, `infer models list` those with a name",
+    "signin": "set HF_TOKEN for repositories that ask for access",
+    "logout": "nothing is signed in to: HF_TOKEN is read at each call",
+    "signout": "nothing is signed in to: HF_TOKEN is read at each call",
+    "keys": "there are no keys: models run on this machine; HF_TOKEN is the hub's",
+    "launch": _NO_SERVER,
+    "quantize": "files are used as they are: a repository mostly has several, `-m OWNER/REPO:Q8_0` takes one",
+    "bench": "there is no benchmark command: --stats prints the rates of a reply",
+    "benchmark": "there is no benchmark command: --stats prints the rates of a reply",
 }
 
 OTHER_FLAGS = {
@@ -114,6 +130,46 @@ OTHER_FLAGS = {
     "--attachment": "a model here reads text only: -f FILE puts a file's text before the prompt",
     "--image": "a model here reads text only: -f FILE puts a file's text before the prompt",
     "--hf-token": "set HF_TOKEN",
+    "--color": "styles are on at a terminal; NO_COLOR turns them off",
+    "--database": "INFER_HOME is where records are, with all else",
+    "--key": "no key is needed: models run on this machine; HF_TOKEN is the hub's",
+    "--insecure": "there is none: certificates are always checked",
+    "--jinja": "chat templates are always Jinja here: there is nothing to turn on",
+    "-x": "there is none: the answer is printed whole",
+    "--extract": "there is none: the answer is printed whole",
+    "--schema": _NO_CONSTRAINT,
+    "--json-schema": _NO_CONSTRAINT,
+    "-j": _NO_CONSTRAINT,
+    "--grammar": _NO_CONSTRAINT,
+    "--grammar-file": _NO_CONSTRAINT,
+    "--mirostat": "with -t: --set mirostat=2",
+    "--dry-run": "there is none: `infer models show` tells a model's size before it is fetched",
+    "--log-disable": "there is nothing to turn off: --verbose alone shows llama.cpp's log",
+    "-T": "--tools FILE tells the model of tools, where a command has it",
+    "--tool": "--tools FILE tells the model of tools, where a command has it",
+    "-r": "--stop TEXT ends a reply",
+    "--reverse-prompt": "--stop TEXT ends a reply",
+    "-e": "the shell writes them: $'two\\nlines'",
+    "--escape": "the shell writes them: $'two\\nlines'",
+    "-tb": "--threads is for prompts and replies alike",
+    "--threads-batch": "--threads is for prompts and replies alike",
+    "-md": _NO_DRAFT,
+    "--model-draft": _NO_DRAFT,
+    "-cd": _NO_DRAFT,
+    "-ngld": _NO_DRAFT,
+    "-devd": _NO_DRAFT,
+    "-dev": "--device names a GPU, --gpu-layers 0 takes none",
+    "-ub": "the mode decides: --fast, --canonical or --invariant",
+    "--ubatch-size": "the mode decides: --fast, --canonical or --invariant",
+    "-mm": "a model here reads text only: -f FILE puts a file's text before the prompt",
+    "--mmproj": "a model here reads text only: -f FILE puts a file's text before the prompt",
+    "-sm": _NOT_KNOWN,
+    "-ts": _NOT_KNOWN,
+    "-mg": _NOT_KNOWN,
+    "-ot": _NOT_KNOWN,
+    "-td": _NOT_KNOWN,
+    "-lv": _NOT_KNOWN,
+    "-nkvo": _NOT_KNOWN,
     "-p": "`infer run` takes a prompt",
     "--prompt": "`infer run` takes a prompt",
 }

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 Shown = Literal["count", "ids", "pieces", "json"]
 
-_IDS = re.compile(r"\d{1,9}(?:[,\s]+\d{1,9})*,?", re.ASCII)
+_ID_LIST = r"\d{1,9}(?:[,\s]+\d{1,9})*,?"
+_IDS = re.compile(rf"{_ID_LIST}|\[\s*{_ID_LIST}\s*\]", re.ASCII)  # a list as JSON has it too
 
 _PIECE_STYLES = (
     "black on bright_cyan",
@@ -97,6 +98,10 @@ def tokens(
         return 0
 
     return supervise(work, verbose=verbose)
+
+
+def _amount(n: int) -> str:
+    return "1 token" if n == 1 else f"{n} tokens"
 
 
 # --- what is counted ------------------------------------------------------------------------------
@@ -226,7 +231,7 @@ class _Report:
             if len(inputs) > 1:
                 self._write_json({"total": {"n_inputs": len(inputs), **self._facts(total)}})
             return
-        self._line(f"{total}\ttotal" if len(inputs) > 1 else f"{total} tokens")
+        self._line(f"{total}\ttotal" if len(inputs) > 1 else _amount(total))
         self._line(self._fit(total))
 
     def _one(self, item: CountedInput, *, alone: bool) -> int:

@@ -114,6 +114,8 @@ class _Line:
                 value = [glued] if equals else following
                 self._take_foreign(name, ours, value)
                 return 0 if equals else len(value)
+            if argument.startswith("-n") and "-n" not in self._takes_value and "--limit" in self._takes_value:
+                raise UsageError("No such option: -n", "--limit N takes so many")
             if name in foreign.OTHER_FLAGS:
                 raise UsageError(f"No such option: {name}", foreign.OTHER_FLAGS[name])
         self._flags.append(argument)
@@ -154,17 +156,24 @@ class _Line:
         self._flags += [f"{ours}={text}" for text in value]
 
     def check_first_word(self) -> None:
-        """Raises UsageError where the first word names a model, and no flag does."""
+        """Raises UsageError where the first word names a model, or is like such a name and more words follow,
+        and no flag names one."""
         if self._first is None or self._names_model:
             return
         word, place = self._first
-        from infer_cli.models.known import model_named
+        from infer_cli.models.known import model_meant, model_named
 
-        if (model := model_named(word)) is not None:
+        model = model_named(word)
+        is_known = model is not None
+        if not is_known and len(self._words) > 1:
+            model = model_meant(word)
+        if model is not None:
             rest = [*self._arguments[:place], *self._arguments[place + 1 :]]
             talks = not rest and sys.stdin is not None and sys.stdin.isatty()
             raise UsageError(
-                f"{word!r} names a model, and here stands the prompt",
+                f"{word!r} names a model, and here stands the prompt"
+                if is_known
+                else f"{word!r} looks like the name of a model, and here stands the prompt",
                 f"type `{_typed(['infer', 'chat' if talks else 'run', '-m', model, *rest])}`;"
                 f" after -- it is prompt text",
             )
@@ -175,6 +184,11 @@ class _Line:
             from infer_cli.models.known import model_named
 
             word = self._first.text
+            if _is_text(word):
+                raise UsageError(
+                    f"a chat has no message on its command line: {word[:60]!r}",
+                    "start `infer chat` and type it there; `infer run` answers one prompt",
+                )
             self._words.remove(word)
             self._flags.append(f"--model={model_named(word) or word}")
             self._is_foreign = True

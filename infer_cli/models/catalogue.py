@@ -68,13 +68,31 @@ class Catalogue:
         if found is None:
             from difflib import get_close_matches
 
-            close = get_close_matches(name.lower(), self.names, n=3)
+            close = self.of_family(name)[:3] or get_close_matches(name.lower(), self.names, n=3)
             hint = f"did you mean {' or '.join(close)}? " if close else ""
             raise ModelNotFound(
                 f"no model named {name!r}",
                 hint + "`infer models list` shows the names; a path or a source (hf:…, https:…) works too",
             )
         return found
+
+    def of_family(self, word: str) -> list[str]:
+        """What `-m` takes for entries that a word such as `llama3` or `smollm2:135m` stands for, the smallest
+        first, but `qwen3-…` before `qwen3.5-…`.
+
+        Of an entry it is the shortest of its name and aliases that begins with the word, punctuation aside.
+        """
+        beginning = _letters(word)
+        begin: dict[str, str] = {}
+        for name, entry in sorted(self.names.items(), key=lambda pair: len(pair[0])):
+            if beginning and _letters(name).startswith(beginning):
+                begin.setdefault(entry, name)
+        ends_there = f"{word.lower()}-"
+        order = sorted(
+            begin.items(),
+            key=lambda pair: (not pair[1].startswith(ends_there), self.entries[pair[0]].size or math.inf),
+        )
+        return [name for _, name in order]
 
     def get(self, name: str) -> ModelEntry | None:
         key = self.names.get(name.lower())
@@ -101,6 +119,11 @@ def load_catalogue() -> Catalogue:
 def check_user_text(text: str) -> Catalogue:
     """The catalogue with `text` as the user's file. Raises UsageError as `load_catalogue`."""
     return _merged(_parse(user_path(), text.encode()))
+
+
+def _letters(name: str) -> str:
+    """Without what one spelling of a name has and another has not."""
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def is_name(text: str) -> bool:

@@ -8,11 +8,23 @@ import re
 from infer_cli.errors import UsageError
 from infer_cli.models.catalogue import is_name, load_catalogue
 from infer_cli.models.other_programs import locate
-from infer_cli.models.sources import OllamaModel, StudioFile, parse_hub_name, parse_ollama, parse_source
+from infer_cli.models.sources import (
+    OllamaModel,
+    StudioFile,
+    is_tagged,
+    parse_hub_name,
+    parse_ollama,
+    parse_source,
+)
 
 _SOURCES = ("hf:", "ollama:", "lmstudio:", "https://huggingface.co/", "https://hf.co/")
 # Repositories are called so; `and/or` and `km/h` are words.
 _OF_A_REPOSITORY = re.compile(r"[-_.:0-9]")
+
+# What ollama's tags are: `latest`, `7b`, `8x7b-instruct-q4_0`, `q8_0`.
+_SIZE_OR_KIND = re.compile(
+    r"latest|instruct|chat|(e?\d+(x\d+)?(\.\d+)?[bm]|i?q\d\w*|b?f16|fp16)(-.*)?", re.IGNORECASE
+)
 
 
 def model_named(word: str) -> str | None:
@@ -40,6 +52,25 @@ def model_named(word: str) -> str | None:
     if is_name(word.lower()) and load_catalogue().get(word) is not None:
         return word
     return _of_ollama(f"ollama:{word}")
+
+
+def model_meant(word: str) -> str | None:
+    """As `model_named`, of a word that has the form of a model's name and names none here.
+
+    It is a .gguf file, `NAME:TAG`, or a family with its number (`llama3`, `qwen3`): words of a language have
+    no number in them.
+    """
+    if not word or any(c.isspace() for c in word):
+        return None
+    if word.lower().endswith(".gguf") and len(word) > len(".gguf"):
+        return word
+    is_family = word[0].isalpha() and any(c.isdigit() for c in word) and is_name(word.lower())
+    if is_family or is_tagged(word):
+        if close := load_catalogue().of_family(word):
+            return close[0]
+        if is_tagged(word) and _SIZE_OR_KIND.fullmatch(word.partition(":")[2]):
+            return word
+    return None
 
 
 def _of_ollama(name: str) -> str | None:

@@ -42,6 +42,7 @@ _PYPI = re.compile(rf"(?P<package>{_NAME})==(?P<version>[\w.!+-]+)#(?P<path>[^#,
 _OLLAMA = re.compile(rf"ollama:(?P<name>{_NAME}(?:/{_NAME}){{0,2}})(?::(?P<tag>{_NAME}))?")
 _SPLIT = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_TAGGED = re.compile(rf"(?P<name>{_NAME}):(?P<tag>{_NAME})")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -138,6 +139,19 @@ def has_scheme(text: str) -> bool:
     """Whether the text begins like a source string rather than a path or a catalogue name."""
     # One letter before the colon is a Windows drive.
     return _SCHEME.match(text) is not None
+
+
+def is_tagged(text: str) -> bool:
+    """Whether the text has the form of ollama's names, `NAME:TAG`, and is no source string."""
+    match = _TAGGED.fullmatch(text)
+    return match is not None and match["name"].lower() not in (
+        "hf",
+        "pypi",
+        "http",
+        "https",
+        "ollama",
+        "lmstudio",
+    )
 
 
 def parse_source(text: str) -> Source:

@@ -27,6 +27,7 @@ from infer_cli.models.sources import (
     Source,
     StudioFile,
     has_scheme,
+    is_tagged,
     parse_hub_name,
     parse_ollama,
     parse_source,
@@ -251,6 +252,8 @@ class _Wanted:
 
 def _wanted(model: str | None) -> _Wanted | InstalledModel:
     """What is asked for; a file that is used where it is, is a model already."""
+    if model is not None and is_tagged(model):
+        load_catalogue().find(model)  # raises: no name has a colon
     if model is not None and has_scheme(model):
         source = parse_source(model)
         return _in_place(source) if isinstance(source, OllamaModel | StudioFile) else _of_source(source)

@@ -32,9 +32,28 @@ def report(error: InferError, stream: TextIO | None, log_tail: Sequence[str] = (
     if error.hint:
         lines.append(f"hint: {single_line(error.hint)}")
     lines += [f"  {single_line(line)}" for line in log_tail]
+    if stream.isatty():
+        lines = _fitted(lines, stream)
     with contextlib.suppress(OSError):
         stream.write("\n".join(lines) + "\n")
         stream.flush()
+
+
+def _fitted(lines: list[str], terminal: TextIO) -> list[str]:
+    """The lines cut between words; as they are where the terminal does not say how wide it is, and where
+    no more can be imported."""
+    try:
+        from infer_cli.text.graphemes import cells, wrapped
+
+        columns = os.get_terminal_size(terminal.fileno()).columns
+    except (OSError, ImportError):
+        return lines
+    too_long = [0 < columns < cells(line) and not line.startswith(" ") for line in lines]  # not llama.cpp's
+    return [
+        piece
+        for line, cut in zip(lines, too_long, strict=True)
+        for piece in (wrapped(line, 0, columns) if cut else [line])
+    ]
 
 
 def run_guarded(work: Callable[[], int], *, verbose: bool = False) -> int:

@@ -109,7 +109,7 @@ def resolve_sampling(
             "temperature", SAMPLING_TEMPERATURE, "default"
         )
     else:
-        if isinstance(temperature.value, str) and not _is_number(temperature.value):
+        if not is_temperature(temperature.value):
             raise UsageError(
                 f"{temperature.origin}: a temperature is a number or `model`, not {temperature.value!r}"
             )
@@ -185,6 +185,11 @@ def _usable(name: str, key: str, value: object) -> float | int:
             f" (a number from {least:g} to {most:g} can)",
             f"give your own: --set {name}=VALUE",
         ) from e
+
+
+def is_temperature(value: object) -> bool:
+    """Whether a value is a number or `model`; its bounds are looked at later."""
+    return not isinstance(value, str) or value == "model" or _is_number(value)
 
 
 def _is_number(text: str) -> bool:

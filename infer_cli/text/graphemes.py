@@ -7,6 +7,7 @@ from collections.abc import Iterator
 _LONGEST = (
     1024  # code points that are looked at for one: far more than anyone's script, and 512 flags in a row
 )
+_LEAST_INDENT = 2  # of a line that goes on
 
 
 def graphemes(text: str) -> Iterator[str]:
@@ -58,3 +59,19 @@ def shortened(text: str, most: int) -> str:
             break
         kept.append(grapheme)
     return "".join(kept) + "…"
+
+
+def wrapped(text: str, indent: int, width: int) -> list[str]:
+    """Lines that leave `indent` columns free, cut between words.
+
+    A word that finds no room begins further left, or is longer than the terminal is wide.
+    """
+    lines: list[str] = []
+    line, is_empty = " " * indent, True
+    for word in text.split():
+        if cells(line) + (not is_empty) + cells(word) > width and not (is_empty and lines):
+            lines.append(line.rstrip())
+            line, is_empty = " " * max(min(indent, width - cells(word)), _LEAST_INDENT), True
+        line += word if is_empty else " " + word
+        is_empty = False
+    return [*lines, line]

@@ -175,3 +175,12 @@ def test_show_as_json(config: Path) -> None:
     assert json.loads(infer("config", "show", "--json").out) == shown
     assert lines_of(infer("config", "show", "--jsonl").out) == shown
     one_error_line(infer("config", "show", "--json", "--jsonl"), 2, "exclude each other")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("temperature", "abc"), ("top-k", "abc"), ("run.temperature", "x")]
+)
+def test_a_value_that_no_run_would_take_is_not_set(name: str, value: str) -> None:
+    one_error_line(infer("config", "set", name, value), 2, f'can\'t be "{value}"', "it takes a")
+    assert infer("config", "show").out == b""
+    assert infer("config", "set", "temperature", "model").code == 0

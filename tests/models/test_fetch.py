@@ -100,6 +100,9 @@ def test_sources_are_tried_in_order_and_each_keeps_its_reason(server: ModelServe
     fetched = run(server.url + "/missing.gguf", good)
     assert fetched.source == good
     assert run.reasons() == ["HTTP 404 Not Found"]
+    with pytest.raises(SourceUnreachable) as alone:
+        run(server.url + "/missing.gguf")
+    assert "check the address" in alone.value.hint
     with pytest.raises(SourceUnreachable) as caught:
         run(server.url + "/missing.gguf", "/no/such.gguf")
     for text in ("/missing.gguf: HTTP 404", "/no/such.gguf: there is no such file"):
@@ -562,8 +565,9 @@ def test_hub_quantization_that_is_not_one_file(hub: ModelServer, run: Run) -> No
     hub.add_hub_tree("o/r", ["a-Q8_0.gguf", "b-Q8_0.gguf"])
     with pytest.raises(SourceUnreachable, match=r"several files of Q8_0: a-Q8_0\.gguf, b-Q8_0\.gguf"):
         run("hf:o/r:Q8_0")
-    with pytest.raises(SourceUnreachable, match=r"no file of Q4, but a-Q8_0\.gguf"):
+    with pytest.raises(SourceUnreachable, match="no file of Q4") as caught:
         run("hf:o/r:Q4")
+    assert caught.value.hint == "it has Q8_0: hf:o/r:Q8_0"
 
 
 @pytest.mark.parametrize(
@@ -584,14 +588,15 @@ def test_hub_chooses_the_quantization(hub: ModelServer, run: Run, names: list[st
 
 
 def test_hub_has_nothing_to_choose_from(hub: ModelServer, run: Run) -> None:
-    for names, reason in [
-        (["model.safetensors"], "o/r has no GGUF file; look for a repository with GGUF"),
-        (["a.gguf", "b.gguf"], r"no file of a known quantization, but a\.gguf, b\.gguf; name one"),
-        (["a-Q4_0.gguf", "b-Q4_0.gguf"], r"several files of Q4_0: a-Q4_0\.gguf, b-Q4_0\.gguf"),
+    for names, reason, hint in [
+        (["model.safetensors"], "o/r has no GGUF file", "a repository of GGUF files is needed"),
+        (["a.gguf", "b.gguf"], "no file of a known quantization", "a.gguf, b.gguf: hf:o/r/a.gguf"),
+        (["a-Q4_0.gguf", "b-Q4_0.gguf"], r"Q4_0: a-Q4_0\.gguf, b-Q4_0\.gguf", "hf:o/r/a-Q4_0.gguf"),
     ]:
         hub.add_hub_tree("o/r", names)
-        with pytest.raises(SourceUnreachable, match=reason):
+        with pytest.raises(SourceUnreachable, match=reason) as caught:
             run("hf:o/r")
+        assert hint in caught.value.hint
 
 
 def test_hub_split_quantization(hub: ModelServer, run: Run) -> None:
@@ -608,13 +613,15 @@ def test_hub_says_what_is_missing(hub: ModelServer, run: Run) -> None:
     hub.add("/o/r/resolve/main/m.gguf", b"", status=404, headers={"X-Error-Code": "EntryNotFound"})
     hub.add("/o/g/resolve/main/m.gguf", b"", status=403, headers={"X-Error-Code": "GatedRepo"})
     hub.add("/o/p/resolve/main/m.gguf", b"", status=401, headers={"X-Error-Code": "RepoNotFound"})
-    for source, reason in [
-        ("hf:o/r/m.gguf", "no such file"),
-        ("hf:o/g/m.gguf", "HF_TOKEN"),
-        ("hf:o/p/m.gguf", "no such repository"),
+    for source, reason, hint in [
+        ("hf:o/r/m.gguf", "no such file", "check the file's name"),
+        ("hf:o/g/m.gguf", "access must be asked for", "HF_TOKEN"),
+        ("hf:o/p/m.gguf", "no such repository", "check the name; a private one needs HF_TOKEN"),
+        ("hf:o/unknown:Q8_0", "no such repository", "check the name"),
     ]:
-        with pytest.raises(SourceUnreachable, match=reason):
+        with pytest.raises(SourceUnreachable, match=reason) as caught:
             run(source)
+        assert hint in caught.value.hint and "connection" not in caught.value.hint
 
 
 def test_hub_offline_switch(hub: ModelServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from infer_cli.cli.flags import options as o
-from infer_cli.cli.panels import MODEL
+from infer_cli.cli.panels import MODEL, OUTPUT
 
 # Typer reads the signature at run time, on Python 3.10 too: `Optional` there, not `| None`.
 # ruff: noqa: UP045
@@ -98,7 +98,9 @@ def verify(
         ),
     ] = False,
     lora: o.Lora = None,
-    json: o.Json = False,
+    json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=OUTPUT, help="The verdict as one JSON object.")
+    ] = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     offline: o.Offline = False,

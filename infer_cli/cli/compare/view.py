@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 
 from infer_cli.cli.compare.dot_plot import DRAWN, PLAIN, plot_lines
 from infer_cli.cli.screen.table import Column, table_lines
-from infer_cli.cli.screen.terminal import columns_of, wrapped
+from infer_cli.cli.screen.terminal import columns_of
 from infer_cli.evaluation.comparing.comparisons import Flip, RunComparison
 from infer_cli.evaluation.comparing.dots import dot_groups
 from infer_cli.evaluation.comparing.matching import Entry
 from infer_cli.evaluation.statistics.paired import SIGNIFICANT
 from infer_cli.text.common_prefix import n_same
-from infer_cli.text.graphemes import beginning, cells, shortened
+from infer_cli.text.graphemes import beginning, cells, shortened, wrapped
 from infer_cli.text.sanitize import sanitize, single_line
 
 _PLOT_WIDTH = 80  # where there is no terminal

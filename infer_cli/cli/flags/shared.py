@@ -202,8 +202,13 @@ def _cache_bytes(values: Values) -> int | None:
 
 def _max_tokens(values: Values) -> int:
     """-1 is what others write for all that the window holds."""
-    if values.whole("max_tokens") == -1:
+    n = values.whole("max_tokens")
+    if n == -1:
         return MOST_TOKENS
+    if n is not None and n < 1:
+        raise UsageError(
+            f"{values.origin('max_tokens')} {n} is not above 0", "-1 is as many tokens as the window holds"
+        )
     return values.number("max_tokens", 1, MOST_TOKENS) or MAX_TOKENS
 
 

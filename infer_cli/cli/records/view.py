@@ -102,7 +102,9 @@ def described(record: Record) -> str:
     from infer_cli.records.record import timestamp
 
     usage, timings = record.usage or {}, record.timings or {}
-    settings = ", ".join(f"{s.name}={s.value} ({s.origin})" for s in record.settings)
+    settings = ", ".join(
+        f"{s.name}={'not set' if s.value is None else s.value} ({s.origin})" for s in record.settings
+    )
     facts: dict[str, object] = {
         "id": record.id,
         "kind": record.kind,

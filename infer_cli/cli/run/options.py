@@ -109,7 +109,7 @@ def _check_sources(values: Values) -> None:
     files = [name for name in values.texts("file") if not is_url(name)]
     for path in (*files, *(other for other in others if other is not None)):
         if path != "-" and not os.path.exists(path):
-            raise UsageError(not_a_file(path))
+            raise UsageError(not_a_file(path), "check the path, and the directory that you are in")
     if not any(map(values.is_set, ("prompt", "file", "messages"))) and _nothing_piped():
         raise UsageError("the prompt is empty", "give it as an argument, with -f FILE, or on standard input")
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from infer_cli.cli.screen.terminal import console
+from infer_cli.errors import SourceUnreachable
 from infer_cli.models.fetch.base import Chosen, Failed, FetchEvent, Progress, Trying, Waiting
 from infer_cli.settings.sizes import size_text
 from infer_cli.text.sanitize import single_line
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 class PullProgress:
     """Context manager whose `notice` and `event` are what `store.resolve` and `store.pull` call.
 
-    Failures of a source are always shown; `quiet` drops everything else.
+    Failures of a source are always shown, unless the error says them anyway, as all have failed; `quiet`
+    drops everything else. A source is named once something comes from it: if nothing does, the error names
+    it.
     """
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._name = ""
+        self._held: list[str] = []  # lines to show once something comes
+        self._is_trying = False
         self._bar: Bar | None = None
         self._task: TaskID | None = None
 
@@ -37,26 +42,47 @@ class PullProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
+        if kind is None or not issubclass(kind, SourceUnreachable):
+            self._release()
 
     def notice(self, notice: FetchNotice) -> None:
         self._name = notice.name
         size = f" ({size_text(notice.size)})" if notice.size else ""
-        self._say(f"fetching {notice.name}{size}")
+        line = f"fetching {notice.name}{size}"
+        if notice.name == notice.source:
+            self._hold(line)
+        else:
+            self._say(line)
 
     def event(self, event: FetchEvent) -> None:
         match event:
             case Trying(source):
                 self._stop()
-                self._say(f"from {_short(source)}")
+                self._is_trying = True
+                if source != self._name:
+                    self._hold(f"from {_short(source)}")
             case Chosen(source, file):
-                self._say(f"{source} names no quantization: {single_line(file)}")
+                self._release()
+                self._say(f"taking {single_line(file)} of {source}")
             case Progress(done, total):
+                self._release()
                 self._advance(done, total)
             case Failed(source, reason):
                 self._stop()
-                print(f"warning: {_short(source)}: {reason}", file=sys.stderr)
+                self._held.append(f"warning: {_short(source)}: {reason}")
+                if not self._is_trying:
+                    self._release()
             case Waiting(name):
                 self._say(f"waiting: another process is fetching {name}")
+
+    def _hold(self, line: str) -> None:
+        if not self._quiet:
+            self._held.append(line)
+
+    def _release(self) -> None:
+        for line in self._held:
+            print(line, file=sys.stderr)
+        self._held.clear()
 
     def _say(self, line: str) -> None:
         if not self._quiet:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from infer_cli.cli.screen.terminal import columns_of, is_coloured, wrapped
+from infer_cli.cli.screen.terminal import columns_of, is_coloured
 from infer_cli.process.stream_filter import styled
-from infer_cli.text.graphemes import cells, shortened
+from infer_cli.text.graphemes import cells, shortened, wrapped
 from infer_cli.text.sanitize import single_line
 
 _GAP = 2  # columns of the terminal between two of the table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from infer_cli.process.stream_filter import styled
 from infer_cli.settings.origins import Setting
-from infer_cli.text.graphemes import cells
+from infer_cli.text.graphemes import cells, wrapped
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from infer_cli.types import Reply
 
 _COLUMNS = 80  # where the terminal does not say
-_LEAST_INDENT = 2
 
 
 class Notices:
@@ -117,22 +116,6 @@ def _is_pipe(stream: TextIO) -> bool:
         return False
 
 
-def wrapped(text: str, indent: int, width: int) -> list[str]:
-    """Lines that leave `indent` columns free, cut between words.
-
-    A word that finds no room begins further left, or is longer than the terminal is wide.
-    """
-    lines: list[str] = []
-    line, is_empty = " " * indent, True
-    for word in text.split():
-        if cells(line) + (not is_empty) + cells(word) > width and not (is_empty and lines):
-            lines.append(line.rstrip())
-            line, is_empty = " " * max(min(indent, width - cells(word)), _LEAST_INDENT), True
-        line += word if is_empty else " " + word
-        is_empty = False
-    return [*lines, line]
-
-
 def stats_line(reply: Reply, name: str) -> str:
     """`smollm2 · 31 + 12 tokens · TTFT 0.12 s · 140 tok/s · stop · seed 7`."""
     usage, timings = reply.usage, reply.timings
@@ -153,7 +136,7 @@ def stats_line(reply: Reply, name: str) -> str:
 def settings_table(settings: Sequence[Setting]) -> str:
     """`name = value   (origin)`, a line each, aligned."""
     width = max(len(s.name) for s in settings)
-    values = [str(s.value) for s in settings]
+    values = ["not set" if s.value is None else str(s.value) for s in settings]
     value_width = max(len(v) for v in values)
     return "\n".join(
         f"{s.name:<{width}} = {single_line(v):<{value_width}}  ({s.origin})"

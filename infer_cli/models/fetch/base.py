@@ -70,10 +70,14 @@ class FetchedFile:
 
 
 class SourceFailure(Exception):
-    """One source could not deliver. The text is the reason, one line, fit for a terminal."""
+    """One source could not deliver. The text is the reason, one line, fit for a terminal.
 
-    def __init__(self, reason: str) -> None:
+    `hint` says what to do next, where that is another thing than looking at the connection.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(plain(reason))
+        self.hint = plain(hint)
 
     @property
     def reason(self) -> str:
@@ -103,6 +107,17 @@ def reason_of(error: BaseException) -> str:
     """The first line of an error's message; its type where it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else f"{type(error).__name__}, and no more is said"
+
+
+def refusal_of(status: int, reason: str | None) -> SourceFailure:
+    """What a server's answer that is no file means."""
+    if status in (404, 410):
+        hint = "check the address: the server has nothing there"
+    elif status in (401, 403):
+        hint = "the server asks for a login: ~/.netrc can hold one for its host"
+    else:
+        hint = "the server was reached and refuses: try again later, or give a path to a GGUF file with -m"
+    return SourceFailure(f"HTTP {status} {reason or ''}", hint)
 
 
 def check_file_name(name: str) -> None:
@@ -143,4 +158,7 @@ def check_magic(head: bytes, content_type: str = "") -> None:
     """Raise SourceFailure unless the first bytes are a GGUF file's: servers answer with error pages."""
     if head[:4] != GGUF_MAGIC:
         kind = f" ({content_type.split(';')[0].strip()})" if content_type else ""
-        raise SourceFailure(f"what came is not a GGUF file{kind}: it begins with {head[:12]!r}")
+        raise SourceFailure(
+            f"what came is not a GGUF file{kind}: it begins with {head[:12]!r}",
+            "the address has to be that of the file itself, not of a page about it",
+        )

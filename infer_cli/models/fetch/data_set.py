@@ -77,7 +77,8 @@ def fetch_data_file(text: str, *, offline: bool = False) -> Path:
     except SourceFailure as e:
         raise SourceUnreachable(
             f"{text} could not be fetched: {e.reason}",
-            "check the connection (proxies and HF_ENDPOINT are honoured), or name a file here with --data",
+            e.hint
+            or "check the connection (proxies and HF_ENDPOINT are honoured), or name a file here with --data",
         ) from None
     return kept
 

@@ -21,6 +21,7 @@ from infer_cli.models.fetch.base import (
     ensure_space,
     innermost_reason,
     local_io,
+    refusal_of,
 )
 from infer_cli.models.fetch.connect import reach
 from infer_cli.system.files import write_atomic
@@ -134,7 +135,7 @@ def _placement(response: requests.Response, offset: int, size: int | None) -> tu
         offset = 0
         total = number_in(response.headers.get("Content-Length"))
     else:
-        raise SourceFailure(f"HTTP {status} {response.reason or ''}")
+        raise refusal_of(status, response.reason)
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise SourceFailure("the server compressed what was asked for as it is")
     if size is not None and total is not None and size != total:

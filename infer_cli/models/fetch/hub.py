@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from infer_cli.models.fetch.base import SourceFailure, innermost_reason
+from infer_cli.models.fetch.base import SourceFailure, innermost_reason, refusal_of
 from infer_cli.models.fetch.connect import CONNECT_S, reach
 from infer_cli.models.sources import HubFile, HubQuant, split_names
 
@@ -34,10 +34,10 @@ _NEAREST = (
     "Q2_K_L", "Q2_K", "IQ2_M", "BF16", "F16", "FP16", "F32",
 )  # fmt: skip
 _REFUSALS = {
-    "GatedRepo": "access must be asked for on the model's page, then HF_TOKEN set",
-    "RepoNotFound": "no such repository, or it is private and HF_TOKEN is not set",
-    "RevisionNotFound": "no such revision",
-    "EntryNotFound": "the repository has no such file",
+    "GatedRepo": ("access must be asked for", "ask on the repository's page, then set HF_TOKEN"),
+    "RepoNotFound": ("no such repository", "check the name; a private one needs HF_TOKEN"),
+    "RevisionNotFound": ("no such revision", "check what stands behind @; without it, main is taken"),
+    "EntryNotFound": ("the repository has no such file", "check the file's name; its page lists the files"),
 }
 
 
@@ -120,7 +120,7 @@ def _headers() -> dict[str, str]:
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
-        raise SourceFailure("HF_HUB_OFFLINE is set")
+        raise SourceFailure("HF_HUB_OFFLINE is set", "unset it, or name a file that is here")
     reach(constants.ENDPOINT)
     token = get_token()
     return {"Authorization": f"Bearer {token}"} if token else {}
@@ -182,11 +182,10 @@ def _check(response: requests.Response) -> None:
         return
     code = response.headers.get("X-Error-Code", "")
     if code in _REFUSALS:
-        raise SourceFailure(_REFUSALS[code])
-    if status == 401:
-        raise SourceFailure(_REFUSALS["RepoNotFound"])
-    said = response.headers.get("X-Error-Message") or response.reason
-    raise SourceFailure(f"HTTP {status} {said or ''}")
+        raise SourceFailure(*_REFUSALS[code])
+    if status in (401, 404):
+        raise SourceFailure(*_REFUSALS["RepoNotFound"])
+    raise refusal_of(status, response.headers.get("X-Error-Message") or response.reason)
 
 
 def _all_parts(file: str) -> list[str]:
@@ -218,7 +217,7 @@ def _pick(source: HubQuant, names: Iterable[str]) -> str:
     if len(firsts) > 1:
         raise _several(source.repo, source.quant, firsts)
     if not firsts:
-        raise SourceFailure(f"{source.repo} has no file of {source.quant}{_but(ggufs)}")
+        raise _none(source.repo, source.quant, ggufs)
     return firsts[0]
 
 
@@ -231,9 +230,7 @@ def _nearest(repo: str, ggufs: Sequence[str]) -> str:
             if len(firsts) > 1:
                 raise _several(repo, quant, firsts)
             return firsts[0]
-    if not ggufs:
-        raise SourceFailure(f"{repo} has no GGUF file; look for a repository with GGUF in its name")
-    raise SourceFailure(f"{repo} has no file of a known quantization{_but(ggufs)}; name one")
+    raise _none(repo, "a known quantization", ggufs)
 
 
 def _carrying(quant: str, ggufs: Sequence[str]) -> list[str]:
@@ -243,9 +240,19 @@ def _carrying(quant: str, ggufs: Sequence[str]) -> list[str]:
 
 
 def _several(repo: str, quant: str, firsts: Sequence[str]) -> SourceFailure:
-    listed = ", ".join(firsts[:4])
-    return SourceFailure(f"{repo} has several files of {quant}: {listed}; name one: hf:OWNER/REPO/FILE")
+    named = ", ".join(firsts[:4])
+    return SourceFailure(f"{repo} has several files of {quant}: {named}", f"name one: hf:{repo}/{firsts[0]}")
 
 
-def _but(ggufs: Sequence[str]) -> str:
-    return ", but " + ", ".join(PurePosixPath(name).name for name in ggufs[:6]) if ggufs else ""
+def _none(repo: str, quant: str, ggufs: Sequence[str]) -> SourceFailure:
+    """What to say of a repository that has no file of `quant`."""
+    if not ggufs:
+        return SourceFailure(
+            f"{repo} has no GGUF file",
+            "a repository of GGUF files is needed; most have GGUF in their name",
+        )
+    if quants := [each for each in _NEAREST if _carrying(each, ggufs)]:
+        hint = f"it has {', '.join(quants[:8])}: hf:{repo}:{quants[0]}"
+    else:
+        hint = f"it has {', '.join(ggufs[:4])}: hf:{repo}/{ggufs[0]}"
+    return SourceFailure(f"{repo} has no file of {quant}", hint)

@@ -25,6 +25,7 @@ _TEXTS = re.compile(
 )
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 _SAVE_IT = "save it in a file, and give -f FILE"
+_TEXT_ONLY = "-f takes text: save the page as text, and name that file"
 
 
 def fetch_text(url: str) -> str:
@@ -37,7 +38,9 @@ def fetch_text(url: str) -> str:
     try:
         return _fetched(url.partition("#")[0])
     except SourceFailure as error:
-        raise SourceUnreachable(f"{plain(url)}: {error.reason}", "try again, or save it in a file") from None
+        raise SourceUnreachable(
+            f"{plain(url)}: {error.reason}", error.hint or "try again, or save it in a file"
+        ) from None
 
 
 def _check(url: str) -> None:
@@ -73,11 +76,15 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
 
 def _text_of(response: requests.Response) -> str:
     if response.status_code >= 400:
-        raise SourceFailure(f"the server answers {response.status_code} {response.reason or ''}".strip())
+        gone = response.status_code in (404, 410)
+        raise SourceFailure(
+            f"the server answers {response.status_code} {response.reason or ''}".strip(),
+            "check the address: the server has nothing there" if gone else "",
+        )
     declared = response.headers.get("Content-Type", "")
     kind = declared.partition(";")[0].strip().lower()
     if kind and not _TEXTS.fullmatch(kind):
-        raise SourceFailure(f"it is {kind}, and no text")
+        raise SourceFailure(f"it is {kind}, and no text", _TEXT_ONLY)
     data = _body(response)
     charset = _CHARSET.search(declared)
     try:
@@ -87,7 +94,7 @@ def _text_of(response: requests.Response) -> str:
     except UnicodeDecodeError as error:
         raise SourceFailure(f"it is not {error.encoding}: byte {error.start} is wrong") from None
     if "\0" in text:
-        raise SourceFailure("it is binary, and no text")
+        raise SourceFailure("it is binary, and no text", _TEXT_ONLY)
     return text.removeprefix("\ufeff")
 
 

@@ -36,6 +36,10 @@ from infer_cli.models.sources import (
     split_names,
 )
 
+_CONNECTION = (
+    "check the connection (proxies and HF_ENDPOINT are honoured), or give a path to a GGUF file with -m"
+)
+
 
 def find_here(
     sources: Sequence[Source], *, sha256: str | None = None, on_event: OnEvent
@@ -93,30 +97,34 @@ def fetch(
     """
     pypi.clean(folder)
     failures: list[Failed] = []
+    hints: list[str] = []
     for source in sources:
         on_event(Trying(str(source)))
         try:
             fetched = _from(source, folder, sha256, size, on_event)
         except SourceFailure as failure:
             failures.append(Failed(str(source), failure.reason))
+            hints.append(failure.hint)
             on_event(failures[-1])
         else:
             for leftover in (*folder.glob("*.part"), *folder.glob("*.part.json")):
                 with contextlib.suppress(OSError):  # another source's, and useless now
                     leftover.unlink()
             return fetched
-    reasons = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-    raise SourceUnreachable(
-        f"{name} could not be fetched: {reasons}",
-        "check the connection (proxies and HF_ENDPOINT are honoured), or give a path to a GGUF file with -m",
+    reasons = "; ".join(
+        failure.reason if failure.source == name else f"{failure.source}: {failure.reason}"
+        for failure in failures
     )
+    # Where one of them was not reached, it could be that one.
+    hint = _CONNECTION if "" in hints else hints[0] if hints else ""
+    raise SourceUnreachable(f"{name} could not be fetched: {reasons}", hint)
 
 
 def _from(
     source: Source, folder: Path, sha256: str | None, size: int | None, on_event: OnEvent
 ) -> FetchedFile:
     if isinstance(source, LocalFile | OllamaModel | StudioFile):
-        raise SourceFailure("there is no such file")  # `find_here` has looked
+        raise SourceFailure("there is no such file", "check the path")  # `find_here` has looked
     parts: list[tuple[Path, Path, str]] = []  # (.part, final, sha256)
 
     def place(name: str) -> tuple[Path, Path]:
@@ -162,6 +170,13 @@ def _from(
     return _finish(parts, sha256, str(source))
 
 
+def _other_bytes(digest: str, sha256: str) -> SourceFailure:
+    return SourceFailure(
+        f"sha256 is {digest}, {sha256} was expected",
+        "the file at the source is another one, or was changed on its way: look at its page",
+    )
+
+
 def _leaves_choice(source: Source) -> bool:
     return isinstance(source, HubQuant) and source.quant is None
 
@@ -176,7 +191,7 @@ def _finish(parts: list[tuple[Path, Path, str]], sha256: str | None, source: str
     if sha256 is not None and digest != sha256:
         for part in written:
             http.discard(part)
-        raise SourceFailure(f"sha256 is {digest}, {sha256} was expected")
+        raise _other_bytes(digest, sha256)
     try:
         _check_header(written[0])
     except SourceFailure:
@@ -195,7 +210,7 @@ def _verified(files: Sequence[Path], sha256: str | None) -> str:
         known = cached_sha256(files[0]) if parts_of(files[0]) == tuple(files) else None
         digest = known or hash_files(files) or ""
     if sha256 is not None and digest != sha256:
-        raise SourceFailure(f"sha256 is {digest}, {sha256} was expected")
+        raise _other_bytes(digest, sha256)
     _check_header(files[0])
     return digest
 
@@ -212,7 +227,7 @@ def _already(final: Path, sha256: str | None) -> str | None:
 def _compare(digest: str, sha256: str | None, part: Path) -> None:
     if sha256 is not None and digest != sha256:
         http.discard(part)
-        raise SourceFailure(f"sha256 is {digest}, {sha256} was expected")
+        raise _other_bytes(digest, sha256)
 
 
 def _check_header(path: Path) -> None:
