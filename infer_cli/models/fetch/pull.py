@@ -184,10 +184,10 @@ def _leaves_choice(source: Source) -> bool:
 def _finish(parts: list[tuple[Path, Path, str]], sha256: str | None, source: str) -> FetchedFile:
     """Verify the whole, then give the files their names."""
     written = [part for part, _, _ in parts]
-    digest: str | None = parts[0][2]
+    digest = parts[0][2]
     if len(parts) > 1:
         with local_io(written[0]):
-            digest = hash_files(written)
+            digest = hash_files(written) or ""  # None: it was cancelled, which nothing here does
     if sha256 is not None and digest != sha256:
         for part in written:
             http.discard(part)
@@ -201,7 +201,6 @@ def _finish(parts: list[tuple[Path, Path, str]], sha256: str | None, source: str
     for part, final, _ in parts:
         if part != final:
             _rename(part, final)
-    assert digest is not None
     return FetchedFile(tuple(final for _, final, _ in parts), digest, source)
 
 
