@@ -91,6 +91,8 @@ def _begin_again(
     try:
         folder.beginning.touch()
         folder.facts.unlink()
+        for path in (folder.results, folder.samples, folder.report):  # of answers that are no more asked for
+            path.unlink(missing_ok=True)
         return _write(folder, source, scoring, invocation)
     finally:
         held.release()
