@@ -259,7 +259,7 @@ def test_a_wrong_setting_in_the_file_or_environment_is_named(own_home: Path) -> 
     config.write_text("temprature = 1\n")
     one_error_line(infer("run", "-m", "fake", "hi"), 2, "temprature", "config.toml")
     config.write_text("[run]\nmax-tokens = 'many'\n")
-    one_error_line(infer("run", "-m", "fake", "hi"), 2, "--max-tokens", "config.toml")
+    one_error_line(infer("run", "-m", "fake", "hi"), 2, "max-tokens", "config.toml")
     config.write_text("max-tokens = \n")
     one_error_line(infer("run", "-m", "fake", "hi"), 2, "config.toml")
     config.unlink()

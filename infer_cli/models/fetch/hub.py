@@ -183,8 +183,10 @@ def _check(response: requests.Response) -> None:
     code = response.headers.get("X-Error-Code", "")
     if code in _REFUSALS:
         raise SourceFailure(*_REFUSALS[code])
-    if status in (401, 404):
+    if status == 401:
         raise SourceFailure(*_REFUSALS["RepoNotFound"])
+    if status == 404:  # which of them, it does not say
+        raise SourceFailure("no such repository or file", _REFUSALS["RepoNotFound"][1])
     raise refusal_of(status, response.headers.get("X-Error-Message") or response.reason)
 
 

@@ -146,7 +146,9 @@ def test_a_file_of_the_hub_is_fetched_once(server: ModelServer) -> None:
 
 
 def test_what_the_hub_can_t_give(server: ModelServer) -> None:
-    with pytest.raises(SourceUnreachable, match=r"hf:o/set/a.jsonl could not be fetched: HTTP 404"):
+    with pytest.raises(
+        SourceUnreachable, match=r"hf:o/set/a.jsonl could not be fetched: no such repository or file"
+    ):
         find_data("hf:o/set/a.jsonl", Path(), None)
     with pytest.raises(SourceUnreachable, match="--offline is given"):
         find_data("hf:o/set/b.jsonl", Path(), None, offline=True)
