@@ -32,7 +32,8 @@ HOSTILE = " ".join(ATTACKS)
 
 
 def write_hostile_run(path: Path, *, n_wrong: int = 2) -> Path:
-    """A run of six items, of which some are wrong. All texts of all files are hostile."""
+    """A run of six items, of which some are wrong. All texts of all files are hostile, but for the task's
+    name in `run.json`: such a one is refused."""
     scores = [0.0 if i < n_wrong else 1.0 for i in range(6)]
     estimated = Estimated(0.5, 0.1, (0.25, 0.75), HOSTILE, 6, 6, HOSTILE)
     groups = {f"{i}{attack}": estimated for i, attack in enumerate(ATTACKS)}
@@ -56,10 +57,11 @@ def write_hostile_run(path: Path, *, n_wrong: int = 2) -> Path:
         verified={HOSTILE: HOSTILE},
     )
     items = [Answered(f"{i} {HOSTILE}", [{HOSTILE: score}], HOSTILE) for i, score in enumerate(scores)]
-    folder = RunFolder(write_run(path, items, task=HOSTILE, metrics=(HOSTILE,), results=results))
+    folder = RunFolder(write_run(path, items, metrics=(HOSTILE,), results=results))
     metric = MetricResult(HOSTILE, estimated, True, groups, estimated, (0.5,), 0.0)
     # What `write_run` does not write: groups, and all else that a sample can have.
     value = json.loads(folder.results.read_bytes())
+    value["task"]["name"] = HOSTILE
     value["scores"] = [metric.as_json()]
     folder.results.write_text(json.dumps(value))
     folder.samples.write_bytes(b"".join(_line(i, score, len(ATTACKS)) for i, score in enumerate(scores)))
