@@ -152,21 +152,19 @@ def check_settings(settings: dict[str, object]) -> None:
 
 def _completed(command: object, arguments: list[str]) -> list[str]:
     """The arguments in our words, and for a group of commands alone those that show its help."""
-    names = _names(command, arguments)
-    called, rest = command, arguments[len(names) :]
-    for name in names:
-        called = getattr(called, "commands", {})[name]
+    called, names = _called(command, arguments)
+    rest = arguments[len(names) :]
     if not names or getattr(called, "commands", {}):
         return arguments if rest else [*names, "--help"]
     return [*names, *with_our_flags(" ".join(names), rest, _spellings(called))]
 
 
-def _names(command: object, arguments: list[str]) -> list[str]:
-    """Those of the arguments that name the command: `models`, `pull`."""
+def _called(command: object, arguments: list[str]) -> tuple[object, list[str]]:
+    """The command that the arguments call, and those of them that name it: `models`, `pull`."""
     n_names, called = 0, command
     while n_names < len(arguments) and arguments[n_names] in (below := getattr(called, "commands", {})):
         called, n_names = below[arguments[n_names]], n_names + 1
-    return arguments[:n_names]
+    return called, arguments[:n_names]
 
 
 def flags_of(name: str) -> dict[str, bool]:
@@ -206,7 +204,8 @@ def _usage_error(error: typer.TyperException, command: object, arguments: list[s
     message = message.replace("Recognized values: , ", "Recognized values: ")  # the empty text is one
     if ctx is None and "requires an argument" in message:
         return UsageError(message, _with_argument(getattr(error, "option_name", ""), command, arguments))
-    own = " ".join(["infer", *_names(command, arguments)])  # of an error that does not know its command
+    # Some errors do not know their command.
+    own = " ".join(["infer", *_called(command, arguments)[1]])
     called = ctx.command_path if ctx is not None else own
     if called == "infer" and message.startswith("No such option"):
         return UsageError(message, "flags stand behind the command: `infer run -m MODEL`, see `infer --help`")
@@ -215,11 +214,8 @@ def _usage_error(error: typer.TyperException, command: object, arguments: list[s
 
 def _with_argument(option: str, command: object, arguments: list[str]) -> str:
     """The hint of a flag without its value: what it takes, of the command that is called."""
-    called, path = command, "infer"
-    for word in arguments:
-        if word not in (below := getattr(called, "commands", {})):
-            break
-        called, path = below[word], f"{path} {word}"
+    called, names = _called(command, arguments)
+    path = " ".join(["infer", *names])
     metavars = (param.metavar for param in getattr(called, "params", []) if option in param.opts)
     metavar = next(metavars, None)
     example = f"write `{path} {option} {metavar}`, " if metavar else ""
