@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infer_cli.cli.records import command as cli
+from infer_cli.cli.records.view import described
 from infer_cli.errors import ExitStatus, InferError, UsageError
 from infer_cli.records.record import Adapter, ModelFile, Record
 from infer_cli.records.store import Store, store_path
@@ -204,6 +205,16 @@ def test_show(store: Store) -> None:
         "reasoning\nlet me think\n",
         "reply\nBecause of\x1b]0;owned\x07 Rayleigh scattering\n",
     ]
+
+
+def test_long_facts_are_cut_between_words_on_a_terminal(store: Store) -> None:
+    settings = tuple(Setting(f"name_{i}", i, "default") for i in range(40))
+    record = replace(store.get("5c0"), settings=settings)
+    whole, narrow = described(record), described(record, 60)
+    assert narrow.split() == whole.split()
+    lines = narrow.split("\n--- ")[0].splitlines()
+    assert all(len(line) <= 60 for line in lines if " " in line.strip() and "sha256" not in line)
+    assert sum("name_" in line for line in lines) == 20
 
 
 def test_show_on_a_terminal_is_safe(

@@ -188,11 +188,11 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
     columns = (
         Column("model"),
-        Column("size", rank=2, right=True),
+        Column("size", rank=1, right=True),
         Column("memory", rank=3, right=True),
         Column("context", rank=4, right=True),
         Column("licence", rank=5),
-        Column("here", rank=1),
+        Column("here", rank=2),
     )
     shown = [
         (

@@ -23,7 +23,7 @@ from infer_cli.cli.records.view import (
     write_json,
     write_objects,
 )
-from infer_cli.cli.screen.terminal import Notices
+from infer_cli.cli.screen.terminal import Notices, columns_of
 from infer_cli.errors import ExitStatus, UsageError
 from infer_cli.settings.durations import parse_duration
 
@@ -87,7 +87,7 @@ def show(
     if as_json:
         write_json([record])
     else:
-        write(described(record))
+        write(described(record, columns_of(sys.stdout) if sys.stdout.isatty() else None))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from infer_cli.text.graphemes import beginning
+from infer_cli.text.graphemes import beginning, wrapped
 from infer_cli.text.sanitize import single_line
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def _preview(record: Record) -> str | None:
     return None if text is None else beginning(text, _PREVIEW)
 
 
-def described(record: Record) -> str:
+def described(record: Record, width: int | None = None) -> str:
+    """`width`: columns of the terminal, where lines are cut between words; None: they stay whole."""
     from infer_cli.records.record import timestamp
 
     usage, timings = record.usage or {}, record.timings or {}
@@ -131,8 +132,13 @@ def described(record: Record) -> str:
         "digest": record.digest,
         "output": record.output,
     }
-    width = max(map(len, facts))
-    lines = [f"{name:<{width}}  {single_line(str(v))}" for name, v in facts.items() if v is not None]
+    indent = max(map(len, facts)) + 2
+    lines: list[str] = []
+    for name, value in facts.items():
+        if value is not None:
+            text = single_line(str(value))
+            first, *rest = [" " * indent + text] if width is None else wrapped(text, indent, width)
+            lines += [name + first[len(name) :], *rest]
     if record.private:
         lines.append("private: only hashes of the prompt and the reply were kept; replay is off")
     return "\n".join([*lines, ""]) + "".join(
