@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infer_cli.answering.choosing import Question, choice_reply
 from infer_cli.answering.sink import Sink
-from infer_cli.engine.service import Stream
+from infer_cli.engine.service import Submission
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import Delta, Finished, Reply
 
@@ -14,14 +14,11 @@ class OneQuestion:
 
     def __init__(self, question: Question, running: RunningEngine, sink: Sink) -> None:
         self._question, self._running, self._sink = question, running, sink
-        self._stream: Stream | None = None
-        self._is_cancelled = False
+        self._submission = Submission()
 
     def cancel(self) -> None:
         """End it without an answer, before it begins too. Safe in a signal handler."""
-        self._is_cancelled = True
-        if self._stream is not None:
-            self._stream.cancel()
+        self._submission.cancel()
 
     def run(self) -> list[Reply]:
         """The one reply. The sink is given all of it at the end: as one text, without tokens, as none was
@@ -30,10 +27,8 @@ class OneQuestion:
         requests = question.requests(question.id)
         n_prompt = len(question.prompt_ids)
         self._sink.start({"id": question.id, "samples": 1, "prompt_tokens": n_prompt})
-        self._stream = self._running.service.submit(requests)
-        if self._is_cancelled:
-            self._stream.cancel()
-        ends = {event.request_id: event for event in self._stream if isinstance(event, Finished)}
+        stream = self._submission.submit(self._running.service, requests)
+        ends = {event.request_id: event for event in stream if isinstance(event, Finished)}
         reply = choice_reply(question, [ends[request.id] for request in requests], self._running)
         if reply.text and self._sink.takes == "text":
             self._sink.delta(Delta(0, reply.text))

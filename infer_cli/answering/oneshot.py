@@ -14,7 +14,7 @@ from infer_cli.answering.reply_text import ReplyText
 from infer_cli.answering.sink import Sink
 from infer_cli.backend.base import Vocab
 from infer_cli.engine import history
-from infer_cli.engine.service import Stream
+from infer_cli.engine.service import Submission
 from infer_cli.runtime.long_prompt import PromptReader, Reading
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.types import Finished, Prefilled, Reply, Segment, Token
@@ -37,16 +37,13 @@ class OneShot:
         self._texts = [
             ReplyText(job.reasoning_pairs, job.open_reasoning, sample) for sample in range(job.n_samples)
         ]
-        self._stream: Stream | None = None
-        self._is_cancelled = False
+        self._submission = Submission()
 
     def cancel(self) -> None:
         """End the replies with what they have, before they begin too. Safe in a signal handler."""
-        self._is_cancelled = True
+        self._submission.cancel()
         if self._reader is not None:
             self._reader.cancel()
-        if self._stream is not None:
-            self._stream.cancel()
 
     def run(self) -> list[Reply]:
         """Stream all replies to the sink; returns them in sample order."""
@@ -61,10 +58,8 @@ class OneShot:
         requests = [
             job.request(sample, request_id, streams=streams) for sample, request_id in enumerate(self._ids)
         ]
-        self._stream = self._running.service.submit(requests)
-        if self._is_cancelled:
-            self._stream.cancel()
-        with contextlib.closing(self._stream.parcels()) as parcels:
+        stream = self._submission.submit(self._running.service, requests)
+        with contextlib.closing(stream.parcels()) as parcels:
             for events in parcels:
                 tokens: dict[int, list[Token]] = {sample: [] for sample in samples.values()}
                 for event in events:

@@ -72,6 +72,27 @@ class Stream:
             self._service.cancel(tuple(self._open))
 
 
+class Submission:
+    """Requests of one stream, which may be cancelled before they are submitted: then they end at once."""
+
+    def __init__(self) -> None:
+        self._stream: Stream | None = None
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """From any thread, and from a signal handler."""
+        self.is_cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def submit(self, service: Service, requests: Iterable[EngineRequest | ScoreRequest]) -> Stream:
+        """As `Service.submit`, once."""
+        self._stream = service.submit(requests)
+        if self.is_cancelled:
+            self._stream.cancel()
+        return self._stream
+
+
 class Service:
     """Owns a thread that steps its engines while there is work and sleeps otherwise: one for replies, one for
     likelihoods, or both. In turn, where both have work.

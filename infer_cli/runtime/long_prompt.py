@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from infer_cli.engine.service import Submission
 from infer_cli.errors import InferError, UnexpectedFailure
 from infer_cli.runtime.running_engine import RunningEngine
 from infer_cli.runtime.session import Session
@@ -19,7 +20,7 @@ from infer_cli.system.ids import new_id
 from infer_cli.types import EngineRequest, Finished, Prefilled, SamplingParams, Segment
 
 if TYPE_CHECKING:
-    from infer_cli.engine.service import Service, Stream
+    from infer_cli.engine.service import Service
 
 _LOOK_S = 0.05  # how often a load is looked at
 
@@ -65,14 +66,11 @@ class PromptReader:
 
     def __init__(self, session: Session, running: RunningEngine, view: ReadingView) -> None:
         self._session, self._running, self._view = session, running, view
-        self._stream: Stream | None = None
-        self._is_cancelled = False
+        self._submission = Submission()
 
     def cancel(self) -> None:
         """Stop, before it begins too. Safe in a signal handler."""
-        self._is_cancelled = True
-        if self._stream is not None:
-            self._stream.cancel()
+        self._submission.cancel()
 
     def read(
         self, ids: tuple[int, ...], deadline_s: float | None, on_prefill: Callable[[int], None]
@@ -128,7 +126,7 @@ class PromptReader:
     def _is_loaded(self, expanded: Session, until: float | None) -> bool:
         """Whether a load has ended in time. Raises what it failed with."""
         while not expanded.wait(_LOOK_S):
-            if self._is_cancelled or (until is not None and time.perf_counter() >= until):
+            if self._submission.is_cancelled or (until is not None and time.perf_counter() >= until):
                 return False
         return True
 
@@ -163,11 +161,8 @@ class PromptReader:
         request = EngineRequest(
             new_id(), ids, SamplingParams(), max_tokens=1, deadline_s=deadline_s, streams=False
         )
-        self._stream = service.submit([request])
-        if self._is_cancelled:
-            self._stream.cancel()
         end: Finished | None = None
-        for event in self._stream:
+        for event in self._submission.submit(service, [request]):
             if isinstance(event, Prefilled):
                 on_prefill(event.done)
             elif isinstance(event, Finished):
