@@ -69,6 +69,10 @@ class FetchedFile:
     source: str
 
 
+GONE = (404, 410)  # HTTP's statuses of an address that leads to nothing
+NOTHING_THERE = "check the address: the server has nothing there"
+
+
 class SourceFailure(Exception):
     """One source could not deliver. The text is the reason, one line, fit for a terminal.
 
@@ -111,8 +115,8 @@ def reason_of(error: BaseException) -> str:
 
 def refusal_of(status: int, reason: str | None) -> SourceFailure:
     """What a server's answer that is no file means."""
-    if status in (404, 410):
-        hint = "check the address: the server has nothing there"
+    if status in GONE:
+        hint = NOTHING_THERE
     elif status in (401, 403):
         hint = "the server asks for a login: ~/.netrc can hold one for its host"
     else:

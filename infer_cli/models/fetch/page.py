@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from infer_cli.errors import SourceUnreachable, UsageError
-from infer_cli.models.fetch.base import SourceFailure, innermost_reason, plain
+from infer_cli.models.fetch.base import GONE, NOTHING_THERE, SourceFailure, innermost_reason, plain
 from infer_cli.models.fetch.connect import reach
 from infer_cli.system.files import MOST_INPUT
 
@@ -76,10 +76,9 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
 
 def _text_of(response: requests.Response) -> str:
     if response.status_code >= 400:
-        gone = response.status_code in (404, 410)
         raise SourceFailure(
             f"the server answers {response.status_code} {response.reason or ''}".strip(),
-            "check the address: the server has nothing there" if gone else "",
+            NOTHING_THERE if response.status_code in GONE else "",
         )
     declared = response.headers.get("Content-Type", "")
     kind = declared.partition(";")[0].strip().lower()
