@@ -78,17 +78,6 @@ class VerifyReport:
         """What was done again: answers were computed, or claimed tokens checked."""
         return "answers" if self.nearness is None else "tokens"
 
-    def amounts(self) -> dict[str, object]:
-        """How much was checked, and how, by the names that files and `--json` have."""
-        return {
-            "replies": self.n_drawn,
-            "same": self.n_same,
-            "rows": self.n_rows_drawn,
-            "rows_in_all": self.n_rows,
-            "challenge": self.challenge,
-            "check": self.check,
-        }
-
     @property
     def holds(self) -> bool:
         return self.is_same_model and not self.differences and not self.missing

@@ -94,7 +94,12 @@ def as_json(report: VerifyReport) -> dict[str, object]:
     near = report.nearness
     return {
         "holds": report.holds,
-        **report.amounts(),
+        "replies": report.n_drawn,
+        "same": report.n_same,
+        "rows": report.n_rows_drawn,
+        "rows_in_all": report.n_rows,
+        "challenge": report.challenge,
+        "check": report.check,
         "margin": None if near is None else near.margin,
         "farthest": None if near is None else finite(near.farthest),
         "mean_margin": None if near is None else near.mean_margin,

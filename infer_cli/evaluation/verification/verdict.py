@@ -21,13 +21,24 @@ def verdict(
     """Of a run that holds. `judge` None: a judge's replies, where there are any, were not checked."""
     judged: Mapping[str, object] | None = None
     if files.judge_job is not None:
-        judged = {"checked": False} if judge is None else {"checked": True, **judge.amounts()}
+        judged = {"checked": False} if judge is None else {"checked": True, **_of(judge)}
     return {
         "fraction": fraction,
-        **replies.amounts(),
+        **_of(replies),
         "data": {"compared": files.made_of == "data"},
         "judge": judged,
         "infer": __version__,
+    }
+
+
+def _of(report: VerifyReport) -> Mapping[str, object]:
+    return {
+        "check": report.check,
+        "rows": report.n_rows_drawn,
+        "rows_in_all": report.n_rows,
+        "replies": report.n_drawn,
+        "same": report.n_same,
+        "challenge": report.challenge,
     }
 
 
